@@ -1,0 +1,120 @@
+"""What a translation has to beat: rows that need no network, fitted on the train split only.
+
+Pictures are u8 [H,W,3] RGB. All train pixels count, one picture in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.reader import Store
+from store.schema import Split, Stain, StoreError
+
+PictureU8 = NDArray[np.uint8]
+Colour = tuple[float, float, float]  # RGB, grey levels
+
+
+class Floor(Protocol):
+    """A row of the table that knows no more than colours."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+
+    def apply(self, he_u8: PictureU8) -> PictureU8:
+        """What it takes for the IHC picture of `he_u8`, of the same size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyHE:
+    """The H&E picture itself."""
+
+    name: str = "copy H&E"
+
+    def apply(self, he_u8: PictureU8) -> PictureU8:
+        """The identity."""
+        return he_u8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConstantColour:
+    """One colour everywhere: the mean IHC colour of train, which has the least squared error of all colours there."""
+
+    colour: Colour
+    name: str = "constant colour"
+
+    def apply(self, he_u8: PictureU8) -> PictureU8:
+        """A picture of that colour, rounded."""
+        return np.broadcast_to(_to_u8(np.array(self.colour)), he_u8.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffineColourMap:
+    """IHC colour = H&E colour @ matrix + offset: the least squares fit over all train pixels."""
+
+    matrix: tuple[Colour, Colour, Colour]
+    offset: Colour
+    name: str = "affine colour map"
+
+    def apply(self, he_u8: PictureU8) -> PictureU8:
+        """Every pixel mapped, then clipped to 0..255 and rounded."""
+        return _to_u8(he_u8 @ np.array(self.matrix) + np.array(self.offset))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floors:
+    """The floors in the order of the table, and what they were fitted on."""
+
+    copy: CopyHE
+    constant: ConstantColour
+    affine: AffineColourMap
+    view: str
+    pictures: int
+
+    def __iter__(self) -> Iterator[Floor]:
+        return iter((self.copy, self.constant, self.affine))
+
+
+def fit_floors(store: Store) -> Floors:
+    """Fit on the tiles of train if the store keeps them, else on its views of the whole field.
+
+    The normal equations are sums of integers below 2**53, exact in float64: no order of pictures changes the fit.
+    """
+    view = "tile" if store.manifest.has_tiles(Split.TRAIN) else min(store.manifest.views, key=lambda v: v.zoom).name
+    pairs, count = len(store.pairs(Split.TRAIN)), store.count(view)
+    if not pairs:
+        raise StoreError(
+            f"{store.path}: no pairs in train, but the floors of the table are fitted there; build it with train"
+        )
+    gram, moment = np.zeros((4, 4)), np.zeros((4, 3))
+    for pair in range(pairs):
+        for index in range(count):
+            he = store.picture(Split.TRAIN, view, Stain.HE, pair, index).reshape(-1, 3)
+            ihc = store.picture(Split.TRAIN, view, Stain.IHC, pair, index).reshape(-1, 3).astype(np.float64)
+            known = np.column_stack([he, np.ones(len(he))])  # [pixels, R G B 1]
+            gram += known.T @ known
+            moment += known.T @ ihc
+    solution = np.linalg.lstsq(gram, moment)[0]  # also where train H&E has one colour only
+    return Floors(
+        copy=CopyHE(),
+        constant=ConstantColour(colour=_colour(moment[3] / gram[3, 3])),
+        affine=AffineColourMap(
+            matrix=(_colour(solution[0]), _colour(solution[1]), _colour(solution[2])), offset=_colour(solution[3])
+        ),
+        view=view,
+        pictures=pairs * count,
+    )
+
+
+def _colour(values: NDArray[np.float64]) -> Colour:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _to_u8(levels: NDArray[np.float64]) -> PictureU8:
+    return np.rint(np.clip(levels, 0, 255)).astype(np.uint8)

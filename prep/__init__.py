@@ -1,0 +1,1 @@
+"""Preparation: picture tiles in, a multi-magnification store out."""

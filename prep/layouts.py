@@ -1,0 +1,206 @@
+"""Where the tiles of a data set stand: which layout a folder has, and the pictures below it.
+
+Reads folders, never pictures. Folder names are matched in any case; names of pictures are kept as they are.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prep.settings import Layout
+from store.images import SUFFIXES
+from store.schema import PairingError, Split
+
+_NEEDS = {
+    Layout.MIST: "mist: trainA trainB and valA valB or testA testB (also below TrainValAB), A = H&E, B = IHC",
+    Layout.BCI: "bci: HE/train HE/test IHC/train IHC/test",
+    Layout.FOLDERS: "folders: HE and IHC, or two folders named by --he and --ihc",
+    Layout.SIDE_BY_SIDE: "side-by-side: pictures with H&E left and IHC right, or train and test with such pictures",
+}
+_HELD_OUT = ("val", "test")  # what MIST and BCI publish under either name is the test set
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """The folders that source names are relative to; `joined` when one file holds both, H&E left and IHC right."""
+
+    he: Path
+    ihc: Path
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The two folders of one split; the same folder twice when one file holds both pictures."""
+
+    split: Split
+    he: Path
+    ihc: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A data set that was found: its layout, where names start, the folders of each split."""
+
+    layout: Layout
+    sources: Sources
+    parts: tuple[Part, ...]
+
+    @property
+    def published(self) -> bool:
+        """Whether the folders hold a test set apart."""
+        return len(self.parts) > 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The pictures below a folder, as sorted relative names with '/', and the names of what is no picture."""
+
+    pictures: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def locate(data: Path, layout: Layout) -> Place:
+    """The data set in folder `data`, of the layout asked for or of the first one that is there."""
+    folders = _folders(data)
+    for kind in [layout] if layout is not Layout.AUTO else _FINDERS:
+        if parts := _FINDERS[kind](data):
+            sources = Sources(he=data, ihc=data, joined=kind is Layout.SIDE_BY_SIDE)
+            return Place(layout=kind, sources=sources, parts=parts)
+    found = ", ".join(repr(folder.name) for folder in folders.values()) or "no folders"
+    inside = [f.name for f in folders.values() if layout is Layout.AUTO and any(find(f) for find in _FINDERS.values())]
+    hint = f"; did you mean {str(data / inside[0])!r}?" if inside else ""
+    needs = "; ".join(_NEEDS.values()) if layout is Layout.AUTO else _NEEDS[layout]
+    raise PairingError(f"{data}: no tiles in layout {layout}: it holds {found} and needs one of {needs}{hint}")
+
+
+def locate_folders(he: Path, ihc: Path) -> Place:
+    """Two folders that hold the H&E and the IHC tiles under equal names."""
+    for folder in (he, ihc):
+        _folders(folder)
+    if he.samefile(ihc):
+        raise PairingError(f"{he}: is given for both H&E and IHC; name two folders, or use layout side-by-side")
+    parts = (Part(split=Split.TRAIN, he=he, ihc=ihc),)
+    return Place(layout=Layout.FOLDERS, sources=Sources(he=he, ihc=ihc, joined=False), parts=parts)
+
+
+def list_pictures(folder: Path) -> Listing:
+    """Every picture below `folder`; hidden names and other suffixes are ignored, unprintable names refused."""
+    files = sorted(_walk(folder, "", ()))
+    pictures = [name for name in files if _is_picture(Path(name))]
+    for name in pictures:
+        if bad := [sign for sign in name if unicodedata.category(sign) in {"Cc", "Cs"}]:
+            raise PairingError(
+                f"{folder}: the file name {name!r} holds {bad[0]!r}, a control character or a byte that is not UTF-8; "
+                "rename the file"
+            )
+    return Listing(pictures=tuple(pictures), ignored=tuple(name for name in files if not _is_picture(Path(name))))
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Names below a folder; links are followed, except back to a folder above, which stands as an ignored name."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        yield f"{prefix.rstrip('/')} (a link to a folder above)"
+        return
+    for entry in _entries(folder):
+        name = f"{prefix}{entry.name}"
+        if entry.is_dir() and not entry.name.startswith("."):
+            yield from _walk(entry, f"{name}/", (*above, here))
+        else:
+            yield name
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError as error:
+        raise PairingError(f"{folder}: no such folder; check the path") from error
+    except OSError as error:
+        raise PairingError(f"{folder}: cannot be listed ({error.strerror}); name a folder that can be read") from error
+
+
+def _folders(folder: Path) -> dict[str, Path]:
+    """The folders directly inside, by name in lower case."""
+    folders: dict[str, Path] = {}
+    for entry in _entries(folder):
+        if entry.is_dir() and not entry.name.startswith("."):
+            other = folders.setdefault(entry.name.lower(), entry)
+            if other is not entry:
+                raise PairingError(
+                    f"{folder}: {other.name!r} and {entry.name!r} differ in case only; rename one of them"
+                )
+    return folders
+
+
+def _split_names(folder: Path, present: Callable[[str], bool]) -> list[tuple[Split, str]]:
+    """Which of train, val and test are there; val and test are two names for the test set."""
+    held_out = [name for name in _HELD_OUT if present(name)]
+    if len(held_out) > 1:
+        raise PairingError(f"{folder}: has val and test, and either is the published test set; keep one of them")
+    return [(Split.TRAIN, "train"), *((Split.TEST, name) for name in held_out)]
+
+
+def _find_mist(data: Path) -> tuple[Part, ...]:
+    root = _folders(data).get("trainvalab", data)
+    folders = _folders(root)
+    if not {"traina", "trainb"} & folders.keys():
+        return ()
+    names = _split_names(root, lambda name: bool({f"{name}a", f"{name}b"} & folders.keys()))
+    return tuple(
+        Part(split=split, he=_need(root, folders, f"{name}A"), ihc=_need(root, folders, f"{name}B"))
+        for split, name in names
+    )
+
+
+def _find_bci(data: Path) -> tuple[Part, ...]:
+    stains = _folders(data)
+    if not {"he", "ihc"} <= stains.keys():
+        return ()
+    he, ihc = _folders(stains["he"]), _folders(stains["ihc"])
+    if "train" not in he.keys() | ihc.keys():
+        return ()
+    names = _split_names(data, lambda name: name in he.keys() | ihc.keys())
+    return tuple(
+        Part(split=split, he=_need(stains["he"], he, name), ihc=_need(stains["ihc"], ihc, name))
+        for split, name in names
+    )
+
+
+def _find_folders(data: Path) -> tuple[Part, ...]:
+    stains = _folders(data)
+    if not {"he", "ihc"} <= stains.keys():
+        return ()
+    return (Part(split=Split.TRAIN, he=stains["he"], ihc=stains["ihc"]),)
+
+
+def _find_joined(data: Path) -> tuple[Part, ...]:
+    folders = _folders(data)
+    if "train" in folders:
+        names = _split_names(data, lambda name: name in folders)
+        return tuple(Part(split=split, he=folders[name], ihc=folders[name]) for split, name in names)
+    if any(_is_picture(entry) for entry in _entries(data)):
+        return (Part(split=Split.TRAIN, he=data, ihc=data),)
+    return ()
+
+
+def _need(root: Path, folders: dict[str, Path], name: str) -> Path:
+    if name.lower() not in folders:
+        raise PairingError(f"{root}: has no folder {name!r}, but its counterpart is there; add it or remove the other")
+    return folders[name.lower()]
+
+
+_FINDERS: dict[Layout, Callable[[Path], tuple[Part, ...]]] = {
+    Layout.MIST: _find_mist,
+    Layout.BCI: _find_bci,
+    Layout.FOLDERS: _find_folders,
+    Layout.SIDE_BY_SIDE: _find_joined,
+}

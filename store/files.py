@@ -1,0 +1,81 @@
+"""Files on a local disk: written whole or not at all, digested, locked; a refusal becomes an error that helps."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from store.schema import StoreError
+
+PARTIAL = ".partial"  # what a file is called until it is whole; zarr uses the same ending
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again, or write elsewhere",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again, or write elsewhere",
+    errno.EROFS: "the disk is read-only: write elsewhere",
+    errno.EACCES: "there is no permission to write there: change it, or write elsewhere",
+    errno.EPERM: "there is no permission to write there: change it, or write elsewhere",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: write elsewhere",
+    errno.ENAMETOOLONG: "the name is too long for this disk: shorten it",
+}
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write below `path` into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "check the disk, then run the same command again")
+        raise StoreError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file beside its place, sync it and rename it: after a cut there is the old file or the new one."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def digest_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(folder: Path) -> Iterator[str]:
+    """Every file below `folder`, by its name relative to it, in sorted order."""
+    yield from sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+
+
+@contextmanager
+def locked(file: Path, what: str) -> Iterator[None]:
+    """Hold the only lock on `file`; StoreError if another process holds it. A killed holder lets go by itself."""
+    with file.open("ab") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(f"{what} is being written by another process; wait for it or stop it") from error
+        yield

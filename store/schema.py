@@ -1,0 +1,303 @@
+"""The facts of a store: what stands where, who owns which shard, and the errors that say so.
+
+Lengths are pixels, boxes are in tile pixels, `mpp` is micrometres per pixel. Pure: touches no file and no device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import prod
+
+FORMAT = 1
+FORBID_UNKNOWN = {"extra": "forbid"}  # what pydantic does with a key that a class does not have
+
+
+class MagstainError(Exception):
+    """What a user can mend. The command line prints it as one line and exits with code 2."""
+
+
+class SchemaError(MagstainError):
+    """A fact that contradicts a rule of the format."""
+
+
+class SettingsError(MagstainError):
+    """A setting that does not exist, has the wrong type or does not go with another."""
+
+
+class PictureError(MagstainError):
+    """A picture file that cannot be taken as 8-bit RGB without loss."""
+
+
+class PairingError(MagstainError):
+    """Tiles that do not form pairs."""
+
+
+class StoreError(MagstainError):
+    """A store that is missing, foreign, unfinished, damaged or cannot be written."""
+
+
+class WeightsError(MagstainError):
+    """A weight file that is missing or is not the one it should be."""
+
+
+class RunError(MagstainError):
+    """A run folder that is missing, unfinished or made with other settings."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the work so far is safe
+    """The work was asked to stop and is safe on disk; the same command goes on."""
+
+
+class Split(StrEnum):
+    """Which part of a data set a pair belongs to."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class Stain(StrEnum):
+    """The two pictures of a pair: `he` is what goes in, `ihc` is what should come out."""
+
+    HE = "he"
+    IHC = "ihc"
+
+
+class Source(StrEnum):
+    """What a view is cut from: the tile downsampled to `view_side`, or the tile as delivered."""
+
+    FIELD = "field"
+    NATIVE = "native"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A square window on a tile, in tile pixels."""
+
+    top: int
+    left: int
+    side: int
+
+    def __post_init__(self) -> None:
+        if self.top < 0 or self.left < 0 or self.side < 1:
+            raise SchemaError(f"box {self}: the corner must be >= 0 and the side >= 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """`count` pictures of a pair at one zoom: boxes of side tile/zoom of `source`, brought to the view side."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    zoom: int
+    source: Source
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.zoom < 1 or self.count < 1:
+            raise SchemaError(f"view {self}: zoom and count must be at least 1")
+        if self.zoom == 1 and self.count > 1:
+            raise SchemaError(f"view x1 shows the whole tile, so {self.count} of them would be the same picture; use 1")
+
+    @property
+    def name(self) -> str:
+        """The name of its group in the store: x1, x2, x4."""
+        return f"x{self.zoom}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One H&E and one IHC tile of the same place; the row of the pair table.
+
+    `id` is the tile's name, without folder of the split and without suffix, and is unique within a split. `he` and `ihc`
+    are the source files' names relative to the data folder, the digests their sha256 in hex.
+    """
+
+    id: str
+    slide: str
+    he: str
+    ihc: str
+    he_digest: str
+    ihc_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A pair that was left out on request (`--skip-bad`), and why."""
+
+    id: str
+    split: Split
+    he: str
+    ihc: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upscaler:
+    """Who enlarged the views: the name, and for each factor the sha256 of the weights (empty for a plain filter)."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    name: str
+    digests: dict[str, str]
+    precision: str
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a store says of itself; its root attribute `manifest`. Holds nothing of workers, hosts or time."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    format: int
+    name: str
+    stain: str
+    synthetic: bool
+    tile_side: int
+    view_side: int
+    recipe: str
+    views: tuple[View, ...]
+    keep_tiles: bool
+    margin: int
+    mpp: dict[str, float]
+    upscaler: Upscaler
+    unit: int
+    counts: dict[Split, int]
+    skipped: int
+    split: str
+    seed: int
+    settings: dict[str, object]
+    software: dict[str, str]
+    sealed: bool = False
+    seal: str = ""
+
+    def view(self, name: str) -> View:
+        """The view called `name` (x1, x2, x4)."""
+        for view in self.views:
+            if view.name == name:
+                return view
+        raise StoreError(f"no view {name!r} in this store; it has {', '.join(v.name for v in self.views)}")
+
+    def has_tiles(self, split: Split) -> bool:
+        """Whether the tiles as delivered are kept: always where a run is judged, in train on request."""
+        return self.keep_tiles or split is not Split.TRAIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """The unit of work: the pairs `first` to `stop` of a split. It owns whole shards in every array."""
+
+    split: Split
+    index: int
+    first: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """The name of its journal entry."""
+        return f"{self.split}-{self.index:06d}"
+
+    @property
+    def pairs(self) -> range:
+        """The rows of the pair table that it covers."""
+        return range(self.first, self.stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayPlan:
+    """One array: where it stands, its shape, the chunk that is read at once, the shard that is written at once."""
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    chunk: tuple[int, ...]
+    shard: tuple[int, ...]
+    dimensions: tuple[str, ...]
+
+    @property
+    def pictures(self) -> bool:
+        """Whether a chunk is a picture."""
+        return self.dimensions[-1] == "rgb"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array before compression."""
+        return prod(self.shape) * (1 if self.dtype == "uint8" else 4)
+
+    def shard_name(self, unit: Unit) -> str:
+        """The file of a unit's shard, relative to the store."""
+        return "/".join([self.path, "c", str(unit.index), *("0" for _ in self.shape[1:])])
+
+
+def plan_units(split: Split, pairs: int, unit: int) -> list[Unit]:
+    """Cut `pairs` rows into units of `unit` rows; the last one may be shorter.
+
+    >>> [len(u.pairs) for u in plan_units(Split.TRAIN, 10, 4)]
+    [4, 4, 2]
+    """
+    return [
+        Unit(split=split, index=index, first=first, stop=min(first + unit, pairs))
+        for index, first in enumerate(range(0, pairs, unit))
+    ]
+
+
+def plan_arrays(manifest: Manifest, split: Split) -> list[ArrayPlan]:
+    """The arrays that the units of a split fill, in the fixed order of their digests."""
+    pairs, unit, side = manifest.counts[split], manifest.unit, manifest.view_side
+    plans: list[ArrayPlan] = []
+    for view in manifest.views:
+        picture = (side, side, 3)
+        plans += [
+            ArrayPlan(
+                path=f"{split}/{view.name}/{stain}",
+                dtype="uint8",
+                shape=(pairs, view.count, *picture),
+                chunk=(1, 1, *picture),
+                shard=(unit, view.count, *picture),
+                dimensions=("pair", "view", "y", "x", "rgb"),
+            )
+            for stain in Stain
+        ]
+        plans.append(
+            ArrayPlan(
+                path=f"{split}/{view.name}/box",
+                dtype="int32",
+                shape=(pairs, view.count, 3),
+                chunk=(unit, view.count, 3),
+                shard=(unit, view.count, 3),
+                dimensions=("pair", "view", "top_left_side"),
+            )
+        )
+    if manifest.has_tiles(split):
+        tile = (manifest.tile_side, manifest.tile_side, 3)
+        plans += [
+            ArrayPlan(
+                path=f"{split}/tile/{stain}",
+                dtype="uint8",
+                shape=(pairs, *tile),
+                chunk=(1, *tile),
+                shard=(unit, *tile),
+                dimensions=("pair", "y", "x", "rgb"),
+            )
+            for stain in Stain
+        ]
+    return plans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The pairs of every split in the order of their rows, and those that were left out."""
+
+    pairs: dict[Split, tuple[Pair, ...]]
+    skipped: tuple[Skipped, ...] = field(default=())
+
+
+def picture_name(pair_id: str, index: int, count: int) -> str:
+    """The file name of picture `index` of a pair, when a view has `count` of them.
+
+    >>> picture_name("a/b", 0, 1), picture_name("a/b", 1, 2)
+    ('a/b.png', 'a/b.1.png')
+    """
+    return f"{pair_id}.png" if count == 1 else f"{pair_id}.{index}.png"

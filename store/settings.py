@@ -1,0 +1,131 @@
+"""Settings: frozen dataclass < TOML file < `--set a.b=value`, checked once, written back so that they read equal.
+
+A settings class is a frozen dataclass with `__pydantic_config__ = FORBID_UNKNOWN`; its fields are numbers, strings,
+booleans, enums, tuples of these and other settings classes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from store.schema import SettingsError
+
+T = TypeVar("T")
+
+
+def load(kind: type[T], file: Path | None = None, overrides: Sequence[str] = ()) -> T:
+    """Validated settings of class `kind` from a TOML file and `key=value` overrides.
+
+    A value is TOML (`3`, `true`, `["x1", "x2"]`); a bare word is a string. Raises SettingsError.
+    """
+    tree: dict[str, Any] = {} if file is None else _read(file)
+    for override in overrides:
+        _assign(tree, override)
+    return validate(kind, tree)
+
+
+def validate(kind: type[T], tree: Mapping[str, Any]) -> T:
+    """Build `kind` from plain values; unknown keys and wrong types are refused with what was meant."""
+    try:
+        text = json.dumps(tree)
+    except TypeError as error:
+        raise SettingsError(
+            f"a setting has a type that settings do not know ({error}); use numbers, strings, booleans, lists"
+        ) from error
+    try:
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(_explain(kind, e["type"], e["loc"], e["input"], e["msg"]) for e in error.errors())
+        ) from error
+
+
+def plain(settings: object) -> dict[str, Any]:
+    """The settings as plain values, the inverse of `validate`."""
+    tree: dict[str, Any] = json.loads(TypeAdapter(type(settings)).dump_json(settings))
+    return tree
+
+
+def to_toml(settings: object) -> str:
+    """The settings as a TOML file that loads back equal."""
+    return "\n".join(_toml_lines(plain(settings), "")).strip() + "\n"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"no settings file {file}; give an existing TOML file, or none for the defaults") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not TOML: {error}") from error
+
+
+def _assign(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise SettingsError(f"--set {override!r}: write KEY=VALUE, for example --set seed=3")
+    for part in parts[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"--set {override!r}: {part!r} is a value, not a group of settings")
+    tree[parts[-1]] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(kind: Any, error: str, location: tuple[int | str, ...], given: object, message: str) -> str:
+    key = ".".join(str(part) for part in location)
+    if error == "unexpected_keyword_argument" or error == "extra_forbidden":
+        known = [f.name for f in fields(_class_at(kind, location[:-1]))]
+        nearest = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
+        return f"unknown setting {key!r}; did you mean {nearest[0]!r}? Known here: {', '.join(known)}"
+    return f"setting {key} = {json.dumps(given, default=str)}: {message[:1].lower()}{message[1:]}"
+
+
+def _class_at(kind: Any, location: tuple[int | str, ...]) -> Any:
+    for part in location:
+        hints = get_type_hints(kind)
+        if not isinstance(part, str) or part not in hints or not is_dataclass(hints[part]):
+            return kind
+        kind = hints[part]
+    return kind
+
+
+def _toml_lines(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    groups = {key: value for key, value in tree.items() if isinstance(value, dict)}
+    for key, value in tree.items():
+        if key not in groups:
+            yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in groups.items():
+        yield f"\n[{prefix}{key}]"
+        yield from _toml_lines(value, f"{prefix}{key}.")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Where two trees of plain values differ, as `key: old value -> new value`.
+
+    >>> differences({"a": {"b": 1}}, {"a": {"b": 2}})
+    ['a.b: 1 -> 2']
+    """
+    found: list[str] = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {json.dumps(before)} -> {json.dumps(after)}")
+    return found

@@ -1,0 +1,166 @@
+"""Everything a run needs to go on, and the generator as a file that says itself what it is.
+
+A checkpoint is one file of plain tensors and values, named `<step>-<digest of its bytes>.pt`: written beside its place,
+synced and renamed, so a name that is there is whole, and damage that came later is seen. Nothing else is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from store.files import disk_errors, write_whole
+from store.schema import RunError
+from store.settings import plain, validate
+from train.folder import RunFolder
+from train.methods import Method, build_method
+from train.settings import TrainSettings
+
+FORMAT = 1  # of checkpoints and of generator files
+KEPT = 2  # checkpoints: the newest, and one to fall back on
+DIGITS = 16  # of the digest in a name
+HEADER = "magstain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far a run is: steps done, and seconds spent on them."""
+
+    step: int
+    seconds: float
+
+
+def save_checkpoint(
+    folder: RunFolder, method: Method[Any], optimisers: dict[str, Optimizer], position: Position
+) -> None:
+    """Write all networks, optimisers, random states and the position; older checkpoints but one are removed."""
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "format": FORMAT,
+            "step": position.step,
+            "seconds": position.seconds,
+            "modules": {name: module.state_dict() for name, module in method.modules().items()},
+            "optimisers": {player: optimiser.state_dict() for player, optimiser in optimisers.items()},
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        },
+        buffer,
+    )
+    data = buffer.getvalue()
+    name = f"{position.step:08d}-{hashlib.sha256(data).hexdigest()[:DIGITS]}.pt"
+    with disk_errors(folder.checkpoints):
+        folder.checkpoints.mkdir(exist_ok=True)
+        write_whole(folder.checkpoints / name, data)
+        for old in _checkpoints(folder)[KEPT:]:
+            old.unlink()
+
+
+def restore_newest(
+    folder: RunFolder, method: Method[Any], optimisers: dict[str, Optimizer]
+) -> tuple[Position, list[str]]:
+    """Bring everything to the newest checkpoint that is whole; step 0 if there is none yet.
+
+    Returns the position and a warning for each damaged file that was passed over. RunError if all are damaged.
+    """
+    warnings: list[str] = []
+    files = _checkpoints(folder)
+    for file in files:
+        data = file.read_bytes()
+        if hashlib.sha256(data).hexdigest()[:DIGITS] == file.stem.partition("-")[2]:
+            return _restore(torch.load(io.BytesIO(data), "cpu", weights_only=True), method, optimisers), warnings
+        aside = file.rename(file.with_suffix(".damaged"))
+        warnings.append(f"{file} is damaged: its bytes do not give the digest in its name; it is now {aside.name}")
+    if files:
+        raise RunError(
+            f"all {len(files)} checkpoints of {folder.path} are damaged ({', '.join(f.name for f in files)}); "
+            "delete the folder to start again"
+        )
+    return Position(step=0, seconds=0.0), warnings
+
+
+def _restore(state: dict[str, Any], method: Method[Any], optimisers: dict[str, Optimizer]) -> Position:
+    if state["format"] != FORMAT:
+        raise RunError(f"the checkpoint has format {state['format']}, this program reads {FORMAT}; start a new run")
+    for name, module in method.modules().items():
+        module.load_state_dict(state["modules"][name])
+    for player, optimiser in optimisers.items():
+        optimiser.load_state_dict(state["optimisers"][player])
+    torch.set_rng_state(state["random"])
+    if len(state["random_cuda"]) == torch.cuda.device_count() > 0:
+        torch.cuda.set_rng_state_all(state["random_cuda"])
+    return Position(step=state["step"], seconds=state["seconds"])
+
+
+def _checkpoints(folder: RunFolder) -> list[Path]:
+    """Checkpoints, newest first."""
+    return sorted(folder.checkpoints.glob("*-*.pt"), reverse=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorHeader:
+    """What a generator file says of itself. `draws` are the pairs it was shown, `seal` is the store's."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    version: int
+    method: str
+    settings: TrainSettings
+    seal: str
+    step: int
+    draws: int
+
+
+def save_generator(path: Path, generator: nn.Module, header: GeneratorHeader) -> None:
+    """Write a generator with its header, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    with disk_errors(path):
+        write_whole(path, save(tensors, {HEADER: json.dumps(plain(header))}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A trained generator in evaluation mode; sides of its pictures divide by `multiple`."""
+
+    generator: nn.Module
+    multiple: int
+    header: GeneratorHeader
+
+
+def load_generator(path: Path) -> Trained:
+    """A generator built from its own header. Raises RunError if the file is missing, damaged or foreign."""
+    header, tensors = _read_generator(path)
+    method = build_method(header.settings)
+    generator = method.modules()["generator"]
+    try:
+        generator.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RunError(f"{path} does not fit the network that its header names: {error}") from error
+    return Trained(generator=generator.eval(), multiple=method.multiple, header=header)
+
+
+def _read_generator(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor]]:
+    if not path.is_file():
+        raise RunError(f"no generator {path}: the run is missing or not finished; run its `fit` to the end")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is damaged ({error}); delete it and run the same `fit` again") from error
+    if HEADER not in metadata:
+        raise RunError(f"{path} is not a generator of this program: its header has no {HEADER!r}")
+    tree = json.loads(metadata[HEADER])
+    if tree.get("version") != FORMAT:
+        raise RunError(f"{path} has version {tree.get('version')}, this program reads {FORMAT}; update the program")
+    return validate(GeneratorHeader, tree), tensors

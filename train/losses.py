@@ -1,0 +1,129 @@
+"""The losses as pure functions, each the size of its formula, with one value per picture or per patch.
+
+Pictures are `signed` [B,3,H,W], patches unit vectors [B,P,C]. The means over patches and pictures and the weights of
+eq. (7) are the caller's. Sources: LSGAN (ICCV 2017), CUT (ECCV 2020), ASP (MICCAI 2023).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from train.settings import Lookup, Schedule
+
+PYRAMID_WEIGHTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # ASP launcher: gp_weights, finest level first
+BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+
+
+def least_squares(verdict: Tensor, target: float) -> Tensor:
+    """Squared distance of a discriminator's verdict [B,1,h,w] to `target` (1 real, 0 fake), mean per picture, [B]."""
+    return (verdict - target).square().mean(dim=(1, 2, 3))
+
+
+def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
+    """Each patch of `query` must pick out the same patch of `key` among all patches of its picture.
+
+    query, key: [B,P,C], unit length along C; no gradient reaches the key. Returns one loss per patch, [B,P].
+    The published code adds the positive once more among the negatives, as a logit of -10/T: nothing in float32.
+    Source: CUT, PatchNCE with negatives from the same picture only.
+    """
+    with torch.autocast(query.device.type, enabled=False):  # a bf16 cosine is off by 0.004, its logit by 0.06
+        logits = torch.einsum("bpc,bqc->bpq", query, key.detach()) / temperature  # [B,P,P]
+    return -logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
+
+
+def schedule_weight(schedule: Schedule, progress: float, constant_share: float) -> float:
+    """g(t) in [0,1]: how far the loss trusts h at progress t in [0,1). Source: ASP.
+
+    constant_share: k, the share of the epochs with a constant learning rate.
+    """
+    match schedule:
+        case Schedule.ZERO:
+            return 0.0
+        case Schedule.LINEAR:
+            return progress
+        case Schedule.SIGMOID:
+            return 1 / (1 + math.exp(-10 * (progress - 0.5)))
+        case Schedule.LAMBDA:
+            return 0.0 if progress < constant_share else (progress - constant_share) / (1 - constant_share)
+
+
+def lookup_weight(lookup: Lookup, similarity: Tensor) -> Tensor:
+    """h(x) >= 0 of cosines x in [-1,1], any shape: what a pair of patches so much alike is worth. Source: ASP."""
+    match lookup:
+        case Lookup.UNIFORM:
+            return torch.ones_like(similarity)
+        case Lookup.LINEAR:
+            return similarity.clamp(min=0)
+        case Lookup.TOP:
+            return (1 - (similarity.clamp(min=0) - 1).square()).clamp(min=0).sqrt()
+        case Lookup.BELL:
+            return torch.exp(-(4 * (similarity - 0.5)).square() / 2) / math.sqrt(2 * math.pi)
+
+
+def asp_weights(
+    similarity: Tensor, progress: float, constant_share: float, schedule: Schedule, lookup: Lookup
+) -> Tensor:
+    """Weights of eq. (4) and eq. (5): w = (1 - g(t)) + g(t) h(x), rescaled to mean 1, a step the paper leaves out.
+
+    similarity: cosines of query and key of one tap, [B,P]; no gradient reaches them. The mean is that of the whole
+    batch. Returns [B,P]. Source: ASP.
+    """
+    trust = schedule_weight(schedule, progress, constant_share)
+    weights = (1 - trust) + trust * lookup_weight(lookup, similarity.detach())
+    return weights / weights.mean()
+
+
+def adaptive_patch_nce(
+    query: Tensor,
+    key: Tensor,
+    temperature: float,
+    progress: float,
+    constant_share: float,
+    schedule: Schedule,
+    lookup: Lookup,
+) -> Tensor:
+    """Adaptive supervised PatchNCE: each patch's loss weighted by how alike fake and ihc are there.
+
+    query, key: patches of fake and ihc at the same positions, [B,P,C], unit length. Returns one loss per patch, [B,P].
+    """
+    similarity = (query * key).sum(dim=2)
+    return asp_weights(similarity, progress, constant_share, schedule, lookup) * patch_nce(query, key, temperature)
+
+
+def pyramid_levels(fake: Tensor, real: Tensor) -> list[Tensor]:
+    """Mean absolute difference of six Gaussian pyramid levels, finest first, each [B].
+
+    Five times the picture is blurred, given out at full side and then halved; what is left is given out as it is. The
+    pyramid is linear, so that of the difference is taken. Sides from 33 px. Source: ASP, gauss_pyramid.
+    """
+    rest = fake - real
+    levels = []
+    for _ in range(5):
+        blurred = _blur(rest)
+        levels.append(blurred)
+        rest = blurred[:, :, ::2, ::2]
+    return [level.abs().mean(dim=(1, 2, 3)) for level in (*levels, rest)]
+
+
+def pyramid(fake: Tensor, real: Tensor, weights: Sequence[float] = PYRAMID_WEIGHTS) -> Tensor:
+    """L_GP: mean over the six levels of weight times difference, [B]. The paper prints a sum; ASP takes the mean."""
+    levels = pyramid_levels(fake, real)
+    return torch.stack([weight * level for weight, level in zip(weights, levels, strict=True)]).mean(dim=0)
+
+
+def _blur(picture: Tensor) -> Tensor:
+    """The kernel (1,4,6,4,1)x(1,4,6,4,1)/256, reflection padded; as sums, which autocast leaves in float32."""
+    height, width = picture.shape[2:]
+    padded = F.pad(picture, (2, 2, 2, 2), mode="reflect")
+    rows = torch.stack([tap * padded[:, :, i : i + height] for i, tap in enumerate(BINOMIAL)]).sum(dim=0)
+    return torch.stack([tap * rows[..., i : i + width] for i, tap in enumerate(BINOMIAL)]).sum(dim=0)
+
+
+def learning_rate_factor(epoch: int, constant: int, decay: int) -> float:
+    """Factor of the learning rate in `epoch`, counted from 1: 1 while constant, then linear towards 0, short of it."""
+    return 1 - max(0, epoch - constant) / (decay + 1)

@@ -1,0 +1,262 @@
+"""Every knob of training on one page. A default is the published value or the recommended reading; its source stands beside it.
+
+G and L numbers are the open questions of the paper's text as listed in `train/README.md`. Lengths are pixels, weights are
+plain factors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from store.schema import FORBID_UNKNOWN, SettingsError
+
+
+class Norm(StrEnum):
+    """A normalisation layer."""
+
+    INSTANCE = "instance"
+    BATCH = "batch"
+    NONE = "none"
+
+
+class Levels(StrEnum):
+    """Which encoder and decoder levels AMMFI joins: the two deepest, the two a U-Net would take, or all three (G7)."""
+
+    P1 = "p1"
+    P2 = "p2"
+    P3 = "p3"
+
+
+class Width(StrEnum):
+    """Channels of each AMMFI projection: half of the level's, or all of them (G9)."""
+
+    HALF = "half"
+    FULL = "full"
+
+
+class Gate(StrEnum):
+    """One gate value per channel and position, or one per position as in Attention U-Net (G11)."""
+
+    ELEMENTWISE = "elementwise"
+    SINGLE = "single"
+
+
+class Order(StrEnum):
+    """Eq. (3): spatial attention on f'', or on f'' that channel attention has weighted once more (G10, readings A and B)."""
+
+    ONCE = "once"
+    TWICE = "twice"
+
+
+class Join(StrEnum):
+    """How the gated encoder feature meets the decoder feature (G12)."""
+
+    CONCAT = "concat"
+    ADD = "add"
+    MULTIPLY = "multiply"
+
+
+class Schedule(StrEnum):
+    """g(t) of the adaptive supervised loss."""
+
+    ZERO = "zero"
+    LINEAR = "linear"
+    SIGMOID = "sigmoid"
+    LAMBDA = "lambda"
+
+
+class Lookup(StrEnum):
+    """h(x) of the adaptive supervised loss."""
+
+    UNIFORM = "uniform"
+    LINEAR = "linear"
+    TOP = "top"
+    BELL = "bell"
+
+
+class Sampling(StrEnum):
+    """How an epoch draws its pairs: with replacement, as the ASP repository does, or each once."""
+
+    REPLACEMENT = "replacement"
+    SHUFFLED = "shuffled"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the networks; `auto` is bf16 where the device computes it natively, else fp32."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionSettings:
+    """The attention-based multi-magnification feature interaction module (AMMFI)."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    enabled: bool = True
+    levels: Levels = Levels.P1  # G7
+    kernel: int = 3  # G6: the figure's caption; 1 as in Attention U-Net
+    width: Width = Width.HALF  # G9
+    gate: Gate = Gate.ELEMENTWISE  # G11
+    order: Order = Order.ONCE  # G10
+    join: Join = Join.CONCAT  # G12
+    norm: Norm = Norm.INSTANCE  # G4: at batch 1 the same function as the caption's batch norm in training mode
+    spectral: bool = False  # G5
+    relu: bool = False  # G14: eq. (1) is affine
+    reduction: int = 16  # G15: CBAM
+    spatial_kernel: int = 7  # G15: CBAM
+
+    def __post_init__(self) -> None:
+        if self.kernel not in (1, 3):
+            raise SettingsError(f"generator.attention.kernel = {self.kernel}: must be 1 or 3")
+        if self.spatial_kernel % 2 == 0 or self.spatial_kernel < 1:
+            raise SettingsError(f"generator.attention.spatial_kernel = {self.spatial_kernel}: must be odd, e.g. 7")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSettings:
+    """ResNet generator of the ASP launcher with the paper's stem."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    base: int = 64  # ASP launcher: ngf
+    blocks: int = 6  # ASP launcher: resnet_6blocks
+    stem: int = 3  # G1: the paper's text; 7 is the published ResNet
+    output: int = 7  # G2
+    norm: Norm = Norm.INSTANCE  # G3
+    spectral: bool = True  # ASP launcher: weight_norm spectral
+    attention: AttentionSettings = field(default_factory=AttentionSettings)
+
+    def __post_init__(self) -> None:
+        for name, value in (("stem", self.stem), ("output", self.output)):
+            if value not in (3, 7):
+                raise SettingsError(f"generator.{name} = {value}: must be 3 or 7")
+        if self.base < 4 or self.blocks < 5:
+            raise SettingsError(
+                f"generator.base = {self.base}, blocks = {self.blocks}: base must be at least 4, and blocks at least 5 "
+                "because PatchNCE taps the fifth"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorSettings:
+    """PatchGAN of the ASP launcher."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    base: int = 32  # ASP launcher: ndf
+    layers: int = 5  # L3
+    norm: Norm = Norm.INSTANCE
+    spectral: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastSettings:
+    """What PatchNCE and ASP share: sampled patches, projection heads, temperature."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    patches: int = 256  # ASP launcher: num_patches
+    width: int = 256  # CUT: netF_nc
+    temperature: float = 0.07  # CUT: nce_T
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSettings:
+    """Weights of the four losses, eq. (7)."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    adversarial: float = 1.0  # ASP launcher: lambda_GAN
+    nce: float = 10.0  # ASP launcher: lambda_NCE
+    asp: float = 10.0  # ASP launcher: lambda_asp
+    pyramid: float = 10.0  # ASP launcher: lambda_gp
+
+
+@dataclass(frozen=True, kw_only=True)
+class AspSettings:
+    """Adaptive supervised PatchNCE, ASP launcher: lambda_linear (L4)."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    schedule: Schedule = Schedule.LAMBDA
+    lookup: Lookup = Lookup.LINEAR
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What a draw is: a pair, then one of `views` with equal probability, then a flip."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    views: tuple[str, ...] = ("x1", "x2", "x4")  # M8; "tile" is a random crop of the tile at the view side
+    batch: int = 1  # ASP launcher
+    sampling: Sampling = Sampling.REPLACEMENT  # ASP repository: the loader's index is ignored
+    flip: bool = True  # ASP repository: horizontal, p = 0.5
+    workers: int = 2  # processes that read the store; 0 reads in the training process
+
+    def __post_init__(self) -> None:
+        if not self.views or len(set(self.views)) < len(self.views):
+            raise SettingsError(
+                f"data.views = {list(self.views)}: name at least one view, each once, e.g. x1, x2, x4 or tile"
+            )
+        if self.batch < 1 or self.workers < 0:
+            raise SettingsError(
+                f"data.batch = {self.batch}, workers = {self.workers}: batch must be >= 1, workers >= 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserSettings:
+    """Adam and its schedule: constant, then linear decay, in epochs of as many draws as there are pairs."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    constant_epochs: int = 30  # ASP launcher: n_epochs
+    decay_epochs: int = 10  # ASP launcher: n_epochs_decay
+
+    @property
+    def epochs(self) -> int:
+        """Length of a run in epochs."""
+        return self.constant_epochs + self.decay_epochs
+
+    def __post_init__(self) -> None:
+        if self.constant_epochs < 0 or self.decay_epochs < 0 or self.epochs < 1:
+            raise SettingsError(
+                f"optimiser.constant_epochs = {self.constant_epochs}, decay_epochs = {self.decay_epochs}: "
+                "neither may be negative, and a run needs at least one epoch"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """A run."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    method: str = "attention_gan"
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, …
+    precision: Precision = Precision.AUTO
+    checkpoint_every: int = 500  # steps
+    sample_every: int = 250  # steps
+    data: DataSettings = field(default_factory=DataSettings)
+    generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+    discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    contrast: ContrastSettings = field(default_factory=ContrastSettings)
+    weights: WeightSettings = field(default_factory=WeightSettings)
+    asp: AspSettings = field(default_factory=AspSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.checkpoint_every < 1 or self.sample_every < 1:
+            raise SettingsError(
+                f"seed = {self.seed}, checkpoint_every = {self.checkpoint_every}, sample_every = {self.sample_every}: "
+                "the seed must be >= 0, the others >= 1 step"
+            )
