@@ -106,7 +106,7 @@ def caption(runs: Sequence[Scores]) -> str:
     draws = "; ".join(f"{scores.run}: {scores.draws:,} draws of a pair" for scores in runs)
     return (
         f"{_label(first)}{first.store} ({first.stain}), {first.split} split, view {first.view}: "
-        f"{len(first.pictures)} pictures of {first.slides} slides. Upscaler: {upscaler_label(first.upscaler)}. "
+        f"{len(first.pictures)} pictures, {first.slides} slide(s). Upscaler: {upscaler_label(first.upscaler)}. "
         f"Training: {draws}; the published run took {PUBLISHED_DRAWS:,}. "
         f"Floors fitted on {first.floors_pictures} train pictures (view {first.floors_view}). "
         "Means over pictures, 8-bit predictions rounded. DAB: mean optical density of a picture; Spearman: its rank "
@@ -190,13 +190,15 @@ def contact_sheet(scores: Scores, store: Store, folder: Path) -> NDArray[np.uint
             )
         )
     return draw_sheet(
-        title=f"{_label(scores)}{scores.store} ({scores.stain}), {scores.split} {scores.view}: {scores.run}",
+        title=(
+            f"{_label(scores)}{scores.store} ({scores.stain}), {scores.split} {scores.view}: {scores.run}, "
+            f"{scores.method}, upscaler {upscaler_label(scores.upscaler)}"
+        ),
         columns=("H&E", "real IHC", "translated IHC"),
         rows=rows,
         footer=(
             f"Shown: {len(rows)} of {len(scores.pictures)} pictures, at equally spaced ranks of the real mean DAB. "
-            f"Method {scores.method}, trained for {scores.draws:,} draws (published: {PUBLISHED_DRAWS:,}). "
-            f"Upscaler: {upscaler_label(scores.upscaler)}. DAB: mean optical density."
+            f"Trained for {scores.draws:,} draws of a pair (published: {PUBLISHED_DRAWS:,}). DAB: mean optical density."
         ),
     )
 

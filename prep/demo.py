@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from prep.staining import DAB, EOSIN, HAEMATOXYLIN, draw_tissue, mix_dye, stain
 from prep.tissue import FloatMap, plan_glands, smooth_noise
-from store.schema import SettingsError, StoreError
+from store.schema import FORBID_UNKNOWN, SettingsError, StoreError
 from store.settings import to_toml
 
 MARKER = "SYNTHETIC.txt"
@@ -31,9 +31,9 @@ SHIFT = 3.0  # px: largest misregistration of the two stains
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """How much is drawn: `slides` of `rows` x `columns` tiles; the last `held_out` slides go to the held-out folders."""
+    """How much is drawn: `slides` of `rows` x `columns` tiles; the last `held_out` slides are the held-out ones."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = FORBID_UNKNOWN
 
     slides: int = 10
     held_out: int = 3
@@ -61,7 +61,7 @@ class DemoSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoTile:
-    """One drawn pair: its two pictures u8 [H,W,3] RGB, of which the IHC is shifted against the H&E by up to SHIFT px."""
+    """One drawn pair, u8 [H,W,3] RGB; the IHC is shifted against the H&E by up to SHIFT px."""
 
     row: int
     column: int
@@ -75,7 +75,7 @@ def is_synthetic(folder: Path) -> bool:
 
 
 def draw_demo(folder: Path, settings: DemoSettings) -> int:
-    """Draw the set into `folder`, or leave it alone where it stands complete; the number of pairs. Raises StoreError."""
+    """Draw the set into `folder`, or leave it where it stands complete; the number of pairs. Raises StoreError."""
     files = plan_files(settings)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         _check_standing(folder, settings, files)
@@ -126,7 +126,7 @@ def draw_slide(slide: int, settings: DemoSettings) -> Iterator[DemoTile]:
     shape = settings.rows * side + 2 * MARGIN, settings.columns * side + 2 * MARGIN
     tissue = draw_tissue(shape, plan_glands(shape, generator), generator)
     he_dye = mix_dye((HAEMATOXYLIN, EOSIN), (0.22, 0.3), generator)
-    ihc_dye = mix_dye((HAEMATOXYLIN, DAB), (0.12, 0.08), generator)
+    ihc_dye = mix_dye((HAEMATOXYLIN, DAB), (0.08, 0.06), generator)
     for row in range(settings.rows):
         for column in range(settings.columns):
             top, left = MARGIN + row * side, MARGIN + column * side
@@ -142,7 +142,7 @@ def draw_slide(slide: int, settings: DemoSettings) -> Iterator[DemoTile]:
 
 
 def _misregister(top: int, left: int, side: int, generator: np.random.Generator) -> tuple[FloatMap, FloatMap]:
-    """Where on the canvas each pixel of an IHC tile comes from, x and y [S,S]: at most SHIFT px from where it should."""
+    """Where on the canvas the pixels of an IHC tile come from, x and y [S,S]: at most SHIFT px off."""
     y, x = np.mgrid[top : top + side, left : left + side].astype(np.float32)
     shifts = [generator.normal(0, 0.5) + 0.3 * smooth_noise((side, side), side / 3, generator) for _ in range(2)]
     length = np.maximum(np.hypot(*shifts), 1e-6)

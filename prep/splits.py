@@ -70,8 +70,8 @@ def split_by_slide(
     if parts and len(tiles) <= len(parts):
         raise PairingError(
             f"{len(tiles)} slide(s) ({', '.join(sorted(tiles)[:5])}) cannot be split into "
-            f"{', '.join(['train', *parts])}: a slide stands on one side, so at least {len(parts) + 1} are needed; ask for fewer parts, or set a "
-            "slide_pattern that tells more slides apart"
+            f"{', '.join(['train', *parts])}: a slide stands on one side, so at least {len(parts) + 1} are needed; "
+            "ask for fewer parts, or set a slide_pattern that tells more slides apart"
         )
     rest = sorted(tiles, key=lambda slide: hashlib.sha256(f"{seed}/{slide}".encode()).digest())
     splits = dict.fromkeys(tiles, Split.TRAIN)

@@ -96,7 +96,7 @@ def draw_tissue(shape: tuple[int, int], glands: Sequence[Gland], generator: np.r
     he_eosin = (0.27 * dense * stroma + (cytoplasm + 0.2 * membrane) * inside) * (1 - 0.5 * solid)
     he_haematoxylin = dark + 0.07 * inside + 0.03 * stroma
     ihc_haematoxylin = (0.3 + 0.15 * dark) * solid + 0.05 * inside + 0.06 * stroma
-    ihc_dab = strength * (membrane * complete + 0.25 * (1 - 0.6 * solid)) * inside + 0.012 * (inside + stroma)
+    ihc_dab = strength * (membrane * complete + 0.35 * (1 - 0.5 * solid)) * inside + 0.012 * (inside + stroma)
     maps = _soften(shape, (he_haematoxylin, he_eosin, ihc_haematoxylin, ihc_dab), generator)
     return Tissue(he_haematoxylin=maps[0], he_eosin=maps[1], ihc_haematoxylin=maps[2], ihc_dab=maps[3])
 
@@ -122,7 +122,8 @@ def _fill_glands(fine: tuple[int, int], glands: Sequence[Gland]) -> tuple[NDArra
 
 def _corners(points: Points) -> NDArray[np.int32]:
     """Points in finished pixels as the fixed-point corners on the fine grid that cv2 wants."""
-    return np.rint(points * FINENESS * 2**FRACTION).astype(np.int32)
+    corners: NDArray[np.int32] = np.rint(points * FINENESS * 2**FRACTION).astype(np.int32)
+    return corners
 
 
 def _belongs(cell: Cell, owner: NDArray[np.int32], lumen: NDArray[np.bool_]) -> bool:
@@ -134,7 +135,7 @@ def _belongs(cell: Cell, owner: NDArray[np.int32], lumen: NDArray[np.bool_]) -> 
 
 
 def _fibres(shape: tuple[int, int], generator: np.random.Generator) -> tuple[FloatMap, FloatMap]:
-    """Wavy collagen: a field whose level lines are the fibres, and their density, mean 0 and deviation about 1, [H,W]."""
+    """Wavy collagen [H,W]: a field whose level lines are the fibres, and their density (mean 0, deviation 1)."""
     height, width = shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     across, along = rotation(generator.uniform(0, np.pi)).astype(np.float32)
@@ -165,7 +166,7 @@ def _fill_nuclei(
         cv2.polylines(dark, corners, True, rim, thickness=1 + round(cell.vesicle * 2), shift=FRACTION)
         if cell.vesicle > 0:
             nucleolus = round(cell.x * FINENESS), round(cell.y * FINENESS)
-            cv2.circle(dark, nucleolus, round(cell.vesicle * 2.6 * FINENESS / 2), rim, thickness=-1)
+            cv2.circle(dark, nucleolus, round(1.3 * cell.vesicle * FINENESS), rim, thickness=-1)
         cv2.fillPoly(solid, corners, 1.0, shift=FRACTION)
         cv2.fillPoly(coarse, corners, 0.1 + cell.disorder, shift=FRACTION)
     chromatin = 0.7 * smooth_noise(fine, 1.4 * FINENESS, generator) + 0.7 * smooth_noise(fine, 3 * FINENESS, generator)
@@ -173,7 +174,7 @@ def _fill_nuclei(
 
 
 def _membranes(owner: NDArray[np.int32], lumen: NDArray[np.bool_], cells: Sequence[Cell]) -> FloatMap:
-    """Membranes (0 to 1) [H,W]: where neighbouring cells of a gland meet, and along its border, but not along the lumen."""
+    """Membranes (0 to 1) [H,W]: where cells of a gland meet, and along its border, but not along the lumen."""
     empty = np.ones(owner.shape, np.uint8)
     for cell in cells:
         if cell.gland >= 0:

@@ -1,8 +1,10 @@
 """Synthetic tissue, planned: where glands and cells lie and what they look like. `prep/staining.py` draws it.
 
 A gland has a score 0 to 3 (as HER2: 0, 1+, 2+, 3+). The score decides what its cells look like in both stains: nuclear
-size, chromatin, layers and lumen in H&E, strength and completeness of the brown membranes in IHC. Lengths are pixels of
-the finished picture, points are (x, y), concentrations are optical densities along a unit stain vector.
+size, chromatin, layers and lumen in H&E, strength and completeness of the brown membranes in IHC. Glands of every score
+may be solid, and larger nuclei are paler, so that the score must be read from the cells: the brightness of a tile does
+not tell it. Lengths are pixels of the finished picture, points are (x, y), concentrations are optical densities along a
+unit stain vector.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ Points = NDArray[np.float64]
 AROUND_GLAND = np.linspace(0, 2 * np.pi, 80, endpoint=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the cells of one score look like."""
 
@@ -36,59 +38,12 @@ class Look:
     gaps: float  # share of the membrane that is missing
 
 
+# radius, spacing, height, layers, solid, chromatin, vesicle, disorder, cytoplasm, membrane, gaps
 LOOKS = (
-    Look(
-        radius=4.1,
-        spacing=11,
-        height=20,
-        layers=1,
-        solid=0.6,
-        chromatin=0.84,
-        vesicle=0.0,
-        disorder=0.05,
-        cytoplasm=0.36,
-        membrane=0,
-        gaps=1,
-    ),
-    Look(
-        radius=5.0,
-        spacing=13,
-        height=16,
-        layers=2,
-        solid=0.5,
-        chromatin=0.82,
-        vesicle=0.15,
-        disorder=0.08,
-        cytoplasm=0.29,
-        membrane=0.45,
-        gaps=0.5,
-    ),
-    Look(
-        radius=6.2,
-        spacing=15,
-        height=15,
-        layers=3,
-        solid=0.4,
-        chromatin=0.8,
-        vesicle=0.4,
-        disorder=0.11,
-        cytoplasm=0.22,
-        membrane=0.95,
-        gaps=0.2,
-    ),
-    Look(
-        radius=7.5,
-        spacing=18.5,
-        height=18,
-        layers=2,
-        solid=0.6,
-        chromatin=0.78,
-        vesicle=0.6,
-        disorder=0.15,
-        cytoplasm=0.15,
-        membrane=1.6,
-        gaps=0,
-    ),
+    Look(4.1, 11.0, 20.0, 1, 0.6, 0.84, 0.0, 0.05, 0.36, 0.0, 1.0),
+    Look(5.0, 13.0, 16.0, 2, 0.5, 0.82, 0.12, 0.08, 0.29, 0.4, 0.5),
+    Look(6.2, 15.0, 15.0, 3, 0.4, 0.8, 0.32, 0.11, 0.22, 0.85, 0.2),
+    Look(7.5, 18.5, 18.0, 2, 0.6, 0.78, 0.5, 0.15, 0.15, 1.35, 0.0),
 )
 
 
@@ -130,7 +85,7 @@ def smooth_noise(shape: tuple[int, int], reach: float, generator: np.random.Gene
 
 
 def plan_glands(shape: tuple[int, int], generator: np.random.Generator) -> tuple[Gland, ...]:
-    """Glands that do not touch, packed tighter here than there; their scores follow a smooth field over the slide."""
+    """Glands that hardly touch, packed tighter here than there; their scores follow a smooth field over the slide."""
     height, width = shape
     grade, room = (smooth_noise(shape, reach, generator) for reach in (260, 200))
     places: list[tuple[float, float, float]] = []
@@ -201,7 +156,7 @@ def plan_epithelium(index: int, gland: Gland, generator: np.random.Generator) ->
 def plan_stroma(shape: tuple[int, int], lie: FloatMap, generator: np.random.Generator) -> Iterator[Cell]:
     """Spindle cells along the fibres, whose level lines are `lie` [H,W], and crowds of small dark lymphocytes."""
     height, width = shape
-    slope_y, slope_x = np.gradient(lie)
+    slope_y, slope_x = (np.asarray(slope, np.float32) for slope in np.gradient(lie))
     crowd = smooth_noise(shape, 110, generator)
     for _ in range(height * width // 100):
         x, y, size, dark, turn, chance = generator.uniform(
@@ -217,7 +172,9 @@ def plan_stroma(shape: tuple[int, int], lie: FloatMap, generator: np.random.Gene
 
 
 def _stromal(x: float, y: float, radius: float, stretch: float, angle: float, chromatin: float) -> Cell:
-    return Cell(x=x, y=y, radius=radius, stretch=stretch, angle=angle, chromatin=chromatin, vesicle=0.0, disorder=0.06, gland=-1)
+    return Cell(
+        x=x, y=y, radius=radius, stretch=stretch, angle=angle, chromatin=chromatin, vesicle=0.0, disorder=0.06, gland=-1
+    )
 
 
 def _along(ring: Points, spacing: float, disorder: float, generator: np.random.Generator) -> Points:
@@ -233,10 +190,10 @@ def _along(ring: Points, spacing: float, disorder: float, generator: np.random.G
 def wobble(around: Points, size: float, generator: np.random.Generator) -> Points:
     """A closed curve of mean 0 and deviation about `size` over the directions `around`."""
     waves = np.arange(2, 6)[:, None]
-    wobble: Points = (generator.normal(0, size, (4, 1)) * np.cos(waves * around + generator.uniform(0, 7, (4, 1)))).sum(
+    curve: Points = (generator.normal(0, size, (4, 1)) * np.cos(waves * around + generator.uniform(0, 7, (4, 1)))).sum(
         axis=0
     )
-    return wobble
+    return curve
 
 
 def rotation(angle: float) -> Points:

@@ -156,7 +156,7 @@ def test_the_table_has_the_floors_first_and_says_what_it_stands_on(scored: tuple
     assert rows[3][1:5] == ["attention_gan", "6,000", "lanczos", "4"]
     assert rows[3][5] == f"**{scores.rows[FAKE].summary.ssim:.4f}**"
     assert sum("**" in cell for row in rows for cell in row) == 4
-    assert lines[0].startswith("SYNTHETIC DATA. small (test), test split, view tile: 4 pictures of 1 slides.")
+    assert lines[0].startswith("SYNTHETIC DATA. small (test), test split, view tile: 4 pictures, 1 slide(s).")
     assert "lanczos (stand-in, not BSRGAN)" in lines[0]
     assert f"noisy: 6,000 draws of a pair; the published run took {PUBLISHED_DRAWS:,}" in lines[0]
     assert len({len(line) for line in lines[2:]}) == 1
@@ -264,9 +264,9 @@ def test_no_picture_is_left_out_of_an_average(
 
 def test_runs_and_scores_that_are_not_there_say_how_to_make_them(small_store: Store, tmp_path: Path) -> None:
     folder = fabricate(tmp_path / "run", small_store)
-    with pytest.raises(RunError, match="no run at .*nowhere"):
+    with pytest.raises(RunError, match=r"no run at .*nowhere"):
         score_run(tmp_path / "nowhere", small_store, Split.TEST, "tile")
-    with pytest.raises(RunError, match="no run.json"):
+    with pytest.raises(RunError, match=r"no run\.json"):
         store_of(tmp_path / "nowhere")
     with pytest.raises(RunError, match="make them with: python -m evaluate score --run"):
         read_scores(tmp_path / "run", Split.TEST, "tile")

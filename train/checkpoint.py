@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from store.files import disk_errors, write_whole
 from store.schema import RunError
-from store.settings import plain, validate
+from store.settings import FORBID_UNKNOWN, plain, validate
 from train.folder import RunFolder
 from train.methods import Method, build_method
 from train.settings import TrainSettings
@@ -53,7 +53,7 @@ def save_checkpoint(
             "modules": {name: module.state_dict() for name, module in method.modules().items()},
             "optimisers": {player: optimiser.state_dict() for player, optimiser in optimisers.items()},
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         },
         buffer,
     )
@@ -111,7 +111,7 @@ def _checkpoints(folder: RunFolder) -> list[Path]:
 class GeneratorHeader:
     """What a generator file says of itself. `draws` are the pairs it was shown, `seal` is the store's."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = FORBID_UNKNOWN
 
     version: int
     method: str

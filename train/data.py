@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple, cast
@@ -88,9 +88,7 @@ class Order:
 
     def draws(self, epoch: int) -> list[Draw]:
         """The draws of an epoch: a pair, one of the views with equal probability, one of its pictures, a flip."""
-        return draws(
-            (self.seed, epoch), pairs=self.pairs, counts=self.counts, sampling=self.sampling, flip=self.flip
-        )
+        return draws((self.seed, epoch), pairs=self.pairs, counts=self.counts, sampling=self.sampling, flip=self.flip)
 
     def batches(self, done: int) -> Iterator[list[Draw]]:
         """All batches after the first `done` steps."""
@@ -128,8 +126,8 @@ def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int) 
     for view in settings.views:
         if view == TILE and TILE not in has:
             raise SettingsError(
-                f"data.views names {TILE!r}, but {store.path} was built without the tiles of train (keep_tiles = false); "
-                f"it has {', '.join(has)}"
+                f"data.views names {TILE!r}, but {store.path} was built without the tiles of train "
+                f"(keep_tiles = false); it has {', '.join(has)}"
             )
         if view not in has:
             raise SettingsError(f"data.views names {view!r}, but {store.path} has {', '.join(has)}; name some of these")
@@ -176,13 +174,13 @@ class Pictures(Dataset[Any]):
         out.numpy()[:] = tile[:, top : top + side, left : left + side]
 
 
-def read_batches(store: Store, order: Order, *, done: int, workers: int, pin: bool) -> Iterator[Reading]:
+def read_batches(store: Store, order: Order, *, done: int, workers: int, pin: bool) -> Generator[Reading]:
     """The batches after `done` steps, read by `workers` processes that live as long as the run (0: by this one)."""
     loader = DataLoader(
         Pictures(store),
-        batch_sampler=order.batches(done),  # type: ignore[arg-type]  # draws stand where torch expects numbers
+        batch_sampler=order.batches(done),
         num_workers=workers,
-        collate_fn=_as_is,
+        collate_fn=_as_is,  # type: ignore[arg-type]  # a batch is read as a whole, not collated from a list
         pin_memory=pin,
         generator=torch.Generator(),  # the loader would draw from the global generator
         multiprocessing_context=_fork_clean() if workers else None,
@@ -209,7 +207,7 @@ def to_signed(pixels: Tensor) -> Tensor:
 
 
 def _fork_clean() -> BaseContext:
-    """Workers come from a server that has imported torch and nothing else: no handle or lock of ours is carried over."""
+    """Workers come from a server that has imported torch and no more: no handle or lock of ours is carried over."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from store.schema import SettingsError
 from train.settings import Precision
@@ -23,6 +24,10 @@ class Compute:
     def cuda(self) -> bool:
         """Whether this is a CUDA device."""
         return self.device.type == "cuda"
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move a network here, its weights channels last."""
+        return module.to(self.device).to(memory_format=torch.channels_last)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -63,5 +68,5 @@ def _device(name: str) -> torch.device:
 def _computes_bf16(device: torch.device) -> bool:
     """Whether bf16 is native; emulated, it is slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from store.files import PARTIAL, disk_errors, write_whole
 from store.schema import RunError
-from store.settings import load, plain, to_toml, validate
+from store.settings import FORBID_UNKNOWN, load, plain, to_toml, validate
 from train.settings import TrainSettings
 
 FREE = frozenset({"device", "data.workers", "checkpoint_every", "sample_every"})
@@ -25,7 +25,7 @@ SHOWN = 3  # differing settings named in an error
 class RunFacts:
     """What a run is made from, as `run.json` says it."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = FORBID_UNKNOWN
 
     store: str
     seal: str

@@ -142,5 +142,5 @@ def _check_sides(picture: Tensor, multiple: int) -> None:
             below = max(side // multiple, 2) * multiple
             raise SettingsError(
                 f"a picture of {picture.shape[3]} x {picture.shape[2]} px: the generator halves it twice, so sides "
-                f"must be multiples of {multiple} from {2 * multiple} on; nearest to {side}: {below} and {below + multiple}"
+                f"must be multiples of {multiple} from {2 * multiple} on; near {side}: {below} and {below + multiple}"
             )

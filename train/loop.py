@@ -1,20 +1,18 @@
-"""The training loop: players in the method's order, reports, checkpoints, signals. Run again, it goes on where it stopped."""
+"""The training loop: steps, reports, checkpoints, signals. Run again, it goes on where it stopped."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from store.files import locked
@@ -23,12 +21,12 @@ from store.reader import Store
 from store.schema import Interrupted
 from store.settings import to_toml
 from train.checkpoint import FORMAT, GeneratorHeader, Position, restore_newest, save_checkpoint, save_generator
-from train.data import Batch, Order, plan_order, read_batches, to_batch
+from train.data import Order, plan_order, read_batches, to_batch
 from train.device import Compute, resolve
 from train.folder import LOCK, RunFacts, RunFolder, claim, make_folder, software
-from train.losses import learning_rate_factor
 from train.methods import Method, build_method, check_multiple
-from train.settings import OptimiserSettings, TrainSettings
+from train.players import make_optimisers, set_learning_rate, step_generator, take_step
+from train.settings import TrainSettings
 from train.watch import EVERY, Window, append_metrics, choose_samples, cut_metrics, draw_samples, say
 
 
@@ -67,18 +65,20 @@ def fit(folder: RunFolder, store: Store, settings: TrainSettings) -> None:
 
 def _train(run: Run, position: Position) -> None:
     """All steps after `position`, and a checkpoint of the last one."""
-    settings, order, step = run.settings, run.order, position.step
-    cut_metrics(run.folder.metrics, step)
+    settings, order, done = run.settings, run.order, position.step
+    cut_metrics(run.folder.metrics, done)
     samples = choose_samples(run.store, settings.data.views)
     workers, began, window = settings.data.workers, time.monotonic() - position.seconds, Window()
-    readings = closing(read_batches(run.store, order, done=step, workers=workers, pin=run.compute.cuda))
-    progress_bar = tqdm(total=order.steps, initial=step, desc=settings.method, unit="step", file=sys.stderr)
+    readings = closing(read_batches(run.store, order, done=done, workers=workers, pin=run.compute.cuda))
+    progress_bar = tqdm(total=order.steps, initial=done, desc=settings.method, unit="step", file=sys.stderr)
     with stop_requests() as stop, readings as stream, progress_bar as bar:
-        for step, reading in enumerate(stream, start=step + 1):
+        for step, reading in enumerate(stream, start=done + 1):
             epoch = order.epoch(step)
             rate = set_learning_rate(run.optimisers, settings.optimiser, epoch)
             batch = to_batch(reading, run.compute.device)
-            window.add(step, take_step(run, batch, (epoch - 1) / order.epochs, step_generator(settings.seed, step)))
+            generator = step_generator(settings.seed, step)
+            progress = (epoch - 1) / order.epochs
+            window.add(step, take_step(run.method, run.optimisers, run.compute, batch, progress, generator))
             bar.update()
             saving = stop.requested or step == order.steps or step % settings.checkpoint_every == 0
             if saving or step % EVERY == 0:
@@ -90,70 +90,11 @@ def _train(run: Run, position: Position) -> None:
                     save_checkpoint(run.folder, run.method, run.optimisers, Position(step=step, seconds=seconds))
             if step == order.steps or step % settings.sample_every == 0:
                 title = f"{settings.method}, step {step} of {order.steps}"
-                generator = run.method.modules()["generator"]
-                sheet = draw_samples(run.store, samples, generator, run.compute, title=title)
+                network = run.method.modules()["generator"]
+                sheet = draw_samples(run.store, samples, network, run.compute, title=title)
                 write_png(run.folder.samples / f"{step:06d}.png", sheet)
             if stop.requested and step < order.steps:
                 raise Interrupted(f"{run.folder.path} is saved after step {step} of {order.steps}; run me again")
-
-
-def take_step(run: Run, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
-    """One move of every player; returns all terms, detached and still on the device."""
-    with run.compute.autocast():
-        outputs = run.method.generate(batch)
-    reported: dict[str, Tensor] = {}
-    for player in run.method.players:
-        with frozen_except(run.method, player), run.compute.autocast():
-            terms = run.method.terms(player, batch, outputs, progress, generator)
-        optimiser = run.optimisers[player]
-        optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch
-        optimiser.step()
-        reported |= {name: term.detach() for name, term in terms.items()}
-    return reported
-
-
-@contextmanager
-def frozen_except(method: Method[Any], player: str) -> Iterator[None]:
-    """While terms are computed, only what the player owns asks for gradients; no others are computed or kept."""
-    owned = {id(parameter) for module in method.owned(player) for parameter in module.parameters()}
-    others = [p for p in _parameters(method.modules().values()) if id(p) not in owned and p.requires_grad]
-    for parameter in others:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in others:
-            parameter.requires_grad_(True)
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of a step, a function of (seed, step): a continued run draws what the uninterrupted one draws."""
-    state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))  # PyTorch takes 63 bits
-
-
-def make_optimisers(method: Method[Any], settings: OptimiserSettings, *, fused: bool) -> dict[str, Optimizer]:
-    """An Adam for each player."""
-    return {
-        player: Adam(
-            list(_parameters(method.owned(player))),
-            lr=settings.learning_rate,
-            betas=(settings.beta1, settings.beta2),
-            fused=fused,
-        )
-        for player in method.players
-    }
-
-
-def set_learning_rate(optimisers: dict[str, Optimizer], settings: OptimiserSettings, epoch: int) -> float:
-    """Give every optimiser the learning rate of an epoch, counted from 1, and return it."""
-    factor = learning_rate_factor(epoch, settings.constant_epochs, settings.decay_epochs)
-    rate = settings.learning_rate * factor
-    for optimiser in optimisers.values():
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-    return rate
 
 
 @dataclass(slots=True)
@@ -193,7 +134,7 @@ def _build(folder: RunFolder, store: Store, settings: TrainSettings) -> Run:
     check_multiple(store.manifest.view_side, method.multiple, f"the views of {store.path}")
     method.check_side(store.manifest.view_side)
     for module in method.modules().values():
-        module.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
+        compute.place(module)
     return Run(
         folder=folder,
         store=store,
@@ -217,9 +158,7 @@ def _facts(run: Run) -> RunFacts:
         draws=run.order.steps * run.order.batch,
         device=str(run.compute.device),
         precision=run.compute.precision,
-        parameters={
-            name: sum(p.numel() for p in module.parameters()) for name, module in run.method.modules().items()
-        },
+        parameters={name: sum(p.numel() for p in module.parameters()) for name, module in run.method.modules().items()},
         software=software(),
     )
 
@@ -248,8 +187,3 @@ def _announce(run: Run, facts: RunFacts) -> str:
         f"parameters: {parameters}\n"
         f"run folder: {run.folder.path}"
     )
-
-
-def _parameters(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
-    for module in modules:
-        yield from module.parameters()

@@ -60,7 +60,7 @@ def lookup_weight(lookup: Lookup, similarity: Tensor) -> Tensor:
         case Lookup.LINEAR:
             return similarity.clamp(min=0)
         case Lookup.TOP:
-            return (1 - (similarity.clamp(min=0) - 1).square()).clamp(min=0).sqrt()
+            return (1 - (similarity.clamp(min=0) - 1).square()).sqrt()
         case Lookup.BELL:
             return torch.exp(-(4 * (similarity - 0.5)).square() / 2) / math.sqrt(2 * math.pi)
 

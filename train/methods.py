@@ -67,7 +67,7 @@ def build_method(settings: TrainSettings) -> Method[Any]:
 
 
 def check_multiple(side: int, multiple: int, what: str) -> None:
-    """Refuse pictures (`what` says which) of a side, px, that the generator cannot halve evenly. Raises SettingsError."""
+    """Refuse pictures (`what` says which) of a side, px, that the generator cannot halve evenly, with SettingsError."""
     if side % multiple:
         raise SettingsError(
             f"{what} have a side of {side} px; the generator needs a multiple of {multiple}, "

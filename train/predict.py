@@ -1,4 +1,4 @@
-"""A trained generator and a store in, translated pictures out: each rounded, and truncated as the published scripts save."""
+"""A trained generator and a store in, translated pictures out: each rounded, and truncated as is published."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
         return Predicted(folder=target, pictures=len(wanted), complete_before=True)
     _begin(target, record)
     compute = resolve(device, Precision.FP32)
-    generator = trained.generator.to(compute.device, memory_format=torch.channels_last)
+    generator = compute.place(trained.generator)
     for name, pair, index in tqdm(wanted, desc=f"translating {split}/{view}", unit="picture", file=sys.stderr):
         files = (target / ROUNDED / name, target / TRUNCATED / name)
         if not all(file.exists() for file in files):

@@ -1,7 +1,7 @@
-"""Every knob of training on one page. A default is the published value or the recommended reading; its source stands beside it.
+"""Every knob of training on one page. A default is the published value or the recommended reading, with its source.
 
-G and L numbers are the open questions of the paper's text as listed in `train/README.md`. Lengths are pixels, weights are
-plain factors.
+G and L numbers are the open questions of the paper's text as listed in `train/README.md`. Lengths are pixels, weights
+are plain factors.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Gate(StrEnum):
 
 
 class Order(StrEnum):
-    """Eq. (3): spatial attention on f'', or on f'' that channel attention has weighted once more (G10, readings A and B)."""
+    """Eq. (3): spatial attention on f'', or on f'' weighted by channel attention once more (G10, readings A and B)."""
 
     ONCE = "once"
     TWICE = "twice"

@@ -1,4 +1,4 @@
-"""What a person sees of a training run: messages, the progress bar, `metrics.jsonl`, contact sheets of fixed pictures."""
+"""What a person sees of a training run: messages, `metrics.jsonl`, contact sheets of fixed pictures."""
 
 from __future__ import annotations
 
@@ -92,9 +92,7 @@ def choose_samples(store: Store, views: Sequence[str]) -> list[Sample]:
     counts = store.manifest.counts
     split = next(split for split in (Split.VAL, Split.TEST, Split.TRAIN) if counts.get(split, 0))
     shown = min(SHOWN, counts[split])
-    return [
-        Sample(split=split, view=views[n % len(views)], pair=n * counts[split] // shown) for n in range(shown)
-    ]
+    return [Sample(split=split, view=views[n % len(views)], pair=n * counts[split] // shown) for n in range(shown)]
 
 
 def draw_samples(

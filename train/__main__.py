@@ -1,0 +1,72 @@
+"""`python -m train`: train or continue a run, translate a split, say what the networks look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from store.cli import run_app
+from store.schema import Split
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Learn to translate from a store, and translate.")
+
+RunOption = Annotated[Path, typer.Option(metavar="DIR", help="the run's folder")]
+ConfigOption = Annotated[Path | None, typer.Option(metavar="TOML", help="settings; the defaults are the paper's")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting; repeatable")]
+
+
+@app.command()
+def fit(
+    store: Annotated[Path, typer.Option(metavar="STORE", help="the sealed store to learn from")],
+    run: RunOption,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Train a run, or go on with it: the same command again continues from the last checkpoint."""
+    from store.reader import Store
+    from store.settings import load
+    from train.folder import RunFolder
+    from train.loop import fit as train
+    from train.settings import TrainSettings
+
+    train(RunFolder(run), Store.open(store), load(TrainSettings, config, overrides or []))
+
+
+@app.command()
+def predict(
+    run: RunOption,
+    store: Annotated[Path | None, typer.Option(metavar="STORE", help="another store than the run's own")] = None,
+    split: Annotated[Split, typer.Option(help="the part of the store to translate")] = Split.TEST,
+    view: Annotated[str, typer.Option(metavar="VIEW", help="tile, x1, x2, x4")] = "tile",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1")] = "auto",
+) -> None:
+    """Translate every picture of a split, whole; a complete set is left alone."""
+    from store.reader import Store
+    from train.folder import RunFolder, read_facts
+    from train.predict import predict as translate
+
+    folder = RunFolder(run)
+    opened = Store.open(store or Path(read_facts(folder).store))
+    predicted = translate(folder, opened, split, view, device)
+    how = "lie here since before" if predicted.complete_before else "lie"
+    typer.echo(f"{predicted.pictures} pictures {how} in {predicted.folder}", err=True)
+
+
+@app.command()
+def describe(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    side: Annotated[int, typer.Option(metavar="PX", help="side of the picture that goes in")] = 512,
+) -> None:
+    """Say what the networks look like: settings, tensor shapes, parameter counts."""
+    from store.settings import load
+    from train.describe import describe_method
+    from train.settings import TrainSettings
+
+    typer.echo(describe_method(load(TrainSettings, config, overrides or []), side))
+
+
+if __name__ == "__main__":
+    run_app(app)
