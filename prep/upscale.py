@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prep.settings import Enlarger, PrepSettings
-from store.schema import Upscaler
+from store.schema import Upscaler, WeightsError
 from store.weights import BSRGAN_FILES
 
 
@@ -43,4 +43,10 @@ def make_upscaler(settings: PrepSettings) -> Enlarges:
         return Lanczos()
     from prep.superres import Bsrgan
 
-    return Bsrgan.from_weights(settings.precision, settings.batch)
+    try:
+        return Bsrgan.from_weights(settings.precision, settings.batch)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}. To go on without super-resolution ask for the stand-in with SET=upscaler=lanczos "
+            "(--set upscaler=lanczos); the store will say so"
+        ) from error

@@ -15,7 +15,8 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
-from store.schema import ArrayPlan, StoreError
+from store.arrays import ArrayPlan
+from store.schema import StoreError
 
 CHECKSUM = 4  # bytes of crc32c behind a chunk and behind a shard's index
 

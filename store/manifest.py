@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.schema import FORMAT, Manifest, StoreError, Unit, plan_units
+from store.arrays import Unit, plan_units
+from store.schema import FORMAT, Manifest, StoreError
 from store.settings import plain, validate
 
 UNSEALED = "0" * 64  # stands for the seal while the seal is computed

@@ -10,10 +10,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from store.arrays import plan_arrays
 from store.files import digest_file, files_of
 from store.manifest import Root, all_units, read_root
 from store.reader import Store
-from store.schema import plan_arrays
 from store.tables import array_at
 
 

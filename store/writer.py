@@ -18,10 +18,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from store.arrays import ArrayPlan, Unit, plan_arrays
 from store.codec import encoding
 from store.files import PARTIAL, digest_file, disk_errors, files_of, locked, sync, write_whole
 from store.manifest import UNSEALED, Root, all_units, journal_of, read_root, root_document
-from store.schema import ArrayPlan, Manifest, Split, StoreError, Table, Unit, plan_arrays
+from store.schema import Manifest, Split, StoreError, Table
 from store.settings import differences, plain
 from store.tables import array_at, read_table, write_numbers, write_tables
 

@@ -74,6 +74,7 @@ def test_layout_is_that_of_mist(tmp_path: Path) -> None:
             "synthetic03_0_1.jpg",
         ]
     picture = cv2.imread(str(tmp_path / "set" / "valB" / "synthetic03_0_1.jpg"))
+    assert picture is not None
     assert picture.shape == (64, 64, 3)
     assert len(plan_files(DemoSettings())) == 240
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from store.schema import SettingsError
+from train.choices import Norm
 from train.discriminators import PatchDiscriminator, check_side, published_names, smallest_side
-from train.settings import DiscriminatorSettings, Norm
+from train.settings import DiscriminatorSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 

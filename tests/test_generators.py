@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from store.schema import SettingsError
+from train.choices import Gate, Join, Levels, Norm, Order, Width
 from train.generators import ResnetGenerator, published_names
-from train.settings import AttentionSettings, Gate, GeneratorSettings, Join, Levels, Norm, Order, Width
+from train.settings import AttentionSettings, GeneratorSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 OFF = AttentionSettings(enabled=False)

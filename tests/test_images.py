@@ -22,8 +22,9 @@ from store.images import SUFFIXES, load_picture, read_picture, write_png
 from store.schema import PictureError, StoreError
 
 GENERATOR = np.random.default_rng(7)
-TILE = cv2.resize(GENERATOR.integers(0, 256, (6, 6, 3), dtype=np.uint8), (48, 32), interpolation=cv2.INTER_CUBIC)
-ENCODINGS = {
+COARSE = GENERATOR.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+TILE = np.asarray(cv2.resize(COARSE, (48, 32), interpolation=cv2.INTER_CUBIC), np.uint8)
+ENCODINGS: dict[str, tuple[str, dict[str, object]]] = {
     "jpg": ("JPEG", {"quality": 90}),
     "progressive.jpg": ("JPEG", {"progressive": True}),
     "png": ("PNG", {}),
@@ -156,7 +157,7 @@ def test_a_file_without_permission_says_so(tmp_path: Path) -> None:
     assert refusal(locked).startswith("cannot be read (Permission denied)")
 
 
-def cv2_file(suffix: str, pixels: NDArray[np.generic]) -> bytes:
+def cv2_file(suffix: str, pixels: NDArray[np.integer | np.floating]) -> bytes:
     done, data = cv2.imencode(suffix, pixels)
     assert done
     return data.tobytes()

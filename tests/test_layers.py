@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.attention import AMMFI, ChannelAttention, SpatialAttention
+from train.choices import Gate, Join, Norm, Order, Width
 from train.layers import InstanceNorm, ResidualBlock, SpectralConv2d, blur_down, blur_up, make_conv, reflect_pad
-from train.settings import AttentionSettings, Gate, Join, Norm, Order, Width
+from train.settings import AttentionSettings
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FORMATS = [torch.contiguous_format, torch.channels_last]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from train.choices import Lookup, Schedule
 from train.contrastive import ProjectionHeads, draw_positions, gather_patches, normalise
 from train.losses import (
     PYRAMID_WEIGHTS,
@@ -25,7 +26,6 @@ from train.losses import (
     pyramid_levels,
     schedule_weight,
 )
-from train.settings import Lookup, Schedule
 
 GOLDEN = Path(__file__).parent / "golden"
 CONSTANT, DECAY = 30, 10

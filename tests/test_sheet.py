@@ -15,9 +15,9 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def sheet_of(*pictures: np.ndarray, side: int = 64, title: str = "title", label: str = "row", footer: str = "foot"):
-    rows = [Row(label=label, pictures=pictures, captions=("caption",))]
-    return draw_sheet(title=title, columns=["one", "two", "three"], rows=rows, footer=footer, side=side)
+def sheet_of(*pictures: np.ndarray, side: int = 64, title: str = "title") -> np.ndarray:
+    rows = [Row(label="row", pictures=pictures, captions=("caption",))]
+    return draw_sheet(title=title, columns=["one", "two", "three"], rows=rows, footer="foot", side=side)
 
 
 def place_of(sheet: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
@@ -26,7 +26,7 @@ def place_of(sheet: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
     tops, lefts = np.nonzero((windows[..., 0, 0, :] == picture[0, 0]).all(-1))
     found = [(t, left) for t, left in zip(tops, lefts, strict=True) if np.array_equal(windows[t, left], picture)]
     assert len(found) == 1, found
-    return found[0]
+    return int(found[0][0]), int(found[0][1])
 
 
 def test_pictures_of_the_sheet_side_are_shown_unchanged_and_side_by_side() -> None:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from store.files import disk_errors, write_whole
-from store.schema import RunError
-from store.settings import FORBID_UNKNOWN, plain, validate
+from store.schema import FORBID_UNKNOWN, RunError
+from store.settings import plain, validate
 from train.folder import RunFolder
 from train.methods import Method, build_method
 from train.settings import TrainSettings
@@ -34,10 +34,11 @@ HEADER = "magstain"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How far a run is: steps done, and seconds spent on them."""
+    """How far a run is: steps done, seconds spent on them, and the terms that `metrics.jsonl` has not told yet."""
 
     step: int
     seconds: float
+    terms: list[dict[str, float]]
 
 
 def save_checkpoint(
@@ -50,6 +51,7 @@ def save_checkpoint(
             "format": FORMAT,
             "step": position.step,
             "seconds": position.seconds,
+            "terms": position.terms,
             "modules": {name: module.state_dict() for name, module in method.modules().items()},
             "optimisers": {player: optimiser.state_dict() for player, optimiser in optimisers.items()},
             "random": torch.get_rng_state(),
@@ -73,20 +75,26 @@ def restore_newest(
 
     Returns the position and a warning for each damaged file that was passed over. RunError if all are damaged.
     """
-    warnings: list[str] = []
-    files = _checkpoints(folder)
-    for file in files:
+    damaged: list[Path] = []
+    for file in _checkpoints(folder):
         data = file.read_bytes()
         if hashlib.sha256(data).hexdigest()[:DIGITS] == file.stem.partition("-")[2]:
-            return _restore(torch.load(io.BytesIO(data), "cpu", weights_only=True), method, optimisers), warnings
-        aside = file.rename(file.with_suffix(".damaged"))
-        warnings.append(f"{file} is damaged: its bytes do not give the digest in its name; it is now {aside.name}")
-    if files:
+            position = _restore(torch.load(io.BytesIO(data), "cpu", weights_only=True), method, optimisers)
+            return position, [_set_aside(file) for file in damaged]
+        damaged.append(file)
+    if damaged:
         raise RunError(
-            f"all {len(files)} checkpoints of {folder.path} are damaged ({', '.join(f.name for f in files)}); "
-            "delete the folder to start again"
+            f"no checkpoint of {folder.path} is whole: the bytes of {', '.join(file.name for file in damaged)} do not "
+            "give the digest in the name; bring back a copy, or delete the folder to start again"
         )
-    return Position(step=0, seconds=0.0), warnings
+    return Position(step=0, seconds=0.0, terms=[]), []
+
+
+def _set_aside(file: Path) -> str:
+    """Take a damaged checkpoint out of the count, and say so."""
+    with disk_errors(file):
+        aside = file.rename(file.with_suffix(".damaged"))
+    return f"{file} is damaged: its bytes do not give the digest in its name; it is now {aside.name}"
 
 
 def _restore(state: dict[str, Any], method: Method[Any], optimisers: dict[str, Optimizer]) -> Position:
@@ -99,7 +107,7 @@ def _restore(state: dict[str, Any], method: Method[Any], optimisers: dict[str, O
     torch.set_rng_state(state["random"])
     if len(state["random_cuda"]) == torch.cuda.device_count() > 0:
         torch.cuda.set_rng_state_all(state["random_cuda"])
-    return Position(step=state["step"], seconds=state["seconds"])
+    return Position(step=state["step"], seconds=state["seconds"], terms=state["terms"])
 
 
 def _checkpoints(folder: RunFolder) -> list[Path]:

@@ -1,26 +1,25 @@
-"""From the store to the device: the order of draws, the pictures they name, batches in [-1, 1].
+"""From the store to the device: the pictures that draws name, as batches in [-1, 1].
 
-The order is a pure function of (seed, epoch), so a run continues at any step. Pictures stay u8 until they are on the
-device; conversion and flip happen there, and both stains of a pair get the same geometry.
+Pictures stay u8 until they are on the device; conversion and flip happen there, and both stains of a pair get the same
+geometry.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from store.reader import TILE, Store
-from store.schema import MagstainError, SettingsError, Split, Stain
-from train.settings import DataSettings, Sampling
+from store.schema import MagstainError, Split, Stain
+from train.order import Draw, Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,113 +35,6 @@ class Reading(NamedTuple):
 
     pixels: Tensor
     flips: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
-    """One draw: picture `index` of `pair` in `view`; `crop` says how far down and right a crop lies, each in [0,1)."""
-
-    pair: int
-    view: str
-    index: int
-    flip: bool
-    crop: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a run reads, step by step. `counts` says how many pictures of a pair each view has.
-
-    An epoch is as many draws as there are pairs; the rest that fills no batch is dropped, as published. Epochs and
-    steps are counted from 1.
-    """
-
-    seed: int
-    pairs: int
-    counts: Mapping[str, int]
-    batch: int
-    epochs: int
-    sampling: Sampling
-    flip: bool
-
-    def __post_init__(self) -> None:
-        if self.pairs < self.batch:
-            raise SettingsError(
-                f"data.batch = {self.batch}: the store has {self.pairs} train pairs, so an epoch would have no step; "
-                f"use at most {self.pairs}"
-            )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches of an epoch."""
-        return self.pairs // self.batch
-
-    @property
-    def steps(self) -> int:
-        """Batches of the whole run."""
-        return self.epochs * self.steps_per_epoch
-
-    def epoch(self, step: int) -> int:
-        """The epoch that a step belongs to."""
-        return (step - 1) // self.steps_per_epoch + 1
-
-    def draws(self, epoch: int) -> list[Draw]:
-        """The draws of an epoch: a pair, one of the views with equal probability, one of its pictures, a flip."""
-        return draws((self.seed, epoch), pairs=self.pairs, counts=self.counts, sampling=self.sampling, flip=self.flip)
-
-    def batches(self, done: int) -> Iterator[list[Draw]]:
-        """All batches after the first `done` steps."""
-        first, skipped = divmod(done, self.steps_per_epoch)
-        for epoch in range(first + 1, self.epochs + 1):
-            drawn = self.draws(epoch)
-            for start in range(skipped * self.batch, self.steps_per_epoch * self.batch, self.batch):
-                yield drawn[start : start + self.batch]
-            skipped = 0
-
-
-def draws(
-    seed: tuple[int, int], *, pairs: int, counts: Mapping[str, int], sampling: Sampling, flip: bool
-) -> list[Draw]:
-    """`pairs` draws, a pure function of (seed, epoch): pairs with replacement (ASP repository) or each once."""
-    generator = np.random.default_rng(seed)
-    if sampling is Sampling.REPLACEMENT:
-        rows = generator.integers(0, pairs, size=pairs)
-    else:
-        rows = generator.permutation(pairs)
-    names = tuple(counts)
-    views = [names[n] for n in generator.integers(0, len(names), size=pairs)]
-    indices = generator.integers(0, [counts[view] for view in views])
-    flips = generator.integers(0, 2, size=pairs) == 1
-    crops = generator.random((pairs, 2))
-    return [
-        Draw(pair=int(row), view=view, index=int(index), flip=flip and bool(flipped), crop=(float(down), float(right)))
-        for row, view, index, flipped, (down, right) in zip(rows, views, indices, flips, crops, strict=True)
-    ]
-
-
-def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int) -> Order:
-    """The order in which a run reads a store's train split; refuses what the store cannot give."""
-    has = store.views(Split.TRAIN)
-    for view in settings.views:
-        if view == TILE and TILE not in has:
-            raise SettingsError(
-                f"data.views names {TILE!r}, but {store.path} was built without the tiles of train "
-                f"(keep_tiles = false); it has {', '.join(has)}"
-            )
-        if view not in has:
-            raise SettingsError(f"data.views names {view!r}, but {store.path} has {', '.join(has)}; name some of these")
-    pairs = store.manifest.counts.get(Split.TRAIN, 0)
-    if pairs == 0:
-        raise SettingsError(f"{store.path} has no train pairs; build a store whose split leaves some for training")
-    return Order(
-        seed=seed,
-        pairs=pairs,
-        counts={view: store.count(view) for view in settings.views},
-        batch=settings.batch,
-        epochs=epochs,
-        sampling=settings.sampling,
-        flip=settings.flip,
-    )
 
 
 class Pictures(Dataset[Any]):

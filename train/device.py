@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from store.schema import SettingsError
-from train.settings import Precision
+from train.choices import Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

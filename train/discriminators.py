@@ -8,8 +8,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from store.schema import SettingsError
+from train.choices import Norm
 from train.layers import Stage, blur_down, make_conv, make_norm
-from train.settings import DiscriminatorSettings, Norm
+from train.settings import DiscriminatorSettings
 
 KERNEL = 4
 SLOPE = 0.2

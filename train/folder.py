@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from store.files import PARTIAL, disk_errors, write_whole
-from store.schema import RunError
-from store.settings import FORBID_UNKNOWN, load, plain, to_toml, validate
+from store.schema import FORBID_UNKNOWN, RunError
+from store.settings import load, plain, to_toml, validate
 from train.settings import TrainSettings
 
 FREE = frozenset({"device", "data.workers", "checkpoint_every", "sample_every"})
@@ -94,8 +94,9 @@ def read_facts(folder: RunFolder) -> RunFacts:
 def make_folder(folder: RunFolder) -> None:
     """Make a run's folder; one with anything in it that is no run is refused."""
     if folder.path.is_dir() and not folder.facts.exists():
-        others = sorted(p.name for p in folder.path.iterdir() if p.name not in (LOCK, folder.settings.name))
-        if any(not name.endswith(PARTIAL) for name in others):
+        begun = (LOCK, folder.settings.name)  # a start that was cut off leaves these, and partial files
+        others = sorted(p.name for p in folder.path.iterdir() if p.name not in begun and p.suffix != PARTIAL)
+        if others:
             raise RunError(f"{folder.path} is not a run and not empty (it has {others[0]}); choose another with RUN=")
     with disk_errors(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from store.schema import SettingsError
 from train.attention import AMMFI
+from train.choices import Join, Levels, Norm
 from train.layers import ResidualBlock, Stage, blur_down, blur_up, make_conv, make_norm, reflect_pad
-from train.settings import GeneratorSettings, Join, Levels, Norm
+from train.settings import GeneratorSettings
 
 ATTENTION_LEVELS: dict[Levels, tuple[int, ...]] = {Levels.P1: (2, 1), Levels.P2: (1, 0), Levels.P3: (2, 1, 0)}
 TAPPED_BLOCKS = (1, 5)  # counted from 1; layers 12 and 16 of the published network

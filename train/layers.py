@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.settings import Norm
+from train.choices import Norm
 
 INSTANCE_EPSILON = 1e-5
 SPECTRAL_EPSILON = 1e-12

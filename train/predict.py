@@ -20,11 +20,11 @@ from store.images import write_png
 from store.reader import Store
 from store.schema import RunError, Split, Stain, picture_name
 from train.checkpoint import load_generator
+from train.choices import Precision
 from train.data import to_signed
 from train.device import resolve
 from train.folder import RunFolder
 from train.methods import check_multiple
-from train.settings import Precision
 
 ROUNDED, TRUNCATED = "fake", "fake_truncated"
 RECORD = "predictions.json"

@@ -7,87 +7,10 @@ are plain factors.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from math import inf
 
 from store.schema import FORBID_UNKNOWN, SettingsError
-
-
-class Norm(StrEnum):
-    """A normalisation layer."""
-
-    INSTANCE = "instance"
-    BATCH = "batch"
-    NONE = "none"
-
-
-class Levels(StrEnum):
-    """Which encoder and decoder levels AMMFI joins: the two deepest, the two a U-Net would take, or all three (G7)."""
-
-    P1 = "p1"
-    P2 = "p2"
-    P3 = "p3"
-
-
-class Width(StrEnum):
-    """Channels of each AMMFI projection: half of the level's, or all of them (G9)."""
-
-    HALF = "half"
-    FULL = "full"
-
-
-class Gate(StrEnum):
-    """One gate value per channel and position, or one per position as in Attention U-Net (G11)."""
-
-    ELEMENTWISE = "elementwise"
-    SINGLE = "single"
-
-
-class Order(StrEnum):
-    """Eq. (3): spatial attention on f'', or on f'' weighted by channel attention once more (G10, readings A and B)."""
-
-    ONCE = "once"
-    TWICE = "twice"
-
-
-class Join(StrEnum):
-    """How the gated encoder feature meets the decoder feature (G12)."""
-
-    CONCAT = "concat"
-    ADD = "add"
-    MULTIPLY = "multiply"
-
-
-class Schedule(StrEnum):
-    """g(t) of the adaptive supervised loss."""
-
-    ZERO = "zero"
-    LINEAR = "linear"
-    SIGMOID = "sigmoid"
-    LAMBDA = "lambda"
-
-
-class Lookup(StrEnum):
-    """h(x) of the adaptive supervised loss."""
-
-    UNIFORM = "uniform"
-    LINEAR = "linear"
-    TOP = "top"
-    BELL = "bell"
-
-
-class Sampling(StrEnum):
-    """How an epoch draws its pairs: with replacement, as the ASP repository does, or each once."""
-
-    REPLACEMENT = "replacement"
-    SHUFFLED = "shuffled"
-
-
-class Precision(StrEnum):
-    """Arithmetic of the networks; `auto` is bf16 where the device computes it natively, else fp32."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
+from train.choices import Gate, Join, Levels, Lookup, Norm, Order, Precision, Sampling, Schedule, Width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +37,10 @@ class AttentionSettings:
             raise SettingsError(f"generator.attention.kernel = {self.kernel}: must be 1 or 3")
         if self.spatial_kernel % 2 == 0 or self.spatial_kernel < 1:
             raise SettingsError(f"generator.attention.spatial_kernel = {self.spatial_kernel}: must be odd, e.g. 7")
+        if self.reduction < 1:
+            raise SettingsError(
+                f"generator.attention.reduction = {self.reduction}: channels are divided by it, so at least 1, e.g. 16"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +76,14 @@ class DiscriminatorSettings:
 
     base: int = 32  # ASP launcher: ndf
     layers: int = 5  # L3
-    norm: Norm = Norm.INSTANCE
-    spectral: bool = True
+    norm: Norm = Norm.INSTANCE  # ASP launcher: normD
+    spectral: bool = True  # ASP launcher: weight_norm spectral
+
+    def __post_init__(self) -> None:
+        if self.base < 1 or self.layers < 1:
+            raise SettingsError(
+                f"discriminator.base = {self.base}, layers = {self.layers}: both must be at least 1, e.g. 32 and 5"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +96,13 @@ class ContrastSettings:
     width: int = 256  # CUT: netF_nc
     temperature: float = 0.07  # CUT: nce_T
 
+    def __post_init__(self) -> None:
+        if self.patches < 2 or self.width < 1 or not 0 < self.temperature < inf:
+            raise SettingsError(
+                f"contrast.patches = {self.patches}, width = {self.width}, temperature = {self.temperature}: at "
+                "least 2 patches to tell apart, a width of at least 1, a temperature above 0, e.g. 256, 256 and 0.07"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSettings:
@@ -174,6 +114,11 @@ class WeightSettings:
     nce: float = 10.0  # ASP launcher: lambda_NCE
     asp: float = 10.0  # ASP launcher: lambda_asp
     pyramid: float = 10.0  # ASP launcher: lambda_gp
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value < inf:
+                raise SettingsError(f"weights.{name} = {value}: a weight is a number >= 0; 0 silences the term")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +133,12 @@ class AspSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """What a draw is: a pair, then one of `views` with equal probability, then a flip."""
+    """What a draw is: a pair, then one of `views`, then one of its pictures, then a flip."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
-    views: tuple[str, ...] = ("x1", "x2", "x4")  # M8; "tile" is a random crop of the tile at the view side
+    views: tuple[str, ...] = ("x1", "x2", "x4")  # "tile" is a random crop of the tile at the view side, as in ASP
+    view_weights: tuple[float, ...] = ()  # M8: none, all views alike; else one for each, e.g. 2, 1, 1
     batch: int = 1  # ASP launcher
     sampling: Sampling = Sampling.REPLACEMENT  # ASP repository: the loader's index is ignored
     flip: bool = True  # ASP repository: horizontal, p = 0.5
@@ -202,6 +148,13 @@ class DataSettings:
         if not self.views or len(set(self.views)) < len(self.views):
             raise SettingsError(
                 f"data.views = {list(self.views)}: name at least one view, each once, e.g. x1, x2, x4 or tile"
+            )
+        if self.view_weights and (
+            len(self.view_weights) != len(self.views) or not all(0 < w < inf for w in self.view_weights)
+        ):
+            raise SettingsError(
+                f"data.view_weights = {list(self.view_weights)}: give a number above 0 for each of the "
+                f"{len(self.views)} views {list(self.views)}, e.g. {[1] * len(self.views)}, or none for all alike"
             )
         if self.batch < 1 or self.workers < 0:
             raise SettingsError(
@@ -215,9 +168,9 @@ class OptimiserSettings:
 
     __pydantic_config__ = FORBID_UNKNOWN
 
-    learning_rate: float = 2e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
+    learning_rate: float = 2e-4  # ASP launcher: lr, for all players alike
+    beta1: float = 0.5  # ASP launcher
+    beta2: float = 0.999  # ASP launcher
     constant_epochs: int = 30  # ASP launcher: n_epochs
     decay_epochs: int = 10  # ASP launcher: n_epochs_decay
 
@@ -231,6 +184,11 @@ class OptimiserSettings:
             raise SettingsError(
                 f"optimiser.constant_epochs = {self.constant_epochs}, decay_epochs = {self.decay_epochs}: "
                 "neither may be negative, and a run needs at least one epoch"
+            )
+        if not 0 < self.learning_rate < inf or not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise SettingsError(
+                f"optimiser.learning_rate = {self.learning_rate}, beta1 = {self.beta1}, beta2 = {self.beta2}: "
+                "the rate must be above 0, the betas in [0, 1), e.g. 2e-4, 0.5 and 0.999"
             )
 
 
@@ -255,8 +213,8 @@ class TrainSettings:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or self.checkpoint_every < 1 or self.sample_every < 1:
+        if not 0 <= self.seed < 2**63 or self.checkpoint_every < 1 or self.sample_every < 1:
             raise SettingsError(
                 f"seed = {self.seed}, checkpoint_every = {self.checkpoint_every}, sample_every = {self.sample_every}: "
-                "the seed must be >= 0, the others >= 1 step"
+                "the seed must be in [0, 2^63), the others >= 1 step"
             )

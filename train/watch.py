@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,10 @@ from train.device import Compute
 from train.predict import rounded, translate
 
 EVERY = 25  # steps between two looks at the terms: each look waits for the device
+DIVERGED = (
+    "nothing was saved of it: begin a new run with --set precision=fp32 or a lower optimiser.learning_rate; "
+    "this folder keeps the last checkpoint from before"
+)
 SHOWN = 4  # pictures of a contact sheet
 SHEET_SIDE = 256  # px
 
@@ -35,47 +41,66 @@ def say(text: str) -> None:
 
 @dataclass(slots=True)
 class Window:
-    """The terms since the last look, left on the device so that no step waits for it."""
+    """The terms since the last line of `metrics.jsonl`: `fresh` ones on the device, so that no step waits, and `seen`."""
 
-    steps: list[int] = field(default_factory=list)
-    terms: list[dict[str, Tensor]] = field(default_factory=list)
+    seen: list[dict[str, float]] = field(default_factory=list)
+    fresh: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
 
     def add(self, step: int, terms: dict[str, Tensor]) -> None:
         """Keep a step's terms."""
-        self.steps.append(step)
-        self.terms.append(terms)
+        self.fresh.append((step, terms))
 
-    def means(self) -> dict[str, float]:
-        """The mean of each term, and forget them. RunError at the first one that is not finite."""
-        if not self.steps:
-            return {}
-        names = list(self.terms[0])
-        table = torch.stack([torch.stack([terms[name] for name in names]) for terms in self.terms]).double().cpu()
-        for step, row in zip(self.steps, table.tolist(), strict=True):
+    def look(self) -> list[dict[str, float]]:
+        """Wait for the device and see all terms. RunError at the first one that is not finite."""
+        names = list(self.fresh[0][1]) if self.fresh else []
+        rows = [torch.stack([terms[name].double() for name in names]) for _, terms in self.fresh]
+        table = torch.stack(rows).tolist() if rows else []
+        for (step, _), row in zip(self.fresh, table, strict=True):
             for name, value in zip(names, row, strict=True):
                 if not math.isfinite(value):
-                    raise RunError(
-                        f"the term {name} is {value} at step {step}; the last checkpoint is from before: run again "
-                        "with --set precision=fp32 or a lower optimiser.learning_rate, in a new run folder"
-                    )
-        self.steps, self.terms = [], []
-        return dict(zip(names, table.mean(dim=0).tolist(), strict=True))
+                    raise RunError(f"the term {name} is {value} at step {step}; {DIVERGED}")
+            self.seen.append(dict(zip(names, row, strict=True)))
+        self.fresh = []
+        return self.seen
+
+    def means(self) -> dict[str, float]:
+        """The mean of each term over the window, which then begins anew."""
+        rows = self.look()
+        self.seen = []
+        return {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def check_finite(modules: Mapping[str, nn.Module], step: int) -> None:
+    """Refuse to save networks that the last step broke: its own terms were taken before it moved. Raises RunError."""
+    for name, module in modules.items():
+        for parameter, values in module.named_parameters():
+            if not bool(values.isfinite().all()):
+                raise RunError(f"{parameter} of the {name} is not finite after step {step}; {DIVERGED}")
 
 
 def append_metrics(file: Path, line: Mapping[str, Any]) -> None:
-    """One JSON line more."""
+    """One JSON line more, on the disk before the checkpoint that counts on it."""
     with disk_errors(file), file.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(line) + "\n")
+        lines.flush()
+        os.fsync(lines.fileno())
 
 
 def cut_metrics(file: Path, step: int) -> None:
-    """Forget the lines of steps that a continued run will do again, and a line that was cut off."""
+    """Keep the lines up to `step`; those after it, whole or cut off, a continued run writes again."""
     if not file.exists():
         return
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    lines = file.read_bytes().splitlines(keepends=True)
     with disk_errors(file):
-        write_whole(file, "".join(kept).encode())
+        write_whole(file, b"".join(takewhile(lambda line: _step_of(line) <= step, lines)))
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line; infinity for one that a crash left unfinished."""
+    try:
+        return int(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
+    except ValueError:
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

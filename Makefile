@@ -1,0 +1,99 @@
+# magstain. `make` alone says what can be made; the settings of a stage are in prep/settings.py and train/settings.py.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo prepare train eval test check bench weights clean
+
+# ---- the environment: made once, made anew when these two files say something else
+KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+READY := .venv/made-$(KEY)
+PY    := .venv/bin/python
+
+# ---- what the stages work on: the demo unless a variable says otherwise
+NAME   := $(if $(DATA)$(HE),$(shell basename '$(or $(DATA),$(shell dirname '$(HE)'))'),$(if $(STORE),$(shell basename '$(STORE)' .zarr),demo))
+IS_DEMO = $(filter demo,$(if $(DATA)$(HE)$(STORE),other,demo))
+TILES   = $(if $(HE),--he '$(HE)' --ihc '$(IHC)',--data '$(or $(DATA),data/demo)')
+ZARR    = $(or $(STORE),data/$(NAME).zarr)
+FOLDER  = $(or $(RUN),runs/$(NAME))
+SPLIT  ?= test
+VIEW   ?= tile
+
+# ---- SET and CONFIG belong to the first stage on the command line; PREP_… and TRAIN_… name theirs
+FIRST        := $(firstword $(filter prepare train,$(MAKECMDGOALS)))
+PREP_SET     ?= $(if $(filter train,$(FIRST)),,$(SET))
+TRAIN_SET    ?= $(if $(filter train,$(FIRST)),$(SET))
+PREP_CONFIG  ?= $(or $(if $(filter train,$(FIRST)),,$(CONFIG)),$(if $(IS_DEMO),prep/presets/demo.toml))
+TRAIN_CONFIG ?= $(or $(if $(filter train,$(FIRST)),$(CONFIG)),$(if $(IS_DEMO),train/presets/demo.toml))
+sets   = $(foreach set,$(1),--set '$(set)')
+config = $(if $(1),--config '$(1)')
+
+help:
+	@echo 'magstain: H&E-to-IHC stain translation around a precomputed multi-magnification store'
+	@echo
+	@echo '  make demo      set up, then prepare, train and score the synthetic demo (minutes)'
+	@echo '  make test      set up, then run the tests'
+	@echo
+	@echo '  make prepare   tiles -> store               DATA=DIR or HE=DIR IHC=DIR, STORE= CONFIG= SET= SKIP_BAD=1'
+	@echo '  make train     store -> run                 STORE= RUN= CONFIG= SET='
+	@echo '  make eval      run -> pictures and scores   RUN= STORE= SPLIT= VIEW='
+	@echo '  make weights   fetch and check the weight files of BSRGAN   FROM=file, folder or mirror'
+	@echo
+	@echo '  make setup     only the environment, in .venv   PYTHON=python3.11'
+	@echo '  make check     linter, types, tests'
+	@echo '  make bench     measure'
+	@echo '  make clean     remove the demo (its tiles, store and run) and caches'
+	@echo
+	@echo 'Without variables prepare, train and eval work on the demo. SET="key=value key=value" and CONFIG=file.toml go to'
+	@echo 'the first stage named; PREP_SET= PREP_CONFIG= TRAIN_SET= TRAIN_CONFIG= name theirs. For example'
+	@echo '  make prepare train eval DATA=tiles/HER2 SET=recipe=native TRAIN_SET="seed=1 data.workers=4"'
+
+setup: $(READY)
+
+$(READY):
+	@python=''; for name in $(or $(PYTHON),python3.11 python3.12 python3 python); do \
+	  if "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "error: no Python 3.11 or 3.12 among: $(or $(PYTHON),python3.11 python3.12 python3 python) ($$($(firstword $(PYTHON) python3) --version 2>&1 | head -n 1)); basicsr 1.4.2 builds on no other. Install one, or name it with PYTHON=/path/to/python3.11" >&2; exit 2; \
+	fi; \
+	echo "making .venv with $$("$$python" --version): about 5 GB and some minutes, once" >&2; \
+	rm -rf .venv && "$$python" -m venv .venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(PY) -c 'import cv2' || { echo 'error: opencv-python cannot be loaded; on Debian and Ubuntu: apt install libgl1 libglib2.0-0 libxcb1' >&2; exit 2; }
+	@touch $@
+
+demo:
+	@$(MAKE) --no-print-directory prepare train eval DATA= HE= IHC= STORE= RUN= CONFIG= SET= SPLIT=test VIEW=tile
+	@echo 'contact sheet  runs/demo/predictions/test/tile/contact.png'
+	@echo 'store          data/demo.zarr   (python -m store info data/demo.zarr, with the Python of .venv)'
+	@echo 'run            runs/demo'
+
+prepare: $(READY)
+	@$(if $(IS_DEMO),$(PY) -m prep demo --out data/demo)
+	@$(PY) -m prep build $(TILES) --store '$(ZARR)' $(call config,$(PREP_CONFIG)) $(call sets,$(PREP_SET)) $(if $(SKIP_BAD),--skip-bad)
+
+train: $(READY)
+	@$(PY) -m train fit --store '$(ZARR)' --run '$(FOLDER)' $(call config,$(TRAIN_CONFIG)) $(call sets,$(TRAIN_SET))
+
+eval: $(READY)
+	@$(PY) -m train predict --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
+	@$(PY) -m evaluate score --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
+
+weights: $(READY)
+	@$(PY) -m store weights $(if $(FROM),--from '$(FROM)')
+
+test: $(READY)
+	@$(PY) -m pytest
+
+check: $(READY)
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest
+
+bench: $(READY)
+	@$(PY) -m tests.bench.codecs
+
+clean:
+	rm -rf data/demo data/demo.zarr data/demo.zarr.journal runs/demo .mypy_cache .pytest_cache .ruff_cache build
+	find . -name __pycache__ -not -path './.venv/*' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,141 @@
+"""What a run reads, and when: draws are a pure function of (seed, epoch), so that a run continues at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from store.reader import TILE, Store
+from store.schema import SettingsError, Split
+from train.choices import Sampling
+from train.settings import DataSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """One draw: picture `index` of `pair` in `view`; `crop` says how far down and right a crop lies, each in [0,1)."""
+
+    pair: int
+    view: str
+    index: int
+    flip: bool
+    crop: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A view that draws choose with probability `share`; it has `count` pictures of a pair."""
+
+    view: str
+    share: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a run reads, step by step. `views` are what a draw chooses from.
+
+    An epoch is as many draws as there are pairs; the rest that fills no batch is dropped, as published. Epochs and
+    steps are counted from 1.
+    """
+
+    seed: int
+    pairs: int
+    views: tuple[Choice, ...]
+    batch: int
+    epochs: int
+    sampling: Sampling
+    flip: bool
+
+    def __post_init__(self) -> None:
+        if self.pairs < self.batch:
+            raise SettingsError(
+                f"data.batch = {self.batch}: the store has {self.pairs} train pairs, so an epoch would have no step; "
+                f"use at most {self.pairs}"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return self.pairs // self.batch
+
+    @property
+    def steps(self) -> int:
+        """Batches of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    def epoch(self, step: int) -> int:
+        """The epoch that a step belongs to."""
+        return (step - 1) // self.steps_per_epoch + 1
+
+    def draws(self, epoch: int) -> list[Draw]:
+        """The draws of an epoch, counted from 1."""
+        return draws((self.seed, epoch), pairs=self.pairs, views=self.views, sampling=self.sampling, flip=self.flip)
+
+    def batches(self, done: int) -> Iterator[list[Draw]]:
+        """All batches after the first `done` steps."""
+        first, skipped = divmod(done, self.steps_per_epoch)
+        for epoch in range(first + 1, self.epochs + 1):
+            drawn = self.draws(epoch)
+            for start in range(skipped * self.batch, self.steps_per_epoch * self.batch, self.batch):
+                yield drawn[start : start + self.batch]
+            skipped = 0
+
+
+def draws(
+    seed: tuple[int, int], *, pairs: int, views: Sequence[Choice], sampling: Sampling, flip: bool
+) -> list[Draw]:
+    """`pairs` draws, a pure function of (seed, epoch): each a pair, a view, one of its pictures, a flip and a crop.
+
+    Pairs come with replacement, as in the ASP repository, or each once.
+    """
+    generator = np.random.default_rng(seed)
+    if sampling is Sampling.REPLACEMENT:
+        rows = generator.integers(0, pairs, size=pairs)
+    else:
+        rows = generator.permutation(pairs)
+    chosen = [views[n] for n in generator.choice(len(views), size=pairs, p=[choice.share for choice in views])]
+    indices = generator.integers(0, [choice.count for choice in chosen])
+    flips = generator.integers(0, 2, size=pairs) == 1
+    crops = generator.random((pairs, 2))
+    return [
+        Draw(
+            pair=int(row),
+            view=choice.view,
+            index=int(index),
+            flip=flip and bool(flipped),
+            crop=(float(down), float(right)),
+        )
+        for row, choice, index, flipped, (down, right) in zip(rows, chosen, indices, flips, crops, strict=True)
+    ]
+
+
+def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int) -> Order:
+    """The order in which a run reads a store's train split; refuses what the store cannot give."""
+    has = store.views(Split.TRAIN)
+    weights = settings.view_weights or (1.0,) * len(settings.views)
+    for view in settings.views:
+        if view == TILE and TILE not in has:
+            raise SettingsError(
+                f"data.views names {TILE!r}, but {store.path} was built without the tiles of train "
+                f"(keep_tiles = false); it has {', '.join(has)}"
+            )
+        if view not in has:
+            raise SettingsError(f"data.views names {view!r}, but {store.path} has {', '.join(has)}; name some of these")
+    pairs = store.manifest.counts.get(Split.TRAIN, 0)
+    if pairs == 0:
+        raise SettingsError(f"{store.path} has no train pairs; build a store whose split leaves some for training")
+    return Order(
+        seed=seed,
+        pairs=pairs,
+        views=tuple(
+            Choice(view=view, share=weight / sum(weights), count=store.count(view))
+            for view, weight in zip(settings.views, weights, strict=True)
+        ),
+        batch=settings.batch,
+        epochs=epochs,
+        sampling=settings.sampling,
+        flip=settings.flip,
+    )
