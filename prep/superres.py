@@ -6,7 +6,6 @@ Source: Zhang et al., Designing a Practical Degradation Model for Deep Blind Ima
 
 from __future__ import annotations
 
-import pickle
 import sys
 import warnings
 from collections.abc import Mapping
@@ -96,12 +95,17 @@ class RrdbEnlarger(nn.Module):
 def load_enlarger(file: Path, factor: int) -> RrdbEnlarger:
     """The full-size network with the weights of `file`; nothing in the file is run. Raises WeightsError."""
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a pickle that torch did not write
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage raises anything from EOFError to KeyError, and torch's own text is a page long
         raise WeightsError(
-            f"{file} is no file of plain tensors ({error}); fetch it again with `make weights`"
+            f"{file} is no file of plain tensors: it is damaged or holds code ({type(error).__name__}), and nothing in "
+            "it was run; fetch it again with `make weights`"
         ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise WeightsError(f"{file} holds no bare state dict; fetch it again with `make weights`")
     enlarger = RrdbEnlarger(factor)
     enlarger.load_published(state, str(file))

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from store.schema import PictureError, StoreError
 GENERATOR = np.random.default_rng(7)
 COARSE = GENERATOR.integers(0, 256, (6, 6, 3), dtype=np.uint8)
 TILE = np.asarray(cv2.resize(COARSE, (48, 32), interpolation=cv2.INTER_CUBIC), np.uint8)
-ENCODINGS: dict[str, tuple[str, dict[str, object]]] = {
+ENCODINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "jpg": ("JPEG", {"quality": 90}),
     "progressive.jpg": ("JPEG", {"progressive": True}),
     "png": ("PNG", {}),
@@ -35,7 +36,7 @@ ENCODINGS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf, isnan, nan
 from pathlib import Path
@@ -253,7 +254,7 @@ def _spoil_place(folder: Path) -> None:
     ],
 )
 def test_no_picture_is_left_out_of_an_average(
-    small_store: Store, tmp_path: Path, spoil, error: type[MagstainError], told: str
+    small_store: Store, tmp_path: Path, spoil: Callable[[Path], None], error: type[MagstainError], told: str
 ) -> None:
     spoil(fabricate(tmp_path / "run", small_store))
     before = listing(tmp_path)

@@ -37,18 +37,27 @@ def fit(
 @app.command()
 def predict(
     run: RunOption,
-    store: Annotated[Path | None, typer.Option(metavar="STORE", help="another store than the run's own")] = None,
+    store: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="where the run's store is now, or another one")
+    ] = None,
     split: Annotated[Split, typer.Option(help="the part of the store to translate")] = Split.TEST,
     view: Annotated[str, typer.Option(metavar="VIEW", help="tile, x1, x2, x4")] = "tile",
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1")] = "auto",
 ) -> None:
-    """Translate every picture of a split, whole; a complete set is left alone."""
+    """Translate every picture of a split, whole; a complete set is left alone.
+
+    Without --store it is the store that the run was trained on, and refused if that is another one by now; a store that
+    is named is taken, and said to be another one if it is.
+    """
     from store.reader import Store
     from train.folder import RunFolder, read_facts
+    from train.predict import open_own_store
     from train.predict import predict as translate
 
     folder = RunFolder(run)
-    opened = Store.open(store or Path(read_facts(folder).store))
+    opened = open_own_store(folder) if store is None else Store.open(store)
+    if opened.manifest.seal != read_facts(folder).seal:
+        typer.echo(f"note: {opened.path} is not the store that {run} was trained on", err=True)
     predicted = translate(folder, opened, split, view, device)
     how = "lie here since before" if predicted.complete_before else "lie"
     typer.echo(f"{predicted.pictures} pictures {how} in {predicted.folder}", err=True)

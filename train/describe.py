@@ -28,7 +28,7 @@ def describe_method(settings: TrainSettings, side: int) -> str:
     """Settings, stages and parameter counts of a method for pictures of `side` px; nothing is computed."""
     with FakeTensorMode():
         method = build_method(settings)
-        check_multiple(side, method.multiple, "the pictures to describe")
+        check_multiple(side, method.multiple, "pictures of --side")
         method.check_side(side)
         lines = [to_toml(settings)]
         for name, module in method.modules().items():

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
 from store.files import locked
 from store.images import write_png
 from store.reader import Store
-from store.schema import Interrupted
+from store.schema import Interrupted, Split
 from store.settings import to_toml
+from store.signals import stop_requests
 from train.checkpoint import FORMAT, GeneratorHeader, Position, restore_newest, save_checkpoint, save_generator
-from train.data import Order, plan_order, read_batches, to_batch
+from train.data import Reading, read_batches, to_batch
 from train.device import Compute, resolve
 from train.folder import LOCK, RunFacts, RunFolder, claim, make_folder, software
 from train.methods import Method, build_method, check_multiple
+from train.order import Order, plan_order
 from train.players import make_optimisers, set_learning_rate, step_generator, take_step
 from train.settings import TrainSettings
-from train.watch import EVERY, Window, append_metrics, choose_samples, cut_metrics, draw_samples, say
+from train.watch import (
+    EVERY,
+    Sample,
+    Window,
+    append_metrics,
+    check_finite,
+    choose_samples,
+    cut_metrics,
+    draw_samples,
+    say,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,68 +81,50 @@ def _train(run: Run, position: Position) -> None:
     settings, order, done = run.settings, run.order, position.step
     cut_metrics(run.folder.metrics, done)
     samples = choose_samples(run.store, settings.data.views)
-    workers, began, window = settings.data.workers, time.monotonic() - position.seconds, Window()
-    readings = closing(read_batches(run.store, order, done=done, workers=workers, pin=run.compute.cuda))
+    began, window = time.monotonic() - position.seconds, Window(seen=position.terms)
+    readings = closing(read_batches(run.store, order, done=done, workers=settings.data.workers, pin=run.compute.cuda))
     progress_bar = tqdm(total=order.steps, initial=done, desc=settings.method, unit="step", file=sys.stderr)
-    with stop_requests() as stop, readings as stream, progress_bar as bar:
+    with stop_requests(say) as stop, readings as stream, progress_bar as bar:
         for step, reading in enumerate(stream, start=done + 1):
-            epoch = order.epoch(step)
-            rate = set_learning_rate(run.optimisers, settings.optimiser, epoch)
-            batch = to_batch(reading, run.compute.device)
-            generator = step_generator(settings.seed, step)
-            progress = (epoch - 1) / order.epochs
-            window.add(step, take_step(run.method, run.optimisers, run.compute, batch, progress, generator))
+            rate = set_learning_rate(run.optimisers, settings.optimiser, order.epoch(step))
+            window.add(step, _step(run, reading, step))
             bar.update()
-            saving = stop.requested or step == order.steps or step % settings.checkpoint_every == 0
-            if saving or step % EVERY == 0:
-                means, seconds = window.means(), time.monotonic() - began
-                line = {"step": step, "epoch": epoch, "seconds": round(seconds, 3), "learning_rate": rate, **means}
-                append_metrics(run.folder.metrics, line)
+            stopping, last = stop.requested, step == order.steps
+            seconds = time.monotonic() - began
+            if last or step % EVERY == 0:
+                means = window.means()
+                line = {"step": step, "epoch": order.epoch(step), "seconds": round(seconds, 3), "learning_rate": rate}
+                append_metrics(run.folder.metrics, line | means)
                 bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
-                if saving:
-                    save_checkpoint(run.folder, run.method, run.optimisers, Position(step=step, seconds=seconds))
-            if step == order.steps or step % settings.sample_every == 0:
-                title = f"{settings.method}, step {step} of {order.steps}"
-                network = run.method.modules()["generator"]
-                sheet = draw_samples(run.store, samples, network, run.compute, title=title)
-                write_png(run.folder.samples / f"{step:06d}.png", sheet)
-            if stop.requested and step < order.steps:
-                raise Interrupted(f"{run.folder.path} is saved after step {step} of {order.steps}; run me again")
+            if last or stopping or step % settings.checkpoint_every == 0:
+                terms = window.look()
+                check_finite(run.method.modules(), step)
+                reached = Position(step=step, seconds=seconds, terms=terms)
+                save_checkpoint(run.folder, run.method, run.optimisers, reached)
+            if last or step % settings.sample_every == 0:
+                write_png(run.folder.samples / f"{step:06d}.png", _draw(run, samples, step))
+            if stopping and not last:
+                raise Interrupted(f"{run.folder.path} is saved after step {step} of {order.steps}; run the same again")
 
 
-@dataclass(slots=True)
-class Stop:
-    """Whether somebody asked the run to stop."""
+def _step(run: Run, reading: Reading, step: int) -> dict[str, Tensor]:
+    """Step `step`, counted from 1, on what was read for it. Returns its terms, still on the device."""
+    progress = (run.order.epoch(step) - 1) / run.order.epochs
+    batch = to_batch(reading, run.compute.device)
+    generator = step_generator(run.settings.seed, step)
+    return take_step(run.method, run.optimisers, run.compute, batch, progress, generator)
 
-    requested: bool = False
 
-
-@contextmanager
-def stop_requests() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into a request that the loop sees after its step; a second one acts at once."""
-    stop, watched = Stop(), (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in watched}
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        stop.requested = True
-        say(f"{signal.Signals(number).name}: finishing this step and saving; once more stops at once")
-        for watched_number, handler in before.items():
-            signal.signal(watched_number, handler)
-
-    for number in watched:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _draw(run: Run, samples: Sequence[Sample], step: int) -> NDArray[np.uint8]:
+    title = f"{run.settings.method}, step {step} of {run.order.steps}"
+    return draw_samples(run.store, samples, run.method.modules()["generator"], run.compute, title=title)
 
 
 def _build(folder: RunFolder, store: Store, settings: TrainSettings) -> Run:
     """Everything a run needs; what the store or the machine cannot give is refused here."""
     compute = resolve(settings.device, settings.precision)
     order = plan_order(store, settings.data, seed=settings.seed, epochs=settings.optimiser.epochs)
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(settings.seed)  # layers take no generator: the process is the run's, and its state is saved
     method = build_method(settings)
     check_multiple(store.manifest.view_side, method.multiple, f"the views of {store.path}")
     method.check_side(store.manifest.view_side)
@@ -177,13 +172,16 @@ def _header(run: Run) -> GeneratorHeader:
 def _announce(run: Run, facts: RunFacts) -> str:
     """What the run will do."""
     order, side = run.order, run.store.manifest.view_side
+    views = [f"{choice.view} ({choice.share:.0%})" for choice in order.views]
+    validation = "" if run.store.manifest.counts.get(Split.VAL, 0) else "no val pairs: samples show other ones\n"
     parameters = ", ".join(f"{name} {count:,}" for name, count in facts.parameters.items())
     return (
         f"{to_toml(run.settings)}\n"
         f"{facts.method} on {facts.store}{' (synthetic)' if facts.synthetic else ''}: {order.pairs} train pairs, "
-        f"views {', '.join(order.counts)} at {side} px, views enlarged by {facts.upscaler}\n"
+        f"views {', '.join(views)} at {side} px, views enlarged by {facts.upscaler}\n"
         f"{order.epochs} epochs x {order.steps_per_epoch} steps of batch {order.batch} = {order.steps} steps on "
         f"{facts.device} in {facts.precision}\n"
         f"parameters: {parameters}\n"
+        f"{validation}"
         f"run folder: {run.folder.path}"
     )

@@ -84,9 +84,7 @@ class Order:
             skipped = 0
 
 
-def draws(
-    seed: tuple[int, int], *, pairs: int, views: Sequence[Choice], sampling: Sampling, flip: bool
-) -> list[Draw]:
+def draws(seed: tuple[int, int], *, pairs: int, views: Sequence[Choice], sampling: Sampling, flip: bool) -> list[Draw]:
     """`pairs` draws, a pure function of (seed, epoch): each a pair, a view, one of its pictures, a flip and a crop.
 
     Pairs come with replacement, as in the ASP repository, or each once.

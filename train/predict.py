@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from store.files import PARTIAL, digest_file, disk_errors, write_whole
+from store.files import PARTIAL, digest_file, disk_errors, sync, write_whole
 from store.images import write_png
 from store.reader import Store
-from store.schema import RunError, Split, Stain, picture_name
+from store.schema import Interrupted, RunError, Split, Stain, picture_name
+from store.signals import stop_requests
 from train.checkpoint import load_generator
 from train.choices import Precision
 from train.data import to_signed
 from train.device import resolve
-from train.folder import RunFolder
+from train.folder import RunFolder, read_facts
 from train.methods import check_multiple
 
 ROUNDED, TRUNCATED = "fake", "fake_truncated"
@@ -32,7 +33,7 @@ RECORD = "predictions.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """What `predictions.json` says. It is written last: a folder that has it is complete."""
+    """What `predictions.json` says; `generator` is the sha256 of its file, `pictures` are in the order of the store."""
 
     method: str
     seal: str
@@ -55,14 +56,38 @@ class Predicted:
     complete_before: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A picture to translate: its place in the store, and the name of both files."""
+
+    name: str
+    pair: int
+    index: int
+
+
+def open_own_store(folder: RunFolder) -> Store:
+    """The store that a run was trained on, from where it was then. RunError if it moved or is another one now."""
+    facts = read_facts(folder)
+    if not Path(facts.store).exists():
+        raise RunError(f"{folder.path} was trained on {facts.store}, which is not there; say --store where it is now")
+    store = Store.open(Path(facts.store))
+    if store.manifest.seal != facts.seal:
+        raise RunError(
+            f"{folder.path} was trained on a store with seal {facts.seal[:12]}, but {facts.store} now has seal "
+            f"{store.manifest.seal[:12]}; name that store with --store to translate it all the same"
+        )
+    return store
+
+
 def predict(folder: RunFolder, store: Store, split: Split, view: str, device: str) -> Predicted:
     """Translate every picture of a split and view, whole, one at a time, in float32 and in evaluation mode.
 
     Networks with instance norm do not change by evaluation mode, except that spectral norm makes no more iterations.
-    A set that was cut off is continued; a complete one of the same generator and store is left alone.
+    The set grows in a folder beside its place and is renamed when it is complete, in place of an older one. A set that
+    was cut off is continued; a complete one of the same generator and store is left alone.
     """
     trained = load_generator(folder.generator)
-    wanted = list(_pictures(store, split, view))
+    targets = list(_targets(store, split, view))
     check_multiple(store.side(view), trained.multiple, f"the {view} pictures of {store.path}")
     record = Predictions(
         method=trained.header.method,
@@ -74,27 +99,33 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
         upscaler=store.manifest.upscaler.name,
         synthetic=store.manifest.synthetic,
         generator=digest_file(folder.generator),
-        pictures=[name for name, _, _ in wanted],
+        pictures=[target.name for target in targets],
     )
-    target = folder.predictions(split, view)
-    if _says(target / RECORD, record):
-        return Predicted(folder=target, pictures=len(wanted), complete_before=True)
-    _begin(target, record)
+    place = folder.predictions(split, view)
+    files = [file for target in targets for file in _files(place, target)]
+    if _says(place / RECORD, record) and all(file.is_file() for file in files):
+        return Predicted(folder=place, pictures=len(targets), complete_before=True)
+    beside = place.with_name(place.name + PARTIAL)
+    _begin(beside, record)
     compute = resolve(device, Precision.FP32)
     generator = compute.place(trained.generator)
-    for name, pair, index in tqdm(wanted, desc=f"translating {split}/{view}", unit="picture", file=sys.stderr):
-        files = (target / ROUNDED / name, target / TRUNCATED / name)
-        if not all(file.exists() for file in files):
-            signed = translate(generator, store.picture(split, view, Stain.HE, pair, index), compute.device)
-            write_png(files[0], rounded(signed))
-            write_png(files[1], truncated(signed))
-    with disk_errors(target):
-        (target / f"{RECORD}{PARTIAL}").replace(target / RECORD)
-    return Predicted(folder=target, pictures=len(wanted), complete_before=False)
+    progress_bar = tqdm(targets, desc=f"translating {split}/{view}", unit="picture", file=sys.stderr)
+    with stop_requests(lambda text: tqdm.write(text, file=sys.stderr)) as stop, progress_bar as bar:
+        for target in bar:
+            whole, cut = _files(beside, target)
+            if not (whole.is_file() and cut.is_file()):
+                he = store.picture(split, view, Stain.HE, target.pair, target.index)
+                signed = translate(generator, he, compute.device)
+                write_png(whole, rounded(signed))
+                write_png(cut, truncated(signed))
+            if stop.requested:
+                raise Interrupted(f"{beside} has the pictures so far; run the same again")
+    _finish(beside, place)
+    return Predicted(folder=place, pictures=len(targets), complete_before=False)
 
 
-def _pictures(store: Store, split: Split, view: str) -> Iterator[tuple[str, int, int]]:
-    """Name, pair and index of every picture. Raises RunError if there is none."""
+def _targets(store: Store, split: Split, view: str) -> Iterator[Target]:
+    """Every picture of a split and view. Raises RunError if there is none."""
     if view not in store.views(split):
         raise RunError(f"{store.path} has no view {view!r} of {split}; it has {', '.join(store.views(split))}")
     pairs, count = store.pairs(split), store.count(view)
@@ -103,23 +134,39 @@ def _pictures(store: Store, split: Split, view: str) -> Iterator[tuple[str, int,
         raise RunError(f"{store.path} has no {split} pairs; its splits with pairs are {', '.join(held)}")
     for row, pair in enumerate(pairs):
         for index in range(count):
-            yield picture_name(pair.id, index, count), row, index
+            yield Target(name=picture_name(pair.id, index, count), pair=row, index=index)
 
 
-def _begin(target: Path, record: Predictions) -> None:
+def _files(folder: Path, target: Target) -> tuple[Path, Path]:
+    """The rounded and the truncated file of a picture."""
+    return folder / ROUNDED / target.name, folder / TRUNCATED / target.name
+
+
+def _begin(beside: Path, record: Predictions) -> None:
     """Make room for a new set, unless this very set was begun before."""
-    begun = target / f"{RECORD}{PARTIAL}"
-    with disk_errors(target):
-        if not _says(begun, record):
-            if target.exists():  # pictures of another generator or store, and the scores of those
-                shutil.rmtree(target)
-            target.mkdir(parents=True)
-            write_whole(begun, (json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n").encode())
+    with disk_errors(beside):
+        if not _says(beside / RECORD, record):
+            if beside.exists():
+                shutil.rmtree(beside)
+            beside.mkdir(parents=True)
+            write_whole(beside / RECORD, (json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _finish(beside: Path, place: Path) -> None:
+    """Put a complete set in its place; an older one goes, and with it the scores of its pictures."""
+    with disk_errors(place):
+        if place.exists():
+            shutil.rmtree(place)
+        beside.rename(place)
+        sync(place.parent)
 
 
 def _says(file: Path, record: Predictions) -> bool:
-    """Whether a record is there and equal to `record`."""
-    return file.is_file() and json.loads(file.read_bytes()) == asdict(record)
+    """Whether a record is there, whole, and equal to `record`."""
+    try:
+        return bool(json.loads(file.read_bytes()) == asdict(record))
+    except (OSError, ValueError):
+        return False
 
 
 @torch.inference_mode()

