@@ -54,6 +54,7 @@ METRICS = (
     Metric(head="SSIM", read=lambda row: row.ssim, digits=4, higher=True),
     Metric(head="PSNR dB", read=lambda row: row.psnr, digits=2, higher=True),
     Metric(head="DAB Spearman", read=lambda row: row.dab_spearman, digits=3, higher=True),
+    Metric(head="DAB Pearson", read=lambda row: row.dab_pearson, digits=3, higher=True),
     Metric(head="DAB error", read=lambda row: row.dab_error, digits=4, higher=False),
 )
 HEADS = ("row", "method", "draws", "upscaler", "N")
@@ -109,8 +110,8 @@ def caption(runs: Sequence[Scores]) -> str:
         f"{len(first.pictures)} pictures, {first.slides} slide(s). Upscaler: {upscaler_label(first.upscaler)}. "
         f"Training: {draws}; the published run took {PUBLISHED_DRAWS:,}. "
         f"Floors fitted on {first.floors_pictures} train pictures (view {first.floors_view}). "
-        "Means over pictures, 8-bit predictions rounded. DAB: mean optical density of a picture; Spearman: its rank "
-        "correlation between real and translated; error: mean absolute difference. Best in bold."
+        "Means over pictures, 8-bit predictions rounded. DAB: mean optical density of a picture; Spearman and Pearson: "
+        "its rank and linear correlation between real and translated; error: mean absolute difference. Best in bold."
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,11 +56,12 @@ class Values:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One row of a table: mean SSIM, PSNR (dB) and absolute DAB error (OD) over pictures; rank correlation of DAB."""
+    """One row of a table: mean SSIM, PSNR (dB), absolute DAB error (OD) over pictures; both correlations of DAB."""
 
     ssim: float
     psnr: float
     dab_spearman: float
+    dab_pearson: float
     dab_error: float
 
 
@@ -127,13 +128,15 @@ def read_predictions(run: Path, split: Split, view: str) -> Predictions:
 
 
 def store_of(run: Path) -> Path:
-    """The store that a run was trained from, as its `run.json` names it."""
+    """The store that a run was trained from, as its `run.json` names it; RunError if it is no longer there."""
     file = run / "run.json"
     if not file.is_file():
         raise RunError(f"no run at {run}: it has no run.json; give the folder that `python -m train fit` wrote")
     store = _read(file, "name the store with --store").get("store")
     if not isinstance(store, str):
         raise RunError(f"{file} does not say which store the run was trained from; name it with --store")
+    if not Path(store).exists():
+        raise RunError(f"{run} was trained from {store}, and nothing is there; name the place it has now with --store")
     return Path(store)
 
 
@@ -155,7 +158,11 @@ def read_scores(run: Path, split: Split, view: str) -> Scores:
     tree = _read(file, remedy)
     if tree.get("format") != SCORES_FORMAT:
         raise RunError(f"{file} has format {tree.get('format')}, this version reads {SCORES_FORMAT}; {remedy}")
-    return _checked(Scores, tree | {"rows": _decoded(tree.get("rows"))}, file, remedy)
+    facts = _checked(Scores, tree | {"rows": {}}, file, remedy)
+    try:
+        return replace(facts, rows={name: _scored(row) for name, row in tree["rows"].items()})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{file} is not what it should be (rows: {error!r}); {remedy}") from error
 
 
 def _read(file: Path, remedy: str) -> dict[str, Any]:
@@ -186,9 +193,25 @@ def _encoded(tree: Any) -> Any:
     return "inf" if tree == inf else tree
 
 
-def _decoded(tree: Any) -> Any:
-    if isinstance(tree, Mapping):
-        return {key: _decoded(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_decoded(value) for value in tree]
-    return nan if tree is None else inf if tree == "inf" else tree
+def _scored(row: Mapping[str, Any]) -> Scored:
+    """A row by hand: settings, and with them `validate`, know finite numbers only."""
+    summary, values = row["summary"], row["values"]
+    return Scored(
+        summary=Summary(
+            ssim=_decoded(summary["ssim"]),
+            psnr=_decoded(summary["psnr"]),
+            dab_spearman=_decoded(summary["dab_spearman"]),
+            dab_pearson=_decoded(summary["dab_pearson"]),
+            dab_error=_decoded(summary["dab_error"]),
+        ),
+        values=Values(
+            ssim=tuple(_decoded(value) for value in values["ssim"]),
+            psnr=tuple(_decoded(value) for value in values["psnr"]),
+            dab=tuple(_decoded(value) for value in values["dab"]),
+            positive=tuple(_decoded(value) for value in values["positive"]),
+        ),
+    )
+
+
+def _decoded(value: Any) -> float:
+    return nan if value is None else float(value)  # `float` knows "inf"

@@ -27,7 +27,7 @@ from evaluate.results import (
     read_predictions,
 )
 from evaluate.stain import Brown, brown
-from evaluate.statistics import spearman
+from evaluate.statistics import pearson, spearman
 from store.images import SUFFIXES, load_picture, read_picture
 from store.reader import Store
 from store.schema import PictureError, RunError, Split, Stain, picture_name
@@ -62,9 +62,9 @@ def score_run(run: Path, store: Store, split: Split, view: str) -> Scores:
     Every picture of the split counts once: RunError or PictureError with the names if any is missing, broken, of
     another size or too many, or if the predictions were made from another store.
     """
+    targets = plan_targets(store, split, view)
     predictions = read_predictions(run, split, view)
     folder = predictions_folder(run, split, view) / FAKE
-    targets = plan_targets(store, split, view)
     check_seal(run, predictions, store)
     check_names(folder, [target.name for target in targets])
     check_pictures(folder, targets, store.side(view))
@@ -159,6 +159,7 @@ def summarise(values: Values, real_dab: Sequence[float]) -> Summary:
         ssim=float(np.mean(values.ssim)),
         psnr=float(np.mean(values.psnr)),
         dab_spearman=spearman(real_dab, values.dab),
+        dab_pearson=pearson(real_dab, values.dab),
         dab_error=float(np.abs(np.subtract(values.dab, real_dab)).mean()),
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from prep.layouts import Part, Place, Sources, list_pictures, locate, locate_folders
 from prep.settings import Layout
-from prep.splits import Slides, own_slides, slides_by_grid, slides_by_pattern, split_by_slide
+from prep.splits import Slides, slides_by_grid, slides_by_pattern, split_by_slide
 from store.images import SUFFIXES
 from store.schema import PairingError, Skipped, Split
 
@@ -129,9 +129,7 @@ def _name_slides(place: Place, candidates: Sequence[Candidate], pattern: str) ->
     if pattern:
         return slides_by_pattern(ids, pattern)
     owners = [f"{c.split}/{c.id}" if place.published else c.id for c in candidates]  # equal names are not equal tiles
-    if place.layout is Layout.BCI:  # publishes no slides: the number in a name counts tiles, in train and test anew
-        return own_slides(ids, owners)
-    return slides_by_grid(ids, owners)
+    return slides_by_grid(ids, owners)  # BCI's names tell none: their number counts tiles, in train and test anew
 
 
 def _assign(discovery: Discovery, splits: Iterable[Split]) -> Discovery:

@@ -6,9 +6,10 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from store.schema import StoreError
 
@@ -45,7 +46,8 @@ def write_whole(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
 
@@ -57,6 +59,13 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_all(files: Iterable[Path]) -> None:
+    """Wait until these files and the folders that hold them are on the disk."""
+    whole = list(files)
+    for place in [*whole, *sorted({file.parent for file in whole})]:
+        sync(place)
 
 
 def digest_file(path: Path) -> str:
@@ -73,9 +82,20 @@ def files_of(folder: Path) -> Iterator[str]:
 @contextmanager
 def locked(file: Path, what: str) -> Iterator[None]:
     """Hold the only lock on `file`; StoreError if another process holds it. A killed holder lets go by itself."""
-    with file.open("ab") as handle:
+    with disk_errors(file):
+        handle = file.open("ab")
+    with handle:
+        if not _lock(handle, file):
+            raise StoreError(f"{what} is being written by another process; wait for it or stop it")
+        if not (file.exists() and os.path.samestat(os.fstat(handle.fileno()), file.stat())):
+            raise StoreError(f"{what} was just finished or given up by another process; run the same command again")
+        yield
+
+
+def _lock(handle: BinaryIO, file: Path) -> bool:
+    with disk_errors(file):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StoreError(f"{what} is being written by another process; wait for it or stop it") from error
-        yield
+        except BlockingIOError:
+            return False
+    return True

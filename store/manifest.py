@@ -6,6 +6,7 @@ and `unit/digest` holds the digest of every shard.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.arrays import Unit, plan_units
-from store.schema import FORMAT, Manifest, StoreError
+from store.schema import FORMAT, MagstainError, Manifest, StoreError
 from store.settings import plain, validate
 
+JOURNAL = ".journal"
+ROOT = "zarr.json"  # the root document's name
 UNSEALED = "0" * 64  # stands for the seal while the seal is computed
 
 
@@ -41,24 +44,23 @@ def root_document(manifest: Manifest, files: Mapping[str, str]) -> bytes:
 
 def read_root(path: Path) -> Root:
     """The root document of the store at `path`, finished or not. Raises StoreError if it is not one of ours."""
-    file = path / "zarr.json"
+    file = path / ROOT
     if not file.is_file():
-        found = (
-            "nothing is there"
-            if not path.exists()
-            else "a folder without zarr.json"
-            if path.is_dir()
-            else "it is a file"
-        )
-        raise StoreError(f"{path} is no store: {found}; `python -m prep build` makes one, or correct the path")
-    document = file.read_bytes()
+        raise StoreError(f"{path} is no store: {_what_is_there(path)}")
     try:
+        document = file.read_bytes()
         attributes = json.loads(document)["attributes"]
-        tree, files = attributes["manifest"], attributes["files"]
+        tree, files = attributes["manifest"], dict[str, str](attributes["files"])
         number = tree["format"]
+    except OSError as error:
+        raise StoreError(
+            f"{file} cannot be read ({error.strerror}); mend that, or bring it back from a copy"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} was not made by magstain, or its zarr.json is damaged: it holds no manifest; "
+            f"{path} is no store: {_enclosing(path)}"
+            if _enclosing(path)
+            else f"{path} was not made by magstain, or its zarr.json is damaged: it holds no manifest; "
             "point to a store that `python -m prep build` made"
         ) from error
     if number != FORMAT:
@@ -66,7 +68,50 @@ def read_root(path: Path) -> Root:
             f"{path} has store format {number}, this program reads format {FORMAT}; "
             "use the version of magstain that made it"
         )
-    return Root(manifest=validate(Manifest, tree), files=files, document=document)
+    try:
+        manifest = validate(Manifest, tree)
+    except MagstainError as error:
+        raise StoreError(
+            f"{path} has a manifest that format {FORMAT} does not know ({error}): its zarr.json was altered, or "
+            "another version of magstain made it; bring that file back from a copy, or build the store again"
+        ) from error
+    return Root(manifest=manifest, files=files, document=document)
+
+
+def read_sealed(path: Path) -> Root:
+    """The root document of a finished store. Raises StoreError if it is not finished, and says how to finish it."""
+    root = read_root(path)
+    if not root.manifest.sealed:
+        raise StoreError(
+            f"{path} is not finished: its journal is {journal_of(path).name}; "
+            "run the `prep build` (or `make prepare`) that began it again, it goes on where it stopped"
+        )
+    return root
+
+
+def _what_is_there(path: Path) -> str:
+    """What stands where a store was expected, and what to do about it."""
+    if path.is_dir():
+        if path.name.endswith(JOURNAL):
+            return "it is the journal of an unfinished one; run the `prep build` that began it again"
+        return (
+            _enclosing(path)
+            or "a folder without zarr.json; correct the path, or have `python -m prep build` make one at a free place"
+        )
+    if path.exists():
+        return "it is a file; name the folder that `python -m prep build` made"
+    if journal_of(path).is_dir():
+        return f"only its journal {journal_of(path).name} is there; run the `prep build` that began it again"
+    beside = sorted(root.parent.name for root in path.parent.glob(f"*/{ROOT}"))
+    near = difflib.get_close_matches(path.name, beside, n=3, cutoff=0.0)
+    hint = f"; in {path.parent} there are: {', '.join(near)}" if near else ""
+    return f"nothing is there{hint}; correct the path, or make one with `python -m prep build`"
+
+
+def _enclosing(path: Path) -> str:
+    """Which store a folder is a part of, and what to do about it; empty if of none."""
+    groups = [folder for folder in path.absolute().parents if (folder / ROOT).is_file()]
+    return f"it lies inside one; name {groups[-1]}" if groups else ""
 
 
 def all_units(manifest: Manifest) -> list[Unit]:
@@ -76,4 +121,4 @@ def all_units(manifest: Manifest) -> list[Unit]:
 
 def journal_of(path: Path) -> Path:
     """The folder that stands beside an unfinished store."""
-    return path.with_name(path.name + ".journal")
+    return path.with_name(path.name + JOURNAL)

@@ -7,7 +7,7 @@ decompression into the caller's buffer. The test suite holds this against plain 
 from __future__ import annotations
 
 import os
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ import zarr
 from numpy.typing import NDArray
 
 from store.codec import CHECKSUM, checked, decode_planes
-from store.manifest import journal_of, read_root
+from store.manifest import read_sealed
 from store.schema import Box, Manifest, Pair, Skipped, Split, Stain, StoreError
-from store.tables import array_at, read_pairs, read_skipped
+from store.tables import read_array, read_pairs, read_skipped
 
 TILE = "tile"
 MISSING = np.iinfo(np.uint64).max  # how a shard's index marks a chunk that was never written
@@ -29,17 +29,20 @@ class Store:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self._pairs: dict[Split, tuple[Pair, ...]] = {}
+        self._boxes: dict[str, NDArray[np.int32]] = {}
+        self._shards: dict[Path, NDArray[np.uint64]] = {}
 
     @classmethod
     def open(cls, path: Path) -> Store:
-        """Open a sealed store. Raises StoreError if it is missing, foreign, of a newer format or unfinished."""
-        manifest = read_root(path).manifest
-        if not manifest.sealed:
+        """Open a sealed store. Raises StoreError if it is missing, foreign, of a newer format, unfinished or edited."""
+        root = read_sealed(path)
+        if root.seal() != root.manifest.seal:
             raise StoreError(
-                f"{path} is not finished: its journal is {journal_of(path).name}; "
-                "run the `prep build` (or `make prepare`) that began it again, it goes on where it stopped"
+                f"{path} was altered after it was sealed: the seal does not fit its zarr.json; "
+                f"bring that file back from a copy; `python -m store verify {path}` lists all damage"
             )
-        return cls(path, manifest)
+        return cls(path, root.manifest)
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path, Manifest]]:
         return Store, (self.path, self.manifest)
@@ -51,7 +54,9 @@ class Store:
 
     def pairs(self, split: Split) -> tuple[Pair, ...]:
         """The pair table of a split in the order of its rows; empty if the store has no such split."""
-        return read_pairs(self.group, split) if split in self.manifest.counts else ()
+        if split not in self._pairs:
+            self._pairs[split] = read_pairs(self.group, split) if split in self.manifest.counts else ()
+        return self._pairs[split]
 
     def skipped(self) -> tuple[Skipped, ...]:
         """The pairs that were left out, and why."""
@@ -83,13 +88,15 @@ class Store:
         """
         side, row = self.side(view), self._row(split, view, pair, index)
         planes = np.empty((3, side, side), np.uint8) if out is None else out
-        unit, slot = divmod(row, self.manifest.unit * self.count(view))
-        array = f"{split}/{view}/{stain}"
+        assert planes.shape == (3, side, side), planes.shape
+        assert planes.dtype == np.uint8, planes.dtype
+        array, chunks = f"{split}/{view}/{stain}", self.manifest.unit * self.count(view)
+        unit, slot = divmod(row, chunks)
         shard = self.path / array / "c" / str(unit) / "/".join("0" * (3 if view == TILE else 4))
         try:
-            offset, length = _shard_index(shard, self.manifest.unit * self.count(view))[slot]
-            if offset == MISSING:
-                raise StoreError("the picture was never written")
+            if shard not in self._shards:
+                self._shards[shard] = _read_index(shard, chunks)
+            offset, length = self._shards[shard][slot]
             decode_planes(_read_at(shard, int(offset), int(length)), planes)
         except (StoreError, OSError) as error:
             raise StoreError(
@@ -100,10 +107,13 @@ class Store:
 
     def box(self, split: Split, view: str, pair: int, index: int = 0) -> Box:
         """Where on its tile a picture was cut, in tile pixels."""
+        self._row(split, view, pair, index)
         if view == TILE:
             return Box(top=0, left=0, side=self.manifest.tile_side)
-        self._row(split, view, pair, index)
-        top, left, side = (int(value) for value in np.asarray(array_at(self.group, f"{split}/{view}/box")[pair, index]))
+        name = f"{split}/{view}/box"
+        if name not in self._boxes:
+            self._boxes[name] = read_array(self.group, name)
+        top, left, side = (int(value) for value in self._boxes[name][pair, index])
         return Box(top=top, left=left, side=side)
 
     def _row(self, split: Split, view: str, pair: int, index: int) -> int:
@@ -118,16 +128,15 @@ class Store:
         return pair * count + index
 
 
-@lru_cache(maxsize=4096)
-def _shard_index(shard: Path, chunks: int) -> NDArray[np.uint64]:
+def _read_index(shard: Path, chunks: int) -> NDArray[np.uint64]:
     """Offset and length of each chunk of a shard, u64 [chunk, 2]; it stands at the shard's end."""
     length = chunks * 16 + CHECKSUM
     return np.frombuffer(checked(_read_at(shard, shard.stat().st_size - length, length)), "<u8").reshape(chunks, 2)
 
 
 def _read_at(file: Path, offset: int, length: int) -> bytes:
-    if offset < 0:
-        raise StoreError("the shard is too short")
+    if not 0 <= offset < MISSING:
+        raise StoreError("the shard is too short, or the picture was never written")
     handle = os.open(file, os.O_RDONLY)
     try:
         data = os.pread(handle, length, offset)

@@ -109,8 +109,8 @@ class View:
 class Pair:
     """One H&E and one IHC tile of the same place; the row of the pair table.
 
-    `id` is the tile's name, without folder of the split and without suffix, and is unique within a split. `he` and `ihc`
-    are the source files' names relative to the data folder, the digests their sha256 in hex.
+    `id` is the tile's name, without folder of the split and without suffix, and is unique within a split. `he` and
+    `ihc` are the source files' names relative to the data folder, the digests their sha256 in hex.
     """
 
     id: str
@@ -171,6 +171,16 @@ class Manifest:
     software: dict[str, str]
     sealed: bool = False
     seal: str = ""
+
+    def __post_init__(self) -> None:
+        if min(self.tile_side, self.view_side, self.unit, *self.counts.values()) < 1:
+            raise SchemaError(
+                f"manifest of {self.name!r}: tile side {self.tile_side} px, view side {self.view_side} px, unit "
+                f"{self.unit} and pairs {dict(self.counts)} must all be at least 1; leave out a split without pairs"
+            )
+        zooms = [view.zoom for view in self.views]
+        if not zooms or len(set(zooms)) < len(zooms):
+            raise SchemaError(f"manifest of {self.name!r}: zooms {zooms}: at least one, each once")
 
     def view(self, name: str) -> View:
         """The view called `name` (x1, x2, x4)."""

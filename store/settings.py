@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -61,11 +62,13 @@ def to_toml(settings: object) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"), parse_float=_finite)
     except FileNotFoundError as error:
         raise SettingsError(f"no settings file {file}; give an existing TOML file, or none for the defaults") from error
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read ({error.strerror}); give an existing TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} is not TOML: {error}") from error
+        raise SettingsError(f"{file} is not TOML: {error}; mend that line, or give another file") from error
 
 
 def _assign(tree: dict[str, Any], override: str) -> None:
@@ -82,9 +85,16 @@ def _assign(tree: dict[str, Any], override: str) -> None:
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return tomllib.loads(f"value = {text}", parse_float=_finite)["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise SettingsError(f"{text} is no setting: use a finite number")
+    return number
 
 
 def _explain(kind: Any, error: str, location: tuple[int | str, ...], given: object, message: str) -> str:
@@ -109,7 +119,8 @@ def _toml_lines(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
     groups = {key: value for key, value in tree.items() if isinstance(value, dict)}
     for key, value in tree.items():
         if key not in groups:
-            yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON allows DEL as it is
+            yield f"{key} = {text}"
     for key, value in groups.items():
         yield f"\n[{prefix}{key}]"
         yield from _toml_lines(value, f"{prefix}{key}.")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from zarr import Array, Group
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import LocalStore
 
-from store.schema import Pair, Skipped, Split, Table
+from store.schema import Pair, Skipped, Split, StoreError, Table
 
+if TYPE_CHECKING:
+    from zarr.core.array_spec import ArrayConfigParams
+
+KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}  # of a handle: an array that is opened again forgets it
 CHUNK = 4096  # rows that are read at once
 TEXT = ("id", "slide", "he", "ihc")
 DIGESTS = ("he_digest", "ihc_digest")
@@ -52,10 +57,31 @@ def read_table(group: Group, splits: tuple[Split, ...]) -> Table:
 
 
 def array_at(group: Group, path: str) -> Array[Any]:
-    """The array at `path`; a store of this format has one there."""
-    found = group[path]
+    """The array at `path`. Raises StoreError if it is missing or its metadata are damaged."""
+    try:
+        found = group[path]
+    except (KeyError, ValueError) as error:
+        raise _damaged(group, path, "its metadata are missing or damaged") from error
     assert isinstance(found, Array), path
     return found
+
+
+def read_array(group: Group, path: str) -> NDArray[Any]:
+    """A whole table. Raises StoreError if a part is missing, for which zarr would hand out zeros, or was altered."""
+    array = array_at(group, path)
+    if array.nchunks_initialized < array.nchunks:
+        raise _damaged(group, path, f"{array.nchunks - array.nchunks_initialized} of {array.nchunks} files are missing")
+    try:
+        return np.asarray(array[...])
+    except (ValueError, RuntimeError, OSError) as error:
+        raise _damaged(group, path, str(error)) from error
+
+
+def _damaged(group: Group, path: str, reason: str) -> StoreError:
+    place = group.store.root if isinstance(group.store, LocalStore) else group.store
+    return StoreError(
+        f"table {path} of {place} cannot be read ({reason}); `python -m store verify {place}` lists all damage"
+    )
 
 
 def write_numbers(group: Group, path: str, values: NDArray[Any], dimensions: tuple[str, ...]) -> Array[Any]:
@@ -66,11 +92,11 @@ def write_numbers(group: Group, path: str, values: NDArray[Any], dimensions: tup
 
 
 def _read_text(group: Group, path: str) -> list[str]:
-    return [str(value) for value in np.asarray(array_at(group, path)[...])]
+    return [str(value) for value in read_array(group, path)]
 
 
 def _read_digests(group: Group, path: str) -> list[str]:
-    return [row.tobytes().hex() for row in np.asarray(array_at(group, path)[...])]
+    return [row.tobytes().hex() for row in read_array(group, path)]
 
 
 def _write_text(group: Group, path: str, values: list[str]) -> None:
@@ -88,6 +114,6 @@ def _create(group: Group, path: str, shape: tuple[int, ...], dtype: Any, dimensi
         dtype=dtype,
         compressors=[ZstdCodec(level=5), Crc32cCodec()],
         dimension_names=dimensions,
-        config={"write_empty_chunks": True},
+        config=KEEP_ZEROS,
         overwrite=True,
     )

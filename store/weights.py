@@ -7,17 +7,21 @@ A file has its name in the cache folder only after its size and digest were foun
 from __future__ import annotations
 
 import os
-import urllib.error
+import shutil
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import PARTIAL_CONTENT, REQUESTED_RANGE_NOT_SATISFIABLE, HTTPException
 from pathlib import Path
 from typing import BinaryIO
+from urllib.error import HTTPError
 
 from store.files import PARTIAL, digest_file, disk_errors, sync
 from store.schema import WeightsError
 
 FOLDER_VARIABLE = "MAGSTAIN_WEIGHTS"
+ELSEWHERE = "nothing of it was kept; name a copy of the right one with --from"
 PIECE = 1 << 20  # bytes that are copied at a time
 TIMEOUT = 30  # seconds without a byte before a download is given up
 
@@ -70,11 +74,11 @@ def locate(weight: WeightFile, folder: Path) -> Path:
             f"{weight.name} ({weight.what}) is not in {folder}; fetch it with `make weights` "
             f"({weight.address}, {weight.size:,} bytes), or put it there by hand"
         )
-    _check(file, weight)
+    _check(file, weight, place=str(file), remedy=f"remove it and fetch the right one from {weight.address}")
     return file
 
 
-def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[int], None] = lambda _: None) -> Path:
+def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[int], object] = lambda _: None) -> Path:
     """Bring `weight` into `folder` from its address, or from `source`: a file, a folder or the address of a mirror.
 
     A broken download goes on where it stopped. `watch` is told the number of bytes of each piece. Raises WeightsError
@@ -83,64 +87,127 @@ def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[i
     file = folder / weight.name
     if file.is_file():
         return locate(weight, folder)
-    address = _address(weight, source)
     partial = file.with_name(file.name + PARTIAL)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    try:
-        _copy(address, partial, watch)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot fetch {address}: {error}; on a machine without internet put the file ({weight.size:,} bytes, "
-            f"sha256 {weight.sha256}) into {folder} by hand, or name a copy with --from"
-        ) from error
-    try:
-        _check(partial, weight)
-    except WeightsError:
-        partial.unlink()
-        raise
-    partial.replace(file)
-    sync(folder)
+    if source and "://" not in source:
+        origin = _local_copy(weight, Path(source))
+        _check(origin, weight, place=str(origin), remedy=f"the right one is at {weight.address}")
+        with disk_errors(folder), _thrown_away(partial):
+            shutil.copyfile(origin, partial)
+            watch(weight.size)
+    else:
+        address = _address(weight, source)
+        _download(weight, address, partial, watch)
+        with _thrown_away(partial):
+            _check(partial, weight, place=address, remedy=ELSEWHERE)
+    with disk_errors(folder):
+        sync(partial)
+        partial.replace(file)
+        sync(folder)
     return file
+
+
+def choose(names: Sequence[str], source: str) -> list[WeightFile]:
+    """The weight files called `names`; without names the one that `source` is called, else all."""
+    for name in names:
+        if name not in WEIGHT_FILES:
+            raise WeightsError(f"no weight file {name!r} is known; there are {', '.join(WEIGHT_FILES)}")
+    named = _file_name(source)
+    return [WEIGHT_FILES[name] for name in names or ([named] if named in WEIGHT_FILES else WEIGHT_FILES)]
+
+
+def describe(weight: WeightFile, folder: Path) -> str:
+    """What a weight file is, where it comes from, where it belongs and whether it is there."""
+    try:
+        state = f"is in {locate(weight, folder).parent}"
+    except WeightsError:
+        state = "is there, but is another file" if (folder / weight.name).exists() else f"belongs into {folder}"
+    return f"{weight.name}  {weight.what}, {weight.size:,} bytes, sha256 {weight.sha256}, {weight.address}; {state}"
+
+
+def _file_name(source: str) -> str:
+    return source.rstrip("/").rpartition("/")[2]
 
 
 def _address(weight: WeightFile, source: str) -> str:
     if not source:
         return weight.address
-    if "://" in source:
-        return source if source.endswith(weight.name) else f"{source.rstrip('/')}/{weight.name}"
-    path = Path(source)
-    path = path / weight.name if path.is_dir() else path
-    if not path.is_file():
+    return source if _file_name(source) == weight.name else f"{source.rstrip('/')}/{weight.name}"
+
+
+def _local_copy(weight: WeightFile, source: Path) -> Path:
+    file = source / weight.name if source.is_dir() else source
+    if not file.is_file():
         raise WeightsError(
-            f"no file {path}; give --from a file {weight.name}, a folder that holds it, or a mirror's address"
+            f"no file {file}; give --from a file {weight.name}, a folder that holds it, or a mirror's address"
         )
-    return path.resolve().as_uri()
+    return file
 
 
-def _copy(address: str, partial: Path, watch: Callable[[int], None]) -> None:
+@contextmanager
+def _thrown_away(partial: Path) -> Iterator[None]:
+    """Remove `partial` if what is done with it fails."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _download(weight: WeightFile, address: str, partial: Path, watch: Callable[[int], object]) -> None:
     """Append what is missing of `address` to `partial`; a server that cannot resume starts it anew."""
     begun = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={begun}-"} if begun else {})
-    try:
-        response: BinaryIO = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # the range begins behind the end: nothing is missing, the digest will tell
-            raise
+    if begun > weight.size:
+        begun = 0
+    if begun == weight.size:
         return
-    with response, partial.open("ab" if getattr(response, "status", None) == 206 else "wb") as file:
-        watch(file.tell())
+    try:
+        request = urllib.request.Request(address, headers={"Range": f"bytes={begun}-"} if begun else {})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            begun = begun if response.status == PARTIAL_CONTENT else 0
+            offered = begun + int(response.headers.get("Content-Length") or weight.size - begun)
+            if offered != weight.size:
+                raise WeightsError(_wrong(weight, address, f"{offered:,} bytes", ELSEWHERE))
+            _append(response, partial, begun, watch)
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: no address at all
+        if isinstance(error, HTTPError) and error.code == REQUESTED_RANGE_NOT_SATISFIABLE:
+            partial.unlink()
+        raise WeightsError(
+            f"cannot fetch {address}: {error}; run the same command again, it goes on where it stopped. On a machine "
+            f"without internet put the file ({weight.size:,} bytes, sha256 {weight.sha256}) into {partial.parent} by "
+            "hand, or name a copy with --from"
+        ) from error
+    if (got := partial.stat().st_size) < weight.size:
+        raise WeightsError(
+            f"{address} broke off after {got:,} of {weight.size:,} bytes; they are kept in {partial}: "
+            "run the same command again, it goes on there"
+        )
+
+
+def _append(response: BinaryIO, partial: Path, begun: int, watch: Callable[[int], object]) -> None:
+    """Copy a response behind the first `begun` bytes of `partial`. What a full disk cuts off is kept."""
+    with disk_errors(partial):
+        file = partial.open("r+b" if begun else "wb")
+    with file:
+        watch(file.seek(begun))
         while piece := response.read(PIECE):
-            file.write(piece)
+            with disk_errors(partial):
+                file.write(piece)
+                file.flush()
             watch(len(piece))
 
 
-def _check(file: Path, weight: WeightFile) -> None:
+def _check(file: Path, weight: WeightFile, *, place: str, remedy: str) -> None:
     size = file.stat().st_size
     digest = digest_file(file) if size == weight.size else ""
     if digest != weight.sha256:
-        found = f"sha256 {digest}" if digest else f"{size:,} bytes"
-        raise WeightsError(
-            f"{file} is not {weight.what}: it has {found}, the right file has {weight.size:,} bytes and sha256 "
-            f"{weight.sha256}; remove it and fetch it from {weight.address}"
-        )
+        raise WeightsError(_wrong(weight, place, f"sha256 {digest}" if digest else f"{size:,} bytes", remedy))
+
+
+def _wrong(weight: WeightFile, place: str, found: str, remedy: str) -> str:
+    return (
+        f"{place} is not {weight.what}: it has {found}, the right file has {weight.size:,} bytes and sha256 "
+        f"{weight.sha256}; {remedy}"
+    )

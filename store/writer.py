@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 
 from store.arrays import ArrayPlan, Unit, plan_arrays
 from store.codec import encoding
-from store.files import PARTIAL, digest_file, disk_errors, files_of, locked, sync, write_whole
-from store.manifest import UNSEALED, Root, all_units, journal_of, read_root, root_document
+from store.files import PARTIAL, digest_file, disk_errors, files_of, locked, sync, sync_all, write_whole
+from store.manifest import ROOT, UNSEALED, Root, all_units, journal_of, read_root, root_document
 from store.schema import Manifest, Split, StoreError, Table
 from store.settings import differences, plain
-from store.tables import array_at, read_table, write_numbers, write_tables
+from store.tables import KEEP_ZEROS, array_at, read_table, write_numbers, write_tables
+
+LOCK = "lock"  # its name in the journal
+WRITABLE = 0o222  # write permission of everybody
 
 
 class StoreWriter:
@@ -36,8 +39,8 @@ class StoreWriter:
         self._group = zarr.open_group(path, mode="r+")
 
     def pending(self) -> list[Unit]:
-        """The units that are not committed yet, in order."""
-        return [unit for unit in all_units(self.manifest) if not self._entry(unit).exists()]
+        """The units that are not committed yet, or that lost a shard since, in order."""
+        return [unit for unit in all_units(self.manifest) if not self._is_committed(unit)]
 
     def write(self, unit: Unit, blocks: Mapping[str, NDArray[Any]]) -> None:
         """Write a unit's shards and commit it. `blocks` holds, by array path, the rows of the unit.
@@ -45,15 +48,18 @@ class StoreWriter:
         A write that fails (a full disk) takes its shards away again and raises StoreError: the store stays as it was.
         """
         plans = plan_arrays(self.manifest, unit.split)
+        for plan in plans:
+            block, shape = blocks[plan.path], (len(unit.pairs), *plan.shape[1:])
+            assert block.shape == shape, (plan.path, block.shape, shape)  # zarr would repeat a shorter block
+            assert block.dtype == plan.dtype, (plan.path, block.dtype)  # zarr would cut 300 down to 44
         shards = {plan.path: self.path / plan.shard_name(unit) for plan in plans}
         with disk_errors(self.path):
             try:
                 for plan in plans:
                     shards[plan.path].unlink(missing_ok=True)
-                    array_at(self._group, plan.path)[unit.first : unit.stop] = blocks[plan.path]
-                for shard in shards.values():
-                    sync(shard)
-                    sync(shard.parent)
+                    array = array_at(self._group, plan.path).with_config(KEEP_ZEROS)
+                    array[unit.first : unit.stop] = blocks[plan.path]
+                sync_all(shards.values())
                 digests = {path: digest_file(shard) for path, shard in shards.items()}
                 write_whole(self._entry(unit), json.dumps(digests, indent=1).encode())
             except OSError:
@@ -73,13 +79,14 @@ class StoreWriter:
             shards = {
                 p.shard_name(unit) for unit in all_units(self.manifest) for p in plan_arrays(self.manifest, unit.split)
             }
-            names = [name for name in files_of(self.path) if name not in shards and name != "zarr.json"]
+            names = [name for name in files_of(self.path) if name not in shards and name != ROOT]
             files = {name: digest_file(self.path / name) for name in names}
+            sync_all(self.path / name for name in names if "/unit/" in name)  # the others were when laid out
             sealed = replace(self.manifest, sealed=True, seal=UNSEALED)
             draft = Root(manifest=sealed, files=files, document=root_document(sealed, files))
             self.manifest = replace(sealed, seal=draft.seal())
-            write_whole(self.path / "zarr.json", root_document(self.manifest, files))
-            finish_sealing(self.path)
+            write_whole(self.path / ROOT, root_document(self.manifest, files))
+        finish_sealing(self.path)
         return self.manifest.seal
 
     def _write_digests(self, split: Split) -> None:
@@ -96,6 +103,10 @@ class StoreWriter:
             for file in [shard, *shard.parent.glob(f"*{PARTIAL}")]:
                 file.unlink(missing_ok=True)
 
+    def _is_committed(self, unit: Unit) -> bool:
+        plans = plan_arrays(self.manifest, unit.split)
+        return self._entry(unit).exists() and all((self.path / plan.shard_name(unit)).exists() for plan in plans)
+
     def _entry(self, unit: Unit) -> Path:
         return journal_of(self.path) / f"{unit.name}.json"
 
@@ -105,46 +116,63 @@ def open_writer(path: Path, manifest: Manifest, table: Table) -> Iterator[StoreW
     """Create the store, or go on with an unfinished one made from the same settings and the same sources.
 
     Raises StoreError when another build holds it, when it is sealed, when it was begun with other settings or sources
-    (both values are named), or when the place cannot be written to.
+    (both values are named), or when the place cannot be written to; a refusal leaves nothing behind.
     """
     journal = journal_of(path)
-    with disk_errors(path):
-        journal.mkdir(parents=True, exist_ok=True)
-    with locked(journal / "lock", str(path)):
-        with disk_errors(path):
-            if path.exists():
-                _check_same(path, manifest, table)
-            else:
-                _create(path, manifest, table)
-            for leftover in path.rglob(f"*{PARTIAL}"):
-                leftover.unlink()
+    made = [folder for folder in (journal, *journal.parents) if not folder.exists()]
+    with ExitStack() as stack:
+        try:
+            with disk_errors(path):
+                journal.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(journal / LOCK, str(path)))
+            with disk_errors(path):
+                _prepare(path, manifest, table, new=journal in made)
+        except BaseException:
+            for folder in made:
+                with suppress(OSError):  # another build is at work in it
+                    folder.rmdir()
+            raise
         yield StoreWriter(path, manifest)
 
 
 def finish_sealing(path: Path) -> None:
     """What follows once the sealed root stands: no write permission, no journal. Harmless when repeated."""
-    for name in files_of(path):
-        file = path / name
-        file.chmod(file.stat().st_mode & ~0o222)
+    with disk_errors(path):
+        for name in files_of(path):
+            file = path / name
+            if (mode := file.stat().st_mode) & WRITABLE:
+                file.chmod(mode & ~WRITABLE)
     shutil.rmtree(journal_of(path), ignore_errors=True)
+
+
+def _prepare(path: Path, manifest: Manifest, table: Table, *, new: bool) -> None:
+    """Bring the store to where units can be written. A failure takes a journal away that is `new` or of no store."""
+    try:
+        if path.exists():
+            _check_same(path, manifest, table)
+        else:
+            _create(path, manifest, table)
+        for leftover in path.rglob(f"*{PARTIAL}"):
+            leftover.unlink()
+    except BaseException:
+        if new or not path.exists():
+            shutil.rmtree(journal_of(path), ignore_errors=True)
+        raise
 
 
 def _create(path: Path, manifest: Manifest, table: Table) -> None:
     """Lay out the whole store without its pictures beside its place, then rename it: a store exists or does not."""
     skeleton = journal_of(path) / "skeleton"
-    try:
-        shutil.rmtree(skeleton, ignore_errors=True)
-        group = zarr.create_group(skeleton)
-        for split in manifest.counts:
-            for plan in plan_arrays(manifest, split):
-                _create_array(group, plan)
-        write_tables(group, table)
-        write_whole(skeleton / "zarr.json", root_document(manifest, {}))
-        skeleton.rename(path)
-        sync(path.parent)
-    except BaseException:
-        shutil.rmtree(journal_of(path), ignore_errors=True)
-        raise
+    shutil.rmtree(skeleton, ignore_errors=True)
+    group = zarr.create_group(skeleton)
+    for split in manifest.counts:
+        for plan in plan_arrays(manifest, split):
+            _create_array(group, plan)
+    write_tables(group, table)
+    write_whole(skeleton / ROOT, root_document(manifest, {}))
+    sync_all(skeleton / name for name in files_of(skeleton))
+    skeleton.rename(path)
+    sync(path.parent)
 
 
 def _create_array(group: zarr.Group, plan: ArrayPlan) -> None:
@@ -154,10 +182,10 @@ def _create_array(group: zarr.Group, plan: ArrayPlan) -> None:
         shape=plan.shape,
         dtype=plan.dtype,
         chunks=plan.chunk,
-        shards=plan.shard if plan.shard != plan.chunk else None,
+        shards=plan.shard if plan.pictures else None,
         dimension_names=plan.dimensions,
         fill_value=0,
-        config={"write_empty_chunks": True},
+        config=KEEP_ZEROS,
         **encoding(plan),
     )
 
@@ -172,8 +200,8 @@ def _check_same(path: Path, manifest: Manifest, table: Table) -> None:
     changed = differences(plain(begun), plain(manifest))
     if changed:
         raise StoreError(
-            f"{path} was begun with other settings ({'; '.join(changed[:3])}); "
-            "go back to the old ones, remove the unfinished store, or choose another STORE="
+            f"{path} was begun with other settings or other sources ({'; '.join(changed[:3])}); go back to the old, "
+            f"remove the unfinished store and {journal_of(path).name} beside it, or choose another STORE="
         )
     before = read_table(zarr.open_group(path, mode="r"), tuple(manifest.counts))
     for split, pairs in table.pairs.items():
@@ -181,6 +209,11 @@ def _check_same(path: Path, manifest: Manifest, table: Table) -> None:
             if old != new:
                 rows = "; ".join(differences(asdict(old), asdict(new)))
                 raise StoreError(
-                    f"the sources of {path} changed since it was begun: pair {old.id!r} of {split}: {rows}; "
-                    "bring the old files back, or remove the unfinished store"
+                    f"the sources of {path} changed since it was begun: pair {old.id!r} of {split}: {rows}; bring the "
+                    f"old files back, or remove the unfinished store and {journal_of(path).name} beside it"
                 )
+    if before.skipped != table.skipped:
+        raise StoreError(
+            f"the pairs that {path} leaves out changed since it was begun; bring the old files back, "
+            f"or remove the unfinished store and {journal_of(path).name} beside it"
+        )

@@ -263,7 +263,7 @@ def spoil_name(data: Path) -> None:
     shutil.copy(data / "trainA" / f"{TILES[0]}.png", data / "trainA" / f"{TILES[0]}.bmp")
 
 
-SPOILT = {
+SPOILT: dict[Callable[[Path], None], str] = {
     spoil_size: "H&E is 128 x 128 px, IHC is 64 x 64 px",
     spoil_counterpart: "1 H&E without IHC: 'trainA/s1_0_0.png'",
     spoil_empty: "trainA/s1_0_0.png",

@@ -25,7 +25,8 @@ from evaluate.score import score_run, summarise
 from evaluate.stain import mean_dab
 from store.images import read_picture, write_png
 from store.reader import Store
-from store.schema import MagstainError, PictureError, RunError, Split, Stain, picture_name
+from store.schema import MagstainError, PictureError, RunError, Split, Stain, StoreError, picture_name
+from tests.conftest import build_small_store
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ["copy H&E", "constant colour", "affine colour map"]
@@ -57,6 +58,12 @@ def scored(small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tupl
     run = tmp_path_factory.mktemp("runs") / "noisy"
     fabricate(run, small_store)
     return run, score_run(run, small_store, Split.TEST, "tile")
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with six boxes per pair and zoom: 24 test pictures a view."""
+    return build_small_store(tmp_path_factory.mktemp("store") / "crowded.zarr", boxes=6)
 
 
 def train_pixels(store: Store) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +116,8 @@ def test_every_number_is_that_of_the_plain_functions(small_store: Store, scored:
             assert scores.rows[floor.name].values.psnr[row] == psnr(floor.apply(he), ihc)
     assert scores.rows[FAKE].summary.psnr == pytest.approx(sum(values.psnr) / 4)
     assert scores.rows[FAKE].summary.dab_spearman == 1
+    real = [picture.dab for picture in scores.pictures]
+    assert scores.rows[FAKE].summary.dab_pearson == pytest.approx(np.corrcoef(real, values.dab)[0, 1])
     assert scores.rows[FAKE].summary.ssim > scores.rows["affine colour map"].summary.ssim
     assert (scores.slides, scores.draws, scores.upscaler, scores.synthetic) == (1, 6000, "lanczos", True)
 
@@ -120,6 +129,7 @@ def test_summaries_are_means_and_a_constant_has_no_rank_correlation() -> None:
         row = summarise(values, [0.1, 0.4])
     assert (row.ssim, row.psnr, row.dab_error) == pytest.approx((0.3, 15.0, 0.15))
     assert isnan(row.dab_spearman)
+    assert isnan(row.dab_pearson)
 
 
 def test_scores_are_strict_json_and_read_back_equal(small_store: Store, tmp_path: Path) -> None:
@@ -139,12 +149,30 @@ def test_scores_are_strict_json_and_read_back_equal(small_store: Store, tmp_path
     assert "**inf**" in markdown([again])
 
 
-def test_a_view_of_several_pictures_is_judged_picture_by_picture(small_store: Store, tmp_path: Path) -> None:
-    view = max(small_store.manifest.views, key=lambda view: view.zoom).name
-    fabricate(tmp_path / "run", small_store, view)
-    scores = score_run(tmp_path / "run", small_store, Split.TEST, view)
-    assert len(scores.pictures) == 4 * small_store.count(view)
-    assert scores.rows[FAKE].summary.psnr > 25
+def test_a_view_of_several_pictures_is_judged_picture_by_picture(crowded: Store, tmp_path: Path) -> None:
+    fabricate(tmp_path / "run", crowded, "x4")
+    scores = score_run(tmp_path / "run", crowded, Split.TEST, "x4")
+    assert [picture.name for picture in scores.pictures][5:7] == ["s3_0_0.5.png", "s3_1_0.0.png"]
+    assert len(scores.pictures) == 4 * 6
+    assert min(scores.rows[FAKE].values.psnr) > 25
+
+
+def test_shuffling_which_he_goes_with_which_ihc_destroys_the_correlation(crowded: Store, tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "run", crowded, "x4")
+    names = json.loads((folder / "predictions.json").read_text())["pictures"]
+    fakes = [(folder / FAKE / name).read_bytes() for name in names]
+    paired = score_run(tmp_path / "run", crowded, Split.TEST, "x4").rows[FAKE].summary
+    assert paired.dab_spearman > 0.99
+    assert paired.dab_pearson > 0.99
+    shuffled = []
+    for seed in range(4):
+        for name, place in zip(names, np.random.default_rng(seed).permutation(24), strict=True):
+            (folder / FAKE / name).write_bytes(fakes[place])
+        shuffled.append(score_run(tmp_path / "run", crowded, Split.TEST, "x4").rows[FAKE].summary)
+    for values in ([row.dab_spearman for row in shuffled], [row.dab_pearson for row in shuffled]):
+        assert max(np.abs(values)) < 0.6  # standard error 1/sqrt(23) = 0.21
+        assert abs(np.mean(values)) < 0.3
+    assert max(row.psnr for row in shuffled) < paired.psnr - 5
 
 
 def test_the_table_has_the_floors_first_and_says_what_it_stands_on(scored: tuple[Path, Scores]) -> None:
@@ -153,10 +181,10 @@ def test_the_table_has_the_floors_first_and_says_what_it_stands_on(scored: tuple
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:]]
     assert [row[0] for row in rows] == [*FLOORS, "noisy"]
     assert rows[1][1:5] == ["–", "–", "–", "4"]
-    assert rows[1][7] == "–"
+    assert rows[1][7:9] == ["–", "–"]
     assert rows[3][1:5] == ["attention_gan", "6,000", "lanczos", "4"]
     assert rows[3][5] == f"**{scores.rows[FAKE].summary.ssim:.4f}**"
-    assert sum("**" in cell for row in rows for cell in row) == 4
+    assert sum("**" in cell for row in rows for cell in row) == 5
     assert lines[0].startswith("SYNTHETIC DATA. small (test), test split, view tile: 4 pictures, 1 slide(s).")
     assert "lanczos (stand-in, not BSRGAN)" in lines[0]
     assert f"noisy: 6,000 draws of a pair; the published run took {PUBLISHED_DRAWS:,}" in lines[0]
@@ -166,7 +194,7 @@ def test_the_table_has_the_floors_first_and_says_what_it_stands_on(scored: tuple
 def test_what_looks_equally_good_is_bold_alike(scored: tuple[Path, Scores]) -> None:
     _, scores = scored
     text = markdown([scores, replace(scores, run="twin")])
-    assert sum(line.count("**") for line in text.splitlines() if "noisy " in line or "twin" in line) >= 16
+    assert sum(line.count("**") for line in text.splitlines() if "noisy " in line or "twin" in line) >= 20
     assert "SYNTHETIC" not in markdown([replace(scores, synthetic=False)])
 
 
@@ -200,6 +228,10 @@ def test_the_contact_sheet_shows_equally_spaced_ranks_of_the_real_dab(
     assert sheet.shape[1] == 840
     assert sheet.shape[0] > 4 * 256
     assert np.array_equal(sheet, contact_sheet(scores, small_store, folder))
+    for other in (replace(scores, synthetic=False), replace(scores, upscaler="bsrgan")):  # the title says both
+        changed = (contact_sheet(other, small_store, folder)[-sheet.shape[0] :] != sheet).any(axis=(1, 2))
+        assert changed[:100].any()
+        assert not changed[-200:].any()
 
 
 def _spoil_missing(folder: Path) -> None:
@@ -269,7 +301,22 @@ def test_runs_and_scores_that_are_not_there_say_how_to_make_them(small_store: St
         score_run(tmp_path / "nowhere", small_store, Split.TEST, "tile")
     with pytest.raises(RunError, match=r"no run\.json"):
         store_of(tmp_path / "nowhere")
+    (tmp_path / "run" / "run.json").write_text('{"store": "data/moved.zarr"}')
+    with pytest.raises(RunError, match=r"trained from data/moved\.zarr, and nothing is there; .* with --store"):
+        store_of(tmp_path / "run")
+    with pytest.raises(RunError, match=r"has no pairs in val; it has train, test: choose one with --split"):
+        score_run(tmp_path / "run", small_store, Split.VAL, "tile")
+    with pytest.raises(StoreError, match=r"no view 'x16' in this store; it has x1, x2, x4"):
+        score_run(tmp_path / "run", small_store, Split.TEST, "x16")
     with pytest.raises(RunError, match="make them with: python -m evaluate score --run"):
+        read_scores(tmp_path / "run", Split.TEST, "tile")
+    written = write_scores(score_run(tmp_path / "run", small_store, Split.TEST, "tile"), folder)
+    tree = json.loads(written.read_text())
+    del tree["rows"]["copy H&E"]["summary"]["dab_pearson"]
+    written.write_text(json.dumps(tree))
+    with pytest.raises(
+        RunError, match=r"scores\.json is not what it should be \(rows: KeyError\('dab_pearson'\)\); make"
+    ):
         read_scores(tmp_path / "run", Split.TEST, "tile")
     (folder / "scores.json").write_text('{"format": 2}')
     with pytest.raises(RunError, match="has format 2, this version reads 1"):
@@ -314,4 +361,4 @@ def test_an_undefined_number_is_a_dash_and_never_the_best(scored: tuple[Path, Sc
     _, scores = scored
     rows = {name: replace(row, summary=replace(row.summary, dab_spearman=nan)) for name, row in scores.rows.items()}
     lines = markdown([replace(scores, rows=rows)]).splitlines()[4:]
-    assert all(line.split("|")[8].strip() == "–" for line in lines)
+    assert all(line.split("|")[8].strip() == "–" != line.split("|")[10].strip() for line in lines)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluate.stain import POSITIVE, brown, dab_density, mean_dab
-from evaluate.statistics import spearman
+from evaluate.statistics import pearson, spearman
 from store.images import read_picture
 
 IHC = Path(__file__).parents[2] / "shared" / "data" / "scikit-image" / "ihc.png"
@@ -73,6 +73,13 @@ def test_spearman_is_by_rank_and_undefined_where_nothing_varies() -> None:
     assert spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5]) == pytest.approx(1 - 6 * 4 / (5 * 24))
     assert isnan(spearman([0.1, 0.2], [0.3, 0.3]))
     assert isnan(spearman([0.1], [0.3]))
+
+
+def test_pearson_is_linear_and_undefined_where_nothing_varies() -> None:
+    assert pearson([1, 2, 3, 4], [-3, -5, -7, -9]) == pytest.approx(-1)
+    assert pearson([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1543.5 / (5 * 701520.75) ** 0.5)
+    assert isnan(pearson([0.1, 0.2], [0.3, 0.3]))
+    assert isnan(pearson([0.1], [0.3]))
 
 
 @pytest.mark.skipif(not IHC.is_file(), reason="scikit-image's IHC picture is not beside the checkout")

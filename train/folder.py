@@ -97,7 +97,9 @@ def make_folder(folder: RunFolder) -> None:
         begun = (LOCK, folder.settings.name)  # a start that was cut off leaves these, and partial files
         others = sorted(p.name for p in folder.path.iterdir() if p.name not in begun and p.suffix != PARTIAL)
         if others:
-            raise RunError(f"{folder.path} is not a run and not empty (it has {others[0]}); choose another with RUN=")
+            raise RunError(
+                f"{folder.path} is not a run and not empty (it has {others[0]}); choose another with --run (make: RUN=)"
+            )
     with disk_errors(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
 
@@ -114,7 +116,7 @@ def claim(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> None:
 
 def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> None:
     began = read_facts(folder)
-    remedy = "choose another folder with RUN=, or delete this one to start again"
+    remedy = "choose another folder with --run (make: RUN=), or delete this one to start again"
     if began.seal != facts.seal:
         raise RunError(
             f"{folder.path} was begun on {began.store} (seal {began.seal[:12]}), but {facts.store} is another store "

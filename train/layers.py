@@ -92,7 +92,7 @@ class SpectralConv2d(nn.Module):
                 self.weight_v = _unit(matrix.t() @ self.weight_u)
                 self.weight_u = _unit(matrix @ self.weight_v)
         sigma = self.weight_u @ (matrix @ self.weight_v)
-        return self.weight_orig / sigma
+        return self.weight_orig * sigma.reciprocal()  # a product: the gradient of a quotient took a third of a step
 
 
 def _unit(vector: Tensor) -> Tensor:

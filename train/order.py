@@ -122,7 +122,13 @@ def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int) 
             )
         if view not in has:
             raise SettingsError(f"data.views names {view!r}, but {store.path} has {', '.join(has)}; name some of these")
-    pairs = store.manifest.counts.get(Split.TRAIN, 0)
+    manifest = store.manifest
+    if TILE in settings.views and manifest.tile_side < manifest.view_side:
+        raise SettingsError(
+            f"data.views names {TILE!r}, but a crop of {manifest.view_side} px does not fit the tiles of {store.path}, "
+            f"which have {manifest.tile_side} px; name views such as x1"
+        )
+    pairs = manifest.counts.get(Split.TRAIN, 0)
     if pairs == 0:
         raise SettingsError(f"{store.path} has no train pairs; build a store whose split leaves some for training")
     return Order(

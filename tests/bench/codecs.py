@@ -13,8 +13,9 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,16 @@ import cv2
 import numcodecs
 import numpy as np
 import zarr
-from numcodecs.abc import Codec
-from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
+from zarr.codecs import Crc32cCodec, TransposeCodec
 from zarr.codecs.numcodecs import Delta
 
-from store.codec import CHECKSUM, checked, encoding
 from store.arrays import ArrayPlan
+from store.codec import CHECKSUM, checked, encoding
+from tests.bench.chains import CHAINS, Chain
 from tests.bench.pictures import COUNT, SIDE, Pixels, Sets, find_sets
 
 ROUNDS = 9
 WRITES = 3  # rounds of writing, which is slower
-WHOLE = 3 * SIDE * SIDE  # bytes: a picture is one blosc block
 ORDERS = {"HWC": (0, 1, 2), "CHW": (2, 0, 1), "CWH": (2, 1, 0), "HCW": (0, 2, 1)}  # the stored axes among y, x, rgb
 CHW = ORDERS["CHW"]
 WARNING = "Numcodecs codecs are not in the Zarr version 3 spec"
@@ -44,17 +44,6 @@ TIMES = ("write", "ours, one", "ours, all", "zarr, one", "zarr, all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """The order of a picture's axes on disk, zarr's codec that packs it, and numcodecs' that unpacks it."""
-
-    order: str
-    name: str
-    compressor: Any
-    decoder: Codec
-    delta: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One row of the table: bytes by set, what is timed by column, and the milliseconds of every round."""
 
@@ -62,38 +51,6 @@ class Entry:
     stored: dict[str, int]
     calls: dict[str, Callable[[], object]]
     rounds: dict[str, list[float]] = field(default_factory=dict)
-
-
-def blosc(order: str, library: Any, level: int, shuffle: Any, *, typesize: int = 1, block: int = WHOLE) -> Chain:
-    """Blosc with a picture as one block; block 0 is blosc's own choice, 32 to 256 KiB."""
-    codec = BloscCodec(cname=library, clevel=level, shuffle=shuffle, typesize=typesize, blocksize=block)
-    name = f"blosc {library} {level} {shuffle}{f' of {typesize} bytes' if typesize > 1 else ''}"
-    return Chain(
-        order=order, name=f"{name}, {'one block' if block else 'blocks'}", compressor=codec, decoder=numcodecs.Blosc()
-    )
-
-
-def zstd(order: str, level: int, *, delta: bool = False) -> Chain:
-    """Plain zstd, with numcodecs' delta filter before it on request."""
-    name = f"{'delta, ' if delta else ''}zstd {level}"
-    return Chain(order=order, name=name, compressor=ZstdCodec(level=level), decoder=numcodecs.Zstd(), delta=delta)
-
-
-CHAINS = (
-    *(zstd("HWC", level) for level in (1, 3, 5)),
-    blosc("HWC", "zstd", 5, "shuffle", typesize=3, block=0),
-    blosc("HWC", "zstd", 5, "bitshuffle", typesize=3, block=0),
-    blosc("HWC", "zstd", 1, "bitshuffle", typesize=3),
-    *(zstd("CHW", level) for level in (1, 3, 9)),
-    *(blosc("CHW", "zstd", level, "noshuffle", block=0) for level in (1, 3, 4, 5, 7, 9)),
-    *(blosc("CHW", "zstd", level, "bitshuffle", block=0) for level in (1, 3, 5, 7)),
-    *(blosc("CHW", "zstd", level, "bitshuffle") for level in (1, 3, 5, 7, 9)),
-    blosc("CHW", "zstd", 1, "bitshuffle", typesize=8),
-    blosc("CHW", "lz4", 9, "bitshuffle"),
-    blosc("CHW", "lz4hc", 5, "bitshuffle"),
-    *(blosc(order, "zstd", 1, "bitshuffle") for order in ("HCW", "CWH")),
-    zstd("CHW", 3, delta=True),
-)
 
 
 def create(path: Path, chain: Chain, pictures: Pixels) -> Any:
@@ -147,14 +104,24 @@ def prepare(chain: Chain, sets: Sets, folder: Path) -> Entry:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         array: Any = zarr.open(path, mode="r+")
-    shard, batch, one = path / "c/0/0/0/0/0", np.zeros((COUNT, 3, SIDE, SIDE), np.uint8), np.empty((3, SIDE, SIDE), "u1")
+    shard = path / "c/0/0/0/0/0"
     places, mixed = read_index(shard, COUNT), np.random.default_rng(0).permutation(COUNT).tolist()
+    batch, one = np.zeros((COUNT, 3, SIDE, SIDE), np.uint8), np.empty((3, SIDE, SIDE), np.uint8)
+
+    def ours(out: Iterable[Pixels], order: Iterable[int]) -> None:
+        for planes, n in zip(out, order, strict=False):
+            read_planes(shard, places[n], chain, planes)
+
+    def plain(order: Iterable[int]) -> None:
+        for n in order:
+            one[...] = array[n, 0].transpose(CHW)
+
     calls: dict[str, Callable[[], object]] = {
         "write": lambda: array.__setitem__((slice(None), 0), sets.tiles),
-        "ours, one": lambda: [read_planes(shard, places[n], chain, one) for n in mixed],
-        "ours, all": lambda: [read_planes(shard, places[n], chain, batch[n]) for n in range(COUNT)],
-        "zarr, one": lambda: [np.copyto(one, array[n, 0].transpose(CHW)) for n in mixed],
-        "zarr, all": lambda: np.copyto(batch, array[:, 0].transpose(0, 3, 1, 2)),
+        "ours, one": lambda: ours(repeat(one), mixed),
+        "ours, all": lambda: ours(batch, range(COUNT)),
+        "zarr, one": lambda: plain(mixed),
+        "zarr, all": lambda: batch.__setitem__(..., array[:, 0].transpose(0, 3, 1, 2)),
     }
     for column in ("ours, all", "zarr, all"):
         batch[...] = 0
@@ -174,12 +141,13 @@ def prepare_png(sets: Sets, folder: Path) -> Entry:
         file.write_bytes(_png(picture))
     batch = np.zeros((COUNT, 3, SIDE, SIDE), np.uint8)
 
-    def read(n: int) -> None:
-        batch[n] = np.asarray(cv2.imread(str(files[n])))[..., ::-1].transpose(CHW)
+    def read() -> None:
+        for planes, file in zip(batch, files, strict=True):
+            planes[...] = np.asarray(cv2.imread(str(file)))[..., ::-1].transpose(CHW)
 
     calls: dict[str, Callable[[], object]] = {
         "write": lambda: [file.write_bytes(_png(picture)) for file, picture in zip(files, sets.tiles, strict=True)],
-        "ours, all": lambda: [read(n) for n in range(COUNT)],
+        "ours, all": read,
     }
     return Entry(name="PNG files, cv2", stored=stored, calls=calls)
 

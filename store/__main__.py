@@ -1,0 +1,98 @@
+"""`python -m store`: what is in a store, is it whole, what does a pair look like, and where the weight files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from store.cli import run_app
+from store.schema import Split, StoreError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at a store, check it, fetch weight files.")
+
+StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="for example data/demo.zarr")]
+
+
+@app.command()
+def info(
+    store: StoreArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="print the manifest as JSON instead")] = False,
+) -> None:
+    """Say what is in a store."""
+    import json
+
+    from store.describe import describe
+    from store.reader import Store
+    from store.settings import plain
+
+    opened = Store.open(store)
+    typer.echo(json.dumps(plain(opened.manifest), indent=2) if as_json else describe(opened))
+
+
+@app.command()
+def verify(store: StoreArgument) -> None:
+    """Read every byte of a store and compare it with its digests."""
+    from functools import partial
+
+    from tqdm import tqdm
+
+    from store.verify import describe
+    from store.verify import verify as verify_store
+
+    findings = verify_store(store, partial(tqdm, desc="verifying", unit="file"))
+    if not findings.whole:
+        raise StoreError(describe(store, findings))
+    typer.echo(describe(store, findings))
+
+
+@app.command()
+def show(
+    store: StoreArgument,
+    split: Annotated[Split, typer.Option(help="the part of the store")] = Split.TEST,
+    pair: Annotated[str, typer.Option(metavar="ID|N", help="the pair's id, or its number from 0")] = "0",
+    out: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="where the sheet goes; else <store>-<split>-<number>.png here")
+    ] = None,
+) -> None:
+    """Draw a contact sheet of one pair: the tile and every zoom, H&E beside IHC."""
+    from store.contact import draw_pair, find_row
+    from store.images import write_png
+    from store.reader import Store
+
+    if out and out.suffix.lower() != ".png":
+        raise StoreError(f"--out {out}: the sheet is a PNG; name it {out.with_suffix('.png')}")
+    opened = Store.open(store)
+    row = find_row(opened, split, pair)
+    place = out or Path(f"{opened.path.stem}-{split}-{row}.png")
+    write_png(place, draw_pair(opened, split, row))
+    typer.echo(f"contact sheet of {opened.pairs(split)[row].id}: {place}")
+
+
+@app.command()
+def weights(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="weight files; else all")] = None,
+    source: Annotated[
+        str, typer.Option("--from", metavar="FROM", help="a file, a folder or a mirror to take them from")
+    ] = "",
+    listed: Annotated[bool, typer.Option("--list", help="only say what there is and where it belongs")] = False,
+) -> None:
+    """Fetch weight files into the one cache folder and check them; a broken download goes on."""
+    from tqdm import tqdm
+
+    from store.weights import choose, describe, fetch, weights_folder
+
+    folder, chosen = weights_folder(), choose(names or [], source)
+    if listed:
+        typer.echo("\n".join(describe(weight, folder) for weight in chosen))
+        return
+    for weight in chosen:
+        typer.echo(f"{weight.name}, {weight.what}, {weight.size:,} bytes, from {source or weight.address}", err=True)
+        with tqdm(desc=weight.name, total=weight.size, unit="B", unit_scale=True) as bar:
+            file = fetch(weight, folder, source, bar.update)
+        typer.echo(file)
+
+
+if __name__ == "__main__":
+    run_app(app)
