@@ -97,10 +97,12 @@ def plan_build(
 
 def plan_geometries(settings: PrepSettings, tile_side: int) -> tuple[Geometry, ...]:
     """The views of the recipe for tiles of `tile_side` px; SchemaError if they do not fit."""
-    return tuple(
+    views = plan_views(settings.recipe, settings.boxes)
+    largest_zoom_first = [  # it asks the most of a side, so that the side its error names suits every view
         Geometry(view=view, tile_side=tile_side, view_side=settings.view_side, margin=settings.margin)
-        for view in plan_views(settings.recipe, settings.boxes)
-    )
+        for view in reversed(views)
+    ]
+    return tuple(reversed(largest_zoom_first))
 
 
 def plan_manifest(

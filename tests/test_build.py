@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -358,32 +357,24 @@ def test_an_existing_folder_that_is_no_store_is_left_alone(mist: Path, tmp_path:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB; mounting needs rights that not every machine gives."""
-    return mounted(tmp_path / "disk", ["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+    yield from mounted(tmp_path / "disk", ["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
 
 
 @pytest.fixture
-def read_only(tmp_path: Path) -> Path:
+def read_only(tmp_path: Path) -> Iterator[Path]:
     """A folder mounted read-only: unlike a mode it stops root as well."""
-    disk = tmp_path / "disk"
+    yield from mounted(tmp_path / "disk", ["--bind", "-o", "ro", str(tmp_path / "disk")])
+
+
+def mounted(disk: Path, words: list[str]) -> Iterator[Path]:
     disk.mkdir()
-    return mounted(disk, ["--bind", "-o", "ro", str(disk)])
-
-
-def mounted(disk: Path, words: list[str]) -> Path:
-    disk.mkdir(exist_ok=True)
     done = subprocess.run(["mount", *words, str(disk)], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"this machine does not let tests mount: {done.stderr.strip()}")
-    return disk
-
-
-@pytest.fixture(autouse=True)
-def unmount(tmp_path: Path) -> object:
-    yield
-    if os.path.ismount(tmp_path / "disk"):
-        subprocess.run(["umount", str(tmp_path / "disk")], check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_is_seen_before_anything_is_written(mist: Path, small_disk: Path) -> None:
@@ -410,6 +401,11 @@ def test_a_read_only_disk_is_refused_before_the_tiles_are_read(mist: Path, read_
     with pytest.raises(StoreError, match="the disk is read-only: write elsewhere"):
         run(lanczos(), mist, read_only / "s.zarr")
     assert list(read_only.iterdir()) == []
+
+
+def test_the_nearest_side_that_is_named_suits_every_view() -> None:
+    with pytest.raises(SchemaError, match=r"tile side 1022 px .*nearest that do: 1016, 1024"):
+        plan_geometries(PrepSettings(), 1022)
 
 
 def test_the_tile_must_suit_the_recipe(mist: Path, tmp_path: Path) -> None:

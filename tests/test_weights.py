@@ -142,7 +142,8 @@ def test_a_file_with_another_digest_is_refused_and_named(mirror: Mirror, weight:
     with pytest.raises(WeightsError) as caught:
         fetch(weight, tmp_path)
     assert str(caught.value) == (
-        f"{weight.address} is not a net: it has sha256 {found}, the right file has 2,500,000 bytes and sha256 {DIGEST}; "
+        f"{weight.address} is not a net: it has sha256 {found}, the right file has 2,500,000 bytes and "
+        f"sha256 {DIGEST}; "
         "nothing of it was kept; name a copy of the right one with --from"
     )
     assert contents(tmp_path) == {}
@@ -163,7 +164,7 @@ def test_a_server_without_the_rest_is_asked_anew_the_next_time(
 ) -> None:
     (tmp_path / "net.pth.partial").write_bytes(DATA[:-1])
     mirror.data = DATA[:1000]
-    with pytest.raises(WeightsError, match="cannot fetch .*416"):
+    with pytest.raises(WeightsError, match=r"cannot fetch .*416"):
         fetch(weight, tmp_path)
     assert contents(tmp_path) == {}
 
@@ -219,7 +220,7 @@ def test_a_read_only_folder_and_a_full_disk(weight: WeightFile, tmp_path: Path, 
     locked.mkdir()
     with read_only(locked):
         for folder in (locked, locked / "deep"):
-            with pytest.raises(StoreError, match="cannot write .*: Read-only file system; the disk is read-only"):
+            with pytest.raises(StoreError, match=r"cannot write .*: Read-only file system; the disk is read-only"):
                 fetch(weight, folder)
     assert contents(locked) == {}
     with pytest.raises(StoreError, match=r"cannot write .*net\.pth\.partial: .*the disk is full: free some space"):
