@@ -202,7 +202,7 @@ def test_missing_and_wrong_files_stop_with_what_to_do(tmp_path: Path, monkeypatc
     for damage, told in (
         (None, f"BSRGAN.pth ({weight.what}) is not in {tmp_path}; fetch it with `make weights`"),
         (1000, f"{file} is not {weight.what}: it has 1,000 bytes, the right file has 67,046,751 bytes"),
-        (weight.size, f"and sha256 {weight.sha256}; remove it and fetch it from {weight.address}"),
+        (weight.size, f"and sha256 {weight.sha256}; remove it and fetch the right one from {weight.address}"),
     ):
         if damage is not None:
             with file.open("wb") as handle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 import zarr
 
 from store.arrays import plan_arrays
+from store.files import locked
 from store.manifest import all_units, journal_of
 from store.reader import Store
 from store.schema import Manifest, Skipped, Split, Stain, StoreError, Table
@@ -293,3 +295,15 @@ def test_a_read_only_disk_is_refused(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match=r"cannot write .*: Read-only file system; the disk is read-only"):
                 begin(tmp_path / name, units=1)
     assert contents(tmp_path) == before
+
+
+def test_a_lock_that_its_last_holder_took_away_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another build finishes between our opening of the lock and our holding of it: nobody else would see our lock."""
+    monkeypatch.setattr(fcntl, "flock", lambda handle, _: Path(handle.name).unlink())
+    with (
+        pytest.raises(
+            StoreError, match="s was just finished or given up by another process; run the same command again"
+        ),
+        locked(tmp_path / "lock", "s"),
+    ):
+        pass
