@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -23,7 +23,7 @@ from store.manifest import journal_of
 from store.reader import Store
 from store.schema import MagstainError, PairingError, SchemaError, Split, Stain, StoreError, WeightsError
 from store.verify import verify
-from tests.conftest import draw_tile
+from tests.conftest import draw_tile, read_only
 
 SIDE = 128
 TILES = [f"s{slide}_{row}_0" for slide in (1, 2, 3) for row in range(3)]
@@ -356,27 +356,6 @@ def test_an_existing_folder_that_is_no_store_is_left_alone(mist: Path, tmp_path:
     assert (tmp_path / "s.zarr" / "mine.txt").read_text() == "precious"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB; mounting needs rights that not every machine gives."""
-    yield from mounted(tmp_path / "disk", ["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
-
-
-@pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A folder mounted read-only: unlike a mode it stops root as well."""
-    yield from mounted(tmp_path / "disk", ["--bind", "-o", "ro", str(tmp_path / "disk")])
-
-
-def mounted(disk: Path, words: list[str]) -> Iterator[Path]:
-    disk.mkdir()
-    done = subprocess.run(["mount", *words, str(disk)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this machine does not let tests mount: {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 def test_a_full_disk_is_seen_before_anything_is_written(mist: Path, small_disk: Path) -> None:
     with pytest.raises(StoreError, match=r"GB free, and the store needs at least another .* choose another STORE="):
         run(lanczos(), mist, small_disk / "s.zarr")
@@ -396,11 +375,13 @@ def test_a_disk_that_fills_up_half_way_loses_nothing(
     assert verify(small_disk / "s.zarr").whole
 
 
-def test_a_read_only_disk_is_refused_before_the_tiles_are_read(mist: Path, read_only: Path) -> None:
+def test_a_read_only_disk_is_refused_before_the_tiles_are_read(mist: Path, tmp_path: Path) -> None:
     spoil_text(mist)
-    with pytest.raises(StoreError, match="the disk is read-only: write elsewhere"):
-        run(lanczos(), mist, read_only / "s.zarr")
-    assert list(read_only.iterdir()) == []
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with read_only(disk), pytest.raises(StoreError, match="the disk is read-only: write elsewhere"):
+        run(lanczos(), mist, disk / "s.zarr")
+    assert list(disk.iterdir()) == []
 
 
 def test_the_nearest_side_that_is_named_suits_every_view() -> None:
