@@ -147,16 +147,20 @@ def test_a_build_cut_off_at_any_unit_ends_byte_identical(
     run(lanczos(), mist, tmp_path / "whole.zarr")
     expected = digest(tmp_path / "whole.zarr")
     original: Callable[..., object] = room.build_unit
-    for survive in range(5):
-        calls = iter(range(100))
 
-        def dying(*args: object, left: int = survive, count: object = calls) -> object:
-            if next(count) >= left:  # type: ignore[call-overload]
+    def dies_after(units: int) -> Callable[..., object]:
+        alive = iter(range(units))
+
+        def build_or_die(*args: object) -> object:
+            if next(alive, -1) < 0:
                 raise KeyboardInterrupt
             return original(*args)
 
+        return build_or_die
+
+    for survive in range(5):
         store = tmp_path / f"cut{survive}.zarr"
-        monkeypatch.setattr(room, "build_unit", dying)
+        monkeypatch.setattr(room, "build_unit", dies_after(survive))
         with pytest.raises(KeyboardInterrupt):
             run(lanczos(), mist, store)
         with pytest.raises(StoreError, match="not finished"):

@@ -244,8 +244,8 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("XDG_CACHE_HOME", "/c")
     assert weights_folder() == Path("/c/magstain/weights")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert weights_folder() == Path("/home/me/.cache/magstain/weights")
+    monkeypatch.setenv("HOME", "/users/me")
+    assert weights_folder() == Path("/users/me/.cache/magstain/weights")
 
 
 def test_which_files_are_meant() -> None:
