@@ -40,7 +40,7 @@ def describe_view(view: View, manifest: Manifest) -> str:
     how = "as it is" if factor == 1 else f"downsampled x{factor:g}"
     if factor > 1:
         how = f"enlarged x{factor:g} by {manifest.upscaler.name}"
-    source = f"of the tile brought to {side} px" if field else "of the tile as delivered"
+    source = f"of the tile downsampled to {side} px" if field else "of the tile as delivered"
     return f"{_plural(view.count, 'picture')} a pair: {patch} px {source}, {how}"
 
 
