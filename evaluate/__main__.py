@@ -19,7 +19,7 @@ ViewOption = Annotated[str, typer.Option(metavar="VIEW", help="tile, x1, x2, x4"
 @app.command()
 def score(
     run: Annotated[Path, typer.Option(metavar="DIR", help="the run's folder")],
-    store: Annotated[Path | None, typer.Option(metavar="STORE", help="the run's store, if it was moved")] = None,
+    store: Annotated[str | None, typer.Option(metavar="STORE", help="the run's store, if it was moved")] = None,
     split: SplitOption = Split.TEST,
     view: ViewOption = "tile",
 ) -> None:
@@ -31,7 +31,7 @@ def score(
 
     opened = Store.open(store or store_of(run))
     folder = predictions_folder(run, split, view)
-    typer.echo(f"scoring {folder} against {opened.path}", err=True)
+    typer.echo(f"scoring {folder} against {opened.address}", err=True)
     scores = score_run(run, opened, split, view)
     written = [write_scores(scores, folder), *write_table([scores], folder), write_contact(scores, opened, folder)]
     typer.echo(markdown([scores]))

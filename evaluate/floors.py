@@ -89,7 +89,7 @@ def fit_floors(store: Store) -> Floors:
     pairs, count = len(store.pairs(Split.TRAIN)), store.count(view)
     if not pairs:
         raise StoreError(
-            f"{store.path}: no pairs in train, but the floors of the table are fitted there; build it with train"
+            f"{store.address}: no pairs in train, but the floors of the table are fitted there; build it with train"
         )
     gram, moment = np.zeros((4, 4)), np.zeros((4, 3))
     for pair in range(pairs):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from store.files import disk_errors, write_whole
+from store.location import is_remote, locate
 from store.schema import RunError, SettingsError, Split
 from store.settings import validate
 
@@ -127,7 +128,7 @@ def read_predictions(run: Path, split: Split, view: str) -> Predictions:
     return predictions
 
 
-def store_of(run: Path) -> Path:
+def store_of(run: Path) -> str:
     """The store that a run was trained from, as its `run.json` names it; RunError if it is no longer there."""
     file = run / "run.json"
     if not file.is_file():
@@ -135,9 +136,9 @@ def store_of(run: Path) -> Path:
     store = _read(file, "name the store with --store").get("store")
     if not isinstance(store, str):
         raise RunError(f"{file} does not say which store the run was trained from; name it with --store")
-    if not Path(store).exists():
+    if not is_remote(locate(store)) and not Path(store).exists():
         raise RunError(f"{run} was trained from {store}, and nothing is there; name the place it has now with --store")
-    return Path(store)
+    return store
 
 
 def write_scores(scores: Scores, folder: Path) -> Path:

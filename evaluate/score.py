@@ -97,7 +97,7 @@ def plan_targets(store: Store, split: Split, view: str) -> list[Target]:
     count, pairs = store.count(view), store.pairs(split)
     if not pairs:
         there = ", ".join(name for name in Split if store.pairs(name))
-        raise RunError(f"{store.path} has no pairs in {split}; it has {there}: choose one with --split")
+        raise RunError(f"{store.address} has no pairs in {split}; it has {there}: choose one with --split")
     return [
         Target(name=picture_name(pair.id, index, count), slide=pair.slide, pair=row, index=index)
         for row, pair in enumerate(pairs)
@@ -110,7 +110,8 @@ def check_seal(run: Path, predictions: Predictions, store: Store) -> None:
     if predictions.seal != store.manifest.seal:
         raise RunError(
             f"the predictions of {run} were made from a store with seal {predictions.seal[:12]}, "
-            f"but {store.path} has seal {store.manifest.seal[:12]}; name the right one with --store, or predict again"
+            f"but {store.address} has seal {store.manifest.seal[:12]}; name the right one with --store, or predict "
+            "again"
         )
 
 

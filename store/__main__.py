@@ -12,7 +12,9 @@ from store.schema import Split, StoreError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at a store, check it, fetch weight files.")
 
-StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="for example data/demo.zarr")]
+StoreArgument = Annotated[
+    str, typer.Argument(metavar="STORE", help="for example data/demo.zarr or s3://bucket/demo.zarr")
+]
 
 
 @app.command()
@@ -65,7 +67,7 @@ def show(
         raise StoreError(f"--out {out}: the sheet is a PNG; name it {out.with_suffix('.png')}")
     opened = Store.open(store)
     row = find_row(opened, split, pair)
-    place = out or Path(f"{opened.path.stem}-{split}-{row}.png")
+    place = out or Path(f"{Path(opened.location.name).stem}-{split}-{row}.png")
     write_png(place, draw_pair(opened, split, row))
     typer.echo(f"contact sheet of {opened.pairs(split)[row].id}: {place}")
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from store.arrays import ArrayPlan
-from store.schema import StoreError
+from store.schema import Codec, StoreError
 
 CHECKSUM = 4  # bytes of crc32c behind a chunk and behind a shard's index
 
 
-def encoding(plan: ArrayPlan) -> dict[str, Any]:
+def encoding(plan: ArrayPlan, codec: Codec = Codec.PORTABLE) -> dict[str, Any]:
     """The codecs of an array as keyword arguments of `zarr.create_array`."""
     if not plan.pictures:
         return {"compressors": [ZstdCodec(level=5), Crc32cCodec()]}
@@ -38,7 +38,7 @@ def encoding(plan: ArrayPlan) -> dict[str, Any]:
     }
 
 
-def decode_planes(chunk: bytes, out: NDArray[np.uint8]) -> None:
+def decode_planes(chunk: bytes, out: NDArray[np.uint8], codec: Codec = Codec.PORTABLE) -> None:
     """Decode one stored picture into `out`, u8 [3,S,S] contiguous. Raises StoreError if the chunk is damaged."""
     body = checked(chunk)
     if not out.flags.c_contiguous:

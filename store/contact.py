@@ -21,13 +21,15 @@ def find_row(store: Store, split: Split, pair: str) -> int:
     """The row of a pair, given its id or its number from 0. Raises StoreError with what there is instead."""
     ids = [row.id for row in store.pairs(split)]
     if not ids:
-        raise StoreError(f"no pairs in {split} of {store.path}; it has {', '.join(store.manifest.counts)}")
+        raise StoreError(f"no pairs in {split} of {store.address}; it has {', '.join(store.manifest.counts)}")
     if pair in ids:
         return ids.index(pair)
     if pair.isdecimal() and int(pair) < len(ids):
         return int(pair)
     near = ", ".join(difflib.get_close_matches(pair, ids, n=3, cutoff=0.0))
-    raise StoreError(f"no pair {pair!r} in {split} of {store.path}; give 0 to {len(ids) - 1} or an id, such as {near}")
+    raise StoreError(
+        f"no pair {pair!r} in {split} of {store.address}; give 0 to {len(ids) - 1} or an id, such as {near}"
+    )
 
 
 def draw_pair(store: Store, split: Split, row: int) -> NDArray[np.uint8]:

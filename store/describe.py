@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from store.files import files_of
 from store.reader import Store
 from store.schema import Manifest, Skipped, Source, Split, Upscaler, View
 
@@ -28,7 +27,7 @@ def describe(store: Store) -> str:
         ("software", ", ".join(f"{name} {version}" for name, version in manifest.software.items())),
         ("seal", manifest.seal),
     ]
-    head = f"{store.path}: {manifest.name}{': SYNTHETIC, drawn and not tissue' if manifest.synthetic else ''}"
+    head = f"{store.address}: {manifest.name}{': SYNTHETIC, drawn and not tissue' if manifest.synthetic else ''}"
     return "\n".join([head, *(f"  {name:<9} {text}" for name, text in facts)])
 
 
@@ -71,7 +70,7 @@ def _left_out(skipped: tuple[Skipped, ...]) -> list[tuple[str, str]]:
 
 
 def _on_disk(store: Store) -> str:
-    sizes = [(store.path / name).stat().st_size for name in files_of(store.path)]
+    sizes = store.location.sizes().values()
     return f"{sum(sizes):,} bytes in {_plural(len(sizes), 'file')}"
 
 

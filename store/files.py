@@ -27,12 +27,14 @@ _REMEDIES = {
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write below `path` into a StoreError that says what to do."""
+def disk_errors(path: object) -> Iterator[None]:
+    """Turn a refusal to write below `path` (a path or a location) into a StoreError that says what to do."""
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "check the disk, then run the same command again")
+        if error.errno is None:  # of object storage: it says itself what to do
+            raise StoreError(f"cannot write {path}: {error}") from error
+        remedy = _REMEDIES.get(error.errno, "check the disk, then run the same command again")
         raise StoreError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.arrays import Unit, plan_units
+from store.location import Folder, Location, locate
 from store.schema import FORMAT, MagstainError, Manifest, StoreError
 from store.settings import plain, validate
 
@@ -42,60 +43,66 @@ def root_document(manifest: Manifest, files: Mapping[str, str]) -> bytes:
     return json.dumps(document, indent=2, ensure_ascii=False).encode()
 
 
-def read_root(path: Path) -> Root:
-    """The root document of the store at `path`, finished or not. Raises StoreError if it is not one of ours."""
-    file = path / ROOT
-    if not file.is_file():
-        raise StoreError(f"{path} is no store: {_what_is_there(path)}")
+def read_root(address: Location | Path | str) -> Root:
+    """The root document of a store, finished or not. Raises StoreError if it is not one of ours."""
+    location = locate(address)
     try:
-        document = file.read_bytes()
+        document = location.read(ROOT)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreError(f"{location} is no store: {_what_is_there(location)}") from error
+    except OSError as error:
+        raise StoreError(
+            f"{ROOT} of {location} cannot be read ({error.strerror or error}); mend that, or bring it back from a copy"
+        ) from error
+    try:
         attributes = json.loads(document)["attributes"]
         tree, files = attributes["manifest"], dict[str, str](attributes["files"])
         number = tree["format"]
-    except OSError as error:
-        raise StoreError(
-            f"{file} cannot be read ({error.strerror}); mend that, or bring it back from a copy"
-        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} is no store: {_enclosing(path)}"
-            if _enclosing(path)
-            else f"{path} was not made by magstain, or its zarr.json is damaged: it holds no manifest; "
-            "point to a store that `python -m prep build` made"
+            f"{location} is no store: {_enclosing(location)}"
+            if _enclosing(location)
+            else f"{location} was not made by magstain, or its zarr.json is damaged: it holds no manifest; "
+            "point to a store that `python -m prep build` made; a damaged one is mended by the `prep build` that made "
+            "it, with --repair"
         ) from error
     if number != FORMAT:
         raise StoreError(
-            f"{path} has store format {number}, this program reads format {FORMAT}; "
+            f"{location} has store format {number}, this program reads format {FORMAT}; "
             "use the version of magstain that made it"
         )
     try:
         manifest = validate(Manifest, tree)
     except MagstainError as error:
         raise StoreError(
-            f"{path} has a manifest that format {FORMAT} does not know ({error}): its zarr.json was altered, or "
-            "another version of magstain made it; bring that file back from a copy, or build the store again"
+            f"{location} has a manifest that format {FORMAT} does not know ({error}): its zarr.json was altered, or "
+            "another version of magstain made it; the `prep build` that made it mends it with --repair"
         ) from error
     return Root(manifest=manifest, files=files, document=document)
 
 
-def read_sealed(path: Path) -> Root:
+def read_sealed(address: Location | Path | str) -> Root:
     """The root document of a finished store. Raises StoreError if it is not finished, and says how to finish it."""
-    root = read_root(path)
+    location = locate(address)
+    root = read_root(location)
     if not root.manifest.sealed:
         raise StoreError(
-            f"{path} is not finished: its journal is {journal_of(path).name}; "
+            f"{location} is not finished: its journal is {location.beside(JOURNAL).name}; "
             "run the `prep build` (or `make prepare`) that began it again, it goes on where it stopped"
         )
     return root
 
 
-def _what_is_there(path: Path) -> str:
+def _what_is_there(location: Location) -> str:
     """What stands where a store was expected, and what to do about it."""
+    path = location.path if isinstance(location, Folder) else None
+    if path is None:
+        return "no zarr.json is there; correct the address, or make one with `python -m prep build`"
     if path.is_dir():
         if path.name.endswith(JOURNAL):
             return "it is the journal of an unfinished one; run the `prep build` that began it again"
         return (
-            _enclosing(path)
+            _enclosing(location)
             or "a folder without zarr.json; correct the path, or have `python -m prep build` make one at a free place"
         )
     if path.exists():
@@ -108,9 +115,11 @@ def _what_is_there(path: Path) -> str:
     return f"nothing is there{hint}; correct the path, or make one with `python -m prep build`"
 
 
-def _enclosing(path: Path) -> str:
+def _enclosing(location: Location) -> str:
     """Which store a folder is a part of, and what to do about it; empty if of none."""
-    groups = [folder for folder in path.absolute().parents if (folder / ROOT).is_file()]
+    if not isinstance(location, Folder):
+        return ""
+    groups = [folder for folder in location.path.absolute().parents if (folder / ROOT).is_file()]
     return f"it lies inside one; name {groups[-1]}" if groups else ""
 
 
@@ -120,5 +129,5 @@ def all_units(manifest: Manifest) -> list[Unit]:
 
 
 def journal_of(path: Path) -> Path:
-    """The folder that stands beside an unfinished store."""
+    """The folder that stands beside an unfinished store on a local disk."""
     return path.with_name(path.name + JOURNAL)

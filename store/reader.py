@@ -6,7 +6,6 @@ decompression into the caller's buffer. The test suite holds this against plain 
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from pathlib import Path
 
@@ -15,9 +14,10 @@ import zarr
 from numpy.typing import NDArray
 
 from store.codec import CHECKSUM, checked, decode_planes
+from store.location import Folder, Location, locate
 from store.manifest import read_sealed
 from store.schema import Box, Manifest, Pair, Skipped, Split, Stain, StoreError
-from store.tables import read_array, read_pairs, read_skipped
+from store.tables import array_at, read_pairs, read_skipped
 
 TILE = "tile"
 MISSING = np.iinfo(np.uint64).max  # how a shard's index marks a chunk that was never written
@@ -26,31 +26,47 @@ MISSING = np.iinfo(np.uint64).max  # how a shard's index marks a chunk that was 
 class Store:
     """A sealed store. Cheap to open, safe to pickle: nothing is held open."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
+    def __init__(self, location: Location, manifest: Manifest) -> None:
+        self.location = location
         self.manifest = manifest
         self._pairs: dict[Split, tuple[Pair, ...]] = {}
-        self._boxes: dict[str, NDArray[np.int32]] = {}
-        self._shards: dict[Path, NDArray[np.uint64]] = {}
+        self._boxes: dict[tuple[str, int], NDArray[np.int32]] = {}
+        self._indices: dict[str, NDArray[np.uint64]] = {}
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open a sealed store. Raises StoreError if it is missing, foreign, of a newer format, unfinished or edited."""
-        root = read_sealed(path)
+    def open(cls, address: Location | Path | str) -> Store:
+        """Open a sealed store: a folder, or `s3://bucket/name.zarr`.
+
+        Raises StoreError if it is missing, foreign, of a newer format, unfinished or edited.
+        """
+        location = locate(address)
+        root = read_sealed(location)
         if root.seal() != root.manifest.seal:
             raise StoreError(
-                f"{path} was altered after it was sealed: the seal does not fit its zarr.json; "
-                f"bring that file back from a copy; `python -m store verify {path}` lists all damage"
+                f"{location} was altered after it was sealed: the seal does not fit its zarr.json; "
+                f"bring that file back from a copy; `python -m store verify {location}` lists all damage"
             )
-        return cls(path, root.manifest)
+        return cls(location, root.manifest)
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path, Manifest]]:
-        return Store, (self.path, self.manifest)
+    def __reduce__(self) -> tuple[type[Store], tuple[Location, Manifest]]:
+        return Store, (self.location, self.manifest)
+
+    @property
+    def address(self) -> str:
+        """What a person types to name it: a path or an s3:// address."""
+        return str(self.location)
+
+    @property
+    def path(self) -> Path:
+        """The folder of a store on a local disk. Raises StoreError for one in object storage, which has none."""
+        if isinstance(self.location, Folder):
+            return self.location.path
+        raise StoreError(f"{self.location} is in object storage and has no path; copy it to a disk for this")
 
     @cached_property
     def group(self) -> zarr.Group:
         """The store as a zarr group, opened for reading."""
-        return zarr.open_group(self.path, mode="r")
+        return zarr.open_group(self.location.zarr_store(), mode="r")
 
     def pairs(self, split: Split) -> tuple[Pair, ...]:
         """The pair table of a split in the order of its rows; empty if the store has no such split."""
@@ -92,17 +108,14 @@ class Store:
         assert planes.dtype == np.uint8, planes.dtype
         array, chunks = f"{split}/{view}/{stain}", self.manifest.unit * self.count(view)
         unit, slot = divmod(row, chunks)
-        shard = self.path / array / "c" / str(unit) / "/".join("0" * (3 if view == TILE else 4))
+        shard = f"{array}/c/{unit}/{'/'.join('0' * (3 if view == TILE else 4))}"
         try:
-            if shard not in self._shards:
-                self._shards[shard] = _read_index(shard, chunks)
-            offset, length = self._shards[shard][slot]
-            decode_planes(_read_at(shard, int(offset), int(length)), planes)
+            if shard not in self._indices:
+                self._indices[shard] = _read_index(self.location, shard, chunks)
+            offset, length = self._indices[shard][slot]
+            decode_planes(_read_chunk(self.location, shard, int(offset), int(length)), planes, self.manifest.codec)
         except (StoreError, OSError) as error:
-            raise StoreError(
-                f"picture {index} of pair {pair} in {array} of {self.path} cannot be read ({error}); "
-                f"`python -m store verify {self.path}` lists all damage"
-            ) from error
+            raise self._unreadable(f"picture {index} of pair {pair} in {array}", error) from error
         return planes
 
     def box(self, split: Split, view: str, pair: int, index: int = 0) -> Box:
@@ -110,38 +123,53 @@ class Store:
         self._row(split, view, pair, index)
         if view == TILE:
             return Box(top=0, left=0, side=self.manifest.tile_side)
-        name = f"{split}/{view}/box"
-        if name not in self._boxes:
-            self._boxes[name] = read_array(self.group, name)
-        top, left, side = (int(value) for value in self._boxes[name][pair, index])
+        array, unit = f"{split}/{view}/box", pair // self.manifest.unit
+        if (array, unit) not in self._boxes:
+            self._boxes[array, unit] = self._read_boxes(array, unit)
+        top, left, side = (int(value) for value in self._boxes[array, unit][pair % self.manifest.unit, index])
         return Box(top=top, left=left, side=side)
+
+    def _read_boxes(self, array: str, unit: int) -> NDArray[np.int32]:
+        """The boxes of a unit, i32 [pair, view, 3]."""
+        first = unit * self.manifest.unit
+        try:
+            self.location.read_at(f"{array}/c/{unit}/0/0", 0, 1)  # of a missing file zarr would hand out zeros
+            return np.asarray(array_at(self.group, array)[first : first + self.manifest.unit], np.int32)
+        except (StoreError, OSError, ValueError, RuntimeError) as error:
+            raise self._unreadable(f"table {array}", error) from error
+
+    def _unreadable(self, what: str, error: Exception) -> StoreError:
+        return StoreError(
+            f"{what} of {self.location} cannot be read ({error}); "
+            f"`python -m store verify {self.location}` lists all damage"
+        )
 
     def _row(self, split: Split, view: str, pair: int, index: int) -> int:
         """The picture's place in its array, counted over pairs and pictures of a pair."""
         if view not in self.views(split):
-            raise StoreError(f"no view {view!r} in {split} of {self.path}; it has {', '.join(self.views(split))}")
+            raise StoreError(f"no view {view!r} in {split} of {self.location}; it has {', '.join(self.views(split))}")
         pairs, count = self.manifest.counts.get(split, 0), self.count(view)
         if not (0 <= pair < pairs and 0 <= index < count):
             raise StoreError(
-                f"no picture {index} of pair {pair} in {split}/{view} of {self.path}: it has {pairs} pairs of {count}"
+                f"no picture {index} of pair {pair} in {split}/{view} of {self.location}: it has {pairs} pairs of "
+                f"{count}"
             )
         return pair * count + index
 
 
-def _read_index(shard: Path, chunks: int) -> NDArray[np.uint64]:
+def _read_index(location: Location, shard: str, chunks: int) -> NDArray[np.uint64]:
     """Offset and length of each chunk of a shard, u64 [chunk, 2]; it stands at the shard's end."""
     length = chunks * 16 + CHECKSUM
-    return np.frombuffer(checked(_read_at(shard, shard.stat().st_size - length, length)), "<u8").reshape(chunks, 2)
+    data = location.read_end(shard, length)
+    if len(data) < length:
+        raise StoreError("the shard is too short")
+    return np.frombuffer(checked(data), "<u8").reshape(chunks, 2)
 
 
-def _read_at(file: Path, offset: int, length: int) -> bytes:
-    if not 0 <= offset < MISSING:
-        raise StoreError("the shard is too short, or the picture was never written")
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        data = os.pread(handle, length, offset)
-    finally:
-        os.close(handle)
+def _read_chunk(location: Location, shard: str, offset: int, length: int) -> bytes:
+    if offset >= MISSING:
+        raise StoreError("the picture was never written")
+    data = location.read_at(shard, offset, length)
     if len(data) < length:
         raise StoreError("the shard is too short")
     return data

@@ -70,6 +70,13 @@ class Source(StrEnum):
     NATIVE = "native"
 
 
+class Codec(StrEnum):
+    """How pictures are packed: by Zarr's core codecs, which every reader has, or as lossless JPEG-XL."""
+
+    PORTABLE = "portable"
+    COMPACT = "compact"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
     """A square window on a tile, in tile pixels."""
@@ -169,6 +176,7 @@ class Manifest:
     seed: int
     settings: dict[str, object]
     software: dict[str, str]
+    codec: Codec = Codec.PORTABLE
     sealed: bool = False
     seal: str = ""
 

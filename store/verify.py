@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from store.arrays import plan_arrays
-from store.files import digest_file, files_of
+from store.arrays import Unit, plan_arrays
+from store.location import Folder, Location, locate
 from store.manifest import ROOT, Root, all_units, read_sealed
-from store.schema import Split, StoreError
+from store.schema import Manifest, Split, StoreError
 from store.tables import read_array
 
 UNKNOWN = ""  # the digest of a shard whose table of digests is damaged
@@ -38,30 +38,68 @@ class Findings:
         return not (self.missing or self.altered or self.extra or self.unchecked)
 
 
-def verify(path: Path, watch: Callable[[list[str]], Iterable[str]] = iter) -> Findings:
+def verify(address: Location | Path | str, watch: Callable[[list[str]], Iterable[str]] = iter) -> Findings:
     """Check every byte of a sealed store. `watch` may wrap the list of files in a progress bar.
 
     Raises StoreError if there is no sealed store to check.
     """
-    root = read_sealed(path)
-    expected = {**root.files, **_shard_digests(path, root)}
-    present = {name for name in files_of(path) if name != ROOT}
+    location = locate(address)
+    root = read_sealed(location)
+    expected = {**root.files, **_shard_digests(location, root)}
+    present = {name for name in location.names() if name != ROOT}
     known = sorted(name for name in present & expected.keys() if expected[name] != UNKNOWN)
-    altered = [name for name in watch(known) if not _agrees(path / name, expected[name])]
+    altered = [name for name in watch(known) if not agrees(location, name, expected[name])]
     if root.seal() != root.manifest.seal:
         altered.append(ROOT)
+    strays = _stray_folders(location.path, present | expected.keys()) if isinstance(location, Folder) else ()
     return Findings(
         checked=len(known) + 1,
         missing=tuple(sorted(expected.keys() - present)),
         altered=tuple(sorted(altered)),
-        extra=tuple(sorted((present - expected.keys()).union(_stray_folders(path, present | expected.keys())))),
+        extra=tuple(sorted((present - expected.keys()).union(strays))),
         unchecked=tuple(sorted(name for name in present & expected.keys() if expected[name] == UNKNOWN)),
     )
 
 
-def _shard_digests(path: Path, root: Root) -> dict[str, str]:
+def digest_table(location: Location, manifest: Manifest, files: Mapping[str, str], split: Split) -> NDArray[np.uint8]:
+    """The digests of a split's shards, u8 [unit, array, 32]; empty if the table is damaged.
+
+    `files` are the digests of documents as the root has them; without them the table's own checksums must do.
+    """
+    name = f"{split}/unit/digest"
+    units = sum(unit.split is split for unit in all_units(manifest))
+    shape = (units, len(plan_arrays(manifest, split)), 32)
+    damaged = np.empty(0, np.uint8)
+    if not all(agrees(location, file, digest) for file, digest in files.items() if file.startswith(f"{name}/")):
+        return damaged
+    try:
+        table = read_array(zarr.open_group(location.zarr_store(), mode="r"), name)
+    except (StoreError, OSError):
+        return damaged
+    return table if table.shape == shape else damaged
+
+
+def agrees(location: Location, name: str, digest: str) -> bool:
+    """Whether a file has this digest; one that a bad disk cannot read has not."""
+    try:
+        return location.digest(name) == digest
+    except OSError:
+        return False
+
+
+def damaged_units(manifest: Manifest, findings: Findings) -> list[Unit]:
+    """The units of which a shard is missing, altered or cannot be checked."""
+    lost = {*findings.missing, *findings.altered, *findings.unchecked}
+    return [
+        unit
+        for unit in all_units(manifest)
+        if any(plan.shard_name(unit) in lost for plan in plan_arrays(manifest, unit.split))
+    ]
+
+
+def _shard_digests(location: Location, root: Root) -> dict[str, str]:
     """The digest of every shard by its name, as the tables of digests hold it."""
-    tables = {split: _digest_table(path, root, split) for split in root.manifest.counts}
+    tables = {split: digest_table(location, root.manifest, root.files, split) for split in root.manifest.counts}
     return {
         plan.shard_name(unit): tables[unit.split][unit.index, place].tobytes().hex()
         if tables[unit.split].size
@@ -69,30 +107,6 @@ def _shard_digests(path: Path, root: Root) -> dict[str, str]:
         for unit in all_units(root.manifest)
         for place, plan in enumerate(plan_arrays(root.manifest, unit.split))
     }
-
-
-def _digest_table(path: Path, root: Root, split: Split) -> NDArray[np.uint8]:
-    """The digests of a split's shards, u8 [unit, array, 32]; empty if the table is damaged."""
-    name = f"{split}/unit/digest"
-    units = sum(unit.split is split for unit in all_units(root.manifest))
-    shape = (units, len(plan_arrays(root.manifest, split)), 32)
-    files = [file for file in root.files if file.startswith(f"{name}/")]
-    damaged = np.empty(0, np.uint8)
-    if not all(_agrees(path / file, root.files[file]) for file in files):
-        return damaged
-    try:
-        table = read_array(zarr.open_group(path, mode="r"), name)
-    except StoreError:
-        return damaged
-    return table if table.shape == shape else damaged
-
-
-def _agrees(file: Path, digest: str) -> bool:
-    """Whether a file has this digest; one that a bad disk cannot read has not."""
-    try:
-        return digest_file(file) == digest
-    except OSError:
-        return False
 
 
 def _stray_folders(path: Path, files: Set[str]) -> Iterator[str]:
@@ -103,10 +117,10 @@ def _stray_folders(path: Path, files: Set[str]) -> Iterator[str]:
             yield f"{name}/"
 
 
-def describe(path: Path, findings: Findings) -> str:
-    """The findings for a person: what is wrong, then what to do."""
+def describe(address: Location | Path | str, findings: Findings) -> str:
+    """The findings for a person: what is wrong, then the command that mends it."""
     if findings.whole:
-        return f"{path} is whole: {findings.checked} files agree with their digests"
+        return f"{address} is whole: {findings.checked} files agree with their digests"
     kinds = {
         "missing": findings.missing,
         "altered": findings.altered,
@@ -115,10 +129,12 @@ def describe(path: Path, findings: Findings) -> str:
     }
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in kinds.items() if names)
     lost = findings.missing or findings.altered or findings.unchecked
-    remedy = (
-        f"bring these files back from a copy, or build it again: rm -rf '{path}', then the `prep build` that made it"
-        if lost
-        else "remove what is extra"
-    )
+    remedies = ["remove what is extra"] if findings.extra else []
+    if lost:
+        remedies.append(
+            f"python -m prep build --repair --store '{address}' --data DIR builds just what is damaged again from the "
+            "tiles in DIR"
+        )
     lines = [f"  {kind}: {name}" for kind, names in kinds.items() for name in names]
-    return "\n".join([f"{path} is not whole ({counts}; {findings.checked} files checked): {remedy}", *lines])
+    head = f"{address} is not whole ({counts}; {findings.checked} files checked): {', then '.join(remedies)}"
+    return "\n".join([head, *lines])

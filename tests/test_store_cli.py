@@ -136,8 +136,9 @@ def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> 
     assert outcome.code == 2
     assert outcome.out == ""
     assert outcome.err.splitlines()[-3:] == [
-        f"error: {copied} is not whole (1 missing, 1 extra; 125 files checked): bring these files back from a copy, or "
-        f"build it again: rm -rf '{copied}', then the `prep build` that made it",
+        f"error: {copied} is not whole (1 missing, 1 extra; 125 files checked): remove what is extra, then "
+        f"python -m prep build --repair --store '{copied}' --data DIR builds just what is damaged again from the tiles in "
+        "DIR",
         "  missing: test/x1/he/c/0/0/0/0/0",
         "  extra: train/notes.txt",
     ]

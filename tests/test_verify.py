@@ -54,8 +54,8 @@ def test_one_altered_file_is_the_only_one_named(copied: Path, name: str) -> None
     assert findings == Findings(checked=126, missing=(), altered=(name,), extra=(), unchecked=())
     text = describe(copied, findings)
     assert text.splitlines() == [
-        f"{copied} is not whole (1 altered; 126 files checked): bring these files back from a copy, or build it again: "
-        f"rm -rf '{copied}', then the `prep build` that made it",
+        f"{copied} is not whole (1 altered; 126 files checked): python -m prep build --repair --store '{copied}' "
+        "--data DIR builds just what is damaged again from the tiles in DIR",
         f"  altered: {name}",
     ]
 

@@ -19,7 +19,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 
 @app.command()
 def fit(
-    store: Annotated[Path, typer.Option(metavar="STORE", help="the sealed store to learn from")],
+    store: Annotated[str, typer.Option(metavar="STORE", help="the sealed store to learn from, a folder or s3://…")],
     run: RunOption,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -38,7 +38,7 @@ def fit(
 def predict(
     run: RunOption,
     store: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="where the run's store is now, or another one")
+        str | None, typer.Option(metavar="STORE", help="where the run's store is now, or another one")
     ] = None,
     split: Annotated[Split, typer.Option(help="the part of the store to translate")] = Split.TEST,
     view: Annotated[str, typer.Option(metavar="VIEW", help="tile, x1, x2, x4")] = "tile",
@@ -57,7 +57,7 @@ def predict(
     folder = RunFolder(run)
     opened = open_own_store(folder) if store is None else Store.open(store)
     if opened.manifest.seal != read_facts(folder).seal:
-        typer.echo(f"note: {opened.path} is not the store that {run} was trained on", err=True)
+        typer.echo(f"note: {opened.address} is not the store that {run} was trained on", err=True)
     predicted = translate(folder, opened, split, view, device)
     how = "lie here since before" if predicted.complete_before else "lie"
     typer.echo(f"{predicted.pictures} pictures {how} in {predicted.folder}", err=True)

@@ -126,7 +126,7 @@ def _build(folder: RunFolder, store: Store, settings: TrainSettings) -> Run:
     order = plan_order(store, settings.data, seed=settings.seed, epochs=settings.optimiser.epochs)
     torch.manual_seed(settings.seed)  # layers take no generator: the process is the run's, and its state is saved
     method = build_method(settings)
-    check_multiple(store.manifest.view_side, method.multiple, f"the views of {store.path}")
+    check_multiple(store.manifest.view_side, method.multiple, f"the views of {store.address}")
     method.check_side(store.manifest.view_side)
     for module in method.modules().values():
         compute.place(module)
@@ -144,7 +144,7 @@ def _build(folder: RunFolder, store: Store, settings: TrainSettings) -> Run:
 def _facts(run: Run) -> RunFacts:
     manifest = run.store.manifest
     return RunFacts(
-        store=str(run.store.path),
+        store=run.store.address,
         seal=manifest.seal,
         method=run.settings.method,
         synthetic=manifest.synthetic,

@@ -117,20 +117,22 @@ def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int) 
     for view in settings.views:
         if view == TILE and TILE not in has:
             raise SettingsError(
-                f"data.views names {TILE!r}, but {store.path} was built without the tiles of train "
+                f"data.views names {TILE!r}, but {store.address} was built without the tiles of train "
                 f"(keep_tiles = false); it has {', '.join(has)}"
             )
         if view not in has:
-            raise SettingsError(f"data.views names {view!r}, but {store.path} has {', '.join(has)}; name some of these")
+            raise SettingsError(
+                f"data.views names {view!r}, but {store.address} has {', '.join(has)}; name some of these"
+            )
     manifest = store.manifest
     if TILE in settings.views and manifest.tile_side < manifest.view_side:
         raise SettingsError(
-            f"data.views names {TILE!r}, but a crop of {manifest.view_side} px does not fit the tiles of {store.path}, "
-            f"which have {manifest.tile_side} px; name views such as x1"
+            f"data.views names {TILE!r}, but a crop of {manifest.view_side} px does not fit the tiles of "
+            f"{store.address}, which have {manifest.tile_side} px; name views such as x1"
         )
     pairs = manifest.counts.get(Split.TRAIN, 0)
     if pairs == 0:
-        raise SettingsError(f"{store.path} has no train pairs; build a store whose split leaves some for training")
+        raise SettingsError(f"{store.address} has no train pairs; build a store whose split leaves some for training")
     return Order(
         seed=seed,
         pairs=pairs,

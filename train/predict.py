@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from store.files import PARTIAL, digest_file, disk_errors, sync, write_whole
 from store.images import write_png
+from store.location import is_remote, locate
 from store.reader import Store
 from store.schema import Interrupted, RunError, Split, Stain, picture_name
 from store.signals import stop_requests
@@ -68,9 +69,9 @@ class Target:
 def open_own_store(folder: RunFolder) -> Store:
     """The store that a run was trained on, from where it was then. RunError if it moved or is another one now."""
     facts = read_facts(folder)
-    if not Path(facts.store).exists():
+    if not is_remote(locate(facts.store)) and not Path(facts.store).exists():
         raise RunError(f"{folder.path} was trained on {facts.store}, which is not there; say --store where it is now")
-    store = Store.open(Path(facts.store))
+    store = Store.open(facts.store)
     if store.manifest.seal != facts.seal:
         raise RunError(
             f"{folder.path} was trained on a store with seal {facts.seal[:12]}, but {facts.store} now has seal "
@@ -88,7 +89,7 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
     """
     trained = load_generator(folder.generator)
     targets = list(_targets(store, split, view))
-    check_multiple(store.side(view), trained.multiple, f"the {view} pictures of {store.path}")
+    check_multiple(store.side(view), trained.multiple, f"the {view} pictures of {store.address}")
     record = Predictions(
         method=trained.header.method,
         seal=store.manifest.seal,
@@ -127,11 +128,11 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
 def _targets(store: Store, split: Split, view: str) -> Iterator[Target]:
     """Every picture of a split and view. Raises RunError if there is none."""
     if view not in store.views(split):
-        raise RunError(f"{store.path} has no view {view!r} of {split}; it has {', '.join(store.views(split))}")
+        raise RunError(f"{store.address} has no view {view!r} of {split}; it has {', '.join(store.views(split))}")
     pairs, count = store.pairs(split), store.count(view)
     if not pairs:
         held = [f"{name} ({number})" for name, number in store.manifest.counts.items() if number]
-        raise RunError(f"{store.path} has no {split} pairs; its splits with pairs are {', '.join(held)}")
+        raise RunError(f"{store.address} has no {split} pairs; its splits with pairs are {', '.join(held)}")
     for row, pair in enumerate(pairs):
         for index in range(count):
             yield Target(name=picture_name(pair.id, index, count), pair=row, index=index)
