@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from store.arrays import ArrayPlan, plan_arrays
-from store.codec import checked, decode_planes, encoding
+from store.codec import checked, decode_planes, encoding, with_checksum
 from store.reader import Store
 from store.schema import Split, Stain, StoreError
 from tests.conftest import draw_tile
@@ -156,6 +157,22 @@ def test_every_flipped_bit_is_noticed(chunk: bytes) -> None:
 def test_a_cut_chunk_is_noticed(chunk: bytes, keep: int) -> None:
     with pytest.raises(StoreError, match="checksum is wrong"):
         checked(chunk[:keep])
+
+
+@pytest.mark.parametrize(
+    ("side", "damage", "message"),
+    [
+        (SIDE, lambda body: body[:16] + bytes(len(body) - 16), "no blosc chunk"),
+        (SIDE, lambda body: body[:4], r"no picture u8 \[3, 64, 64\]"),
+        (SIDE + 1, lambda body: body, r"no picture u8 \[3, 65, 65\]"),
+        (SIDE - 1, lambda body: body, r"no picture u8 \[3, 63, 63\]"),
+    ],
+)
+def test_a_chunk_with_a_fitting_checksum_but_without_our_picture_is_an_error(
+    chunk: bytes, side: int, damage: Callable[[bytes], bytes], message: str
+) -> None:
+    with pytest.raises(StoreError, match=message):
+        decode_planes(with_checksum(damage(checked(chunk))), np.empty((3, side, side), np.uint8))
 
 
 def test_zarr_itself_notices_a_flipped_bit(tmp_path: Path, picture: NDArray[np.uint8]) -> None:

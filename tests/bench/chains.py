@@ -1,14 +1,15 @@
-"""The chains of codecs that are compared: what Zarr's core offers, and one that is out, for reference."""
+"""The chains of codecs that are compared: what Zarr's core offers, JPEG-XL, and one that is out, for reference."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numcodecs
-from numcodecs.abc import Codec
 from zarr.codecs import BloscCodec, ZstdCodec
 
+from store.jpegxl import JpegXl, unpack
 from tests.bench.pictures import SIDE
 
 WHOLE = 3 * SIDE * SIDE  # bytes: a picture is one blosc block
@@ -16,12 +17,13 @@ WHOLE = 3 * SIDE * SIDE  # bytes: a picture is one blosc block
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """The order of a picture's axes on disk, zarr's codec that packs it, and numcodecs' that unpacks it."""
+    """The order of a picture's axes on disk, zarr's codec that packs it, and what unpacks it into a buffer."""
 
     order: str
     name: str
-    compressor: Any
-    decoder: Codec
+    decode: Callable[[bytes, Any], object]
+    serializer: Any = "auto"
+    compressors: tuple[Any, ...] = ()
     delta: bool = False
 
 
@@ -29,15 +31,20 @@ def blosc(order: str, library: Any, level: int, shuffle: Any, *, typesize: int =
     """Blosc with a picture as one block; block 0 is blosc's own choice, 32 to 256 KiB."""
     codec = BloscCodec(cname=library, clevel=level, shuffle=shuffle, typesize=typesize, blocksize=block)
     name = f"blosc {library} {level} {shuffle}{f' of {typesize} bytes' if typesize > 1 else ''}"
-    return Chain(
-        order=order, name=f"{name}, {'one block' if block else 'blocks'}", compressor=codec, decoder=numcodecs.Blosc()
-    )
+    name = f"{name}, {'one block' if block else 'blocks'}"
+    return Chain(order=order, name=name, compressors=(codec,), decode=numcodecs.Blosc().decode)
 
 
 def zstd(order: str, level: int, *, delta: bool = False) -> Chain:
     """Plain zstd, with numcodecs' delta filter before it on request."""
     name = f"{'delta, ' if delta else ''}zstd {level}"
-    return Chain(order=order, name=name, compressor=ZstdCodec(level=level), decoder=numcodecs.Zstd(), delta=delta)
+    packer = ZstdCodec(level=level)
+    return Chain(order=order, name=name, compressors=(packer,), decode=numcodecs.Zstd().decode, delta=delta)
+
+
+def jpegxl(effort: int) -> Chain:
+    """A picture as lossless JPEG-XL."""
+    return Chain(order="HWC", name=f"JPEG-XL, effort {effort}", serializer=JpegXl(effort=effort), decode=unpack)
 
 
 CHAINS = (
@@ -54,4 +61,5 @@ CHAINS = (
     blosc("CHW", "lz4hc", 5, "bitshuffle"),
     *(blosc(order, "zstd", 1, "bitshuffle") for order in ("HCW", "CWH")),
     zstd("CHW", 3, delta=True),
+    *(jpegxl(effort) for effort in (1, 2, 3, 4)),
 )

@@ -28,6 +28,7 @@ from zarr.codecs.numcodecs import Delta
 
 from store.arrays import ArrayPlan
 from store.codec import CHECKSUM, checked, encoding
+from store.schema import Codec
 from tests.bench.chains import CHAINS, Chain
 from tests.bench.pictures import COUNT, SIDE, Pixels, Sets, find_sets
 
@@ -39,7 +40,8 @@ WARNING = "Numcodecs codecs are not in the Zarr version 3 spec"
 PICTURE = (1, 1, SIDE, SIDE, 3)
 TILES = (COUNT, 1, SIDE, SIDE, 3)
 AXES = ("pair", "view", "y", "x", "rgb")
-OURS = encoding(ArrayPlan(path="", dtype="uint8", shape=TILES, chunk=PICTURE, shard=TILES, dimensions=AXES))
+PLAN = ArrayPlan(path="", dtype="uint8", shape=TILES, chunk=PICTURE, shard=TILES, dimensions=AXES)
+OURS = {codec: encoding(PLAN, codec) for codec in Codec}
 TIMES = ("write", "ours, one", "ours, all", "zarr, one", "zarr, all")
 
 
@@ -65,7 +67,8 @@ def create(path: Path, chain: Chain, pictures: Pixels) -> Any:
         shards=shape,
         dtype="uint8",
         filters=[*filters, Delta(dtype="|u1")] if chain.delta else filters,
-        compressors=[chain.compressor, Crc32cCodec()],
+        serializer=chain.serializer,
+        compressors=[*chain.compressors, Crc32cCodec()],
         fill_value=0,
         config={"write_empty_chunks": True},
     )
@@ -87,11 +90,11 @@ def read_planes(shard: Path, place: tuple[int, int], chain: Chain, out: Pixels) 
     finally:
         os.close(handle)
     if chain.order == "CHW" and not chain.delta:
-        chain.decoder.decode(packed, out)
+        chain.decode(packed, out)
         return
     order = ORDERS[chain.order]
     stored = np.empty([(SIDE, SIDE, 3)[axis] for axis in order], np.uint8)
-    chain.decoder.decode(packed, stored)
+    chain.decode(packed, stored)
     if chain.delta:
         stored = np.cumsum(stored, dtype=np.uint8).reshape(stored.shape)  # what numcodecs' delta does
     out[...] = stored.transpose([order.index(axis) for axis in CHW])
@@ -127,9 +130,18 @@ def prepare(chain: Chain, sets: Sets, folder: Path) -> Entry:
         batch[...] = 0
         calls[column]()
         assert (batch == sets.tiles.transpose(0, 3, 1, 2)).all(), f"{chain}: {column} does not give the tiles back"
-    name = f"{chain.order}, {chain.name}"
-    name = f"**{name}** (the store's)" if [chain.order, chain.compressor] == ["CHW", OURS["compressors"][0]] else name
+    name = _name(chain)
     return Entry(name=f"{name} (zarr warns: out)" if caught else name, stored=stored, calls=calls)
+
+
+def _name(chain: Chain) -> str:
+    """What a chain is called; a store's own chain with the value of the setting `codec`."""
+    name = f"{chain.order}, {chain.name}"
+    for codec, ours in OURS.items():
+        packers = ("CHW" if ours["filters"] else "HWC", ours.get("serializer", "auto"), *ours["compressors"])
+        if (chain.order, chain.serializer, *chain.compressors, Crc32cCodec()) == packers:
+            return f"**{name}** ({codec})"
+    return name
 
 
 def prepare_png(sets: Sets, folder: Path) -> Entry:
