@@ -74,7 +74,10 @@ def show(
 
 @app.command()
 def weights(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="weight files; else all")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAMES", help="weight files, or `evaluate` for all of its; else those of prep"),
+    ] = None,
     source: Annotated[
         str, typer.Option("--from", metavar="FROM", help="a file, a folder or a mirror to take them from")
     ] = "",
@@ -83,9 +86,9 @@ def weights(
     """Fetch weight files into the one cache folder and check them; a broken download goes on."""
     from tqdm import tqdm
 
-    from store.weights import choose, describe, fetch, weights_folder
+    from store.weights import ROOMS, choose, describe, fetch, weights_folder
 
-    folder, chosen = weights_folder(), choose(names or [], source)
+    folder, chosen = weights_folder(), choose(names or (ROOMS if listed else []), source)
     if listed:
         typer.echo("\n".join(describe(weight, folder) for weight in chosen))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from store.files import disk_errors
 from store.reader import Store
 from store.schema import Manifest, Skipped, Source, Split, Upscaler, View
 
@@ -23,7 +24,7 @@ def describe(store: Store) -> str:
         *((str(split), _describe_split(store, split)) for split in manifest.counts),
         *_leaks(store),
         *_left_out(store.skipped()),
-        ("disk", _on_disk(store)),
+        ("disk", f"{_on_disk(store)}, codec {manifest.codec}"),
         ("software", ", ".join(f"{name} {version}" for name, version in manifest.software.items())),
         ("seal", manifest.seal),
     ]
@@ -70,7 +71,8 @@ def _left_out(skipped: tuple[Skipped, ...]) -> list[tuple[str, str]]:
 
 
 def _on_disk(store: Store) -> str:
-    sizes = store.location.sizes().values()
+    with disk_errors(store.location):
+        sizes = store.location.sizes().values()
     return f"{sum(sizes):,} bytes in {_plural(len(sizes), 'file')}"
 
 

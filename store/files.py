@@ -32,8 +32,8 @@ def disk_errors(path: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # of object storage: it says itself what to do
-            raise StoreError(f"cannot write {path}: {error}") from error
+        if error.errno is None:  # of object storage, reading or writing: it says itself what to do
+            raise StoreError(f"{path}: {error}") from error
         remedy = _REMEDIES.get(error.errno, "check the disk, then run the same command again")
         raise StoreError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
 

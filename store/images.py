@@ -62,6 +62,16 @@ class Picture:
     digest: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a file holds, after it was decoded whole: height and width in px, the conversions that taking it needs."""
+
+    height: int
+    width: int
+    notes: tuple[str, ...]
+    digest: str
+
+
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """The picture in a file, u8 [H,W,3] RGB; raises PictureError unless it can be taken whole and without loss."""
     return load_picture(path).pixels
@@ -69,15 +79,14 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 def load_picture(path: Path) -> Picture:
     """The same with the conversions that were done and the digest of exactly the bytes that were decoded."""
-    data = _read_bytes(path)
-    kind = _check_container(path, data)
-    image, turned = _decode(path, data)
-    pixels, notes = _to_rgb(path, image)
-    if turned:
-        notes = (*notes, "turned as its EXIF orientation says")
-    if _FORMAT_OF.get(path.suffix.lower(), kind) != kind:
-        notes = (*notes, f"named {path.suffix} but holds {kind}")
-    return Picture(pixels=pixels, notes=notes, digest=hashlib.sha256(data).hexdigest())
+    image, notes, digest = _load(path)
+    return Picture(pixels=np.array(image, dtype=np.uint8), notes=notes, digest=digest)
+
+
+def survey_picture(path: Path) -> Survey:
+    """As strict as `load_picture`, without the pixels: a third of the time goes into these."""
+    image, notes, digest = _load(path)
+    return Survey(height=image.height, width=image.width, notes=notes, digest=digest)
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -96,6 +105,19 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
         raise StoreError(
             f"{path}: cannot be written ({error.strerror}); make room, allow writing there or choose another folder"
         ) from error
+
+
+def _load(path: Path) -> tuple[Image.Image, tuple[str, ...], str]:
+    """The picture as RGB, the conversions that were done, the sha256 of the file's bytes in hex."""
+    data = _read_bytes(path)
+    kind = _check_container(path, data)
+    image, turned = _decode(path, data)
+    image, notes = _to_rgb(path, image)
+    if turned:
+        notes = (*notes, "turned as its EXIF orientation says")
+    if _FORMAT_OF.get(path.suffix.lower(), kind) != kind:
+        notes = (*notes, f"named {path.suffix} but holds {kind}")
+    return image, notes, hashlib.sha256(data).hexdigest()
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -201,8 +223,8 @@ def _decode(path: Path, data: bytes) -> tuple[Image.Image, bool]:
     raise PictureError(f"{path}: holds {frames} pictures; save the one that is meant as a file of its own")
 
 
-def _to_rgb(path: Path, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """u8 [H,W,3] and the conversions, all of them lossless."""
+def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """The picture as RGB and the conversions, all of them lossless."""
     notes: tuple[str, ...] = ()
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         whole = image.convert("RGBA")
@@ -218,7 +240,7 @@ def _to_rgb(path: Path, image: Image.Image) -> tuple[NDArray[np.uint8], tuple[st
     elif image.mode != "RGB":
         reason = _REFUSED.get(image.mode, f"has pixels of kind {image.mode}; convert it to 8-bit RGB yourself")
         raise PictureError(f"{path}: {reason}")
-    return np.array(image, dtype=np.uint8), notes
+    return image, notes
 
 
 def _truncated(path: Path, kind: str, size: int) -> PictureError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,23 @@ class Root:
 
     def seal(self) -> str:
         """The seal that these bytes deserve; it equals `manifest.seal` in a store that nobody touched."""
-        return hashlib.sha256(self.document.replace(self.manifest.seal.encode(), UNSEALED.encode())).hexdigest()
+        return _seal_of(self.document, self.manifest.seal)
+
+
+def recorded_seal(document: bytes) -> str:
+    """The seal that stands in the bytes of a root, whatever became of the rest; empty if none can be found."""
+    found = re.search(rb'"seal": "([0-9a-f]{64})"', document)
+    return found[1].decode() if found else ""
+
+
+def fits_its_seal(document: bytes) -> bool:
+    """Whether the bytes of a root are those that were sealed, by this or another version of the format."""
+    seal = recorded_seal(document)
+    return bool(seal) and _seal_of(document, seal) == seal
+
+
+def _seal_of(document: bytes, seal: str) -> str:
+    return hashlib.sha256(document.replace(seal.encode(), UNSEALED.encode())).hexdigest()
 
 
 def root_document(manifest: Manifest, files: Mapping[str, str]) -> bytes:
@@ -51,6 +68,8 @@ def read_root(address: Location | Path | str) -> Root:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{location} is no store: {_what_is_there(location)}") from error
     except OSError as error:
+        if error.errno is None:  # of object storage: it says itself what to do
+            raise StoreError(f"{location} cannot be read: {error}") from error
         raise StoreError(
             f"{ROOT} of {location} cannot be read ({error.strerror or error}); mend that, or bring it back from a copy"
         ) from error
@@ -68,8 +87,8 @@ def read_root(address: Location | Path | str) -> Root:
         ) from error
     if number != FORMAT:
         raise StoreError(
-            f"{location} has store format {number}, this program reads format {FORMAT}; "
-            "use the version of magstain that made it"
+            f"{location} has store format {number}, this program reads format {FORMAT}; use the version of magstain "
+            f"that made it; if its {ROOT} was altered, the `prep build` that made it mends it with --repair"
         )
     try:
         manifest = validate(Manifest, tree)

@@ -6,28 +6,25 @@ decompression into the caller's buffer. The test suite holds this against plain 
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from store.codec import CHECKSUM, checked, decode_planes
+from store.codec import CHECKSUM, MISSING, checked, decode_planes, require
 from store.location import Folder, Location, locate
 from store.manifest import read_sealed
 from store.schema import Box, Manifest, Pair, Skipped, Split, Stain, StoreError
 from store.tables import array_at, read_pairs, read_skipped
 
 TILE = "tile"
-MISSING = np.iinfo(np.uint64).max  # how a shard's index marks a chunk that was never written
 
 
 class Store:
     """A sealed store. Cheap to open, safe to pickle: nothing is held open."""
 
-    def __init__(self, location: Location, manifest: Manifest) -> None:
-        self.location = location
+    def __init__(self, address: Location | Path | str, manifest: Manifest) -> None:
+        self.location = locate(address)
         self.manifest = manifest
         self._pairs: dict[Split, tuple[Pair, ...]] = {}
         self._boxes: dict[tuple[str, int], NDArray[np.int32]] = {}
@@ -63,20 +60,19 @@ class Store:
             return self.location.path
         raise StoreError(f"{self.location} is in object storage and has no path; copy it to a disk for this")
 
-    @cached_property
-    def group(self) -> zarr.Group:
-        """The store as a zarr group, opened for reading."""
-        return zarr.open_group(self.location.zarr_store(), mode="r")
-
     def pairs(self, split: Split) -> tuple[Pair, ...]:
         """The pair table of a split in the order of its rows; empty if the store has no such split."""
         if split not in self._pairs:
-            self._pairs[split] = read_pairs(self.group, split) if split in self.manifest.counts else ()
+            pairs = read_pairs(self.location, split) if split in self.manifest.counts else ()
+            self._check_rows(f"{split}/pair", len(pairs), self.manifest.counts.get(split, 0))
+            self._pairs[split] = pairs
         return self._pairs[split]
 
     def skipped(self) -> tuple[Skipped, ...]:
         """The pairs that were left out, and why."""
-        return read_skipped(self.group)
+        skipped = read_skipped(self.location)
+        self._check_rows("skipped", len(skipped), self.manifest.skipped)
+        return skipped
 
     def views(self, split: Split) -> tuple[str, ...]:
         """The names of what can be read of a split: x1, x2, x4, and `tile` where tiles are kept."""
@@ -102,6 +98,7 @@ class Store:
 
         Raises StoreError if its shard is missing or its bytes were altered: nobody is handed black for a lost picture.
         """
+        require(self.manifest.codec)
         side, row = self.side(view), self._row(split, view, pair, index)
         planes = np.empty((3, side, side), np.uint8) if out is None else out
         assert planes.shape == (3, side, side), planes.shape
@@ -123,20 +120,30 @@ class Store:
         self._row(split, view, pair, index)
         if view == TILE:
             return Box(top=0, left=0, side=self.manifest.tile_side)
-        array, unit = f"{split}/{view}/box", pair // self.manifest.unit
+        unit, row = divmod(pair, self.manifest.unit)
+        array = f"{split}/{view}/box"
         if (array, unit) not in self._boxes:
-            self._boxes[array, unit] = self._read_boxes(array, unit)
-        top, left, side = (int(value) for value in self._boxes[array, unit][pair % self.manifest.unit, index])
+            first = unit * self.manifest.unit
+            rows = min(self.manifest.unit, self.manifest.counts[split] - first)
+            self._boxes[array, unit] = self._read_boxes(array, unit, first, (rows, self.count(view), 3))
+        top, left, side = (int(value) for value in self._boxes[array, unit][row, index])
         return Box(top=top, left=left, side=side)
 
-    def _read_boxes(self, array: str, unit: int) -> NDArray[np.int32]:
+    def _read_boxes(self, array: str, unit: int, first: int, shape: tuple[int, ...]) -> NDArray[np.int32]:
         """The boxes of a unit, i32 [pair, view, 3]."""
-        first = unit * self.manifest.unit
+        table = array_at(self.location, array)
         try:
             self.location.read_at(f"{array}/c/{unit}/0/0", 0, 1)  # of a missing file zarr would hand out zeros
-            return np.asarray(array_at(self.group, array)[first : first + self.manifest.unit], np.int32)
-        except (StoreError, OSError, ValueError, RuntimeError) as error:
+            boxes = np.asarray(table[first : first + shape[0]], np.int32)
+        except (OSError, ValueError, RuntimeError) as error:
             raise self._unreadable(f"table {array}", error) from error
+        if boxes.shape != shape:
+            raise self._unreadable(f"table {array}", StoreError(f"it has the shape {boxes.shape} instead of {shape}"))
+        return boxes
+
+    def _check_rows(self, table: str, rows: int, due: int) -> None:
+        if rows != due:
+            raise self._unreadable(f"table {table}", StoreError(f"it has {rows} rows instead of {due}"))
 
     def _unreadable(self, what: str, error: Exception) -> StoreError:
         return StoreError(

@@ -7,6 +7,8 @@ meant, not of what a disk gave back, and a folder and a bucket receive the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from store.arrays import ArrayPlan, Unit, plan_arrays
-from store.codec import encoding
+from store.codec import MISSING, encode_picture, encoding, with_checksum
 from store.manifest import ROOT, root_document
 from store.schema import Codec, Manifest, Split, Table
 from store.tables import KEEP_ZEROS, write_numbers, write_tables
@@ -37,14 +39,21 @@ def lay_out(manifest: Manifest, table: Table) -> dict[str, bytes]:
     return _in_memory(write) | {ROOT: root_document(manifest, {})}
 
 
-def encode_unit(manifest: Manifest, unit: Unit, blocks: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
-    """The shards of a unit by file name. `blocks` holds, by array path, the rows of the unit."""
+def encode_unit(
+    manifest: Manifest, unit: Unit, blocks: Mapping[str, NDArray[Any]], *, threads: int = 1
+) -> dict[str, bytes]:
+    """The shards of a unit by file name. `blocks` holds, by array path, the rows of the unit.
+
+    The bytes do not depend on the number of threads.
+    """
     shards: dict[str, bytes] = {}
-    for plan in plan_arrays(manifest, unit.split):
-        block, shape = blocks[plan.path], (len(unit.pairs), *plan.shape[1:])
-        assert block.shape == shape, (plan.path, block.shape, shape)  # zarr would repeat a shorter block
-        assert block.dtype == plan.dtype, (plan.path, block.dtype)  # zarr would cut 300 down to 44
-        shards[plan.shard_name(unit)] = _encode_block(plan, block, manifest.codec)
+    with ThreadPoolExecutor(threads) as pool:
+        for plan in plan_arrays(manifest, unit.split):
+            block, shape = blocks[plan.path], (len(unit.pairs), *plan.shape[1:])
+            assert block.shape == shape, (plan.path, block.shape, shape)  # zarr would repeat a shorter block
+            assert block.dtype == plan.dtype, (plan.path, block.dtype)  # zarr would cut 300 down to 44
+            pack = _encode_pictures if plan.pictures else _encode_numbers
+            shards[plan.shard_name(unit)] = pack(plan, block, manifest.codec, pool)
     return shards
 
 
@@ -60,8 +69,21 @@ def encode_digests(manifest: Manifest, split: Split, digests: NDArray[np.uint8])
     return {name: data for name, data in files.items() if name.startswith(f"{split}/unit/")}
 
 
-def _encode_block(plan: ArrayPlan, block: NDArray[Any], codec: Codec) -> bytes:
-    """One shard: the only one of an array that is as long as the unit."""
+def _encode_pictures(plan: ArrayPlan, block: NDArray[Any], codec: Codec, pool: ThreadPoolExecutor) -> bytes:
+    """One shard of pictures in zarr's format, past zarr, which spends 1.6 ms of its own on each.
+
+    The chunks in the order of their rows, then for each its offset and length, u64, then the crc32c of these numbers
+    (Zarr sharding codec 1.0). Rows that a short last unit lacks are marked as missing.
+    """
+    chunks = list(pool.map(lambda picture: encode_picture(picture, codec), block.reshape(-1, *block.shape[-3:])))
+    index = np.full((prod(plan.shard[:-3]), 2), MISSING, "<u8")
+    index[: len(chunks), 1] = lengths = [len(chunk) for chunk in chunks]
+    index[: len(chunks), 0] = np.cumsum([0, *lengths[:-1]])
+    return b"".join([*chunks, with_checksum(index.tobytes())])
+
+
+def _encode_numbers(plan: ArrayPlan, block: NDArray[Any], codec: Codec, _: ThreadPoolExecutor) -> bytes:
+    """One chunk of numbers: the only one of an array that is as long as the unit."""
 
     def write(group: zarr.Group) -> None:
         array = _create_array(group, "block", plan, block.shape, codec)

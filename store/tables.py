@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr import Array, Group
+from zarr import Array, Group, open_array
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import LocalStore
 
+from store.location import Location
 from store.schema import Pair, Skipped, Split, StoreError, Table
 
 if TYPE_CHECKING:
@@ -26,62 +26,72 @@ def write_tables(group: Group, table: Table) -> None:
     """Write `<split>/pair/…` for every split that has pairs, and `skipped/…`."""
     for split, pairs in table.pairs.items():
         for name in TEXT:
-            _write_text(group, f"{split}/pair/{name}", [getattr(pair, name) for pair in pairs])
+            write_text(group, f"{split}/pair/{name}", [getattr(pair, name) for pair in pairs])
         for name in DIGESTS:
             digests = np.array([list(bytes.fromhex(getattr(pair, name))) for pair in pairs], np.uint8)
             write_numbers(group, f"{split}/pair/{name}", digests, ("pair", "byte"))
     for name in SKIPPED:
-        _write_text(group, f"skipped/{name}", [getattr(skipped, name) for skipped in table.skipped])
+        write_text(group, f"skipped/{name}", [getattr(skipped, name) for skipped in table.skipped])
 
 
-def read_pairs(group: Group, split: Split) -> tuple[Pair, ...]:
+def read_pairs(location: Location, split: Split) -> tuple[Pair, ...]:
     """The pair table of a split, in the order of its rows."""
-    text = {name: _read_text(group, f"{split}/pair/{name}") for name in TEXT}
-    digests = {name: _read_digests(group, f"{split}/pair/{name}") for name in DIGESTS}
-    rows = zip(*text.values(), *digests.values(), strict=True)
+    text = {name: _read_text(location, f"{split}/pair/{name}") for name in TEXT}
+    digests = {name: _read_digests(location, f"{split}/pair/{name}") for name in DIGESTS}
+    rows = _rows(location, f"{split}/pair", [*text.values(), *digests.values()])
     return tuple(Pair(**dict(zip((*TEXT, *DIGESTS), row, strict=True))) for row in rows)
 
 
-def read_skipped(group: Group) -> tuple[Skipped, ...]:
+def read_skipped(location: Location) -> tuple[Skipped, ...]:
     """The pairs that were left out of the store, and why."""
-    columns = [_read_text(group, f"skipped/{name}") for name in SKIPPED]
+    rows = _rows(location, "skipped", [_read_text(location, f"skipped/{name}") for name in SKIPPED])
     return tuple(
-        Skipped(id=id_, split=Split(split), he=he, ihc=ihc, reason=reason)
-        for id_, split, he, ihc, reason in zip(*columns, strict=True)
+        Skipped(id=id_, split=Split(split), he=he, ihc=ihc, reason=reason) for id_, split, he, ihc, reason in rows
     )
 
 
-def read_table(group: Group, splits: tuple[Split, ...]) -> Table:
+def read_table(location: Location, splits: tuple[Split, ...]) -> Table:
     """All pair tables of a store."""
-    return Table(pairs={split: read_pairs(group, split) for split in splits}, skipped=read_skipped(group))
+    return Table(pairs={split: read_pairs(location, split) for split in splits}, skipped=read_skipped(location))
 
 
-def array_at(group: Group, path: str) -> Array[Any]:
-    """The array at `path`. Raises StoreError if it is missing or its metadata are damaged."""
+def array_at(location: Location, path: str) -> Array[Any]:
+    """The array at `path`, whatever became of the groups around it. StoreError if it is missing or cannot be read."""
     try:
-        found = group[path]
-    except (KeyError, ValueError) as error:
-        raise _damaged(group, path, "its metadata are missing or damaged") from error
-    assert isinstance(found, Array), path
-    return found
+        return open_array(location.zarr_store(), path=path, mode="r")
+    except FileNotFoundError as error:
+        raise damaged_table(location, path, "its metadata are missing") from error
+    except OSError as error:
+        raise damaged_table(location, path, str(error)) from error
+    except Exception as error:  # zarr meets damaged metadata with nearly every kind
+        raise damaged_table(location, path, "its metadata are damaged") from error
 
 
-def read_array(group: Group, path: str) -> NDArray[Any]:
+def read_array(location: Location, path: str) -> NDArray[Any]:
     """A whole table. Raises StoreError if a part is missing, for which zarr would hand out zeros, or was altered."""
-    array = array_at(group, path)
-    if array.nchunks_initialized < array.nchunks:
-        raise _damaged(group, path, f"{array.nchunks - array.nchunks_initialized} of {array.nchunks} files are missing")
+    array = array_at(location, path)
     try:
-        return np.asarray(array[...])
+        lost = array.nchunks - array.nchunks_initialized
+        values = np.asarray(array[...])
     except (ValueError, RuntimeError, OSError) as error:
-        raise _damaged(group, path, str(error)) from error
+        raise damaged_table(location, path, str(error)) from error
+    if lost:
+        raise damaged_table(location, path, f"{lost} of {array.nchunks} files are missing")
+    return values
 
 
-def _damaged(group: Group, path: str, reason: str) -> StoreError:
-    place = group.store.root if isinstance(group.store, LocalStore) else group.store
+def damaged_table(location: Location, path: str, reason: str) -> StoreError:
+    """The error of a table that cannot be read, and where to look for more."""
     return StoreError(
-        f"table {path} of {place} cannot be read ({reason}); `python -m store verify {place}` lists all damage"
+        f"table {path} of {location} cannot be read ({reason}); `python -m store verify {location}` lists all damage"
     )
+
+
+def _rows(location: Location, path: str, columns: list[list[str]]) -> list[tuple[str, ...]]:
+    """The rows of columns; they must be of one length."""
+    if len({len(column) for column in columns}) > 1:
+        raise damaged_table(location, path, "its columns differ in length")
+    return list(zip(*columns, strict=True))
 
 
 def write_numbers(group: Group, path: str, values: NDArray[Any], dimensions: tuple[str, ...]) -> Array[Any]:
@@ -91,15 +101,19 @@ def write_numbers(group: Group, path: str, values: NDArray[Any], dimensions: tup
     return array
 
 
-def _read_text(group: Group, path: str) -> list[str]:
-    return [str(value) for value in read_array(group, path)]
+def _read_text(location: Location, path: str) -> list[str]:
+    return [str(value) for value in read_array(location, path)]
 
 
-def _read_digests(group: Group, path: str) -> list[str]:
-    return [row.tobytes().hex() for row in read_array(group, path)]
+def _read_digests(location: Location, path: str) -> list[str]:
+    rows = read_array(location, path)
+    if rows.shape[1:] != (32,):
+        raise damaged_table(location, path, f"its rows have the shape {rows.shape[1:]} instead of (32,)")
+    return [row.tobytes().hex() for row in rows]
 
 
-def _write_text(group: Group, path: str, values: list[str]) -> None:
+def write_text(group: Group, path: str, values: list[str]) -> None:
+    """Write a column of texts, in chunks of rows."""
     array = _create(group, path, (len(values),), str, ("pair",))
     if values:
         array[...] = np.array(values, dtype=object)

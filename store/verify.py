@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from store.arrays import Unit, plan_arrays
+from store.arrays import plan_arrays, plan_units
+from store.files import disk_errors
 from store.location import Folder, Location, locate
 from store.manifest import ROOT, Root, all_units, read_sealed
 from store.schema import Manifest, Split, StoreError
@@ -46,7 +46,8 @@ def verify(address: Location | Path | str, watch: Callable[[list[str]], Iterable
     location = locate(address)
     root = read_sealed(location)
     expected = {**root.files, **_shard_digests(location, root)}
-    present = {name for name in location.names() if name != ROOT}
+    with disk_errors(location):
+        present = {name for name in location.names() if name != ROOT}
     known = sorted(name for name in present & expected.keys() if expected[name] != UNKNOWN)
     altered = [name for name in watch(known) if not agrees(location, name, expected[name])]
     if root.seal() != root.manifest.seal:
@@ -67,34 +68,33 @@ def digest_table(location: Location, manifest: Manifest, files: Mapping[str, str
     `files` are the digests of documents as the root has them; without them the table's own checksums must do.
     """
     name = f"{split}/unit/digest"
-    units = sum(unit.split is split for unit in all_units(manifest))
-    shape = (units, len(plan_arrays(manifest, split)), 32)
     damaged = np.empty(0, np.uint8)
     if not all(agrees(location, file, digest) for file, digest in files.items() if file.startswith(f"{name}/")):
         return damaged
     try:
-        table = read_array(zarr.open_group(location.zarr_store(), mode="r"), name)
-    except (StoreError, OSError):
+        table = read_array(location, name)
+    except StoreError:
         return damaged
-    return table if table.shape == shape else damaged
+    return table if table.shape == digests_shape(manifest, split) and table.dtype == np.uint8 else damaged
+
+
+def digests_shape(manifest: Manifest, split: Split) -> tuple[int, int, int]:
+    """The shape of a split's table of digests: units, arrays, bytes of a digest."""
+    units = plan_units(split, manifest.counts[split], manifest.unit)
+    return len(units), len(plan_arrays(manifest, split)), 32
 
 
 def agrees(location: Location, name: str, digest: str) -> bool:
-    """Whether a file has this digest; one that a bad disk cannot read has not."""
+    """Whether a file has this digest; one that is missing or that a bad disk cannot read has not.
+
+    Raises StoreError if object storage does not answer: that says nothing of the file.
+    """
     try:
         return location.digest(name) == digest
-    except OSError:
+    except OSError as error:
+        if error.errno is None:
+            raise StoreError(f"{name} of {location} cannot be read: {error}") from error
         return False
-
-
-def damaged_units(manifest: Manifest, findings: Findings) -> list[Unit]:
-    """The units of which a shard is missing, altered or cannot be checked."""
-    lost = {*findings.missing, *findings.altered, *findings.unchecked}
-    return [
-        unit
-        for unit in all_units(manifest)
-        if any(plan.shard_name(unit) in lost for plan in plan_arrays(manifest, unit.split))
-    ]
 
 
 def _shard_digests(location: Location, root: Root) -> dict[str, str]:

@@ -21,7 +21,6 @@ from store.files import PARTIAL, digest_file, disk_errors, sync
 from store.schema import WeightsError
 
 FOLDER_VARIABLE = "MAGSTAIN_WEIGHTS"
-ELSEWHERE = "nothing of it was kept; name a copy of the right one with --from"
 PIECE = 1 << 20  # bytes that are copied at a time
 TIMEOUT = 30  # seconds without a byte before a download is given up
 
@@ -35,9 +34,12 @@ class WeightFile:
     sha256: str
     address: str
     what: str
+    room: str = "prep"  # who uses it
 
 
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
+TORCHVISION = "https://download.pytorch.org/models"
+PYTORCH_FID = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights"
 
 BSRGAN_FILES = {
     4: WeightFile(
@@ -55,7 +57,27 @@ BSRGAN_FILES = {
         what="BSRGAN x2, Apache-2.0 (KAIR v1.0)",
     ),
 }
-WEIGHT_FILES = {weight.name: weight for weight in BSRGAN_FILES.values()}
+
+
+FEATURE_FILES = tuple(  # whose features evaluation compares; the eight digits in a name begin the digest
+    WeightFile(name=name, size=size, sha256=sha256, address=f"{folder}/{name}", what=what, room="evaluate")
+    for folder, name, size, what, sha256 in (
+        (TORCHVISION, "alexnet-owt-7be5be79.pth", 244_408_911, "AlexNet for LPIPS (torchvision, ImageNet V1)",
+         "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
+        (TORCHVISION, "vgg16-397923af.pth", 553_433_881, "VGG-16 for LPIPS (torchvision, ImageNet V1)",
+         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
+        (TORCHVISION, "squeezenet1_1-b8a52dc0.pth", 4_958_839, "SqueezeNet 1.1 for LPIPS (torchvision, ImageNet V1)",
+         "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b"),
+        (TORCHVISION, "resnet50-0676ba61.pth", 102_530_333, "ResNet-50 for PHV (torchvision, ImageNet V1)",
+         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
+        (TORCHVISION, "inception_v3_google-0cc3c7bd.pth", 108_949_747, "Inception v3 for KID (torchvision, ImageNet)",
+         "0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef"),
+        (PYTORCH_FID, "pt_inception-2015-12-05-6726825d.pth", 95_628_359, "Inception for FID (pytorch-fid)",
+         "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"),
+    )
+)  # fmt: skip
+WEIGHT_FILES = {weight.name: weight for weight in (*BSRGAN_FILES.values(), *FEATURE_FILES)}
+ROOMS = ("prep", "evaluate")
 
 
 def weights_folder() -> Path:
@@ -72,7 +94,7 @@ def locate(weight: WeightFile, folder: Path) -> Path:
     if not file.is_file():
         raise WeightsError(
             f"{weight.name} ({weight.what}) is not in {folder}; fetch it with `make weights` "
-            f"({weight.address}, {weight.size:,} bytes), or put it there by hand"
+            f"({weight.address}, {weight.size:,} bytes, sha256 {weight.sha256}), or put it there by hand"
         )
     _check(file, weight, place=str(file), remedy=f"remove it and fetch the right one from {weight.address}")
     return file
@@ -100,7 +122,7 @@ def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[i
         address = _address(weight, source)
         _download(weight, address, partial, watch)
         with _thrown_away(partial):
-            _check(partial, weight, place=address, remedy=ELSEWHERE)
+            _check(partial, weight, place=address, remedy=_elsewhere(folder))
     with disk_errors(folder):
         sync(partial)
         partial.replace(file)
@@ -109,12 +131,15 @@ def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[i
 
 
 def choose(names: Sequence[str], source: str) -> list[WeightFile]:
-    """The weight files called `names`; without names the one that `source` is called, else all."""
+    """The weight files of these names or rooms; without any the one that `source` is called, else those of prep."""
     for name in names:
-        if name not in WEIGHT_FILES:
-            raise WeightsError(f"no weight file {name!r} is known; there are {', '.join(WEIGHT_FILES)}")
-    named = _file_name(source)
-    return [WEIGHT_FILES[name] for name in names or ([named] if named in WEIGHT_FILES else WEIGHT_FILES)]
+        if name not in WEIGHT_FILES and name not in ROOMS:
+            known = ", ".join((*WEIGHT_FILES, *ROOMS))
+            raise WeightsError(f"no weight file {name!r} is known; there are {known}")
+    if not names and (named := _file_name(source)) in WEIGHT_FILES:
+        return [WEIGHT_FILES[named]]
+    wanted = names or ROOMS[:1]
+    return [weight for weight in WEIGHT_FILES.values() if weight.name in wanted or weight.room in wanted]
 
 
 def describe(weight: WeightFile, folder: Path) -> str:
@@ -124,6 +149,10 @@ def describe(weight: WeightFile, folder: Path) -> str:
     except WeightsError:
         state = "is there, but is another file" if (folder / weight.name).exists() else f"belongs into {folder}"
     return f"{weight.name}  {weight.what}, {weight.size:,} bytes, sha256 {weight.sha256}, {weight.address}; {state}"
+
+
+def _elsewhere(folder: Path) -> str:
+    return f"nothing of it was kept; put the right one into {folder} by hand, or name a copy of it with --from"
 
 
 def _file_name(source: str) -> str:
@@ -169,7 +198,7 @@ def _download(weight: WeightFile, address: str, partial: Path, watch: Callable[[
             begun = begun if response.status == PARTIAL_CONTENT else 0
             offered = begun + int(response.headers.get("Content-Length") or weight.size - begun)
             if offered != weight.size:
-                raise WeightsError(_wrong(weight, address, f"{offered:,} bytes", ELSEWHERE))
+                raise WeightsError(_wrong(weight, address, f"{offered:,} bytes", _elsewhere(partial.parent)))
             _append(response, partial, begun, watch)
     except (OSError, HTTPException, ValueError) as error:  # ValueError: no address at all
         if isinstance(error, HTTPError) and error.code == REQUESTED_RANGE_NOT_SATISFIABLE:

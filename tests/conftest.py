@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import logging
 import os
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ from prep.settings import Recipe
 from prep.upscale import Lanczos
 from prep.views import Geometry, cut_source, cut_window, finish_view, plan_boxes, plan_views
 from store.arrays import Unit
+from store.location import locate
 from store.reader import Store
 from store.schema import Box, Manifest, Pair, Split, Stain, Table, Upscaler
 from store.writer import open_writer
@@ -94,7 +97,9 @@ def small_blocks(manifest: Manifest, unit: Unit) -> dict[str, NDArray[np.generic
     return blocks
 
 
-def build_small_store(path: Path, *, tile_side: int = 128, view_side: int = 64, boxes: int = 1, unit: int = 3) -> Store:
+def build_small_store(
+    path: Path | str, *, tile_side: int = 128, view_side: int = 64, boxes: int = 1, unit: int = 3
+) -> Store:
     """Build or go on with the small store, and seal it."""
     manifest = small_manifest(tile_side=tile_side, view_side=view_side, boxes=boxes, unit=unit)
     with open_writer(path, manifest, small_table()) as writer:
@@ -107,7 +112,7 @@ def build_small_store(path: Path, *, tile_side: int = 128, view_side: int = 64, 
 def _cut(tile: NDArray[np.uint8], box: Box, geometry: Geometry) -> NDArray[np.uint8]:
     window = cut_window(cut_source(tile, geometry), box, geometry)
     if geometry.enlarged:
-        window = Lanczos().enlarge(window[None], int(geometry.factor))[0]
+        window = Lanczos().enlarge(window[None], int(geometry.factor), ["window"])[0]
     return finish_view(window, box, geometry)
 
 
@@ -137,6 +142,44 @@ def copied(small_store: Store, tmp_path: Path) -> Path:
     path = tmp_path / "s.zarr"
     shutil.copytree(small_store.path, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 server on loopback, which lives in this process."""
+    pytest.importorskip("obstore", reason="needs the extra cloud")
+    server = pytest.importorskip("moto.moto_server.threaded_moto_server", reason="needs moto[server]")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    yield moto.get_host_and_port()
+    moto.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a new bucket, and the environment that leads to its server."""
+    name, endpoint = f"bucket-{os.urandom(4).hex()}", f"http://{s3_server[0]}:{s3_server[1]}"
+    for variable in [variable for variable in os.environ if variable.startswith("AWS_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    connection = http.client.HTTPConnection(*s3_server)
+    connection.request("PUT", f"/{name}")
+    assert connection.getresponse().status == 200
+    connection.close()
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def stored(bucket: str, small_store: Store) -> str:
+    """The address of a copy of the small store in a bucket, which a test may damage."""
+    there = locate(f"{bucket}/small.zarr")
+    for name in small_store.location.names():
+        there.write(name, small_store.location.read(name))
+    return str(there)
 
 
 @pytest.fixture

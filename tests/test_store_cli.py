@@ -77,7 +77,7 @@ def test_info_says_what_is_in_a_store(line: Line, small_store: Store) -> None:
         "  train     8 pairs of 2 slides",
         "  test      4 pairs of 1 slide",
         "  left out  nothing",
-        f"  disk      {size:,} bytes in 126 files",
+        f"  disk      {size:,} bytes in 126 files, codec portable",
         "  software  test 1",
         f"  seal      {small_store.manifest.seal}",
     ]
@@ -137,8 +137,8 @@ def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> 
     assert outcome.out == ""
     assert outcome.err.splitlines()[-3:] == [
         f"error: {copied} is not whole (1 missing, 1 extra; 125 files checked): remove what is extra, then "
-        f"python -m prep build --repair --store '{copied}' --data DIR builds just what is damaged again from the tiles in "
-        "DIR",
+        f"python -m prep build --repair --store '{copied}' --data DIR builds just what is damaged again from the tiles "
+        "in DIR",
         "  missing: test/x1/he/c/0/0/0/0/0",
         "  extra: train/notes.txt",
     ]
@@ -258,7 +258,8 @@ def test_weights_from_a_folder(line: Line, tmp_path: Path, monkeypatch: pytest.M
     assert line("weights", "--from", usb).out == f"{cache}/one.pth\n{cache}/two.pth\n"
     assert contents(cache) == contents(usb)
     assert (
-        line("weights", "three.pth").err == "error: no weight file 'three.pth' is known; there are one.pth, two.pth\n"
+        line("weights", "three.pth").err
+        == "error: no weight file 'three.pth' is known; there are one.pth, two.pth, prep, evaluate\n"
     )
     shutil.rmtree(cache)
     outcome = line("weights", "one.pth")

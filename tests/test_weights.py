@@ -17,7 +17,9 @@ import pytest
 from store.schema import StoreError, WeightsError
 from store.weights import (
     BSRGAN_FILES,
+    FEATURE_FILES,
     FOLDER_VARIABLE,
+    ROOMS,
     WEIGHT_FILES,
     WeightFile,
     choose,
@@ -146,7 +148,7 @@ def test_a_file_with_another_digest_is_refused_and_named(mirror: Mirror, weight:
     assert str(caught.value) == (
         f"{weight.address} is not a net: it has sha256 {found}, the right file has 2,500,000 bytes and "
         f"sha256 {DIGEST}; "
-        "nothing of it was kept; name a copy of the right one with --from"
+        f"nothing of it was kept; put the right one into {tmp_path} by hand, or name a copy of it with --from"
     )
     assert contents(tmp_path) == {}
 
@@ -249,9 +251,14 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_which_files_are_meant() -> None:
-    everything = [*WEIGHT_FILES.values()]
-    assert choose([], "") == choose([], "/usb/folder") == choose([], "https://mirror/x/") == everything
+    ours = [*BSRGAN_FILES.values()]
+    assert (
+        choose([], "") == choose([], "/usb/folder") == choose([], "https://mirror/x/") == choose(["prep"], "") == ours
+    )
     assert choose(["BSRGANx2.pth"], "") == choose([], "/usb/BSRGANx2.pth") == [BSRGAN_FILES[2]]
+    assert choose(["evaluate"], "/usb/folder") == [*FEATURE_FILES]
+    assert choose(["evaluate", "BSRGAN.pth"], "") == [BSRGAN_FILES[4], *FEATURE_FILES]
+    assert choose(["evaluate", "prep"], "") == [*WEIGHT_FILES.values()]
     with pytest.raises(
         WeightsError, match=r"no weight file 'ESRGAN\.pth' is known; there are BSRGAN\.pth, BSRGANx2\.pth"
     ):
@@ -259,11 +266,16 @@ def test_which_files_are_meant() -> None:
 
 
 def test_the_table_is_complete() -> None:
-    assert list(WEIGHT_FILES) == ["BSRGAN.pth", "BSRGANx2.pth"]
+    """The digits in torchvision's and pytorch-fid's file names were given by those who made them."""
+    assert [*WEIGHT_FILES][:2] == ["BSRGAN.pth", "BSRGANx2.pth"]
     for weight in WEIGHT_FILES.values():
         assert re.fullmatch(r"[0-9a-f]{64}", weight.sha256)
+        assert weight.size > 1_000_000
         assert weight.address.startswith("https://")
         assert weight.address.endswith(f"/{weight.name}")
+    assert {weight.room for weight in WEIGHT_FILES.values()} == {*ROOMS}
+    for weight in FEATURE_FILES:
+        assert weight.name.endswith(f"-{weight.sha256[:8]}.pth")
 
 
 def test_a_line_says_whether_a_file_is_there(weight: WeightFile, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import zarr
 
 from store.arrays import plan_arrays
 from store.files import locked
+from store.location import Folder
 from store.manifest import all_units, journal_of
 from store.reader import Store
 from store.schema import Manifest, Skipped, Split, Stain, StoreError, Table
@@ -94,6 +96,22 @@ def test_a_shard_or_a_journal_that_was_lost_is_built_again(small_store: Store, t
     for entry in journal_of(path).glob("test-*.json"):
         entry.unlink()
     assert contents(build_small_store(path).path) == contents(small_store.path)
+
+
+def test_an_old_entry_never_speaks_for_new_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.zarr"
+    manifest = begin(path, units=3)
+    (path / "train/x4/ihc/c/1/0/0/0/0").unlink()
+    with monkeypatch.context() as patch, open_writer(path, manifest, small_table()) as writer:
+        (unit,) = [unit for unit in writer.pending() if unit.split is Split.TRAIN]
+        patch.setattr(Folder, "write", lambda *_: sys.exit())
+        with pytest.raises(SystemExit):
+            writer.write(unit, small_blocks(manifest, unit))
+    entries = {file.name for file in journal_of(path).glob("*.json")}
+    assert entries == {"train-000000.json", "train-000002.json"}
+    shutil.rmtree(path)  # the journal beside it is easily forgotten
+    begin(path, units=0, manifest=replace(manifest, seed=1))
+    assert [file.name for file in journal_of(path).iterdir()] == ["lock"]
 
 
 def test_an_entry_holds_the_digest_of_every_shard_of_its_unit(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""What reads a store takes an address in object storage as well: zarr, other processes, every command."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from zarr.storage import ObjectStore
+
+from evaluate.results import store_of
+from evaluate.score import score_run
+from store.__main__ import app
+from store.cli import run_app
+from store.location import locate
+from store.reader import Store
+from store.schema import Split, Stain, StoreError
+from store.verify import describe, verify
+from tests.test_bucket import objects
+from tests.test_build import command as prep
+from tests.test_build import lanczos, mist, run
+from train.folder import RunFolder
+from train.loop import fit
+from train.predict import open_own_store, predict
+from train.settings import (
+    ContrastSettings,
+    DataSettings,
+    DiscriminatorSettings,
+    GeneratorSettings,
+    OptimiserSettings,
+    TrainSettings,
+)
+
+__all__ = ["mist"]  # a fixture
+CODE = Path(__file__).parents[1]
+
+
+def command(*words: object) -> subprocess.CompletedProcess[str]:
+    whole = [sys.executable, "-W", "error", "-m", *map(str, words)]
+    return subprocess.run(whole, cwd=CODE, capture_output=True, text=True, check=False)
+
+
+def test_bare_zarr_and_other_processes_read_it(stored: str, small_store: Store) -> None:
+    from obstore.store import S3Store
+
+    client = S3Store.from_url(stored, endpoint=os.environ["AWS_ENDPOINT_URL"], client_options={"allow_http": True})
+    array = zarr.open(ObjectStore(client, read_only=True), mode="r")["train/x4/he"]  # type: ignore[index] # a group
+    assert np.array_equal(array[5, 0], small_store.picture(Split.TRAIN, "x4", Stain.HE, 5))  # type: ignore[index]
+    store = Store.open(stored)
+    store.picture(Split.TRAIN, "x4", Stain.HE, 5)
+    data = pickle.dumps(store)  # what is open must not travel
+    assert len(data) < 3000
+    again = pickle.loads(data)
+    assert np.array_equal(again.picture(Split.TRAIN, "x4", Stain.HE, 5), array[5, 0])  # type: ignore[index]
+    assert again.skipped() == ()
+
+
+def test_the_store_commands(
+    stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def line(*words: object) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["store", *map(str, words)])
+        with pytest.raises(SystemExit) as leaving:
+            run_app(app)
+        return leaving.value.code, *capsys.readouterr()
+
+    told = command("store", "info", stored)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith(f"{stored}: small: SYNTHETIC")
+    assert line("verify", stored)[:2] == (0, f"{stored} is whole: 126 files agree with their digests\n")
+    assert line("show", stored, "--out", tmp_path / "s.png")[:2] == (0, f"contact sheet of s3_0_0: {tmp_path}/s.png\n")
+    locate(stored).remove("test/x1/he/c/0/0/0/0/0")
+    code, out, err = line("verify", stored)
+    assert (code, out) == (2, "")
+    assert err.endswith(f"error: {describe(stored, verify(stored))}\n")
+    assert f"python -m prep build --repair --store '{stored}' --data DIR" in err
+    code, out, err = line("info", stored.replace("small", "smal"))
+    assert (code, out) == (2, "")
+    assert err.endswith(
+        "smal.zarr is no store: no zarr.json is there; correct the address, or make one with `python -m prep build`\n"
+    )
+
+
+def test_another_process_opens_it_for_itself(stored: str, small_store: Store) -> None:
+    """As the loader's workers do."""
+    store = Store.open(stored)
+    mine = store.picture(Split.TRAIN, "x2", Stain.HE, 7)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        theirs = pool.submit(store.picture, Split.TRAIN, "x2", Stain.HE, 7).result()
+    assert np.array_equal(mine, theirs)
+    assert np.array_equal(mine, small_store.picture(Split.TRAIN, "x2", Stain.HE, 7))
+
+
+def test_training_and_judging(stored: str, small_store: Store, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    settings = TrainSettings(
+        device="cpu",
+        data=DataSettings(workers=0),
+        generator=GeneratorSettings(base=4),
+        discriminator=DiscriminatorSettings(base=4, layers=3),
+        contrast=ContrastSettings(patches=4, width=4),
+        optimiser=OptimiserSettings(constant_epochs=1, decay_epochs=0),
+    )
+    fit(folder, Store.open(stored), settings)
+    assert store_of(folder.path) == stored
+    store = open_own_store(folder)
+    assert store.address == stored
+    predict(folder, store, Split.TEST, "x1", "cpu")
+    assert score_run(folder.path, store, Split.TEST, "x1") == score_run(folder.path, small_store, Split.TEST, "x1")
+
+
+def test_a_lost_object_is_an_error_and_never_a_black_picture(stored: str) -> None:
+    there = locate(stored)
+    for name in ("train/x4/ihc/c/1/0/0/0/0", "train/x2/box/c/1/0/0", "test/pair/id/c/0"):
+        there.remove(name)
+    there.write("test/x4/ihc/c/1/0/0/0/0", b"")
+    store = Store.open(stored)
+    lost = (
+        rf"picture 0 of pair 3 in \w+/x4/ihc of {stored} cannot be read \(.*; `python -m store verify {stored}` lists"
+    )
+    for split in Split.TRAIN, Split.TEST:
+        with pytest.raises(StoreError, match=lost):
+            store.picture(split, "x4", Stain.IHC, 3)
+    with pytest.raises(StoreError, match=rf"table train/x2/box of {stored} cannot be read \(.*no such object"):
+        store.box(Split.TRAIN, "x2", 3)
+    with pytest.raises(StoreError, match=rf"table test/pair/id of {stored} cannot be read \(1 of 1 files are missing"):
+        store.pairs(Split.TEST)
+    assert store.picture(Split.TRAIN, "x4", Stain.IHC, 2).any()
+
+
+def test_without_the_extra_the_message_says_so(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(StoreError, match=r"needs an extra; run `make setup`, or pip install '.\[cloud\]'"):
+        Store.open(f"{bucket}/small.zarr")
+
+
+def test_building_and_repairing(mist: Path, bucket: str, tmp_path: Path) -> None:
+    """The command as it is typed; a bucket holds what a folder would."""
+    address = f"{bucket}/s.zarr"
+    run(lanczos(), mist, tmp_path / "s.zarr")
+    run(lanczos(), mist, address)
+    whole = objects(tmp_path / "s.zarr")
+    assert objects(address) == whole
+    run(lanczos(), mist, address)  # finished: nothing is done
+    locate(address).remove("train/x4/he/c/1/0/0/0/0")
+    mended = prep("build", "--repair", "--store", address, "--data", mist, cwd=tmp_path)
+    assert mended.returncode == 0, mended.stderr
+    assert "1 unit(s) to build again: train-000001" in mended.stderr
+    assert objects(address) == whole
+    with pytest.raises(
+        StoreError, match=r"^s3://nosuch/s\.zarr: .*; there is no bucket 'nosuch' on that server; correct"
+    ):
+        run(lanczos(), mist, "s3://nosuch/s.zarr")
