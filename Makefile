@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo prepare train eval test check bench weights clean
+.PHONY: help setup demo prepare train eval test soak check bench weights clean
 
 # ---- the environment: made once, made anew when these two files say something else
 KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -24,6 +24,7 @@ PREP_SET     ?= $(if $(filter train,$(FIRST)),,$(SET))
 TRAIN_SET    ?= $(if $(filter train,$(FIRST)),$(SET))
 PREP_CONFIG  ?= $(or $(if $(filter train,$(FIRST)),,$(CONFIG)),$(if $(IS_DEMO),prep/presets/demo.toml))
 TRAIN_CONFIG ?= $(or $(if $(filter train,$(FIRST)),$(CONFIG)),$(if $(IS_DEMO),train/presets/demo.toml))
+PREP_OPTIONS = $(if $(SKIP_BAD),--skip-bad) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(REPAIR),--repair) $(if $(DRY_RUN),--dry-run)
 sets   = $(foreach set,$(1),--set '$(set)')
 config = $(if $(1),--config '$(1)')
 
@@ -34,13 +35,15 @@ help:
 	@echo '  make test      set up, then run the tests'
 	@echo
 	@echo '  make prepare   tiles -> store               DATA=DIR or HE=DIR IHC=DIR, STORE= CONFIG= SET= SKIP_BAD=1'
+	@echo '                                              WORKERS=N or SCHEDULER=ADDRESS, DRY_RUN=1, REPAIR=1'
 	@echo '  make train     store -> run                 STORE= RUN= CONFIG= SET='
 	@echo '  make eval      run -> pictures and scores   RUN= STORE= SPLIT= VIEW='
 	@echo '  make weights   fetch and check the weight files of BSRGAN   FROM=file, folder or mirror'
 	@echo
 	@echo '  make setup     only the environment, in .venv   PYTHON=python3.11'
 	@echo '  make check     linter, types, tests'
-	@echo '  make bench     measure'
+	@echo '  make soak      kill a build 200 times and compare   KILLS=N'
+	@echo '  make bench     measure everything that the READMEs state; ONLY="codecs pipeline" some of it'
 	@echo '  make clean     remove the demo (its tiles, store and run) and caches'
 	@echo
 	@echo 'Without variables prepare, train and eval work on the demo. SET="key=value key=value" and CONFIG=file.toml go to'
@@ -58,7 +61,7 @@ $(READY):
 	fi; \
 	echo "making .venv with $$("$$python" --version): about 5 GB and some minutes, once" >&2; \
 	rm -rf .venv && "$$python" -m venv .venv
-	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster,cloud,compact]'
 	@$(PY) -c 'import cv2' || { echo 'error: opencv-python cannot be loaded; on Debian and Ubuntu: apt install libgl1 libglib2.0-0 libxcb1' >&2; exit 2; }
 	@touch $@
 
@@ -70,7 +73,7 @@ demo:
 
 prepare: $(READY)
 	@$(if $(IS_DEMO),$(PY) -m prep demo --out data/demo)
-	@$(PY) -m prep build $(TILES) --store '$(ZARR)' $(call config,$(PREP_CONFIG)) $(call sets,$(PREP_SET)) $(if $(SKIP_BAD),--skip-bad)
+	@$(PY) -m prep build $(TILES) --store '$(ZARR)' $(call config,$(PREP_CONFIG)) $(call sets,$(PREP_SET)) $(PREP_OPTIONS)
 
 train: $(READY)
 	@$(PY) -m train fit --store '$(ZARR)' --run '$(FOLDER)' $(call config,$(TRAIN_CONFIG)) $(call sets,$(TRAIN_SET))
@@ -85,6 +88,9 @@ weights: $(READY)
 test: $(READY)
 	@$(PY) -m pytest
 
+soak: $(READY)
+	@MAGSTAIN_KILLS=$(or $(KILLS),200) $(PY) -m pytest tests/test_kill.py
+
 check: $(READY)
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -92,7 +98,7 @@ check: $(READY)
 	@$(PY) -m pytest
 
 bench: $(READY)
-	@$(PY) -m tests.bench.codecs
+	@$(PY) -m tests.bench $(ONLY)
 
 clean:
 	rm -rf data/demo data/demo.zarr data/demo.zarr.journal runs/demo .mypy_cache .pytest_cache .ruff_cache build

@@ -1,4 +1,4 @@
-"""`python -m prep`: draw the synthetic set, say what would be built, build a store or go on with it."""
+"""`python -m prep`: draw the synthetic set, plan a store, build it or go on with it, say what super-resolution did."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from store.cli import run_app
-from store.schema import SettingsError
+from store.schema import SettingsError, Split
 
 if TYPE_CHECKING:
     from prep.plan import Data
@@ -62,7 +62,10 @@ def plan(
 
 @app.command()
 def build(
-    store: Annotated[Path, typer.Option(metavar="STORE", help="the store to make, for example data/mist-her2.zarr")],
+    store: Annotated[
+        str,
+        typer.Option(metavar="STORE", help="the store to make, such as data/mist-her2.zarr or s3://bucket/her2.zarr"),
+    ],
     data: DataOption = None,
     he: HeOption = None,
     ihc: IhcOption = None,
@@ -70,14 +73,49 @@ def build(
     overrides: SetOption = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad/--strict", help="leave bad pairs out, and say so")] = False,
     threads: ThreadsOption = THREADS,
+    workers: Annotated[int, typer.Option(metavar="N", min=0, help="processes on this machine, one for each GPU")] = 0,
+    scheduler: Annotated[str, typer.Option(metavar="ADDRESS", help="a Dask scheduler, such as tcp://node:8786")] = "",
+    mend: Annotated[bool, typer.Option("--repair", help="build again what `store verify` finds damaged")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check and plan, say what is left, write nothing")] = False,
 ) -> None:
     """Build a store; the same command again goes on where it was cut off."""
+    from prep.build import Hands, rehearse, repair
     from prep.build import build as build_store
     from prep.settings import PrepSettings
     from store.settings import load
 
-    settings = load(PrepSettings, config, overrides or [])
-    build_store(settings, _data(data, he, ihc), store, skip_bad=skip_bad, threads=threads)
+    if workers and scheduler:
+        raise SettingsError("--workers starts processes here, --scheduler uses those of a cluster; give one of them")
+    if mend and dry_run:
+        raise SettingsError("--repair cannot be rehearsed; `python -m store verify` says what is damaged")
+    settings, tiles = load(PrepSettings, config, overrides or []), _data(data, he, ihc)
+    hands = Hands(threads=threads, workers=workers, scheduler=scheduler)
+    if mend:
+        repair(settings if config or overrides else None, tiles, store, hands=hands)
+    elif dry_run:
+        typer.echo(rehearse(settings, tiles, store, threads=threads))
+    else:
+        build_store(settings, tiles, store, skip_bad=skip_bad, hands=hands)
+
+
+@app.command()
+def fidelity(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="such as data/demo.zarr or s3://bucket/demo.zarr")],
+    split: Annotated[Split | None, typer.Option(help="the part of the store; else every part")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="pictures of each view and split; 0 is all")] = 200,
+    seed: Annotated[int, typer.Option(help="of the draw of pictures")] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="where it goes; else <store>-fidelity here")] = None,
+) -> None:
+    """Say what super-resolution changed: every enlarged view against the patch that it was made of."""
+    from prep.fidelity_report import report_fidelity
+    from prep.fidelity_sources import Sample
+    from store.reader import Store
+
+    opened = Store.open(store)
+    folder = out or Path(f"{Path(opened.location.name).stem}-fidelity")
+    splits = (split,) if split else tuple(opened.manifest.counts)
+    typer.echo(report_fidelity(opened, splits, Sample(limit=limit, seed=seed), folder))
+    typer.echo(f"fidelity.md, fidelity.json and worst.png lie in {folder}", err=True)
 
 
 def _data(data: Path | None, he: Path | None, ihc: Path | None) -> Data:

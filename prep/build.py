@@ -1,34 +1,54 @@
-"""Build a store: check, then unit by unit read, cut, enlarge and write. Run again, it goes on where it stopped."""
+"""Build a store: check, then read, enlarge and write unit by unit. Run again, it goes on where it stopped."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from prep.checking import read_pair, refuse_bad
+from prep.checking import refuse_bad
+from prep.pipeline import run_units
 from prep.plan import BuildPlan, Data, describe_plan, find_pairs, plan_build, raw_bytes, resolve
 from prep.settings import PrepSettings
-from prep.upscale import Enlarges, make_upscaler
-from prep.views import Geometry, cut_source, cut_window, finish_view, plan_boxes
+from prep.units import Work
+from prep.upscale import make_upscaler
 from store.arrays import Unit
 from store.files import disk_errors
-from store.manifest import journal_of, read_root
-from store.schema import Box, Interrupted, Stain, StoreError
-from store.settings import differences, plain
-from store.signals import stop_requests
-from store.writer import finish_sealing, open_writer
+from store.location import Folder, Location, locate
+from store.manifest import JOURNAL, ROOT, all_units, read_root
+from store.repair import Repair, reopen, whole_root
+from store.schema import Interrupted, Pair, StoreError
+from store.settings import differences, plain, validate
+from store.signals import Stop, stop_requests
+from store.writer import StoreWriter, finish_sealing, open_writer
 
-Pixels = NDArray[np.uint8]
+Units = list[tuple[Unit, tuple[Pair, ...]]]
+Run = Callable[[Units, StoreWriter, Stop, Callable[[Unit, str], None]], None]
 COMPRESSED = 0.5  # of the raw bytes: histology never gets smaller than this without loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """Who does the work: threads that read pictures, and the processes of a cluster if there is one.
+
+    `workers` processes are started on this machine, or those of the scheduler at an address are used; with neither the
+    units run in this process.
+    """
+
+    threads: int
+    workers: int = 0
+    scheduler: str = ""
+
+    @property
+    def cluster(self) -> bool:
+        """Whether the units run in other processes."""
+        return bool(self.workers or self.scheduler)
 
 
 def say(text: str) -> None:
@@ -44,117 +64,172 @@ def make_plan(settings: PrepSettings, data: Data, *, threads: int) -> BuildPlan:
         return plan_build(settings, data, discovery, threads=threads, tick=bar.update)
 
 
-def build(settings: PrepSettings, data: Data, path: Path, *, skip_bad: bool, threads: int) -> None:
-    """Build the store at `path` or go on with it; bad pairs stop it before anything is written, or are left out.
+def build(settings: PrepSettings, data: Data, address: Location | Path | str, *, skip_bad: bool, hands: Hands) -> None:
+    """Build the store at `address` or go on with it; bad pairs stop it before anything is written, or are left out.
 
     Raises MagstainError for what a user can mend, Interrupted when a signal stopped it between two units.
     """
-    settings = resolve(settings, data)
-    if is_finished(path, settings):
-        say(f"{path} is finished and was made with these settings; the data folder was not looked at again")
+    location, settings = locate(address), resolve(settings, data)
+    if is_finished(location, settings):
+        say(f"{location} is finished and was made with these settings; the data folder was not looked at again")
         return
-    upscaler = make_upscaler(settings)
-    check_place(path)
-    plan = make_plan(settings, data, threads=threads)
+    check_place(location)
+    plan = make_plan(settings, data, threads=hands.threads)
     say(describe_plan(plan))
     if not skip_bad:
         refuse_bad(plan.table.skipped)
-    check_room(path, plan)
-    _write_units(plan, path, upscaler, threads)
+    check_room(location, plan)
+    _write_units(plan, settings, location, hands)
     for bad in plan.table.skipped:
         say(f"left out: {bad.split} {bad.id!r}: {bad.reason}")
-    say(f"finished: the store is {path}")
+    say(f"finished: the store is {location}")
 
 
-def is_finished(path: Path, settings: PrepSettings) -> bool:
+def rehearse(settings: PrepSettings, data: Data, address: Location | Path | str, *, threads: int) -> str:
+    """What a build would do: the plan, and what is left of it. Reads every picture and writes nothing."""
+    location, settings = locate(address), resolve(settings, data)
+    plan = make_plan(settings, data, threads=threads)
+    check_place(location)
+    check_room(location, plan)
+    units = all_units(plan.manifest)
+    left = units
+    with disk_errors(location):
+        begun = location.exists(ROOT)
+    if begun:
+        root = read_root(location)
+        if changed := differences(root.manifest.settings, plain(settings)):
+            raise StoreError(f"{location} was made or begun with other settings ({'; '.join(changed[:3])})")
+        left = [] if root.manifest.sealed else StoreWriter(location, plan.manifest).pending()
+    return f"{describe_plan(plan)}\n  left      {len(left)} of {len(units)} units; nothing was written"
+
+
+def repair(settings: PrepSettings | None, data: Data, address: Location | Path | str, *, hands: Hands) -> None:
+    """Build what is damaged of the store at `address` again; without settings they are those that the store holds.
+
+    Raises MagstainError for what a user can mend, Interrupted when a signal stopped it between two units.
+    """
+    location = locate(address)
+    settings = resolve(settings or stored_settings(location), data)
+    plan = make_plan(settings, data, threads=hands.threads)
+    with tqdm(desc="verifying", unit="unit", file=sys.stderr) as bar:
+
+        def watch(units: Sequence[Unit]) -> Iterator[Unit]:
+            bar.reset(len(units))
+            for unit in units:
+                yield unit
+                bar.update()
+
+        mended = reopen(location, plan.manifest, plan.table, watch)
+    say(_describe_repair(location, mended))
+    _write_units(replace(plan, manifest=mended.manifest), settings, location, hands)
+    seal = read_root(location).manifest.seal
+    if mended.seal and seal != mended.seal:
+        say(f"note: the seal of {location} was {mended.seal} and is {seal}: what was lost was built otherwise")
+    say(f"repaired: {location} has the seal {seal}")
+
+
+def stored_settings(location: Location) -> PrepSettings:
+    """The settings that a store was made with. Raises StoreError if its root is damaged and cannot tell."""
+    root = whole_root(location)
+    if root is None:
+        raise StoreError(
+            f"{location}: its {ROOT} is missing or damaged, so it does not say what it was made with; give the same "
+            "settings as then, with --config or --set (for the defaults: --set seed=0)"
+        )
+    return validate(PrepSettings, root.manifest.settings)
+
+
+def is_finished(address: Location | Path | str, settings: PrepSettings) -> bool:
     """Whether the store stands sealed, made with these settings; StoreError if it was made with others."""
-    if not path.exists():
-        return False
-    manifest = read_root(path).manifest
+    location = locate(address)
+    with disk_errors(location):
+        if not (location.path.exists() if isinstance(location, Folder) else location.exists(ROOT)):
+            return False
+    manifest = read_root(location).manifest
     if not manifest.sealed:
         return False
     if changed := differences(manifest.settings, plain(settings)):
         raise StoreError(
-            f"{path} is finished and was made with other settings ({'; '.join(changed[:3])}); "
+            f"{location} is finished and was made with other settings ({'; '.join(changed[:3])}); "
             "choose another STORE=, or remove this one first"
         )
-    finish_sealing(path)
+    finish_sealing(location)
     return True
 
 
-def check_place(path: Path) -> None:
-    """Refuse a place that cannot be written to, before any work is done; leaves nothing behind."""
-    with disk_errors(path):
-        parent = next(folder for folder in path.absolute().parents if folder.exists())
-        with tempfile.TemporaryFile(dir=parent):
+def check_place(location: Location) -> None:
+    """Refuse a folder that cannot be written to, before any work is done; leaves nothing behind."""
+    if isinstance(location, Folder):
+        with disk_errors(location), tempfile.TemporaryFile(dir=_nearest(location.path)):
             pass
 
 
-def check_room(path: Path, plan: BuildPlan) -> None:
+def check_room(location: Location, plan: BuildPlan) -> None:
     """Refuse a disk that cannot hold the store even if every picture compresses well."""
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    folders = (path, journal_of(path))
-    there = sum(f.stat().st_size for folder in folders if folder.exists() for f in folder.rglob("*") if f.is_file())
+    if not isinstance(location, Folder):
+        return
+    there = sum(sum(part.sizes().values()) for part in (location, location.beside(JOURNAL)))
     needed = int(COMPRESSED * raw_bytes(plan.manifest)) - there
-    free = shutil.disk_usage(parent).free
+    free = shutil.disk_usage(_nearest(location.path)).free
     if free < needed:
         raise StoreError(
-            f"cannot write {path}: the disk has {free / 1e9:,.3f} GB free, and the store needs at least another "
+            f"cannot write {location}: the disk has {free / 1e9:,.3f} GB free, and the store needs at least another "
             f"{needed / 1e9:,.3f} GB; free some space or choose another STORE="
         )
 
 
-def _write_units(plan: BuildPlan, path: Path, upscaler: Enlarges, threads: int) -> None:
+def _nearest(path: Path) -> Path:
+    return next(folder for folder in path.absolute().parents if folder.exists())
+
+
+def _write_units(plan: BuildPlan, settings: PrepSettings, location: Location, hands: Hands) -> None:
     """Every unit that is not written yet, then the seal."""
-    total = sum(plan.manifest.counts.values())
-    with open_writer(path, plan.manifest, plan.table) as writer, stop_requests(say) as stop:
-        pending = writer.pending()
-        begun = total - sum(len(unit.pairs) for unit in pending)
-        with (
-            ThreadPoolExecutor(threads) as pool,
-            tqdm(total=total, initial=begun, desc="building", unit="pair", file=sys.stderr) as bar,
-        ):
-            for done, unit in enumerate(pending, start=1):
-                writer.write(unit, build_unit(unit, plan, upscaler, pool))
-                bar.update(len(unit.pairs))
-                if stop.requested and (left := len(pending) - done):
-                    raise Interrupted(f"{path} is safe, {left} units are left; the same command goes on")
+    work = Work(manifest=plan.manifest, sources=plan.sources, geometries=plan.geometries)
+    run = _on_cluster(work, settings, hands) if hands.cluster else _here(work, settings, hands)
+    with open_writer(location, plan.manifest, plan.table) as writer, stop_requests(say) as stop:
+        units = [(unit, plan.table.pairs[unit.split][unit.first : unit.stop]) for unit in writer.pending()]
+        if units:
+            total = sum(plan.manifest.counts.values())
+            with _progress(total, total - sum(len(pairs) for _, pairs in units)) as done:
+                run(units, writer, stop, done)
+        if stop.requested and (left := len(writer.pending())):
+            raise Interrupted(f"{location} is safe, {left} units are left; the same command goes on")
         writer.seal()
 
 
-def build_unit(unit: Unit, plan: BuildPlan, upscaler: Enlarges, pool: ThreadPoolExecutor) -> dict[str, NDArray[Any]]:
-    """The rows of a unit by array path: tiles, views u8 [n,view,S,S,3], boxes i32 [n,view,3].
-
-    A function of the unit's pairs and the settings: nothing crosses into it from another unit.
-    """
-    pairs = plan.table.pairs[unit.split][unit.first : unit.stop]
-    pictures = list(pool.map(lambda pair: read_pair(plan.sources, pair), pairs))
-    tiles = {Stain.HE: [he for he, _ in pictures], Stain.IHC: [ihc for _, ihc in pictures]}
-    blocks: dict[str, NDArray[Any]] = {}
-    if plan.manifest.has_tiles(unit.split):
-        blocks |= {f"{unit.split}/tile/{stain}": np.stack(tiles[stain]) for stain in Stain}
-    for geometry in plan.geometries:
-        boxes = [plan_boxes(geometry, plan.manifest.seed, pair.id) for pair in pairs]
-        views = _cut_views(tiles, boxes, geometry, upscaler, pool)
-        group = f"{unit.split}/{geometry.view.name}"
-        blocks |= {f"{group}/{stain}": views[stain] for stain in Stain}
-        blocks[f"{group}/box"] = np.array([[(b.top, b.left, b.side) for b in row] for row in boxes], np.int32)
-    return blocks
+def _here(work: Work, settings: PrepSettings, hands: Hands) -> Run:
+    """Run units in this process; the network is loaded before anything is written."""
+    upscaler = make_upscaler(settings, work.factors)
+    return lambda units, writer, stop, done: run_units(
+        work, units, upscaler, writer, threads=hands.threads, stop=stop, done=done
+    )
 
 
-def _cut_views(
-    tiles: Mapping[Stain, list[Pixels]],
-    boxes: list[list[Box]],
-    geometry: Geometry,
-    upscaler: Enlarges,
-    pool: ThreadPoolExecutor,
-) -> dict[Stain, Pixels]:
-    """One view of every pair of a unit, at the same boxes in both stains: u8 [n,view,S,S,3] each."""
-    sources = {stain: list(pool.map(lambda tile: cut_source(tile, geometry), tiles[stain])) for stain in Stain}
-    flat = [(source, box) for stain in Stain for source, row in zip(sources[stain], boxes, strict=True) for box in row]
-    windows = np.stack([cut_window(source, box, geometry) for source, box in flat])  # [2 x n x view,W,W,3]
-    if geometry.enlarged:
-        windows = upscaler.enlarge(windows, int(geometry.factor))
-    views = np.stack([finish_view(window, box, geometry) for window, (_, box) in zip(windows, flat, strict=True)])
-    shape = (len(boxes), geometry.view.count, *views.shape[1:])
-    return dict(zip(Stain, (half.reshape(shape) for half in np.split(views, 2)), strict=True))
+def _on_cluster(work: Work, settings: PrepSettings, hands: Hands) -> Run:
+    """Run units in other processes."""
+    from prep.cluster import run_on_cluster
+
+    work = replace(work, sources=replace(work.sources, he=work.sources.he.resolve(), ihc=work.sources.ihc.resolve()))
+    return lambda units, writer, stop, done: run_on_cluster(
+        work, settings, units, writer.location, workers=hands.workers, scheduler=hands.scheduler,
+        threads=hands.threads, stop=stop, say=say, done=done,
+    )  # fmt: skip
+
+
+@contextmanager
+def _progress(total: int, begun: int) -> Iterator[Callable[[Unit, str], None]]:
+    """A bar of pairs with their rate, the time that is left and the stage that limits."""
+    with tqdm(total=total, initial=begun, desc="building", unit="pair", file=sys.stderr, smoothing=0.1) as bar:
+
+        def done(unit: Unit, limit: str) -> None:
+            bar.set_postfix_str(f"limited by {limit}", refresh=False)
+            bar.update(len(unit.pairs))
+
+        yield done
+
+
+def _describe_repair(location: Location, mended: Repair) -> str:
+    units = ", ".join(unit.name for unit in mended.units[:10]) + (", …" if len(mended.units) > 10 else "")
+    told = f"{len(mended.units)} unit(s) to build again{f': {units}' if units else ''}"
+    documents = f"; {len(mended.documents)} file(s) written anew: {', '.join(mended.documents[:10])}"
+    return f"{location}: {told}{documents if mended.documents else ''}"

@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prep.layouts import Sources
 from prep.pairs import Candidate, Discovery
-from store.images import Picture, load_picture
+from store.images import Picture, Survey, load_picture, survey_picture
 from store.schema import Pair, PairingError, PictureError, SchemaError, Skipped, Split, Table
 
 Pixels = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ def refuse_bad(skipped: Sequence[Skipped]) -> None:
 
 def read_pair(sources: Sources, pair: Pair) -> tuple[Pixels, Pixels]:
     """H&E and IHC of a checked pair, u8 [S,S,3] each; raises PairingError if a file changed since it was checked."""
-    he, ihc = _load(sources, pair.he, pair.ihc)
+    he, ihc = _read(sources, load_picture, pair.he, pair.ihc)
     for name, picture, expected in ((pair.he, he, pair.he_digest), (pair.ihc, ihc, pair.ihc_digest)):
         if picture.digest != expected:
             raise PairingError(
@@ -103,16 +105,16 @@ def read_pair(sources: Sources, pair: Pair) -> tuple[Pixels, Pixels]:
 
 def _inspect(sources: Sources, candidate: Candidate) -> _Sound | Skipped:
     try:
-        he, ihc = _load(sources, candidate.he, candidate.ihc)
-        he_u8, ihc_u8 = _pixels(sources, he, ihc)
+        he, ihc = _read(sources, survey_picture, candidate.he, candidate.ihc)
+        he_size, ihc_size = _sizes(sources, he, ihc)
     except PictureError as error:
         return _bad(candidate, str(error))
-    if he_u8.shape != ihc_u8.shape:
+    if he_size != ihc_size:
         return _bad(
-            candidate, f"H&E is {_size(he_u8)}, IHC is {_size(ihc_u8)}; the two must show one field: cut them alike"
+            candidate, f"H&E is {_told(he_size)}, IHC is {_told(ihc_size)}; the two must show one field: cut them alike"
         )
-    if he_u8.shape[0] != he_u8.shape[1]:
-        return _bad(candidate, f"is {_size(he_u8)}, and a tile must be square; cut it again")
+    if he_size[0] != he_size[1]:
+        return _bad(candidate, f"is {_told(he_size)}, and a tile must be square; cut it again")
     pair = Pair(
         id=candidate.id,
         slide=candidate.slide,
@@ -122,31 +124,38 @@ def _inspect(sources: Sources, candidate: Candidate) -> _Sound | Skipped:
         ihc_digest=ihc.digest,
     )
     notes = dict.fromkeys([*((pair.he, note) for note in he.notes), *((pair.ihc, note) for note in ihc.notes)])
-    return _Sound(candidate=candidate, pair=pair, side=he_u8.shape[0], notes=tuple(notes))
+    return _Sound(candidate=candidate, pair=pair, side=he_size[0], notes=tuple(notes))
 
 
-def _load(sources: Sources, he: str, ihc: str) -> tuple[Picture, Picture]:
-    """The picture of each stain; one file is read once if it holds both."""
-    first = _load_one(sources.he, he)
-    return first, first if sources.joined else _load_one(sources.ihc, ihc)
+def _read(sources: Sources, read: Callable[[Path], T], he: str, ihc: str) -> tuple[T, T]:
+    """What `read` makes of the file of each stain; one file is read once if it holds both."""
+    first = _read_one(sources.he, read, he)
+    return first, first if sources.joined else _read_one(sources.ihc, read, ihc)
 
 
-def _load_one(root: Path, name: str) -> Picture:
+def _read_one(root: Path, read: Callable[[Path], T], name: str) -> T:
     try:
-        return load_picture(root / name)
+        return read(root / name)
     except PictureError as error:
         raise PictureError(str(error).removeprefix(f"{root}/")) from error
+
+
+def _sizes(sources: Sources, he: Survey, ihc: Survey) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of each stain's picture."""
+    if not sources.joined:
+        return (he.height, he.width), (ihc.height, ihc.width)
+    if he.width != 2 * he.height:
+        raise PictureError(
+            f"is {_told((he.height, he.width))}, and a side-by-side picture must be twice as wide as high; "
+            "cut it again, or choose another layout"
+        )
+    return (he.height, he.height), (he.height, he.height)
 
 
 def _pixels(sources: Sources, he: Picture, ihc: Picture) -> tuple[Pixels, Pixels]:
     if not sources.joined:
         return he.pixels, ihc.pixels
-    height, width = he.pixels.shape[:2]  # [S,2S,3], H&E left
-    if width != 2 * height:
-        raise PictureError(
-            f"is {_size(he.pixels)}, and a side-by-side picture must be twice as wide as high; "
-            "cut it again, or choose another layout"
-        )
+    height = he.pixels.shape[0]  # [S,2S,3], H&E left
     return he.pixels[:, :height].copy(), he.pixels[:, height:].copy()
 
 
@@ -188,5 +197,5 @@ def _listing(skipped: Sequence[Skipped]) -> str:
     return f"{len(skipped)} bad pair(s): {'; '.join(told)}"
 
 
-def _size(pixels: Pixels) -> str:
-    return f"{pixels.shape[1]} x {pixels.shape[0]} px"
+def _told(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]} px"

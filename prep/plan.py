@@ -19,11 +19,13 @@ from prep.splits import leaking_slides
 from prep.upscale import describe_upscaler
 from prep.views import Geometry, plan_views
 from store.arrays import plan_arrays
-from store.schema import FORMAT, Manifest, PairingError, Table
+from store.codec import require
+from store.schema import FORMAT, Codec, Manifest, PairingError, Table
 from store.settings import plain
 
 SOFTWARE = ("magstain", "numcodecs", "numpy", "opencv-python", "pillow", "zarr")  # what the bytes of a store depend on
 NETWORKS = ("basicsr", "torch")  # what BSRGAN's views depend on as well
+PACKERS = {Codec.PORTABLE: (), Codec.COMPACT: ("imagecodecs",)}  # what the bytes of packed pictures depend on as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +110,10 @@ def plan_geometries(settings: PrepSettings, tile_side: int) -> tuple[Geometry, .
 def plan_manifest(
     settings: PrepSettings, table: Table, geometries: tuple[Geometry, ...], *, synthetic: bool
 ) -> Manifest:
-    """What the store will say of itself."""
+    """What the store will say of itself. Raises StoreError if the library of its codec is not installed."""
+    require(settings.codec)
     tile_side = geometries[0].tile_side
-    packages = SOFTWARE + (NETWORKS if settings.upscaler is Enlarger.BSRGAN else ())
+    packages = SOFTWARE + (NETWORKS if settings.upscaler is Enlarger.BSRGAN else ()) + PACKERS[settings.codec]
     return Manifest(
         format=FORMAT,
         name=settings.name,
@@ -131,6 +134,7 @@ def plan_manifest(
         seed=settings.seed,
         settings=plain(settings),
         software={name: version(name) for name in packages},
+        codec=settings.codec,
     )
 
 
@@ -149,7 +153,7 @@ def describe_plan(plan: BuildPlan) -> str:
         *(f"  view {geometry.view.name:<4} {_describe_geometry(geometry, manifest)}" for geometry in plan.geometries),
         f"  upscaler  {manifest.upscaler.name}, {manifest.upscaler.precision}"
         + (": a stand-in, not super-resolution" if manifest.upscaler.name == Enlarger.LANCZOS else ""),
-        f"  size      {raw_bytes(manifest) / 1e9:,.3f} GB before compression",
+        f"  size      {raw_bytes(manifest) / 1e9:,.3f} GB before compression, codec {manifest.codec}",
         f"  compute   {_compute(plan)}",
     ]
     return "\n".join([*lines, *(f"  note      {note}" for note in plan.notes)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -112,6 +112,11 @@ def load_enlarger(file: Path, factor: int) -> RrdbEnlarger:
     return enlarger
 
 
+def count_gpus() -> int:
+    """How many GPUs this process sees."""
+    return torch.cuda.device_count()
+
+
 class Bsrgan:
     """Enlarges batches of patches by 2 or 4 on a device; one network for each factor."""
 
@@ -134,7 +139,7 @@ class Bsrgan:
         return cls(networks, precision, batch, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     @torch.inference_mode()
-    def enlarge(self, pictures: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    def enlarge(self, pictures: NDArray[np.uint8], factor: int, names: Sequence[str]) -> NDArray[np.uint8]:
         """u8 [B,h,w,3] to u8 [B,h x factor,w x factor,3], in batches; clamped to [0,1], times 255, rounded."""
         parts = [self._enlarge_batch(batch, factor) for batch in torch.split(torch.from_numpy(pictures), self._batch)]
         return torch.cat(parts).cpu().numpy()

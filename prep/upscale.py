@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import cv2
@@ -16,14 +17,14 @@ from store.weights import BSRGAN_FILES
 class Enlarges(Protocol):
     """Anything that enlarges pictures of one size."""
 
-    def enlarge(self, pictures: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-        """u8 [B,h,w,3] RGB to u8 [B,h x factor,w x factor,3]; factor is 2 or 4."""
+    def enlarge(self, pictures: NDArray[np.uint8], factor: int, names: Sequence[str]) -> NDArray[np.uint8]:
+        """u8 [B,h,w,3] RGB to u8 [B,h x factor,w x factor,3]; factor is 2 or 4, `names` are for errors."""
 
 
 class Lanczos:
     """Lanczos interpolation over 8 x 8 pixels: the stand-in where no super-resolution is wanted. Adds no detail."""
 
-    def enlarge(self, pictures: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    def enlarge(self, pictures: NDArray[np.uint8], factor: int, names: Sequence[str]) -> NDArray[np.uint8]:
         """u8 [B,h,w,3] to u8 [B,h x factor,w x factor,3]."""
         side = (pictures.shape[2] * factor, pictures.shape[1] * factor)
         return np.stack([cv2.resize(picture, side, interpolation=cv2.INTER_LANCZOS4) for picture in pictures])
@@ -37,7 +38,16 @@ def describe_upscaler(settings: PrepSettings) -> Upscaler:
     return Upscaler(name=settings.upscaler, digests=digests, precision=settings.precision, batch=settings.batch)
 
 
-def make_upscaler(settings: PrepSettings) -> Enlarges:
+def count_gpus(settings: PrepSettings) -> int:
+    """How many GPUs of this machine would be used: none for a plain filter."""
+    if settings.upscaler is Enlarger.LANCZOS:
+        return 0
+    from prep.superres import count_gpus as count
+
+    return count()
+
+
+def make_upscaler(settings: PrepSettings, factors: Collection[int]) -> Enlarges:
     """The upscaler that the settings ask for; WeightsError if its weights are missing or not the right ones."""
     if settings.upscaler is Enlarger.LANCZOS:
         return Lanczos()

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from prep.build import build, make_plan
+from prep.build import Hands, build, make_plan
 from prep.plan import Data, plan_geometries, raw_bytes, super_resolution_flop
 from prep.settings import Enlarger, PrepSettings, Recipe, SplitRule
 from store.images import read_picture
@@ -55,7 +55,7 @@ def single(data: Path) -> Data:
 
 
 def run(settings: PrepSettings, data: Path, store: Path, *, skip_bad: bool = False) -> None:
-    build(settings, single(data), store, skip_bad=skip_bad, threads=2)
+    build(settings, single(data), store, skip_bad=skip_bad, hands=Hands(threads=2))
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -109,8 +109,8 @@ def test_a_zoomed_view_is_its_box_of_the_field_enlarged(mist: Path, tmp_path: Pa
 def test_two_folders_need_a_split_by_slide(mist: Path, tmp_path: Path) -> None:
     data = Data(he=mist / "trainA", ihc=mist / "trainB")
     with pytest.raises(PairingError, match="set split=by-slide"):
-        build(lanczos(), data, tmp_path / "s.zarr", skip_bad=False, threads=1)
-    build(lanczos(split=SplitRule.BY_SLIDE), data, tmp_path / "s.zarr", skip_bad=False, threads=1)
+        build(lanczos(), data, tmp_path / "s.zarr", skip_bad=False, hands=Hands(threads=1))
+    build(lanczos(split=SplitRule.BY_SLIDE), data, tmp_path / "s.zarr", skip_bad=False, hands=Hands(threads=1))
     store = Store.open(tmp_path / "s.zarr")
     slides = [{pair.slide for pair in store.pairs(split)} for split in (Split.TRAIN, Split.TEST)]
     assert [len(slide) for slide in slides] == [1, 1]
@@ -142,11 +142,11 @@ def test_leaking_slides_are_named(tmp_path: Path) -> None:
 def test_a_build_cut_off_at_any_unit_ends_byte_identical(
     mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prep.build as room
+    import prep.pipeline as room
 
     run(lanczos(), mist, tmp_path / "whole.zarr")
     expected = digest(tmp_path / "whole.zarr")
-    original: Callable[..., object] = room.build_unit
+    original: Callable[..., object] = room.enlarge_unit
 
     def dies_after(units: int) -> Callable[..., object]:
         alive = iter(range(units))
@@ -160,13 +160,13 @@ def test_a_build_cut_off_at_any_unit_ends_byte_identical(
 
     for survive in range(5):
         store = tmp_path / f"cut{survive}.zarr"
-        monkeypatch.setattr(room, "build_unit", dies_after(survive))
+        monkeypatch.setattr(room, "enlarge_unit", dies_after(survive))
         with pytest.raises(KeyboardInterrupt):
             run(lanczos(), mist, store)
         with pytest.raises(StoreError, match="not finished"):
             Store.open(store)
-        monkeypatch.setattr(room, "build_unit", original)
-        build(lanczos(), single(mist), store, skip_bad=False, threads=1)
+        monkeypatch.setattr(room, "enlarge_unit", original)
+        build(lanczos(), single(mist), store, skip_bad=False, hands=Hands(threads=1))
         assert digest(store) == expected
 
 
@@ -192,14 +192,14 @@ def test_a_terminated_build_leaves_with_3_and_goes_on(tmp_path: Path) -> None:
 def test_other_settings_and_other_sources_are_refused_with_both_values(
     mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prep.build as room
+    import prep.pipeline as room
 
     store = tmp_path / "s.zarr"
-    calls, original = iter(range(9)), room.build_unit
-    monkeypatch.setattr(room, "build_unit", lambda *args: original(*args) if next(calls) < 2 else sys.exit(9))
+    calls, original = iter(range(9)), room.enlarge_unit
+    monkeypatch.setattr(room, "enlarge_unit", lambda *args: original(*args) if next(calls) < 2 else sys.exit(9))
     with pytest.raises(SystemExit):
         run(lanczos(), mist, store)
-    monkeypatch.setattr(room, "build_unit", original)
+    monkeypatch.setattr(room, "enlarge_unit", original)
     before = digest(store)
     with pytest.raises(StoreError, match=r"seed: 0 -> 1"):
         run(lanczos(seed=1), mist, store)

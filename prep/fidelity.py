@@ -1,0 +1,167 @@
+"""What enlarging did to one picture: agreement with its source patch, colour, DAB, and the detail that is finer.
+
+Pictures are u8 [H,W,3] RGB: a `patch` of side P, and the `view` of side S = factor x P that an upscaler made of it.
+What the patch holds is judged on the view downsampled again by the mean over areas, as the store itself downsamples.
+What the patch cannot hold, detail above its Nyquist frequency of P/2 cycles per picture, is measured in the view as it
+is.
+
+Units: grey levels 0 to 255, CIELAB (sRGB, D65, 2 degrees), decadic optical density, OD = -log10(I / 255).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import inf, log10, nan, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dctn
+from skimage.color import deltaE_ciede2000, hed_from_rgb, rgb2lab, separate_stains
+
+from store.schema import SchemaError, Stain
+
+PictureU8 = NDArray[np.uint8]
+Values = NDArray[np.float64]
+
+WHITE = 255
+DAB = 2  # column of the deconvolution matrix
+DECADES = 6.0  # separate_stains divides log(I) by log(1e-6); times 6 it is the decadic density
+LITTLE_DAB = 0.02  # mean OD: below it half a grey level in light tissue, 0.0025 OD, is more than a tenth of the stain
+FADED = 1e-6  # grey levels²: less energy than this in a band is rounding of the transform, not detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What changed from patch to view, as means over pixels, so that the mean over pictures is a Change again.
+
+    error: squared, grey levels². drift_*: L*, a*, b* of the view minus the patch. colour_error: CIEDE2000.
+    dab_*: OD, NaN for H&E. detail_*: mean square above the patch's Nyquist frequency, grey levels², of the view and of
+    Lanczos interpolation. shared_*: the same of both and of the tile as delivered, up to the frequency that all can
+    hold, and the mean product with the tile's of either; 0 where the tile holds nothing finer than the patch.
+    """
+
+    error: float
+    drift_l: float
+    drift_a: float
+    drift_b: float
+    colour_error: float
+    dab_patch: float
+    dab_view: float
+    detail_view: float
+    detail_lanczos: float
+    shared_view: float
+    shared_lanczos: float
+    shared_tile: float
+    product_view: float
+    product_lanczos: float
+
+    @property
+    def psnr(self) -> float:
+        """10 log10(255² / error) in dB; infinite where view and patch agree exactly."""
+        return 10 * log10(WHITE**2 / self.error) if self.error else inf
+
+    @property
+    def dab_share(self) -> float:
+        """DAB gained (above 0) or lost, as a share of the patch's; NaN where the patch has hardly any, or for H&E."""
+        return (self.dab_view - self.dab_patch) / self.dab_patch if self.dab_patch >= LITTLE_DAB else nan
+
+    @property
+    def added(self) -> float:
+        """Detail of the view less that of Lanczos, as root mean squares in grey levels; 0 for Lanczos itself."""
+        return sqrt(self.detail_view) - sqrt(self.detail_lanczos)
+
+    @property
+    def truth(self) -> float:
+        """Correlation of the view's detail with the tile's: 1 is all real, 0 all invented; NaN where nobody knows."""
+        return _correlation(self.product_view, self.shared_view, self.shared_tile)
+
+    @property
+    def truth_lanczos(self) -> float:
+        """The same of Lanczos interpolation, whose weak traces of finer detail are partly right."""
+        return _correlation(self.product_lanczos, self.shared_lanczos, self.shared_tile)
+
+
+def measure(*, view: PictureU8, patch: PictureU8, lanczos: PictureU8, tile: PictureU8, stain: Stain) -> Change:
+    """All numbers of one view.
+
+    view, lanczos: u8 [S,S,3]; patch: u8 [P,P,3]; tile: u8 [T,T,3], the same place in the tile as delivered, or the
+    patch again where nothing finer is known.
+    """
+    down, side = downsample(view, patch.shape[0]), patch.shape[0]
+    error = float(np.square(down - patch).mean())
+    lab_view, lab_patch = rgb2lab(down / WHITE), rgb2lab(patch / WHITE)  # [P,P,3]
+    drift = (lab_view - lab_patch).mean((0, 1))
+    dab_patch, dab_view = (mean_dab(patch), mean_dab(down)) if stain is Stain.IHC else (nan, nan)
+    of_view, of_lanczos, of_tile = (spectrum(picture) for picture in (view, lanczos, tile))
+    most, shared = view.shape[0], min(view.shape[0], tile.shape[0])
+    return Change(
+        error=error,
+        drift_l=float(drift[0]),
+        drift_a=float(drift[1]),
+        drift_b=float(drift[2]),
+        colour_error=colour_error(lab_view, lab_patch),
+        dab_patch=dab_patch,
+        dab_view=dab_view,
+        detail_view=energy(of_view, of_view, side, most),
+        detail_lanczos=energy(of_lanczos, of_lanczos, side, most),
+        shared_view=energy(of_view, of_view, side, shared),
+        shared_lanczos=energy(of_lanczos, of_lanczos, side, shared),
+        shared_tile=energy(of_tile, of_tile, side, shared),
+        product_view=energy(of_view, of_tile, side, shared),
+        product_lanczos=energy(of_lanczos, of_tile, side, shared),
+    )
+
+
+def downsample(view: PictureU8, side: int) -> Values:
+    """The view brought back to the patch's side by the mean over areas, not rounded; [P,P,3] in grey levels."""
+    factor, rest = divmod(view.shape[0], side)
+    if factor < 2 or rest:
+        raise SchemaError(
+            f"a view of {view.shape[0]} px is no enlargement of a patch of {side} px by a whole factor; "
+            "give the view first, then the patch that it was made of"
+        )
+    return np.asarray(view.reshape(side, factor, side, factor, 3).mean((1, 3)))
+
+
+def colour_error(one: Values, other: Values) -> float:
+    """Mean CIEDE2000 (Sharma, Wu & Dalal 2005) over the pixels of two pictures in CIELAB, [P,P,3]."""
+    return float(np.mean(deltaE_ciede2000(one, other)))  # type: ignore[no-untyped-call]  # scikit-image is not typed
+
+
+def mean_dab(picture: PictureU8 | Values) -> float:
+    """Mean optical density of DAB over all pixels of [H,W,3] in grey levels, 0 or more.
+
+    Ruifrok & Johnston 2001 with scikit-image's `hed_from_rgb`. Darker than grey level 1 counts as 1; a negative
+    concentration counts as 0.
+    """
+    light = np.maximum(picture, 1) / WHITE  # unit [H,W,3]
+    return float(separate_stains(light, hed_from_rgb)[..., DAB].mean() * DECADES)
+
+
+def spectrum(picture: PictureU8) -> Values:
+    """Cosine transform, [S,S,3]; the sum of its squares is the sum over channels of their mean square.
+
+    Coefficient k is k/2 cycles per picture whatever the side, so pictures of several sides can be compared in it, and
+    the mirror that the transform implies has no jump at the edge that would pass for detail.
+    """
+    return np.asarray(dctn(picture.astype(np.float64), axes=(0, 1), norm="ortho") / picture.shape[0], np.float64)
+
+
+def energy(one: Values, other: Values, low: int, high: int) -> float:
+    """Mean product over pixels and channels of two spectra, from coefficient `low` on and below `high`, both axes.
+
+    Of a picture with itself it is the mean square of the detail that a side of `low` px cannot hold and one of `high`
+    px can.
+    """
+    product = one[:high, :high] * other[:high, :high]
+    return float((product[low:].sum() + product[:low, low:].sum()) / product.shape[2])
+
+
+def pool(changes: Sequence[Change]) -> Change:
+    """The mean over pictures. PSNR, shares and correlation of it are those of all their pixels together."""
+    return Change(**{f.name: float(np.mean([getattr(change, f.name) for change in changes])) for f in fields(Change)})
+
+
+def _correlation(product: float, one: float, other: float) -> float:
+    return product / sqrt(one * other) if min(one, other) > FADED else nan

@@ -1,0 +1,118 @@
+"""One unit of work: read its pairs and cut the views, enlarge them, hand the rows on. A function of pairs and settings.
+
+Nothing crosses into a unit from another one: not a batch, not a random number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prep.checking import read_pair
+from prep.layouts import Sources
+from prep.upscale import Enlarges
+from prep.views import Geometry, cut_source, cut_window, finish_view, plan_boxes
+from store.arrays import Unit
+from store.schema import Box, Manifest, Pair, Stain
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What all units of a build have in common."""
+
+    manifest: Manifest
+    sources: Sources
+    geometries: tuple[Geometry, ...]
+
+    @property
+    def factors(self) -> frozenset[int]:
+        """By how much views are enlarged: a network for each."""
+        return frozenset(int(geometry.factor) for geometry in self.geometries if geometry.enlarged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """The windows of one view of a unit, u8 [N,W,W,3] in the order (stain, pair, index), with their boxes and names."""
+
+    geometry: Geometry
+    pictures: Pixels
+    boxes: list[list[Box]]
+    names: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A unit that was read: the rows that need no enlarging by array path, and the windows of all views."""
+
+    unit: Unit
+    blocks: dict[str, NDArray[Any]]
+    windows: tuple[Windows, ...]
+
+
+def read_unit(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor) -> Loaded:
+    """Read the pairs of a unit and cut all windows; PairingError if a source changed since it was checked."""
+    pictures = list(pool.map(lambda pair: read_pair(work.sources, pair), pairs))
+    tiles = {Stain.HE: [he for he, _ in pictures], Stain.IHC: [ihc for _, ihc in pictures]}
+    blocks: dict[str, NDArray[Any]] = {}
+    if work.manifest.has_tiles(unit.split):
+        blocks |= {f"{unit.split}/tile/{stain}": np.stack(tiles[stain]) for stain in Stain}
+    windows = []
+    for geometry in work.geometries:
+        boxes = [plan_boxes(geometry, work.manifest.seed, pair.id) for pair in pairs]
+        blocks[f"{unit.split}/{geometry.view.name}/box"] = np.array(
+            [[(b.top, b.left, b.side) for b in row] for row in boxes], np.int32
+        )
+        windows.append(
+            Windows(
+                geometry=geometry,
+                pictures=_cut_windows(tiles, boxes, geometry, pool),
+                boxes=boxes,
+                names=[f"{unit.split} {pair.id!r} {stain} {geometry.view.name}" for stain in Stain for pair in pairs
+                       for _ in range(geometry.view.count)],
+            )
+        )  # fmt: skip
+    return Loaded(unit=unit, blocks=blocks, windows=tuple(windows))
+
+
+def enlarge_unit(loaded: Loaded, upscaler: Enlarges) -> dict[str, NDArray[Any]]:
+    """The rows of a unit by array path: tiles u8 [n,T,T,3], views u8 [n,view,S,S,3], boxes i32 [n,view,3]."""
+    blocks = dict(loaded.blocks)
+    for windows in loaded.windows:
+        group = f"{loaded.unit.split}/{windows.geometry.view.name}"
+        views = _finish(windows, upscaler)
+        blocks |= {f"{group}/{stain}": half for stain, half in zip(Stain, np.split(views, 2), strict=True)}
+    for path, rows in blocks.items():  # [2n,…] above, one row a pair here
+        assert len(rows) == len(loaded.unit.pairs), path
+    return blocks
+
+
+def _cut_windows(
+    tiles: dict[Stain, list[Pixels]], boxes: list[list[Box]], geometry: Geometry, pool: ThreadPoolExecutor
+) -> Pixels:
+    """The windows of one view at the same boxes in both stains, u8 [N,W,W,3]."""
+    sources = {stain: pool.map(lambda tile: cut_source(tile, geometry), tiles[stain]) for stain in Stain}
+    return np.stack(
+        [
+            cut_window(source, box, geometry)
+            for stain in Stain
+            for source, row in zip(sources[stain], boxes, strict=True)
+            for box in row
+        ]
+    )
+
+
+def _finish(windows: Windows, upscaler: Enlarges) -> Pixels:
+    """The views of both stains, u8 [2n,view,S,S,3]."""
+    geometry, pictures = windows.geometry, windows.pictures
+    if geometry.enlarged:
+        pictures = upscaler.enlarge(pictures, int(geometry.factor), windows.names)
+    boxes = [box for _ in Stain for row in windows.boxes for box in row]
+    views = np.stack([finish_view(picture, box, geometry) for picture, box in zip(pictures, boxes, strict=True)])
+    return views.reshape(len(Stain) * len(windows.boxes), geometry.view.count, *views.shape[1:])

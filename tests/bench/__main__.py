@@ -1,0 +1,30 @@
+"""`python -m tests.bench`: every measurement that a README states, one after the other; or those that are named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PARTS = {
+    "codecs": "size and speed of codec chains",
+    "network": "super-resolution: precision, batches, the published script's way",
+    "pipeline": "a whole build without super-resolution against the bare calls",
+    "enlarging": "a whole build with super-resolution against the network alone",
+    "workers": "two Dask workers against one",
+    "opening": "opening a store of a million pairs",
+    "memory": "peak memory of small and large builds",
+}
+
+
+def main() -> None:
+    """Run each part in a process of its own, so that none sees what another left."""
+    chosen = sys.argv[1:] or list(PARTS)
+    if unknown := [name for name in chosen if name not in PARTS]:
+        sys.exit(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    for name in chosen:
+        print(f"\n## {name}: {PARTS[name]}\n", flush=True)
+        subprocess.run([sys.executable, "-m", f"tests.bench.{name}"], check=True)
+
+
+if __name__ == "__main__":
+    main()
