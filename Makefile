@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo prepare train eval test soak check bench weights clean
+.PHONY: help setup demo prepare train eval test test-gpu soak check bench weights clean
 
 # ---- the environment: made once, made anew when these two files say something else
 KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -42,6 +42,7 @@ help:
 	@echo
 	@echo '  make setup     only the environment, in .venv   PYTHON=python3.11'
 	@echo '  make check     linter, types, tests'
+	@echo '  make test-gpu  the tests of what runs on a GPU, on the GPU if there is one'
 	@echo '  make soak      kill a build 200 times and compare   KILLS=N'
 	@echo '  make bench     measure everything that the READMEs state; ONLY="codecs pipeline" some of it'
 	@echo '  make clean     remove the demo (its tiles, store and run) and caches'
@@ -87,6 +88,10 @@ weights: $(READY)
 
 test: $(READY)
 	@$(PY) -m pytest
+
+test-gpu: $(READY)
+	@$(PY) -c 'import torch; print("device:", torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU here: the CPU takes the same path")'
+	@$(PY) -m pytest -m gpu
 
 soak: $(READY)
 	@MAGSTAIN_KILLS=$(or $(KILLS),200) $(PY) -m pytest tests/test_kill.py

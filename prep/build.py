@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,23 +12,23 @@ from tqdm import tqdm
 
 from prep.checking import refuse_bad
 from prep.pipeline import run_units
-from prep.plan import BuildPlan, Data, describe_plan, find_pairs, plan_build, raw_bytes, resolve
+from prep.place import check_place, check_room, is_finished, settle_for, stored_settings
+from prep.plan import BuildPlan, Data, describe_plan, find_pairs, plan_build, resolve
 from prep.settings import PrepSettings
 from prep.units import Work
-from prep.upscale import make_upscaler
+from prep.upscale import expect_weights, make_upscaler
 from store.arrays import Unit
 from store.files import disk_errors
-from store.location import Folder, Location, locate
-from store.manifest import JOURNAL, ROOT, all_units, read_root
-from store.repair import Repair, reopen, whole_root
+from store.location import Location, locate
+from store.manifest import ROOT, all_units, read_root
+from store.repair import Repair, reopen
 from store.schema import Interrupted, Pair, StoreError
-from store.settings import differences, plain, validate
+from store.settings import differences, plain
 from store.signals import Stop, stop_requests
-from store.writer import StoreWriter, finish_sealing, open_writer
+from store.writer import StoreWriter, open_writer
 
 Units = list[tuple[Unit, tuple[Pair, ...]]]
 Run = Callable[[Units, StoreWriter, Stop, Callable[[Unit, str], None]], None]
-COMPRESSED = 0.5  # of the raw bytes: histology never gets smaller than this without loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +67,14 @@ def build(settings: PrepSettings, data: Data, address: Location | Path | str, *,
 
     Raises MagstainError for what a user can mend, Interrupted when a signal stopped it between two units.
     """
-    location, settings = locate(address), resolve(settings, data)
+    location = locate(address)
+    settings = settle_for(resolve(settings, data), location, hands.scheduler, say)
     if is_finished(location, settings):
         say(f"{location} is finished and was made with these settings; the data folder was not looked at again")
         return
     check_place(location)
+    if not hands.cluster:
+        expect_weights(settings)
     plan = make_plan(settings, data, threads=hands.threads)
     say(describe_plan(plan))
     if not skip_bad:
@@ -87,7 +88,8 @@ def build(settings: PrepSettings, data: Data, address: Location | Path | str, *,
 
 def rehearse(settings: PrepSettings, data: Data, address: Location | Path | str, *, threads: int) -> str:
     """What a build would do: the plan, and what is left of it. Reads every picture and writes nothing."""
-    location, settings = locate(address), resolve(settings, data)
+    location = locate(address)
+    settings = settle_for(resolve(settings, data), location)
     plan = make_plan(settings, data, threads=threads)
     check_place(location)
     check_room(location, plan)
@@ -109,7 +111,7 @@ def repair(settings: PrepSettings | None, data: Data, address: Location | Path |
     Raises MagstainError for what a user can mend, Interrupted when a signal stopped it between two units.
     """
     location = locate(address)
-    settings = resolve(settings or stored_settings(location), data)
+    settings = settle_for(resolve(settings or stored_settings(location), data), location, hands.scheduler, say)
     plan = make_plan(settings, data, threads=hands.threads)
     with tqdm(desc="verifying", unit="unit", file=sys.stderr) as bar:
 
@@ -128,64 +130,14 @@ def repair(settings: PrepSettings | None, data: Data, address: Location | Path |
     say(f"repaired: {location} has the seal {seal}")
 
 
-def stored_settings(location: Location) -> PrepSettings:
-    """The settings that a store was made with. Raises StoreError if its root is damaged and cannot tell."""
-    root = whole_root(location)
-    if root is None:
-        raise StoreError(
-            f"{location}: its {ROOT} is missing or damaged, so it does not say what it was made with; give the same "
-            "settings as then, with --config or --set (for the defaults: --set seed=0)"
-        )
-    return validate(PrepSettings, root.manifest.settings)
-
-
-def is_finished(address: Location | Path | str, settings: PrepSettings) -> bool:
-    """Whether the store stands sealed, made with these settings; StoreError if it was made with others."""
-    location = locate(address)
-    with disk_errors(location):
-        if not (location.path.exists() if isinstance(location, Folder) else location.exists(ROOT)):
-            return False
-    manifest = read_root(location).manifest
-    if not manifest.sealed:
-        return False
-    if changed := differences(manifest.settings, plain(settings)):
-        raise StoreError(
-            f"{location} is finished and was made with other settings ({'; '.join(changed[:3])}); "
-            "choose another STORE=, or remove this one first"
-        )
-    finish_sealing(location)
-    return True
-
-
-def check_place(location: Location) -> None:
-    """Refuse a folder that cannot be written to, before any work is done; leaves nothing behind."""
-    if isinstance(location, Folder):
-        with disk_errors(location), tempfile.TemporaryFile(dir=_nearest(location.path)):
-            pass
-
-
-def check_room(location: Location, plan: BuildPlan) -> None:
-    """Refuse a disk that cannot hold the store even if every picture compresses well."""
-    if not isinstance(location, Folder):
-        return
-    there = sum(sum(part.sizes().values()) for part in (location, location.beside(JOURNAL)))
-    needed = int(COMPRESSED * raw_bytes(plan.manifest)) - there
-    free = shutil.disk_usage(_nearest(location.path)).free
-    if free < needed:
-        raise StoreError(
-            f"cannot write {location}: the disk has {free / 1e9:,.3f} GB free, and the store needs at least another "
-            f"{needed / 1e9:,.3f} GB; free some space or choose another STORE="
-        )
-
-
-def _nearest(path: Path) -> Path:
-    return next(folder for folder in path.absolute().parents if folder.exists())
-
-
 def _write_units(plan: BuildPlan, settings: PrepSettings, location: Location, hands: Hands) -> None:
     """Every unit that is not written yet, then the seal."""
     work = Work(manifest=plan.manifest, sources=plan.sources, geometries=plan.geometries)
-    run = _on_cluster(work, settings, hands) if hands.cluster else _here(work, settings, hands)
+    with disk_errors(location):
+        begun = location.exists(ROOT)
+    run: Run = _nobody
+    if not begun or StoreWriter(location, plan.manifest).pending():
+        run = _on_cluster(work, settings, hands) if hands.cluster else _here(work, settings, hands)
     with open_writer(location, plan.manifest, plan.table) as writer, stop_requests(say) as stop:
         units = [(unit, plan.table.pairs[unit.split][unit.first : unit.stop]) for unit in writer.pending()]
         if units:
@@ -195,6 +147,10 @@ def _write_units(plan: BuildPlan, settings: PrepSettings, location: Location, ha
         if stop.requested and (left := len(writer.pending())):
             raise Interrupted(f"{location} is safe, {left} units are left; the same command goes on")
         writer.seal()
+
+
+def _nobody(units: Units, writer: StoreWriter, stop: Stop, done: Callable[[Unit, str], None]) -> None:
+    raise AssertionError(f"{len(units)} units of {writer.location} are left, and nobody was made ready for them")
 
 
 def _here(work: Work, settings: PrepSettings, hands: Hands) -> Run:

@@ -15,17 +15,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from itertools import islice
 from typing import Any
 
 import dask
 from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, as_completed
 
-from prep.pipeline import ENLARGING, READING, WRITING, Clock
-from prep.settings import Enlarger, PrepSettings
+from prep.pipeline import ENLARGING, READING, WRITING, Clock, write_unit
+from prep.settings import Device, Enlarger, PrepSettings
 from prep.units import Work, enlarge_unit, read_unit
-from prep.upscale import Enlarges, count_gpus, make_upscaler
+from prep.upscale import Enlarges, count_gpus, make_upscaler, settle
 from store.arrays import Unit
 from store.location import Location
 from store.schema import Pair, SettingsError, StoreError
@@ -70,8 +70,7 @@ def run_on_cluster(
     with _client(workers, scheduler, settings) as client:
         say(f"dashboard of the cluster: {client.dashboard_link}")
         _await_workers(client, stop, say)
-        on_gpus = _has_gpus(client) and settings.upscaler is Enlarger.BSRGAN
-        resources = {GPU: SHARE} if on_gpus else None
+        resources = _resources(client, settings)
         clock, waiting, running = Clock(), iter(units), dict[str, Unit]()
 
         def hand_out(number: int) -> list[Any]:
@@ -95,6 +94,16 @@ def run_on_cluster(
                 completed.add(other)
 
 
+def settle_there(settings: PrepSettings, scheduler: str, say: Callable[[str], None]) -> PrepSettings:
+    """The settings with the device and the precision of a worker of `scheduler` in place of `auto`."""
+    with _client(0, scheduler, settings) as client:
+        _await_workers(client, Stop(), say)
+        settled: PrepSettings = client.submit(
+            settle, settings, resources=_resources(client, settings), pure=False
+        ).result()
+        return settled
+
+
 def run_unit(
     work: Work, settings: PrepSettings, unit: Unit, pairs: tuple[Pair, ...], location: Location, threads: int
 ) -> dict[str, float]:
@@ -106,8 +115,8 @@ def run_unit(
         loaded = clock.timed(READING, read_unit)(work, unit, pairs, pool)
     upscaler = _load(settings, work.factors)
     with _ENLARGING:
-        blocks = clock.timed(ENLARGING, enlarge_unit)(loaded, upscaler)
-    clock.timed(WRITING, partial(writer.write, threads=threads))(unit, blocks)
+        enlarged = clock.timed(ENLARGING, enlarge_unit)(loaded, upscaler)
+    clock.timed(WRITING, write_unit)(writer, enlarged, threads)
     return clock.busy
 
 
@@ -192,5 +201,9 @@ def _places(client: Client) -> int:
     return max(1, sum(threads) + len(threads))
 
 
-def _has_gpus(client: Client) -> bool:
-    return any(GPU in worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+def _resources(client: Client, settings: PrepSettings) -> dict[str, float] | None:
+    """What a unit asks for: a share of a GPU where the network runs on one and workers have said that they do."""
+    if settings.upscaler is Enlarger.LANCZOS or settings.device is Device.CPU:
+        return None
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return {GPU: SHARE} if any(GPU in worker["resources"] for worker in workers) else None

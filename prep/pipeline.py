@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
-from numpy.typing import NDArray
-
-from prep.units import Loaded, Work, enlarge_unit, read_unit
+from prep.units import Loaded, Work, enlarge_unit, finish_unit, read_unit
 from prep.upscale import Enlarges
 from store.arrays import Unit
 from store.schema import Pair
@@ -89,14 +87,15 @@ def run_units(
             if stop.requested:
                 break
             begin_next()
-            blocks = clock.timed(ENLARGING, enlarge_unit)(loaded, upscaler)
+            enlarged = clock.timed(ENLARGING, enlarge_unit)(loaded, upscaler)
             if written:
                 finish_one()
-            written.append(packer.submit(clock.timed(WRITING, _write), writer, loaded.unit, blocks, threads))
+            written.append(packer.submit(clock.timed(WRITING, write_unit), writer, enlarged, threads))
         while written:
             finish_one()
 
 
-def _write(writer: StoreWriter, unit: Unit, blocks: Mapping[str, NDArray[Any]], threads: int) -> Unit:
-    writer.write(unit, blocks, threads=threads)
-    return unit
+def write_unit(writer: StoreWriter, enlarged: Loaded, threads: int) -> Unit:
+    """Finish the views of a unit, pack them and commit it."""
+    writer.write(enlarged.unit, finish_unit(enlarged), threads=threads)
+    return enlarged.unit

@@ -26,9 +26,18 @@ class Enlarger(StrEnum):
     LANCZOS = "lanczos"
 
 
-class Precision(StrEnum):
-    """Arithmetic of the super-resolution network."""
+class Device(StrEnum):
+    """Where the super-resolution network runs; `auto` takes a GPU if there is one."""
 
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the super-resolution network; `auto` is the fastest that is close enough to fp32 on the device."""
+
+    AUTO = "auto"
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
@@ -66,7 +75,8 @@ class PrepSettings:
     margin: int = 16  # real neighbours around a patch while it is enlarged
     mpp: float = 0.0  # 0.4661 for MIST; 0 is unknown
     upscaler: Enlarger = Enlarger.BSRGAN
-    precision: Precision = Precision.FP32
+    device: Device = Device.AUTO  # what was taken is stored, and a build goes on with what it was begun with
+    precision: Precision = Precision.AUTO  # the same; fp16 on a GPU, bf16 or fp32 on a CPU: measured in prep/README.md
     batch: int = 4  # patches enlarged at once; never across units
     split: SplitRule = SplitRule.PUBLISHED
     val_fraction: float = 0.0  # of the training pairs, held out by slide

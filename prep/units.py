@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class Windows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A unit that was read: the rows that need no enlarging by array path, and the windows of all views."""
+    """A unit that was read: the rows that are finished by array path, and the windows of the views to enlarge."""
 
     unit: Unit
     blocks: dict[str, NDArray[Any]]
@@ -69,27 +69,36 @@ def read_unit(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExe
         blocks[f"{unit.split}/{geometry.view.name}/box"] = np.array(
             [[(b.top, b.left, b.side) for b in row] for row in boxes], np.int32
         )
-        windows.append(
-            Windows(
-                geometry=geometry,
-                pictures=_cut_windows(tiles, boxes, geometry, pool),
-                boxes=boxes,
-                names=[f"{unit.split} {pair.id!r} {stain} {geometry.view.name}" for stain in Stain for pair in pairs
-                       for _ in range(geometry.view.count)],
-            )
+        cut = Windows(
+            geometry=geometry,
+            pictures=_cut_windows(tiles, boxes, geometry, pool),
+            boxes=boxes,
+            names=[f"{unit.split} {pair.id!r} {stain} {geometry.view.name}" for stain in Stain for pair in pairs
+                   for _ in range(geometry.view.count)],
         )  # fmt: skip
+        if geometry.enlarged:
+            windows.append(cut)
+        else:
+            blocks |= _finish(unit, cut)
     return Loaded(unit=unit, blocks=blocks, windows=tuple(windows))
 
 
-def enlarge_unit(loaded: Loaded, upscaler: Enlarges) -> dict[str, NDArray[Any]]:
+def enlarge_unit(loaded: Loaded, upscaler: Enlarges) -> Loaded:
+    """The unit with enlarged windows: all that the device is needed for."""
+    enlarged = [
+        replace(windows, pictures=upscaler.enlarge(windows.pictures, int(windows.geometry.factor), windows.names))
+        for windows in loaded.windows
+    ]
+    return replace(loaded, windows=tuple(enlarged))
+
+
+def finish_unit(enlarged: Loaded) -> dict[str, NDArray[Any]]:
     """The rows of a unit by array path: tiles u8 [n,T,T,3], views u8 [n,view,S,S,3], boxes i32 [n,view,3]."""
-    blocks = dict(loaded.blocks)
-    for windows in loaded.windows:
-        group = f"{loaded.unit.split}/{windows.geometry.view.name}"
-        views = _finish(windows, upscaler)
-        blocks |= {f"{group}/{stain}": half for stain, half in zip(Stain, np.split(views, 2), strict=True)}
+    blocks = dict(enlarged.blocks)
+    for windows in enlarged.windows:
+        blocks |= _finish(enlarged.unit, windows)
     for path, rows in blocks.items():  # [2n,…] above, one row a pair here
-        assert len(rows) == len(loaded.unit.pairs), path
+        assert len(rows) == len(enlarged.unit.pairs), path
     return blocks
 
 
@@ -108,11 +117,11 @@ def _cut_windows(
     )
 
 
-def _finish(windows: Windows, upscaler: Enlarges) -> Pixels:
-    """The views of both stains, u8 [2n,view,S,S,3]."""
-    geometry, pictures = windows.geometry, windows.pictures
-    if geometry.enlarged:
-        pictures = upscaler.enlarge(pictures, int(geometry.factor), windows.names)
+def _finish(unit: Unit, windows: Windows) -> dict[str, NDArray[Any]]:
+    """The views of both stains by array path, u8 [n,view,S,S,3]: enlarged windows without their margin."""
+    geometry = windows.geometry
     boxes = [box for _ in Stain for row in windows.boxes for box in row]
-    views = np.stack([finish_view(picture, box, geometry) for picture, box in zip(pictures, boxes, strict=True)])
-    return views.reshape(len(Stain) * len(windows.boxes), geometry.view.count, *views.shape[1:])
+    views = np.stack([finish_view(window, box, geometry) for window, box in zip(windows.pictures, boxes, strict=True)])
+    rows = views.reshape(len(Stain) * len(windows.boxes), geometry.view.count, *views.shape[1:])
+    group = f"{unit.split}/{geometry.view.name}"
+    return {f"{group}/{stain}": half for stain, half in zip(Stain, np.split(rows, len(Stain)), strict=True)}

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from prep.settings import Recipe
@@ -134,6 +135,12 @@ def spared_disk() -> Iterator[None]:
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Read-only, shared by all tests of a session."""
     return build_small_store(tmp_path_factory.mktemp("store") / "small.zarr")
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where tests of device code run: a GPU if there is one, else the CPU, which takes the same path."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture

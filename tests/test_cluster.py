@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from distributed import KilledWorker, Nanny, Scheduler, SpecCluster, Worker
 
 import prep.cluster as room
 from prep.build import Hands, build
-from prep.settings import Enlarger, PrepSettings
+from prep.settings import Device, Enlarger, Precision, PrepSettings
 from prep.upscale import Enlarges, Lanczos
 from store.arrays import Unit
+from store.reader import Store
 from store.schema import SettingsError, Split, StoreError
 from tests.conftest import contents
 from tests.test_build import lanczos, mist, run, single
@@ -60,6 +62,11 @@ class Watched:
         return enlarged
 
 
+def settle_as_a_worker(settings: PrepSettings) -> PrepSettings:
+    """What a worker says it has; its name goes where a precision would not look for it."""
+    return replace(settings, device=Device.CUDA, precision=Precision.BF16, stain=str(distributed.get_worker().name))
+
+
 def on(cluster: SpecCluster) -> Hands:
     return Hands(threads=1, scheduler=cluster.scheduler_address)
 
@@ -77,8 +84,12 @@ def test_super_resolution_goes_to_workers_with_a_gpu_and_takes_turns(
     watched = Watched()
     room._loaded.cache_clear()
     monkeypatch.setattr(room, "make_upscaler", watched.load)
+    monkeypatch.setattr(room, "settle", settle_as_a_worker)
     build(lanczos(upscaler=Enlarger.BSRGAN), single(mist), tmp_path / "s.zarr", skip_bad=False, hands=on(cluster))
     room._loaded.cache_clear()
+    manifest = Store.open(tmp_path / "s.zarr").manifest
+    settled = (manifest.stain, manifest.settings["device"], manifest.upscaler.precision)
+    assert settled == ("gpu", "cuda", "bf16")  # as a worker said, and that was the one with a GPU
     assert watched.workers == ["gpu"] * 2 * 5  # two zooms of five units
     assert watched.loads == 1
     assert watched.overlaps == 0

@@ -5,24 +5,42 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from prep.settings import Enlarger, Precision, PrepSettings
-from prep.superres import NAMES, Bsrgan, RrdbEnlarger, load_enlarger
-from prep.upscale import Lanczos, describe_upscaler, make_upscaler
+from prep.settings import Device, Enlarger, Precision, PrepSettings
+from prep.superres import (
+    VARIED,
+    Bsrgan,
+    RrdbEnlarger,
+    _import_rrdbnet,
+    default_precision,
+    load_enlarger,
+)
+from prep.upscale import Lanczos, describe_upscaler, make_upscaler, settle
 from prep.views import MAC_PER_PIXEL
-from store.schema import WeightsError
+from store.files import digest_file
+from store.reader import Store
+from store.schema import SettingsError, Split, Stain, WeightsError
 from store.weights import BSRGAN_FILES, FOLDER_VARIABLE
+from tests.bench.networks import published_names, write_seeded
+from tests.test_build import mist, run
+
+__all__ = ["mist"]  # a fixture
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-4  # absolute, for outputs of networks: golden files of the BSRGAN repository, float32 on a CPU
 SMALL = {"features": 8, "blocks": 2, "growth": 4}
+HALVES = (Precision.BF16, Precision.FP16)
+HUGE = 1e7  # more than fp16 can hold
 PICTURES = np.random.default_rng(3).integers(0, 256, (5, 12, 16, 3), dtype=np.uint8)
 
 
@@ -40,16 +58,12 @@ def golden_network(factor: int) -> RrdbEnlarger:
     return network
 
 
-def small_bsrgan(batch: int = 4, precision: Precision = Precision.FP32) -> Bsrgan:
-    networks = {factor: golden_network(factor) for factor in (2, 4)}
-    return Bsrgan(networks, precision, batch, torch.device("cpu"))
-
-
-def published_names(network: RrdbEnlarger) -> dict[str, torch.Tensor]:
-    """A network's state under BSRGAN's names, by the table read backwards."""
-    back = {ours: theirs for theirs, ours in NAMES.items()}
-    state = network.net.state_dict()
-    return {".".join(back.get(part, part) for part in key.split(".")): value for key, value in state.items()}
+def small_bsrgan(
+    batch: int = 4, precision: Precision = Precision.FP32, device: torch.device | None = None, **networks: RrdbEnlarger
+) -> Bsrgan:
+    """The golden networks, or others given as x2 and x4."""
+    made = {factor: networks.get(f"x{factor}") or golden_network(factor) for factor in (2, 4)}
+    return Bsrgan(made, precision, batch, device or torch.device("cpu"))
 
 
 def refusal(file: Path, factor: int = 2) -> str:
@@ -90,56 +104,236 @@ def test_the_full_network_has_the_published_names_parameters_and_cost(factor: in
     assert sum(cost.values()) == MAC_PER_PIXEL[factor]
 
 
-def test_a_full_size_file_is_loaded_and_enlarges(tmp_path: Path) -> None:
-    network = RrdbEnlarger(2)
-    torch.save(published_names(network), tmp_path / "x2.pth")
-    loaded = load_enlarger(tmp_path / "x2.pth", 2)
-    picture = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        torch.testing.assert_close(loaded(picture), network(picture), rtol=0, atol=0)
-    message = refusal(tmp_path / "x2.pth", 4)
-    assert "does not fit BSRGAN x4 (2 tensors differ: conv_up2.bias is missing, should be [64]" in message
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Both published files, of full size and in their key layout, with seeded weights."""
+    folder = tmp_path_factory.mktemp("weights")
+    return {factor: write_seeded(folder, factor) for factor in (2, 4)}
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_enlarging_is_scaling_clamping_and_rounding_of_rgb(factor: int) -> None:
+def test_a_full_size_file_is_loaded_and_enlarges(full_size: dict[int, Path], factor: int) -> None:
+    state = torch.load(full_size[factor], weights_only=True)
+    assert [*state][:2] == ["conv_first.weight", "conv_first.bias"]
+    assert "RRDB_trunk.22.RDB3.conv5.weight" in state
+    loaded = load_enlarger(full_size[factor], factor)
+    again = published_names(loaded)
+    assert again.keys() == state.keys()
+    assert all(torch.equal(again[name], value) for name, value in state.items())
+    picture = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        enlarged = loaded(picture)
+    assert enlarged.shape == (1, 3, 8 * factor, 8 * factor)
+    assert enlarged.isfinite().all()
+
+
+def test_a_file_is_refused_for_the_other_factor(full_size: dict[int, Path]) -> None:
+    message = refusal(full_size[2], 4)
+    assert "does not fit BSRGAN x4 (2 tensors differ: conv_up2.bias is missing, should be [64]" in message
+    assert "does not fit BSRGAN x2 (2 tensors differ: conv_up2.bias is [64], should be absent" in refusal(full_size[4])
+
+
+@pytest.mark.parametrize("names", ["basicsr", "bsrgan"])
+def test_basicsrs_own_network_for_factor_2_is_refused_as_the_wrong_one(tmp_path: Path, names: str) -> None:
+    """It unshuffles pixels first; filled up and loaded loosely it would enlarge, wrongly and without a word."""
+    network = RrdbEnlarger(4)
+    network.net = _import_rrdbnet()(3, 3, scale=2, num_feat=64, num_block=23, num_grow_ch=32)
+    state = network.net.state_dict() if names == "basicsr" else published_names(network)
+    torch.save(dict(state), tmp_path / "other_x2.pth")
+    message = refusal(tmp_path / "other_x2.pth")
+    assert "does not fit BSRGAN x2 (3 tensors differ: conv_first.weight is [64, 12, 3, 3], should be [64, 3, 3, 3]" in (
+        message
+    )
+    assert message.endswith("basicsr's own scale=2 network is a different one")
+
+
+def test_a_store_is_built_through_the_public_path(
+    full_size: dict[int, Path], mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that are verified by size and digest, loaded, and run over windows of real neighbours."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(full_size[2].parent))
+    for factor, file in full_size.items():
+        known = replace(BSRGAN_FILES[factor], size=file.stat().st_size, sha256=digest_file(file))
+        monkeypatch.setitem(BSRGAN_FILES, factor, known)
+    settings = PrepSettings(view_side=32, margin=4, unit=5, precision=Precision.FP32)
+    run(settings, mist, tmp_path / "s.zarr")
+    store = Store.open(tmp_path / "s.zarr")
+    assert store.manifest.upscaler.precision == store.manifest.settings["precision"] == Precision.FP32
+    assert store.manifest.settings["device"] == settle(settings).device
+    assert store.manifest.upscaler.digests == {f"x{factor}": digest_file(file) for factor, file in full_size.items()}
+    for zoom in (2, 4):
+        network = load_enlarger(full_size[zoom], zoom)
+        for row, stain in ((0, Stain.HE), (5, Stain.IHC)):
+            box = store.box(Split.TRAIN, f"x{zoom}", row)
+            top, left, side = box.top // 4, box.left // 4, 32 // zoom
+            start = [min(max(edge - 4, 0), 32 - (side + 8)) for edge in (top, left)]
+            field = store.picture(Split.TRAIN, "x1", stain, row)
+            window = field[start[0] : start[0] + side + 8, start[1] : start[1] + side + 8]
+            with torch.inference_mode():
+                unit = network(torch.from_numpy(window / np.float32(255)).permute(2, 0, 1)[None])
+            whole = unit.clamp(0, 1).mul(255).round()[0].permute(1, 2, 0).numpy()
+            down, right = zoom * (top - start[0]), zoom * (left - start[1])
+            view = store.picture(Split.TRAIN, f"x{zoom}", stain, row)
+            assert np.abs(view - whole[down : down + 32, right : right + 32]).max() <= 1
+            assert view.std() > 1
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_the_networks_sums_are_basicsrs(factor: int) -> None:
+    """The forward pass is our own, so that sums can stay in fp32; in fp32 it is that of basicsr's own x4 network."""
+    network = golden_network(factor)
+    picture = torch.rand(2, 3, 11, 13, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        if factor == 4:
+            torch.testing.assert_close(network(picture), network.net(picture), rtol=0, atol=1e-5)
+        feature = network.net.conv_first(picture)
+        plain = feature + network.net.conv_body(network.net.body(feature))
+        for up in ("conv_up1", "conv_up2")[: factor // 2]:
+            plain = network.net.lrelu(getattr(network.net, up)(F.interpolate(plain, scale_factor=2, mode="nearest")))
+        plain = network.net.conv_last(network.net.lrelu(network.net.conv_hr(plain)))
+        torch.testing.assert_close(network(picture), plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("factor", [2, 4])
+def test_enlarging_is_scaling_clamping_and_rounding_of_rgb(factor: int, device: torch.device) -> None:
     network = golden_network(factor)
     with torch.inference_mode():
         unit = torch.cat([network(torch.from_numpy(p / np.float32(255)).permute(2, 0, 1)[None]) for p in PICTURES])
     plain = np.rint(np.clip(unit.permute(0, 2, 3, 1).numpy(), 0, 1) * 255)
     assert (unit.min() < 0) or (unit.max() > 1)  # so that the clamp is seen
-    enlarged = small_bsrgan().enlarge(PICTURES, factor)
+    enlarged = small_bsrgan(device=device).enlarge(PICTURES, factor)
     assert enlarged.dtype == np.uint8
     assert enlarged.shape == (5, factor * 12, factor * 16, 3)
+    assert enlarged.flags.c_contiguous
     assert np.abs(enlarged - plain).max() <= 1  # a value beside .5 may fall to either side
     assert (enlarged != plain).mean() < 1e-3
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("factor", [2, 4])
-def test_a_batch_is_enlarged_as_its_pictures_are_one_by_one(factor: int) -> None:
-    one_by_one = np.concatenate([small_bsrgan(1).enlarge(PICTURES[n : n + 1], factor) for n in range(5)])
+def test_a_batch_is_enlarged_as_its_pictures_are_one_by_one(factor: int, device: torch.device) -> None:
+    one_by_one = np.concatenate([small_bsrgan(1, device=device).enlarge(PICTURES[n : n + 1], factor) for n in range(5)])
     for batch in (1, 2, 5, 8):
-        together = small_bsrgan(batch).enlarge(PICTURES, factor)
+        together = small_bsrgan(batch, device=device).enlarge(PICTURES, factor)
         assert np.abs(together.astype(int) - one_by_one).max() <= 1
         assert (together != one_by_one).mean() < 1e-3
-    assert np.array_equal(small_bsrgan(2).enlarge(PICTURES, factor), small_bsrgan(2).enlarge(PICTURES, factor))
 
 
-def test_half_precision_is_close_and_is_not_the_same() -> None:
-    full, half = (
-        small_bsrgan(4, precision).enlarge(PICTURES, 4).astype(int)
-        for precision in Precision
-        if precision is not Precision.FP16
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", [*HALVES, Precision.FP32])
+def test_the_same_batch_gives_the_same_bytes_every_time(precision: Precision, device: torch.device) -> None:
+    """Which a build that is cut off and continued stands on; on a CPU with any number of threads."""
+    first, threads = small_bsrgan(2, precision, device).enlarge(PICTURES, 4), torch.get_num_threads()
+    try:
+        for number in (1, 2, 3, 5):
+            torch.set_num_threads(number)
+            assert np.array_equal(small_bsrgan(2, precision, device).enlarge(PICTURES, 4), first)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("precision", HALVES)
+def test_half_precision_is_close_to_fp32_and_is_not_the_same(
+    factor: int, precision: Precision, device: torch.device
+) -> None:
+    full, half = (small_bsrgan(4, p, device).enlarge(PICTURES, factor).astype(int) for p in (Precision.FP32, precision))
+    assert (full != half).any()
+    assert 10 * np.log10(255**2 / np.square(full - half).mean()) > (58 if precision is Precision.FP16 else 46)
+
+
+def test_sums_in_fp32_bring_bf16_closer_to_fp32() -> None:
+    """Against everything in bf16; the golden weights are drawn and large, trained ones come closer still."""
+    network, picture = golden_network(4), torch.from_numpy(PICTURES).permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        exact, mixed = network(picture), deepcopy(network).lower(torch.bfloat16)(picture)
+        naive = network.net.bfloat16()(picture.bfloat16()).float()
+    error, before = ((other - exact).square().mean().sqrt().item() for other in (mixed, naive))
+    assert error < 0.9 * before  # with 23 blocks of trained weights less than 0.7
+
+
+def test_sums_and_the_outer_layers_stay_in_fp32() -> None:
+    network = golden_network(4).lower(torch.bfloat16).net
+    dtypes = {name: {value.dtype for value in part.state_dict().values()} for name, part in network.named_children()}
+    outer, inner = {"conv_first", "conv_last"}, {"body", "conv_body", "conv_up1", "conv_up2", "conv_hr"}
+    assert {name: kinds for name, kinds in dtypes.items() if kinds} == (
+        {name: {torch.float32} for name in outer} | {name: {torch.bfloat16} for name in inner}
     )
-    assert 0 < np.abs(full - half).mean() < 2
 
 
-def test_numbers_that_are_not_finite_are_refused_and_not_rounded_to_black() -> None:
+@pytest.mark.gpu
+def test_a_picture_that_half_precision_cannot_hold_is_computed_again_in_fp32(device: torch.device) -> None:
+    """A factor that fp16 cannot carry stands between two layers; fp32 carries it."""
     network = golden_network(2)
     with torch.no_grad():
-        network.net.conv_last.bias.fill_(torch.inf)
-    with pytest.raises(WeightsError, match=r"BSRGAN x2 gave numbers that are not finite .*set precision=fp32"):
-        Bsrgan({2: network}, Precision.FP32, 4, torch.device("cpu")).enlarge(PICTURES, 2)
+        network.net.conv_hr.weight.mul_(HUGE)
+        network.net.conv_hr.bias.mul_(HUGE)
+        network.net.conv_last.weight.div_(HUGE)
+    sure = small_bsrgan(2, Precision.FP32, device, x2=network).enlarge(PICTURES, 2)
+    assert np.array_equal(small_bsrgan(2, Precision.FP16, device, x2=network).enlarge(PICTURES, 2), sure)
+    plain = small_bsrgan(2, Precision.FP16, device).enlarge(PICTURES, 2)
+    assert (sure != plain).any()  # without that factor fp16 is trusted, and is not fp32
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", [*HALVES, Precision.FP32])
+def test_numbers_that_are_not_finite_are_refused_with_the_pairs_name(
+    precision: Precision, device: torch.device
+) -> None:
+    network = golden_network(2)
+    with torch.no_grad():
+        network.net.conv_last.bias.fill_(torch.nan)
+    with pytest.raises(
+        WeightsError,
+        match=rf"^train 'a' he x2: BSRGAN x2 made numbers .* in {precision} and again in fp32; check the w",
+    ):
+        small_bsrgan(4, precision, device, x2=network).enlarge(PICTURES[:2], 2, ["train 'a' he x2", "train 'a' ihc x2"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("level", [-1.0, 0.5, 2.0])
+def test_a_flat_result_is_refused_unless_the_picture_is_flat(level: float, device: torch.device) -> None:
+    network = golden_network(4)
+    with torch.no_grad():
+        network.net.conv_last.weight.zero_()
+        network.net.conv_last.bias.fill_(level)
+    flat = np.broadcast_to(np.array([240, 238, 241], np.uint8), (3, 12, 16, 3)).copy()
+    bsrgan = small_bsrgan(4, device=device, x4=network)
+    assert len({*bsrgan.enlarge(flat, 4).flatten()}) == 1
+    glass = flat - np.random.default_rng(0).integers(0, VARIED, flat.shape, dtype=np.uint8)
+    assert len({*bsrgan.enlarge(glass, 4).flatten()}) == 1  # the noise of JPEG on bare glass
+    mixed = np.concatenate([flat, PICTURES[:1], flat])
+    with pytest.raises(WeightsError, match=r"^fourth: BSRGAN x4 made .*one flat colour"):
+        bsrgan.enlarge(mixed, 4, ["first", "second", "third", "fourth", *"56 7"])
+
+
+def test_which_precision_a_device_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """prep/README.md has the table: both halves stay within 48 dB; on a CPU fp16 is slow, and bf16 if emulated."""
+    for bf16, amx, wanted in (
+        (False, False, Precision.FP32),
+        (True, False, Precision.BF16),
+        (False, True, Precision.BF16),
+    ):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda bf16=bf16: bf16)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        assert default_precision(Device.CPU) is wanted
+    assert default_precision(Device.CUDA) is Precision.FP16
+
+
+def test_settings_are_settled_by_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    settled = settle(PrepSettings())
+    assert settled.device is Device.CPU
+    assert settled.precision is default_precision(Device.CPU)
+    with pytest.raises(SettingsError, match="device = cuda: this machine shows no NVIDIA GPU"):
+        settle(PrepSettings(device=Device.CUDA))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (settle(PrepSettings()).device, settle(PrepSettings()).precision) == (Device.CUDA, Precision.FP16)
+    forced = settle(PrepSettings(device=Device.CPU, precision=Precision.FP32))
+    assert (forced.device, forced.precision) == (Device.CPU, Precision.FP32)
+    assert settle(PrepSettings(upscaler=Enlarger.LANCZOS)) == PrepSettings(upscaler=Enlarger.LANCZOS)
 
 
 def test_names_and_shapes_that_do_not_fit_are_told() -> None:

@@ -1,0 +1,103 @@
+"""The place of a store before a build: what stands there, whether it may be written to, and what was decided there.
+
+Nothing here leaves anything behind.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from prep.plan import BuildPlan, raw_bytes
+from prep.settings import Device, Precision, PrepSettings
+from prep.upscale import is_settled, settle
+from store.files import disk_errors
+from store.location import Folder, Location, locate
+from store.manifest import JOURNAL, ROOT, read_root
+from store.repair import whole_root
+from store.schema import StoreError
+from store.settings import differences, plain, validate
+from store.writer import finish_sealing
+
+Say = Callable[[str], None]
+COMPRESSED = 0.5  # of the raw bytes: histology never gets smaller than this without loss
+
+
+def settle_for(settings: PrepSettings, location: Location, scheduler: str = "", say: Say = print) -> PrepSettings:
+    """The settings with device and precision decided: as the store has them if it was begun, else as they are best.
+
+    Best is what this machine has, or a worker of the scheduler.
+    """
+    if is_settled(settings):
+        return settings
+    root = whole_root(location)
+    begun = root.manifest.settings if root else {}
+    if begun.get("upscaler") == settings.upscaler:
+        if settings.device is Device.AUTO:
+            settings = replace(settings, device=Device(str(begun.get("device", Device.AUTO))))
+        if settings.precision is Precision.AUTO:
+            settings = replace(settings, precision=Precision(str(begun.get("precision", Precision.AUTO))))
+    if is_settled(settings):
+        return settings
+    if scheduler:
+        from prep.cluster import settle_there
+
+        return settle_there(settings, scheduler, say)
+    return settle(settings)
+
+
+def stored_settings(location: Location) -> PrepSettings:
+    """The settings that a store was made with. Raises StoreError if its root is damaged and cannot tell."""
+    root = whole_root(location)
+    if root is None:
+        raise StoreError(
+            f"{location}: its {ROOT} is missing or damaged, so it does not say what it was made with; give the same "
+            "settings as then, with --config or --set (for the defaults: --set seed=0)"
+        )
+    return validate(PrepSettings, root.manifest.settings)
+
+
+def is_finished(address: Location | Path | str, settings: PrepSettings) -> bool:
+    """Whether the store stands sealed, made with these settings; StoreError if it was made with others."""
+    location = locate(address)
+    with disk_errors(location):
+        if not (location.path.exists() if isinstance(location, Folder) else location.exists(ROOT)):
+            return False
+    manifest = read_root(location).manifest
+    if not manifest.sealed:
+        return False
+    if changed := differences(manifest.settings, plain(settings)):
+        raise StoreError(
+            f"{location} is finished and was made with other settings ({'; '.join(changed[:3])}); "
+            "choose another STORE=, or remove this one first"
+        )
+    finish_sealing(location)
+    return True
+
+
+def check_place(location: Location) -> None:
+    """Refuse a folder that cannot be written to, before any work is done; leaves nothing behind."""
+    if isinstance(location, Folder):
+        with disk_errors(location), tempfile.TemporaryFile(dir=_nearest(location.path)):
+            pass
+
+
+def check_room(location: Location, plan: BuildPlan) -> None:
+    """Refuse a disk that cannot hold the store even if every picture compresses well."""
+    if not isinstance(location, Folder):
+        return
+    there = sum(sum(part.sizes().values()) for part in (location, location.beside(JOURNAL)))
+    needed = int(COMPRESSED * raw_bytes(plan.manifest)) - there
+    free = shutil.disk_usage(_nearest(location.path)).free
+    if free < needed:
+        raise StoreError(
+            f"cannot write {location}: the disk has {free / 1e9:,.3f} GB free, and the store needs at least another "
+            f"{needed / 1e9:,.3f} GB; free some space or choose another STORE="
+        )
+
+
+def _nearest(path: Path) -> Path:
+    return next(folder for folder in path.absolute().parents if folder.exists())
