@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from prep.units import Loaded, Work, enlarge_unit, finish_unit, read_unit
 from prep.upscale import Enlarges
+from prep.views import one_thread_a_call
 from store.arrays import Unit
 from store.schema import Pair
 from store.signals import Stop
@@ -72,7 +73,12 @@ def run_units(
     clock, waiting = Clock(), iter(units)
     read: deque[Future[Loaded]] = deque()
     written: deque[Future[Unit]] = deque()
-    with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as packer:
+    with (
+        one_thread_a_call(),
+        ThreadPoolExecutor(threads) as pool,
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as packer,
+    ):
 
         def begin_next() -> None:
             for unit, pairs in islice(waiting, 1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def read_unit(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExe
     blocks: dict[str, NDArray[Any]] = {}
     if work.manifest.has_tiles(unit.split):
         blocks |= {f"{unit.split}/tile/{stain}": np.stack(tiles[stain]) for stain in Stain}
-    windows = []
+    windows, sources = [], _cut_sources(work, tiles, pool)
     for geometry in work.geometries:
         boxes = [plan_boxes(geometry, work.manifest.seed, pair.id) for pair in pairs]
         blocks[f"{unit.split}/{geometry.view.name}/box"] = np.array(
@@ -71,7 +72,7 @@ def read_unit(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExe
         )
         cut = Windows(
             geometry=geometry,
-            pictures=_cut_windows(tiles, boxes, geometry, pool),
+            pictures=_cut_windows(sources[geometry.source_side], boxes, geometry),
             boxes=boxes,
             names=[f"{unit.split} {pair.id!r} {stain} {geometry.view.name}" for stain in Stain for pair in pairs
                    for _ in range(geometry.view.count)],
@@ -102,11 +103,19 @@ def finish_unit(enlarged: Loaded) -> dict[str, NDArray[Any]]:
     return blocks
 
 
-def _cut_windows(
-    tiles: dict[Stain, list[Pixels]], boxes: list[list[Box]], geometry: Geometry, pool: ThreadPoolExecutor
-) -> Pixels:
+def _cut_sources(
+    work: Work, tiles: dict[Stain, list[Pixels]], pool: ThreadPoolExecutor
+) -> dict[int, dict[Stain, list[Pixels]]]:
+    """What windows are cut from, by its side: the tile, or the field, which is made once for all views."""
+    distinct = {geometry.source_side: geometry for geometry in work.geometries}
+    return {
+        side: {stain: list(pool.map(partial(cut_source, geometry=geometry), tiles[stain])) for stain in Stain}
+        for side, geometry in distinct.items()
+    }
+
+
+def _cut_windows(sources: dict[Stain, list[Pixels]], boxes: list[list[Box]], geometry: Geometry) -> Pixels:
     """The windows of one view at the same boxes in both stains, u8 [N,W,W,3]."""
-    sources = {stain: pool.map(lambda tile: cut_source(tile, geometry), tiles[stain]) for stain in Stain}
     return np.stack(
         [
             cut_window(source, box, geometry)

@@ -9,6 +9,8 @@ window is shifted inward, not shrunk.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
@@ -147,6 +149,17 @@ def finish_view(window: NDArray[np.uint8], box: Box, geometry: Geometry) -> NDAr
     factor = int(geometry.factor)
     top, left = (factor * (n - _window_start(n, geometry)) for n in _patch_start(box, geometry))
     return window[top : top + geometry.view_side, left : left + geometry.view_side]
+
+
+@contextmanager
+def one_thread_a_call() -> Iterator[None]:
+    """Let cv2 work on the thread that calls it: pictures are shared out already, and its own threads wait awake."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def shrink(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -6,14 +6,21 @@ the last layer is scaled so that mean and deviation are those of stained tissue,
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from prep.superres import NAMES, RrdbEnlarger, load_enlarger
-from store.weights import BSRGAN_FILES, weights_folder
+from store.files import digest_file
+from store.weights import BSRGAN_FILES, FOLDER_VARIABLE, weights_folder
 
+PUBLISHED, SEEDED = "the published weights", "seeded weights of full size (the published files are not here)"
 SEED = 0
 MEAN, DEVIATION = 0.65, 0.2  # of unit tissue pictures, about
 PROBE = 32  # px
@@ -49,9 +56,40 @@ def write_seeded(folder: Path, factor: int) -> Path:
     return file
 
 
+@contextmanager
+def installed() -> Iterator[str]:
+    """Weight files that a build finds and verifies, for a while; yields what they are.
+
+    They are the published files where they are in the cache folder, else seeded ones, whose digests the table then has.
+    """
+    if all((weights_folder() / weight.name).is_file() for weight in BSRGAN_FILES.values()):
+        yield PUBLISHED
+        return
+    before, variable = dict(BSRGAN_FILES), os.environ.get(FOLDER_VARIABLE)
+    with tempfile.TemporaryDirectory() as name:
+        for factor in before:
+            write_seeded(Path(name), factor)
+        try:
+            know(Path(name))
+            yield SEEDED
+        finally:
+            BSRGAN_FILES.update(before)
+            os.environ.pop(FOLDER_VARIABLE)
+            if variable is not None:
+                os.environ[FOLDER_VARIABLE] = variable
+
+
+def know(folder: Path) -> None:
+    """Let this process take the files in `folder` for BSRGAN's."""
+    os.environ[FOLDER_VARIABLE] = str(folder)
+    for factor, weight in BSRGAN_FILES.items():
+        file = folder / weight.name
+        BSRGAN_FILES[factor] = replace(weight, size=file.stat().st_size, sha256=digest_file(file))
+
+
 def find_networks() -> tuple[dict[int, RrdbEnlarger], str]:
     """Both networks, and which weights they have."""
     files = {factor: weights_folder() / weight.name for factor, weight in BSRGAN_FILES.items()}
     if all(file.is_file() for file in files.values()):
-        return {factor: load_enlarger(file, factor) for factor, file in files.items()}, "the published weights"
-    return {factor: seeded(factor) for factor in files}, "seeded weights (the published files are not here)"
+        return {factor: load_enlarger(file, factor) for factor, file in files.items()}, PUBLISHED
+    return {factor: seeded(factor) for factor in files}, SEEDED

@@ -37,10 +37,10 @@ QUALITY = 95  # of the JPEG tiles, as MIST's are near that
 THREADS = os.cpu_count() or 1
 
 
-def write_pairs(folder: Path, pairs: int, side: int = TILE) -> None:
+def write_pairs(folder: Path, pairs: int, side: int = TILE, held_out: int = TEST) -> None:
     """Pairs in MIST layout: each tile is put together from four pictures of real tissue where there are any."""
     tiles = find_sets(None).tiles
-    for part, first, last in (("train", 0, pairs - TEST), ("val", pairs - TEST, pairs)):
+    for part, first, last in (("train", 0, pairs - held_out), ("val", pairs - held_out, pairs)):
         for stain in "AB":
             (folder / f"{part}{stain}").mkdir(parents=True)
         for index in range(first, last):
