@@ -81,6 +81,7 @@ def build(
     """Build a store; the same command again goes on where it was cut off."""
     from prep.build import Hands, rehearse, repair
     from prep.build import build as build_store
+    from prep.memory import keep_freed_memory
     from prep.settings import PrepSettings
     from store.settings import load
 
@@ -90,6 +91,7 @@ def build(
         raise SettingsError("--repair cannot be rehearsed; `python -m store verify` says what is damaged")
     settings, tiles = load(PrepSettings, config, overrides or []), _data(data, he, ihc)
     hands = Hands(threads=threads, workers=workers, scheduler=scheduler)
+    keep_freed_memory()
     if mend:
         repair(settings if config or overrides else None, tiles, store, hands=hands)
     elif dry_run:

@@ -1,9 +1,9 @@
 """The units of a build on a Dask cluster: processes on this machine, or whatever a scheduler has.
 
 A task is one unit, and a unit owns its shards, so no two tasks write one file; a unit that ran twice wrote the same
-bytes twice. A worker loads the networks once and keeps them. Where workers offer the resource GPU, a task asks for half
-a GPU: of two units one is enlarged while the other is read or written. A task that is run again after its worker died
-looks first whether its unit was already committed.
+bytes twice. A worker loads the networks once and keeps them. Where workers offer the resource GPU, a task asks for a
+third of a GPU: one unit is enlarged while another is read and a third is packed and written. A task that is run again
+after its worker died looks first whether its unit was already committed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import dask
 from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, as_completed
 
+from prep.memory import KEEPING
 from prep.pipeline import ENLARGING, READING, WRITING, Clock, write_unit
 from prep.settings import Device, Enlarger, PrepSettings
 from prep.units import Work, enlarge_unit, read_unit
@@ -35,7 +36,8 @@ from store.writer import StoreWriter
 RETRIES = 3  # of a unit that raised an error
 DEATHS = 3  # workers that may die at one unit before it is given up; `distributed` counts these apart
 GPU = "GPU"  # the resource that GPU workers are started with: `dask worker --resources GPU=1`
-SHARE = 0.5  # of a GPU that a unit asks for
+UNITS_OF_A_GPU = 3  # at once: one is read, one enlarged, one packed and written
+SHARE = 0.33  # of a GPU that a unit asks for
 LOOPBACK = "127.0.0.1"
 PATIENCE = 30  # seconds for a scheduler to answer
 POLL = 1  # seconds between looks for a first worker
@@ -169,8 +171,8 @@ def _cluster(workers: int, gpus: int) -> SpecCluster:
     threads = {name: str(cores) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")}
     options = [
         {
-            "nthreads": 2 if gpus else 1,
-            "env": threads | ({"CUDA_VISIBLE_DEVICES": str(index)} if gpus else {}),
+            "nthreads": UNITS_OF_A_GPU if gpus else 1,
+            "env": threads | ({"CUDA_VISIBLE_DEVICES": str(index)} if gpus else KEEPING),
             "resources": {GPU: 1} if gpus else {},
             "silence_logs": logging.ERROR,
             "preload": [DEAF],

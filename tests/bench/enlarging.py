@@ -17,6 +17,7 @@ from io import StringIO
 from pathlib import Path
 
 import prep.build as room
+from prep.memory import keep_freed_memory
 from prep.plan import Data, describe_plan
 from prep.settings import Enlarger
 from prep.units import Loaded, Work, enlarge_unit, read_unit
@@ -47,6 +48,7 @@ def time_network(units: list[Loaded], upscaler: Enlarges) -> float:
 
 def main() -> None:
     """Measure and print the table."""
+    keep_freed_memory()  # as the command does
     parser = argparse.ArgumentParser(description="A build with super-resolution against the network alone.")
     parser.add_argument("--pairs", type=int, default=PAIRS)
     pairs = parser.parse_args().pairs

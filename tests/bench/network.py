@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prep.memory import keep_freed_memory
 from prep.plan import plan_geometries
 from prep.settings import Device, Precision, PrepSettings
 from prep.superres import DTYPES, Bsrgan, RrdbEnlarger, default_precision
@@ -150,6 +151,7 @@ def margin_cost() -> None:
 
 def main() -> None:
     """Measure and print the tables."""
+    keep_freed_memory()  # as the build command does; the published way has it as well
     networks, weights = find_networks()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}; {weights}; tissue of {find_sets(None).source}\n")

@@ -1,0 +1,94 @@
+"""Two Dask workers against one, each on one thread: whole builds with super-resolution on processes that are warm.
+
+Start-up is excluded: the workers stand, and have the networks loaded, before the clock starts. What it measures begins
+with the check of the tiles and ends with the seal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+from distributed import Client, Nanny, Scheduler, SpecCluster
+
+from prep.build import Hands, build
+from prep.cluster import LOOPBACK, _load
+from prep.memory import KEEPING
+from prep.plan import Data, plan_geometries, super_resolution_flop
+from prep.settings import Enlarger
+from prep.upscale import settle
+from store.weights import FOLDER_VARIABLE
+from tests.bench.networks import PUBLISHED, installed
+from tests.bench.pipeline import TILE, settings, write_pairs
+
+PAIRS = 6
+COUNTS = (1, 2)
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
+
+PRELOAD = """
+from pathlib import Path
+import cv2, torch
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
+if {seeded}:
+    from tests.bench.networks import know
+    know(Path({folder!r}))
+"""
+
+
+@contextmanager
+def cluster(workers: int, preload: str) -> Iterator[SpecCluster]:
+    """Workers of one thread each, on this machine."""
+    options = {"nthreads": 1, "env": ONE_THREAD | KEEPING, "preload": [preload], "silence_logs": logging.ERROR}
+    scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "host": LOOPBACK, "port": 0}}
+    with SpecCluster(
+        scheduler=scheduler,
+        workers={n: {"cls": Nanny, "options": options} for n in range(workers)},
+        silence_logs=logging.ERROR,
+    ) as made:
+        yield made
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description="Two Dask workers against one, a thread each.")
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    pairs = parser.parse_args().pairs
+    seconds: dict[int, float] = {}
+    with installed() as weights, tempfile.TemporaryDirectory() as name, redirect_stderr(StringIO()):
+        data = Data(he=Path(name) / "tiles", ihc=Path(name) / "tiles")
+        write_pairs(data.he, pairs, held_out=1)
+        chosen = replace(settle(settings(upscaler=Enlarger.BSRGAN, unit=1)), name="tiles")
+        preload = PRELOAD.format(seeded=weights is not PUBLISHED, folder=os.environ.get(FOLDER_VARIABLE, ""))
+        for workers in COUNTS:
+            with cluster(workers, preload) as made:
+                with Client(made) as client:
+                    client.wait_for_workers(workers)
+                    client.run(_load, chosen, frozenset({2, 4}))
+                start = time.perf_counter()
+                hands = Hands(threads=1, scheduler=made.scheduler_address)
+                build(chosen, data, Path(name) / f"{workers}.zarr", skip_bad=False, hands=hands)
+                seconds[workers] = time.perf_counter() - start
+        one, two = (Path(name) / f"{workers}.zarr" for workers in COUNTS)
+        same = (one / "zarr.json").read_bytes() == (two / "zarr.json").read_bytes()
+        shutil.rmtree(one)
+    tflop = super_resolution_flop(plan_geometries(chosen, TILE), pairs) / 1e12
+    print(f"{weights}; {chosen.precision} on {chosen.device}; {pairs} pairs, {tflop:.0f} TFLOP of super-resolution\n")
+    print("| workers, one thread each | seconds | pairs/minute | of one worker |\n|--:|--:|--:|--:|")
+    for workers, took in seconds.items():
+        print(f"| {workers} | {took:.1f} | {60 * pairs / took:.2f} | {seconds[1] / took:.2f} |")
+    print(f"\nthe two stores have {'the same seal' if same else 'DIFFERENT SEALS'}", file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
