@@ -24,7 +24,7 @@ PREP_SET     ?= $(if $(filter train,$(FIRST)),,$(SET))
 TRAIN_SET    ?= $(if $(filter train,$(FIRST)),$(SET))
 PREP_CONFIG  ?= $(or $(if $(filter train,$(FIRST)),,$(CONFIG)),$(if $(IS_DEMO),prep/presets/demo.toml))
 TRAIN_CONFIG ?= $(or $(if $(filter train,$(FIRST)),$(CONFIG)),$(if $(IS_DEMO),train/presets/demo.toml))
-PREP_OPTIONS = $(if $(SKIP_BAD),--skip-bad) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(REPAIR),--repair) $(if $(DRY_RUN),--dry-run)
+PREP_OPTIONS = $(if $(SKIP_BAD),--skip-bad) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(REPAIR),--repair) $(if $(DRY_RUN),--dry-run) $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 sets   = $(foreach set,$(1),--set '$(set)')
 config = $(if $(1),--config '$(1)')
 
@@ -38,7 +38,8 @@ help:
 	@echo '                                              WORKERS=N or SCHEDULER=ADDRESS, DRY_RUN=1, REPAIR=1'
 	@echo '  make train     store -> run                 STORE= RUN= CONFIG= SET='
 	@echo '  make eval      run -> pictures and scores   RUN= STORE= SPLIT= VIEW='
-	@echo '  make weights   fetch and check the weight files of BSRGAN   FROM=file, folder or mirror'
+	@echo '  make weights   fetch and check the weight files of BSRGAN   FROM=file, folder or mirror, WEIGHTS=cache folder,'
+	@echo '                                              NAMES=evaluate for the networks of evaluation'
 	@echo
 	@echo '  make setup     only the environment, in .venv   PYTHON=python3.11'
 	@echo '  make check     linter, types, tests'
@@ -84,7 +85,7 @@ eval: $(READY)
 	@$(PY) -m evaluate score --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
 
 weights: $(READY)
-	@$(PY) -m store weights $(if $(FROM),--from '$(FROM)')
+	@$(PY) -m store weights $(NAMES) $(if $(FROM),--from '$(FROM)') $(if $(WEIGHTS),--folder '$(WEIGHTS)')
 
 test: $(READY)
 	@$(PY) -m pytest

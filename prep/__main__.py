@@ -23,6 +23,9 @@ HeOption = Annotated[Path | None, typer.Option(metavar="DIR", help="H&E tiles; w
 IhcOption = Annotated[Path | None, typer.Option(metavar="DIR", help="IHC tiles of the same names")]
 ConfigOption = Annotated[Path | None, typer.Option(metavar="TOML", help="settings; the defaults are the paper's")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting; repeatable")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="cache folder of weight files; else $MAGSTAIN_WEIGHTS or ~/.cache")
+]
 ThreadsOption = Annotated[int, typer.Option(metavar="N", min=1, help="threads that read pictures")]
 THREADS = os.cpu_count() or 1
 
@@ -77,6 +80,7 @@ def build(
     scheduler: Annotated[str, typer.Option(metavar="ADDRESS", help="a Dask scheduler, such as tcp://node:8786")] = "",
     mend: Annotated[bool, typer.Option("--repair", help="build again what `store verify` finds damaged")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check and plan, say what is left, write nothing")] = False,
+    weights: WeightsOption = None,
 ) -> None:
     """Build a store; the same command again goes on where it was cut off."""
     from prep.build import Hands, rehearse, repair
@@ -84,6 +88,7 @@ def build(
     from prep.memory import keep_freed_memory
     from prep.settings import PrepSettings
     from store.settings import load
+    from store.weights import use_weights_folder
 
     if workers and scheduler:
         raise SettingsError("--workers starts processes here, --scheduler uses those of a cluster; give one of them")
@@ -92,6 +97,8 @@ def build(
     settings, tiles = load(PrepSettings, config, overrides or []), _data(data, he, ihc)
     hands = Hands(threads=threads, workers=workers, scheduler=scheduler)
     keep_freed_memory()
+    if weights:
+        use_weights_folder(weights)
     if mend:
         repair(settings if config or overrides else None, tiles, store, hands=hands)
     elif dry_run:

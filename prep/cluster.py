@@ -38,6 +38,7 @@ DEATHS = 3  # workers that may die at one unit before it is given up; `distribut
 GPU = "GPU"  # the resource that GPU workers are started with: `dask worker --resources GPU=1`
 UNITS_OF_A_GPU = 3  # at once: one is read, one enlarged, one packed and written
 SHARE = 0.33  # of a GPU that a unit asks for
+PRE_SPAWN = "distributed.nanny.pre-spawn-environ"  # what the C library must find when a worker's process begins
 LOOPBACK = "127.0.0.1"
 PATIENCE = 30  # seconds for a scheduler to answer
 POLL = 1  # seconds between looks for a first worker
@@ -168,11 +169,12 @@ def _cluster(workers: int, gpus: int) -> SpecCluster:
     if gpus and workers > gpus:
         raise SettingsError(f"--workers {workers}: one worker uses one GPU, and there are {gpus}; give at most {gpus}")
     cores = max(1, (os.cpu_count() or 1) // workers)
-    threads = {name: str(cores) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")}
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+    dask.config.set({PRE_SPAWN: KEEPING | dict.fromkeys(names, str(cores))})
     options = [
         {
             "nthreads": UNITS_OF_A_GPU if gpus else 1,
-            "env": threads | ({"CUDA_VISIBLE_DEVICES": str(index)} if gpus else KEEPING),
+            "env": {"CUDA_VISIBLE_DEVICES": str(index)} if gpus else {},
             "resources": {GPU: 1} if gpus else {},
             "silence_logs": logging.ERROR,
             "preload": [DEAF],

@@ -149,7 +149,7 @@ def describe_plan(plan: BuildPlan) -> str:
         f"{manifest.name}: {'synthetic, ' if manifest.synthetic else ''}{manifest.stain}, tiles of "
         f"{manifest.tile_side} px, views of {manifest.view_side} px, recipe {manifest.recipe}",
         f"  pairs     {counts}" + (f", {manifest.skipped} left out" if manifest.skipped else ""),
-        f"  split     {manifest.split}, seed {manifest.seed}",
+        f"  split     {manifest.split}, seed {manifest.seed}; {_describe_leaks(plan.table)}",
         *(f"  view {geometry.view.name:<4} {_describe_geometry(geometry, manifest)}" for geometry in plan.geometries),
         f"  upscaler  {manifest.upscaler.name}, {manifest.upscaler.precision}"
         + (": a stand-in, not super-resolution" if manifest.upscaler.name == Enlarger.LANCZOS else ""),
@@ -194,8 +194,18 @@ def _mpp(settings: PrepSettings, geometries: tuple[Geometry, ...]) -> dict[str, 
     return {"tile": settings.mpp} | {name: settings.mpp * ratio for name, ratio in sides.items()}
 
 
+def _leaking(table: Table) -> list[str]:
+    """The slides that stand in more than one split."""
+    return sorted(leaking_slides((split, pair.slide) for split, pairs in table.pairs.items() for pair in pairs))
+
+
+def _describe_leaks(table: Table) -> str:
+    slides = {pair.slide for pairs in table.pairs.values() for pair in pairs}
+    return f"{len(_leaking(table)) or 'none'} of {_plural(len(slides), 'slide')} in more than one split"
+
+
 def _leaks(settings: PrepSettings, table: Table) -> tuple[str, ...]:
-    leaking = sorted(leaking_slides((split, pair.slide) for split, pairs in table.pairs.items() for pair in pairs))
+    leaking = _leaking(table)
     if not leaking:
         return ()
     shown = ", ".join(leaking[:3]) + (", …" if len(leaking) > 3 else "")

@@ -81,6 +81,9 @@ def weights(
     source: Annotated[
         str, typer.Option("--from", metavar="FROM", help="a file, a folder or a mirror to take them from")
     ] = "",
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="the cache folder; else $MAGSTAIN_WEIGHTS or ~/.cache")
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="only say what there is and where it belongs")] = False,
 ) -> None:
     """Fetch weight files into the one cache folder and check them; a broken download goes on."""
@@ -88,14 +91,14 @@ def weights(
 
     from store.weights import ROOMS, choose, describe, fetch, weights_folder
 
-    folder, chosen = weights_folder(), choose(names or (ROOMS if listed else []), source)
+    place, chosen = folder or weights_folder(), choose(names or (ROOMS if listed else []), source)
     if listed:
-        typer.echo("\n".join(describe(weight, folder) for weight in chosen))
+        typer.echo("\n".join(describe(weight, place) for weight in chosen))
         return
     for weight in chosen:
         typer.echo(f"{weight.name}, {weight.what}, {weight.size:,} bytes, from {source or weight.address}", err=True)
         with tqdm(desc=weight.name, total=weight.size, unit="B", unit_scale=True) as bar:
-            file = fetch(weight, folder, source, bar.update)
+            file = fetch(weight, place, source, bar.update)
         typer.echo(file)
 
 

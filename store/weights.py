@@ -1,7 +1,8 @@
 """The weight files that magstain knows: what they are, where they live, how they are fetched and checked.
 
-A file has its name in the cache folder only after its size and digest were found right. The folder is
-`$MAGSTAIN_WEIGHTS`, else `magstain/weights` in `$XDG_CACHE_HOME` or `~/.cache`.
+A file has its name in the cache folder only after its size and digest were found right. The folder is what a command is
+told (`--folder`, `prep build --weights`), else `$MAGSTAIN_WEIGHTS`, else `magstain/weights` in `$XDG_CACHE_HOME` or
+`~/.cache`.
 """
 
 from __future__ import annotations
@@ -86,6 +87,11 @@ def weights_folder() -> Path:
     if named:
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magstain" / "weights"
+
+
+def use_weights_folder(folder: Path) -> None:
+    """Make `folder` the cache folder of this process and of those that it starts."""
+    os.environ[FOLDER_VARIABLE] = str(folder.absolute())
 
 
 def locate(weight: WeightFile, folder: Path) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from prep.build import Hands, build, make_plan
-from prep.plan import Data, plan_geometries, raw_bytes, super_resolution_flop
+from prep.plan import Data, describe_plan, plan_geometries, raw_bytes, super_resolution_flop
 from prep.settings import Enlarger, PrepSettings, Recipe, SplitRule
 from store.images import read_picture
 from store.manifest import journal_of
@@ -131,12 +131,15 @@ def test_super_resolution_of_mist_her2_is_counted_as_published(margin: int, tflo
     assert round(super_resolution_flop(geometries, 4642) / 1e12) == tflop
 
 
-def test_leaking_slides_are_named(tmp_path: Path) -> None:
-    for part in ("train", "val"):
+def test_leaking_slides_are_named_and_counted(tmp_path: Path) -> None:
+    for number, part in enumerate(("train", "val")):
         for key, stain in enumerate("AB"):
-            write_tiles(tmp_path / "d" / f"{part}{stain}", [f"{part}slide_0_0", "same_0_1"], key)
-    notes = make_plan(lanczos(), single(tmp_path / "d"), threads=1).notes
-    assert any("1 slide (same) stand in more than one split" in note for note in notes)
+            write_tiles(tmp_path / "d" / f"{part}{stain}", [f"{part}slide_0_0", f"same_0_{number}"], key)
+    plan = make_plan(lanczos(), single(tmp_path / "d"), threads=1)
+    assert any("1 slide (same) stand in more than one split" in note for note in plan.notes)
+    assert "split     published, seed 0; 1 of 3 slides in more than one split" in describe_plan(plan)
+    apart = make_plan(lanczos(split=SplitRule.BY_SLIDE), single(tmp_path / "d"), threads=1)
+    assert "split     by-slide, seed 0; none of 3 slides in more than one split" in describe_plan(apart)
 
 
 def test_a_build_cut_off_at_any_unit_ends_byte_identical(
@@ -374,9 +377,12 @@ def test_a_disk_that_fills_up_half_way_loses_nothing(
     monkeypatch.setattr(room, "check_room", lambda *_: None)
     with pytest.raises(StoreError, match="the disk is full"):
         run(lanczos(unit=1), mist, small_disk / "s.zarr")
+    assert not Path(small_disk / "s.zarr" / "train" / "unit").exists()
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     run(lanczos(unit=1), mist, small_disk / "s.zarr")
     assert verify(small_disk / "s.zarr").whole
+    run(lanczos(unit=1), mist, mist.parent / "whole.zarr")
+    assert digest(small_disk / "s.zarr") == digest(mist.parent / "whole.zarr")
 
 
 def test_a_read_only_disk_is_refused_before_the_tiles_are_read(mist: Path, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import distributed
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from distributed import KilledWorker, Nanny, Scheduler, SpecCluster, Worker
 
 import prep.cluster as room
 from prep.build import Hands, build
+from prep.memory import KEEPING
 from prep.settings import Device, Enlarger, Precision, PrepSettings
 from prep.upscale import Enlarges, Lanczos
 from store.arrays import Unit
@@ -159,15 +162,18 @@ def test_a_scheduler_that_is_not_there(mist: Path, tmp_path: Path, monkeypatch: 
 
 def test_workers_share_the_cores_and_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[str, Any] = {}
+    monkeypatch.setattr(dask.config, "config", deepcopy(dask.config.config))
     monkeypatch.setattr(room, "SpecCluster", lambda **options: made.update(options))
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     room._cluster(4, gpus=8)
     workers = made["workers"]
     assert {worker["cls"] for worker in workers.values()} == {Nanny}
     assert [worker["options"]["env"]["CUDA_VISIBLE_DEVICES"] for worker in workers.values()] == ["0", "1", "2", "3"]
-    assert {worker["options"]["env"]["OMP_NUM_THREADS"] for worker in workers.values()} == {"4"}
+    assert dask.config.get(room.PRE_SPAWN)["OMP_NUM_THREADS"] == "4"
+    assert dask.config.get(room.PRE_SPAWN).items() >= KEEPING.items()
     assert {worker["options"]["resources"]["GPU"] for worker in workers.values()} == {1}
     room._cluster(2, gpus=0)
+    assert dask.config.get(room.PRE_SPAWN)["OMP_NUM_THREADS"] == "8"
     assert {worker["options"]["nthreads"] for worker in made["workers"].values()} == {1}
     assert not any("CUDA_VISIBLE_DEVICES" in worker["options"]["env"] for worker in made["workers"].values())
     with pytest.raises(SettingsError, match="--workers 9: one worker uses one GPU, and there are 8; give at most 8"):

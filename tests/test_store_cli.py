@@ -261,6 +261,7 @@ def test_weights_from_a_folder(line: Line, tmp_path: Path, monkeypatch: pytest.M
         line("weights", "three.pth").err
         == "error: no weight file 'three.pth' is known; there are one.pth, two.pth, prep, evaluate\n"
     )
+    assert line("weights", "one.pth", "--from", usb, "--folder", tmp_path / "b").out == f"{tmp_path}/b/one.pth\n"
     shutil.rmtree(cache)
     outcome = line("weights", "one.pth")
     assert outcome.code == 2

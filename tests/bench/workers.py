@@ -19,10 +19,11 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from prep.build import Hands, build
-from prep.cluster import LOOPBACK, _load
+from prep.cluster import LOOPBACK, PRE_SPAWN, _load
 from prep.memory import KEEPING
 from prep.plan import Data, plan_geometries, super_resolution_flop
 from prep.settings import Enlarger
@@ -49,7 +50,8 @@ if {seeded}:
 @contextmanager
 def cluster(workers: int, preload: str) -> Iterator[SpecCluster]:
     """Workers of one thread each, on this machine."""
-    options = {"nthreads": 1, "env": ONE_THREAD | KEEPING, "preload": [preload], "silence_logs": logging.ERROR}
+    options = {"nthreads": 1, "preload": [preload], "silence_logs": logging.ERROR}
+    dask.config.set({PRE_SPAWN: KEEPING | ONE_THREAD})
     scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "host": LOOPBACK, "port": 0}}
     with SpecCluster(
         scheduler=scheduler,
