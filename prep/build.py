@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from prep.checking import refuse_bad
 from prep.pipeline import run_units
-from prep.place import check_place, check_room, is_finished, settle_for, stored_settings
+from prep.place import check_place, check_room, is_finished, settle_again, settle_for, stored_settings
 from prep.plan import BuildPlan, Data, describe_plan, find_pairs, plan_build, resolve
 from prep.settings import PrepSettings
 from prep.units import Work
-from prep.upscale import expect_weights, make_upscaler
+from prep.upscale import expect_weights, is_settled, make_upscaler
 from store.arrays import Unit
 from store.files import disk_errors
 from store.location import Location, locate
@@ -111,7 +111,9 @@ def repair(settings: PrepSettings | None, data: Data, address: Location | Path |
     Raises MagstainError for what a user can mend, Interrupted when a signal stopped it between two units.
     """
     location = locate(address)
-    settings = settle_for(resolve(settings or stored_settings(location), data), location, hands.scheduler, say)
+    settings = resolve(settings or stored_settings(location), data)
+    if not is_settled(settings):
+        settings = settle_again(settings, location)
     plan = make_plan(settings, data, threads=hands.threads)
     with tqdm(desc="verifying", unit="unit", file=sys.stderr) as bar:
 

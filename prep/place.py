@@ -31,6 +31,32 @@ def settle_for(settings: PrepSettings, location: Location, scheduler: str = "", 
 
     Best is what this machine has, or a worker of the scheduler.
     """
+    settings = _as_begun(settings, location)
+    if is_settled(settings):
+        return settings
+    if scheduler:
+        from prep.cluster import settle_there
+
+        return settle_there(settings, scheduler, say)
+    return settle(settings)
+
+
+def settle_again(settings: PrepSettings, location: Location) -> PrepSettings:
+    """The same for a store that is there; what this machine has says nothing of how it was made.
+
+    Raises StoreError if its root is damaged and cannot tell.
+    """
+    settings = _as_begun(settings, location)
+    if not is_settled(settings):
+        raise StoreError(
+            f"{location}: its {ROOT} is missing or damaged, so it does not say on which device and in which precision "
+            "its views were enlarged; give device= and precision= as they were, with --set"
+        )
+    return settings
+
+
+def _as_begun(settings: PrepSettings, location: Location) -> PrepSettings:
+    """The settings with the store's device and precision in place of `auto`, if it has been begun."""
     if is_settled(settings):
         return settings
     root = whole_root(location)
@@ -40,13 +66,7 @@ def settle_for(settings: PrepSettings, location: Location, scheduler: str = "", 
             settings = replace(settings, device=Device(str(begun.get("device", Device.AUTO))))
         if settings.precision is Precision.AUTO:
             settings = replace(settings, precision=Precision(str(begun.get("precision", Precision.AUTO))))
-    if is_settled(settings):
-        return settings
-    if scheduler:
-        from prep.cluster import settle_there
-
-        return settle_there(settings, scheduler, say)
-    return settle(settings)
+    return settings
 
 
 def stored_settings(location: Location) -> PrepSettings:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prep.place import settle_for, stored_settings
+from prep.place import settle_again, settle_for, stored_settings
 from prep.settings import Device, Enlarger, Precision, PrepSettings
 from prep.upscale import settle
 from store.location import Folder
@@ -59,3 +59,10 @@ def test_a_lost_root_cannot_tell_the_settings(copied: Path) -> None:
     (copied / "zarr.json").write_text("{}")
     with pytest.raises(StoreError, match=r"zarr\.json is missing or damaged, .*give the same settings as then"):
         stored_settings(Folder(copied))
+    with pytest.raises(StoreError, match=r"does not say on which device and in which precision .*give device="):
+        settle_again(PrepSettings(precision=Precision.BF16), Folder(copied))
+    assert settle_again(ON_A_GPU, Folder(copied)) == ON_A_GPU
+
+
+def test_a_repair_takes_what_the_store_says(begun: Folder) -> None:
+    assert settle_again(PrepSettings(), begun) == ON_A_GPU
