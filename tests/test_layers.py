@@ -43,6 +43,7 @@ def explicit_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (x - mean) / (variance + 1e-5).sqrt() * weight[:, None, None] + bias[:, None, None]
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.bfloat16, 3e-3)])

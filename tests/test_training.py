@@ -156,6 +156,25 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(
     assert folder.generator.read_bytes() == finished.generator.read_bytes()
 
 
+@pytest.mark.gpu
+def test_a_run_on_this_device_is_stopped_and_goes_on(
+    store: Store, tmp_path: Path, signal_at: Callable[[int], None], device: torch.device
+) -> None:
+    """In the precision that the device gets by itself."""
+    folder, settings = RunFolder(tmp_path / "run"), replace(TINY, device=device.type, precision=Precision.AUTO)
+    signal_at(10)
+    with pytest.raises(Interrupted, match="saved after step 10 of 32; run the same again"):
+        fit(folder, store, settings)
+    before = state(folder)["modules"]
+    signal_at(0)
+    fit(folder, store, settings)
+    assert (read_facts(folder).device, state(folder)["step"]) == (device.type, 32)
+    for name, module in state(folder)["modules"].items():
+        moved = [not torch.equal(value, before[name][key]) for key, value in module.items()]
+        assert any(moved), name
+        assert all(value.isfinite().all() for value in module.values()), name
+
+
 def test_a_run_that_was_killed_between_checkpoints_repeats_the_steps_and_their_lines(
     finished: RunFolder, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
