@@ -25,7 +25,7 @@ from store.repair import Repair, reopen
 from store.schema import Interrupted, Pair, StoreError
 from store.settings import differences, plain
 from store.signals import Stop, stop_requests
-from store.writer import StoreWriter, open_writer
+from store.writer import StoreWriter, finish_sealing, open_writer
 
 Units = list[tuple[Unit, tuple[Pair, ...]]]
 Run = Callable[[Units, StoreWriter, Stop, Callable[[Unit, str], None]], None]
@@ -124,6 +124,10 @@ def repair(settings: PrepSettings | None, data: Data, address: Location | Path |
                 bar.update()
 
         mended = reopen(location, plan.manifest, plan.table, watch)
+    if mended.manifest.sealed:
+        finish_sealing(location)
+        say(f"{location} is whole, there is nothing to repair")
+        return
     say(_describe_repair(location, mended))
     _write_units(replace(plan, manifest=mended.manifest), settings, location, hands)
     seal = read_root(location).manifest.seal

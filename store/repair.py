@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from store.arrays import Unit, plan_arrays, plan_units
 from store.creation import LOCK
-from store.files import disk_errors, locked
+from store.files import PARTIAL, disk_errors, locked
 from store.location import Folder, Location, digest_bytes, locate
 from store.manifest import JOURNAL, ROOT, Root, all_units, recorded_seal
 from store.remains import check_extra, check_plan, check_sources, root_bytes, untouched_root
@@ -33,7 +33,8 @@ MENDED = "repair"  # in the journal: the seal that the store had, empty if nobod
 class Repair:
     """What is to be built again, the manifest to build it with, and the seal that the store had (or empty).
 
-    `documents` are the damaged files without pictures: they are new now, or will be when the store is sealed.
+    `documents` are the damaged files without pictures: they are new now, or will be when the store is sealed. The
+    manifest is sealed if nothing is damaged.
     """
 
     manifest: Manifest
@@ -75,6 +76,9 @@ def reopen(
         due = {name: files.get(name, digest_bytes(data)) for name, data in layout.items() if name != ROOT}
         due |= {name: digest for name, digest in files.items() if is_digest_table(name)}
         documents = [name for name, digest in due.items() if not agrees(location, name, digest)]
+        leftovers = any(name.endswith(PARTIAL) for name in location.names())
+        if root and not (damaged or documents or leftovers):
+            return Repair(manifest=root.manifest, units=(), documents=(), seal=seal)
         _note(location.beside(JOURNAL), notes | {MENDED: seal.encode()})
         for name in documents:
             if name in layout:  # a table of digests is written when the store is sealed

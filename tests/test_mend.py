@@ -77,10 +77,22 @@ def test_other_tiles_cannot_repair(mist: Path, tmp_path: Path) -> None:
 def test_a_whole_store_is_left_as_it_is(mist: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "s.zarr"
     run(lanczos(), mist, store)
-    before = contents(store)
+    before, stamps = contents(store), {file: file.stat().st_mtime_ns for file in store.rglob("*")}
     repair(None, single(mist), store, hands=HANDS)
     assert contents(store) == before
-    assert "0 unit(s) to build again" in capsys.readouterr().err
+    assert {file: file.stat().st_mtime_ns for file in store.rglob("*")} == stamps
+    assert not journal_of(store).exists()
+    assert "s.zarr is whole, there is nothing to repair" in capsys.readouterr().err
+
+
+def test_what_a_cut_off_write_left_is_taken_away(mist: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    run(lanczos(), mist, store)
+    before = contents(store)
+    (store / "train" / ".1-aa.partial").write_bytes(b"half")
+    assert verify(store).extra == ("train/.1-aa.partial",)
+    repair(None, single(mist), store, hands=HANDS)
+    assert contents(store) == before
 
 
 def test_a_rehearsal_says_what_is_left_and_writes_nothing(mist: Path, tmp_path: Path) -> None:

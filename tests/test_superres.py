@@ -309,6 +309,15 @@ def test_a_flat_result_is_refused_unless_the_picture_is_flat(level: float, devic
         bsrgan.enlarge(mixed, 4, ["first", "second", "third", "fourth", *"56 7"])
 
 
+def test_a_gpu_without_memory_is_told_with_the_setting_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory, and a page of advice")
+
+    monkeypatch.setattr(RrdbEnlarger, "forward", exhausted)
+    with pytest.raises(SettingsError, match=r"^batch = 3: the GPU has no memory for so many windows of 12 px at once;"):
+        small_bsrgan(3).enlarge(PICTURES, 2)
+
+
 def test_which_precision_a_device_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     """prep/README.md has the table: both halves stay within 48 dB; on a CPU fp16 is slow, and bf16 if emulated."""
     for bf16, amx, wanted in (

@@ -66,11 +66,26 @@ def judge(networks: dict[int, RrdbEnlarger]) -> None:
         print(f"| x{factor} | (contrast of fp32: deviation {exact.std():.0f} grey levels) | | | | |")
         for precision in (Precision.BF16, Precision.FP16):
             half = Bsrgan({factor: network}, precision, 4, device()).enlarge(windows, factor)
-            squares = np.square(half - exact).mean((1, 2, 3))
-            print(
-                f"| x{factor} | {precision} | {psnr(squares.mean()):.1f} | {psnr(squares.max()):.1f} "
-                f"| {np.abs(half - exact).max()} | {(half != exact).mean():.1%} |"
-            )
+            print(row(factor, precision, half, exact))
+        print(row(factor, "all of it in bf16", run_all_in_bf16(network, windows), exact))
+
+
+def row(factor: int, name: str, half: NDArray[np.uint8], exact: NDArray[np.int64]) -> str:
+    """How far one way lies from fp32."""
+    squares = np.square(half - exact).mean((1, 2, 3))
+    return (
+        f"| x{factor} | {name} | {psnr(squares.mean()):.1f} | {psnr(squares.max()):.1f} "
+        f"| {np.abs(half - exact).max()} | {(half != exact).mean():.1%} |"
+    )
+
+
+@torch.inference_mode()
+def run_all_in_bf16(network: RrdbEnlarger, windows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Without sums in fp32, for comparison: what casting basicsr's modules does."""
+    whole = published_network(network, torch.bfloat16)
+    given = torch.from_numpy(windows).to(device()).permute(0, 3, 1, 2).to(torch.bfloat16) / GREY
+    enlarged = whole(given.contiguous(memory_format=torch.channels_last)).float()
+    return np.asarray(enlarged.clamp(0, 1).mul(GREY).round().permute(0, 2, 3, 1).cpu().numpy(), np.uint8)
 
 
 def psnr(square: float) -> float:
@@ -78,20 +93,30 @@ def psnr(square: float) -> float:
     return float(10 * np.log10(GREY**2 / square))
 
 
-def published_way(network: RrdbEnlarger, windows: NDArray[np.uint8]) -> Callable[[], object]:
-    """One picture, fp32, contiguous: floats up, one forward pass of basicsr's modules, clamped floats down."""
-    net = deepcopy(network.net).to(device(), memory_format=torch.contiguous_format)
+def published_network(network: RrdbEnlarger, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The forward pass of basicsr's modules, all in one precision."""
+    net = deepcopy(network.net).to(device(), dtype)
     ups = (net.conv_up1,) if network.factor == 2 else (net.conv_up1, net.conv_up2)
-    picture = np.ascontiguousarray(windows[0].transpose(2, 0, 1), np.float32)[None] / GREY
 
-    @torch.inference_mode()
-    def run() -> Tensor:
-        feature = net.conv_first(torch.from_numpy(picture).to(device()))
+    def run(picture: Tensor) -> Tensor:
+        feature = net.conv_first(picture)
         feature = feature + net.conv_body(net.body(feature))
         for up in ups:
             feature = net.lrelu(up(F.interpolate(feature, scale_factor=2, mode="nearest")))
         enlarged: Tensor = net.conv_last(net.lrelu(net.conv_hr(feature)))
-        return enlarged.clamp(0, 1).cpu()
+        return enlarged
+
+    return run
+
+
+def published_way(network: RrdbEnlarger, windows: NDArray[np.uint8]) -> Callable[[], object]:
+    """One picture, fp32, contiguous: floats up, one forward pass, clamped floats down."""
+    whole = published_network(network, torch.float32)
+    picture = np.ascontiguousarray(windows[0].transpose(2, 0, 1), np.float32)[None] / GREY
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        return whole(torch.from_numpy(picture).to(device())).clamp(0, 1).cpu()
 
     return run
 
