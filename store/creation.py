@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 
 from store.bucket import Bucket
-from store.files import PARTIAL, disk_errors, locked, sync, sync_all
+from store.files import disk_errors, locked, sync, sync_all
 from store.location import Folder, Location, digest_bytes
 from store.manifest import JOURNAL, ROOT, read_root
 from store.schema import Manifest, StoreError, Table
@@ -65,9 +65,8 @@ def _prepare_folder(location: Folder, manifest: Manifest, table: Table, *, new: 
         else:
             _forget(location.beside(JOURNAL))
             _create_folder(location, lay_out(manifest, table))
-        for folder in (location.path, location.beside(JOURNAL).path):
-            for leftover in folder.rglob(f"*{PARTIAL}"):
-                leftover.unlink(missing_ok=True)
+        for folder in (location, location.beside(JOURNAL)):
+            folder.sweep()
     except BaseException:
         if new or not location.path.exists():
             location.beside(JOURNAL).remove_all()

@@ -170,6 +170,11 @@ class Folder:
         """Remove everything, as far as that is possible."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def sweep(self) -> None:
+        """Remove what writes that were cut off left behind."""
+        for leftover in self.path.rglob(f"*{PARTIAL}"):
+            leftover.unlink(missing_ok=True)
+
     def protect(self) -> None:
         """Take the write permission from every file."""
         for name in self.names():

@@ -150,9 +150,10 @@ def open_writer(address: Location | Path | str, manifest: Manifest, table: Table
 
 
 def finish_sealing(address: Location | Path | str) -> None:
-    """What follows once the sealed root stands: no write permission, no journal. Harmless when repeated."""
+    """What follows once the sealed root stands: no leftovers, no write permission, no journal. Can be repeated."""
     location = locate(address)
     with disk_errors(location):
         if isinstance(location, Folder):
+            location.sweep()  # of a helper that was killed while others went on
             location.protect()
         location.beside(JOURNAL).remove_all()

@@ -21,7 +21,9 @@ from store.verify import verify
 from tests.conftest import contents, draw_tile
 
 ROOT = Path(__file__).parents[1]
-KILLS = int(os.environ.get("MAGSTAIN_KILLS", "20"))  # `make soak` asks for 200
+KILLS = int(
+    os.environ.get("MAGSTAIN_KILLS", "20")
+)  # `make soak` asks for 200; a twentieth as many kills of Dask workers
 PAIRS = 60
 WORDS = ["upscaler=lanczos", "view_side=64", "unit=2", "margin=4"]
 
@@ -113,12 +115,14 @@ def cluster_build(tiles: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Pope
     process.wait()
 
 
+@pytest.mark.parametrize("moment", range(max(1, KILLS // 20)))
 def test_a_dask_worker_that_is_killed_takes_nothing_with_it(
-    cluster_build: tuple[subprocess.Popen[bytes], Path], whole: dict[str, bytes]
+    cluster_build: tuple[subprocess.Popen[bytes], Path], whole: dict[str, bytes], moment: int
 ) -> None:
     process, store = cluster_build
     workers = dask_workers(process)
     assert len(workers) >= 2
+    time.sleep(random.Random(moment).uniform(0, 0.2))
     workers[0].kill()
     assert process.wait(timeout=120) == 0
     assert contents(store) == whole

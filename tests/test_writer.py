@@ -77,6 +77,18 @@ def test_leftover_partial_files_go_when_the_build_goes_on(small_store: Store, tm
     assert [file.name for file in tmp_path.iterdir()] == ["s.zarr"]
 
 
+def test_what_a_killed_helper_left_goes_when_the_store_is_sealed(small_store: Store, tmp_path: Path) -> None:
+    """A Dask worker may die in the middle of a write, and the build goes on without it."""
+    manifest, path = small_manifest(), tmp_path / "s.zarr"
+    with open_writer(path, manifest, small_table()) as writer:
+        for unit in writer.pending():
+            writer.write(unit, small_blocks(manifest, unit))
+            (path / "train/tile/he/c/1/0/0/.4711-aa.partial").parent.mkdir(parents=True, exist_ok=True)
+            (path / "train/tile/he/c/1/0/0/.4711-aa.partial").write_bytes(b"half a shard")
+        writer.seal()
+    assert contents(path) == contents(small_store.path)
+
+
 def test_a_build_that_was_cut_off_while_it_was_laid_out_begins_anew(small_store: Store, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     skeleton = journal_of(path) / "skeleton" / "train"
