@@ -27,10 +27,17 @@ def load(kind: type[T], file: Path | None = None, overrides: Sequence[str] = ())
 
     A value is TOML (`3`, `true`, `["x1", "x2"]`); a bare word is a string. Raises SettingsError.
     """
-    tree: dict[str, Any] = {} if file is None else _read(file)
+    return validate(kind, layered(() if file is None else (file,), overrides))
+
+
+def layered(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """TOML files as plain values, what comes later over what came before, and `key=value` overrides over all."""
+    tree: dict[str, Any] = {}
+    for file in files:
+        _merge(tree, _read(file))
     for override in overrides:
         _assign(tree, override)
-    return validate(kind, tree)
+    return tree
 
 
 def validate(kind: type[T], tree: Mapping[str, Any]) -> T:
@@ -69,6 +76,15 @@ def _read(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file} cannot be read ({error.strerror}); give an existing TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} is not TOML: {error}; mend that line, or give another file") from error
+
+
+def _merge(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        below = tree.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            _merge(below, value)
+        else:
+            tree[key] = value
 
 
 def _assign(tree: dict[str, Any], override: str) -> None:

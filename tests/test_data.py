@@ -17,15 +17,21 @@ from store.reader import TILE, Store
 from store.schema import SettingsError, Split, Stain, StoreError
 from train.choices import Sampling
 from train.data import Pictures, Reading, read_batches, to_batch
-from train.order import Choice, Draw, Order, draws, plan_order
+from train.order import Choice, Draw, Look, Order, draws, plan_order
 from train.settings import DataSettings
 
 VIEWS = tuple(Choice(view=view, share=1 / 3, count=2) for view in ("x1", "x2", "x4"))
-ORDER = Order(seed=3, pairs=10, views=VIEWS, batch=3, epochs=4, sampling=Sampling.REPLACEMENT, flip=True)
+ORDER = Order(seed=3, pairs=10, views=VIEWS, batch=3, epochs=4, paired=True, sampling=Sampling.REPLACEMENT, flip=True)
 
 
-def many(sampling: Sampling = Sampling.REPLACEMENT, views: tuple[Choice, ...] = VIEWS) -> list[Draw]:
-    return draws((0, 1), pairs=30_000, views=views, sampling=sampling, flip=True)
+def many_draws(
+    sampling: Sampling = Sampling.REPLACEMENT, views: tuple[Choice, ...] = VIEWS, *, paired: bool = True
+) -> list[Draw]:
+    return draws((0, 1), pairs=30_000, views=views, paired=paired, sampling=sampling, flip=True)
+
+
+def many(sampling: Sampling = Sampling.REPLACEMENT, views: tuple[Choice, ...] = VIEWS) -> list[Look]:
+    return [draw.he for draw in many_draws(sampling, views)]
 
 
 def read(store: Store, order: Order, workers: int = 0, done: int = 0) -> list[Reading]:
@@ -71,7 +77,8 @@ def test_flips_pictures_and_corners_are_uniform() -> None:
     assert corners.min() >= 0
     assert corners.max() < 1
     np.testing.assert_allclose(corners.mean(axis=0), 0.5, atol=4 * 12**-0.5 / 30_000**0.5)
-    assert not any(draw.flip for draw in draws((0, 1), pairs=99, views=VIEWS, sampling=Sampling.SHUFFLED, flip=False))
+    still = draws((0, 1), pairs=99, views=VIEWS, paired=False, sampling=Sampling.SHUFFLED, flip=False)
+    assert not any(look.flip for draw in still for look in (draw.he, draw.ihc))
 
 
 def test_shuffled_reads_each_pair_once_and_replacement_63_percent() -> None:
@@ -80,13 +87,46 @@ def test_shuffled_reads_each_pair_once_and_replacement_63_percent() -> None:
     assert abs(distinct / 30_000 - (1 - np.exp(-1))) < 0.01
 
 
+def test_pairs_are_seen_with_one_geometry() -> None:
+    assert all(draw.he == draw.ihc for draw in many_draws())
+
+
+def test_unpaired_the_ihc_is_of_any_pair_in_the_same_view_and_what_is_seen_of_the_he_stays() -> None:
+    """As in the unaligned loaders: H&E each once, IHC at random, independently."""
+    drawn = many_draws(Sampling.SHUFFLED, paired=False)
+    assert [draw.he for draw in drawn] == many(Sampling.SHUFFLED)
+    assert all(draw.he.view == draw.ihc.view for draw in drawn)
+    assert sum(draw.he.pair == draw.ihc.pair for draw in drawn) < 10  # one is expected
+    distinct = len({draw.ihc.pair for draw in drawn})
+    assert abs(distinct / 30_000 - (1 - np.exp(-1))) < 0.01
+    for he, ihc in (
+        ([d.he.flip for d in drawn], [d.ihc.flip for d in drawn]),
+        ([d.he.crop[0] for d in drawn], [d.ihc.crop[0] for d in drawn]),
+    ):
+        assert abs(np.corrcoef(he, ihc)[0, 1]) < 4 / 30_000**0.5
+
+
+def test_an_unpaired_batch_is_the_stores_pictures_each_with_its_own_flip(small_store: Store) -> None:
+    order = plan_order(small_store, DataSettings(batch=4, paired=False), seed=1, epochs=2)
+    mirrored = set()
+    for drawn, reading in zip(order.batches(0), read(small_store, order), strict=True):
+        batch = to_batch(reading, torch.device("cpu"))
+        for row, draw in enumerate(drawn):
+            mirrored.add((draw.he.flip, draw.ihc.flip))
+            for signed, look, stain in ((batch.he, draw.he, Stain.HE), (batch.ihc, draw.ihc, Stain.IHC)):
+                picture = small_store.picture(Split.TRAIN, look.view, stain, look.pair, look.index)
+                expected = (picture[:, ::-1] if look.flip else picture) / 127.5 - 1
+                np.testing.assert_allclose(signed[row].permute(1, 2, 0).numpy(), expected, atol=1e-6)
+    assert len(mirrored) == 4
+
+
 def test_a_batch_is_the_stores_pictures_in_the_range_of_the_networks(small_store: Store) -> None:
     order = plan_order(small_store, DataSettings(batch=4), seed=1, epochs=3)
     for drawn, reading in zip(order.batches(0), read(small_store, order), strict=True):
         batch = to_batch(reading, torch.device("cpu"))
         assert batch.he.shape == batch.ihc.shape == (4, 3, 64, 64)
         assert batch.he.is_contiguous(memory_format=torch.channels_last)
-        for row, draw in enumerate(drawn):
+        for row, draw in enumerate(draw.he for draw in drawn):
             for signed, stain in ((batch.he[row], Stain.HE), (batch.ihc[row], Stain.IHC)):
                 picture = small_store.picture(Split.TRAIN, draw.view, stain, draw.pair, draw.index)
                 expected = (picture[:, ::-1] if draw.flip else picture) / 127.5 - 1
@@ -94,7 +134,7 @@ def test_a_batch_is_the_stores_pictures_in_the_range_of_the_networks(small_store
 
 
 def test_bytes_become_exactly_minus_one_to_one() -> None:
-    reading = Reading(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1, 1), torch.tensor([False]))
+    reading = Reading(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1, 1), torch.tensor([[False], [False]]))
     batch = to_batch(reading, torch.device("cpu"))
     assert batch.he.item() == -1
     assert batch.ihc.item() == 1
@@ -104,7 +144,8 @@ def test_a_crop_of_a_tile_is_the_same_place_in_both_stains_and_reaches_the_edges
     pictures = Pictures(small_store)
     tiles = [small_store.planes(Split.TRAIN, TILE, stain, 5) for stain in Stain]
     for crop, top, left in (((0.0, 0.0), 0, 0), ((0.9999, 0.9999), 64, 64), ((0.5, 0.25), 32, 16)):
-        reading = pictures.__getitems__([Draw(pair=5, view=TILE, index=0, flip=False, crop=crop)])
+        look = Look(pair=5, view=TILE, index=0, flip=False, crop=crop)
+        reading = pictures.__getitems__([Draw(he=look, ihc=look)])
         assert isinstance(reading, Reading)
         for pixels, tile in zip(reading.pixels[:, 0].numpy(), tiles, strict=True):
             np.testing.assert_array_equal(pixels, tile[:, top : top + 64, left : left + 64])

@@ -105,7 +105,7 @@ def hooked(conv: SpectralConv2d) -> nn.Conv2d:
 
 
 def test_spectral_norm_is_the_classic_hook_over_several_steps() -> None:
-    ours = SpectralConv2d(3, 8, 3, padding=1, bias=True)
+    ours = SpectralConv2d(3, 8, 3, stride=1, padding=1, bias=True)
     classic = hooked(ours)
     optimisers = [torch.optim.SGD(conv.parameters(), lr=0.1) for conv in (ours, classic)]
     for step in range(4):
@@ -124,7 +124,7 @@ def test_spectral_norm_is_the_classic_hook_over_several_steps() -> None:
 
 
 def test_spectral_norm_iterates_v_before_u_from_unit_vectors() -> None:
-    conv = SpectralConv2d(3, 8, 3, padding=1, bias=True)
+    conv = SpectralConv2d(3, 8, 3, stride=1, padding=1, bias=True)
     matrix, u = conv.weight_orig.detach().flatten(1), conv.weight_u
     assert u.norm() == pytest.approx(1, abs=1e-6)
     assert conv.weight_v.norm() == pytest.approx(1, abs=1e-6)
@@ -135,7 +135,7 @@ def test_spectral_norm_iterates_v_before_u_from_unit_vectors() -> None:
 
 
 def test_spectral_norm_reaches_the_largest_singular_value_in_float32_under_autocast() -> None:
-    conv = SpectralConv2d(3, 8, 3, padding=1, bias=True).to(memory_format=torch.channels_last)
+    conv = SpectralConv2d(3, 8, 3, stride=1, padding=1, bias=True).to(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         for _ in range(100):
             y = conv(draw(1, 3, 9, 9))

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.choices import Lookup, Schedule
-from train.contrastive import ProjectionHeads, draw_positions, gather_patches, normalise
 from train.losses import (
     PYRAMID_WEIGHTS,
     adaptive_patch_nce,
@@ -26,6 +25,7 @@ from train.losses import (
     pyramid_levels,
     schedule_weight,
 )
+from train.patches import ProjectionHeads, draw_positions, gather_patches, normalise
 
 GOLDEN = Path(__file__).parent / "golden"
 CONSTANT, DECAY = 30, 10

@@ -9,7 +9,7 @@ import torch
 from torch.optim import Adam
 
 from store.schema import SettingsError
-from train.attention_gan import AttentionGan
+from train.attention_gan import attention_gan
 from train.choices import Precision
 from train.data import Batch
 from train.device import Compute, resolve
@@ -43,7 +43,7 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
     method = build_method(TINY)
     optimisers = make_optimisers(method, TINY.optimiser, fused=False)
     torch.manual_seed(0)
-    plain = AttentionGan(TINY)
+    plain = attention_gan(TINY)
     movers = {
         "discriminator": Adam(plain.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999)),
         "generator": Adam(plain.generator.parameters(), lr=2e-4, betas=(0.5, 0.999)),
@@ -52,7 +52,7 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
     for step in (1, 2, 3):
         batch = draw_batch(seed=step)
         terms = take_step(method, optimisers, CPU, batch, 0.5, step_generator(0, step))
-        outputs = plain.generate(batch)
+        outputs = plain.generate(batch, step_generator(0, step))
         judged = plain.terms("discriminator", batch, outputs, 0.5, step_generator(0, step))
         movers["discriminator"].zero_grad()
         sum(judged.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
@@ -75,7 +75,9 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
 def test_no_gradient_of_the_fake_reaches_the_generator_from_the_discriminators_move() -> None:
     method = build_method(TINY)
     batch = draw_batch()
-    terms = method.terms("discriminator", batch, method.generate(batch), 0.0, step_generator(0, 1))
+    terms = method.terms(
+        "discriminator", batch, method.generate(batch, step_generator(0, 1)), 0.0, step_generator(0, 1)
+    )
     sum(terms.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
     assert all(p.grad is None for name in ("generator", "heads") for p in method.modules()[name].parameters())
     assert all(p.grad is not None for p in method.modules()["discriminator"].parameters())
@@ -98,7 +100,9 @@ def test_terms_are_the_published_weights_times_the_losses() -> None:
     for weights in (WeightSettings(), WeightSettings(adversarial=1, nce=1, asp=1, pyramid=1)):
         torch.manual_seed(0)
         method = build_method(replace(TINY, weights=weights))
-        terms[weights.nce] = method.terms("generator", batch, method.generate(batch), 0.5, step_generator(0, 1))
+        terms[weights.nce] = method.terms(
+            "generator", batch, method.generate(batch, step_generator(0, 1)), 0.5, step_generator(0, 1)
+        )
     ratios = {name: (terms[10.0][name] / terms[1.0][name]).item() for name in terms[1.0]}
     assert ratios == pytest.approx({"adversarial": 1, "nce": 10, "asp": 10, "pyramid": 10})
 

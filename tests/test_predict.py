@@ -174,11 +174,11 @@ def test_a_set_that_was_cut_off_is_absent_until_the_same_command_completes_it(
 ) -> None:
     calls: list[int] = []
 
-    def signalling(generator: torch.nn.Module, he: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    def signalling(generator: torch.nn.Module, he: NDArray[np.uint8], device: torch.device, seed: int) -> torch.Tensor:
         calls.append(len(calls))
         if calls == [0, 1]:
             os.kill(os.getpid(), signal.SIGTERM)
-        return translate(generator, he, device)
+        return translate(generator, he, device, seed=seed)
 
     monkeypatch.setattr(predict_module, "translate", signalling)
     with pytest.raises(Interrupted, match=r"run the same again"):

@@ -119,7 +119,7 @@ def test_a_run_that_is_terminated_leaves_with_3_and_the_same_command_ends_it(
     [
         (["--store", "{tmp}/none.zarr"], "none.zarr is no store: nothing is there"),
         (["--store", "{store}", "--set", "generator.bas=3"], "did you mean 'base'"),
-        (["--store", "{store}", "--set", "method=cut"], "method = 'cut': no such method"),
+        (["--store", "{store}", "--set", "method=cutt"], "method = 'cutt': no such method; did you mean 'cut'"),
         (["--store", "{store}", "--config", "{tmp}/none.toml"], "no settings file"),
         (["--store", "{store}", "--set", "data.views=['x8']"], "has x1, x2, x4, tile; name some of these"),
         (["--store", "{small}"], "pictures of 64 px.*96 px"),

@@ -13,7 +13,10 @@ from store.schema import Split
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Learn to translate from a store, and translate.")
 
 RunOption = Annotated[Path, typer.Option(metavar="DIR", help="the run's folder")]
-ConfigOption = Annotated[Path | None, typer.Option(metavar="TOML", help="settings; the defaults are the paper's")]
+ConfigOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="TOML", help="settings over the method's published ones; repeatable, later files win"),
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting; repeatable")]
 
 
@@ -26,12 +29,11 @@ def fit(
 ) -> None:
     """Train a run, or go on with it: the same command again continues from the last checkpoint."""
     from store.reader import Store
-    from store.settings import load
     from train.folder import RunFolder
     from train.loop import fit as train
-    from train.settings import TrainSettings
+    from train.recipe import load_recipe
 
-    train(RunFolder(run), Store.open(store), load(TrainSettings, config, overrides or []))
+    train(RunFolder(run), Store.open(store), load_recipe(config or [], overrides or []))
 
 
 @app.command()
@@ -70,11 +72,10 @@ def describe(
     side: Annotated[int, typer.Option(metavar="PX", help="side of the picture that goes in")] = 512,
 ) -> None:
     """Say what the networks look like: settings, tensor shapes, parameter counts."""
-    from store.settings import load
     from train.describe import describe_method
-    from train.settings import TrainSettings
+    from train.recipe import load_recipe
 
-    typer.echo(describe_method(load(TrainSettings, config, overrides or []), side))
+    typer.echo(describe_method(load_recipe(config or [], overrides or []), side))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,59 @@ class Norm(StrEnum):
     NONE = "none"
 
 
+class Network(StrEnum):
+    """A generator's architecture."""
+
+    RESNET = "resnet"
+    UNET = "unet"
+
+
+class Resampling(StrEnum):
+    """How sides are halved and doubled: blurred, as in CUT and ASP, or by strided and transposed convolutions."""
+
+    BLURRED = "blurred"
+    STRIDED = "strided"
+
+
+class Initial(StrEnum):
+    """Initial weights of generators and discriminators: PyTorch's, or normal or Xavier normal, gain 0.02 (L10)."""
+
+    PYTORCH = "pytorch"
+    NORMAL = "normal"
+    XAVIER = "xavier"
+
+
+class AtTest(StrEnum):
+    """How a generator translates when it is trained: in evaluation mode, or as the published test scripts leave it.
+
+    Left in training mode batch norm takes the statistics of the one picture, and dropout goes on (E6).
+    """
+
+    EVALUATION = "evaluation"
+    TRAINING = "training"
+
+
+class Objective(StrEnum):
+    """The adversarial objective (L1)."""
+
+    LEAST_SQUARES = "least_squares"
+    CROSS_ENTROPY = "cross_entropy"
+
+
+class UnitLength(StrEnum):
+    """How projected patches get unit length: CUT divides by length + 1e-7, ASP adds 1e-7 to every component before."""
+
+    ASP = "asp"
+    CUT = "cut"
+
+
+class RateStep(StrEnum):
+    """When the learning rate steps: behind an epoch (CUT, ASP), or before it, so that decay begins one earlier."""
+
+    AFTER = "after"
+    BEFORE = "before"
+
+
 class Levels(StrEnum):
     """Which encoder and decoder levels AMMFI joins: the two deepest, the two a U-Net would take, or all three (G7)."""
 

@@ -1,68 +1,193 @@
-"""Patches of feature maps and the heads that project them: what PatchNCE compares.
+"""CUT, FastCUT, CUT on pairs, and ASP: patches of a translation must be told apart by patches of what it came from.
 
-A patch is one position of a map, counted row by row. Sources: CUT (ECCV 2020); normalisation ASP (MICCAI 2023).
+Discriminator first, then generator and projection heads on the fake made before. The paper's method takes the same step
+(`train/attention_gan.py`). Sources: CUT (ECCV 2020), ASP (MICCAI 2023).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-HEAD_GAIN = 0.02
-NORM_SHIFT = 1e-7
+from store.schema import SettingsError
+from train.data import Batch
+from train.discriminators import check_side
+from train.generators import ResnetGenerator
+from train.losses import OBJECTIVES, adaptive_patch_nce, patch_nce, pyramid
+from train.parts import DISCRIMINATOR, GENERATOR, adversarial_pair, make_discriminator, make_generator
+from train.patches import Positions, ProjectionHeads, draw_positions
+from train.settings import TrainSettings
+
+ADVERSARIAL, NCE, IDENTITY, ASP, PYRAMID = "adversarial", "nce", "nce_identity", "asp", "pyramid"
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def draw_positions(features: Sequence[Tensor], patches: int, generator: torch.Generator) -> list[Tensor]:
-    """For each map [B,C,h,w] min(patches, h w) different positions, int64 [P] on the generator's device.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What a step's forward pass made of `he`, or of he and ihc where there is an identity term.
 
-    One draw serves all pictures of the batch, query and key alike.
-    """
-    return [
-        torch.randperm(x.shape[2] * x.shape[3], generator=generator, device=generator.device)[:patches]
-        for x in features
-    ]
-
-
-def gather_patches(features: Tensor, positions: Tensor) -> Tensor:
-    """The columns of a map at `positions`: [B,C,h,w], [P] -> [B,P,C]."""
-    rows = features.permute(0, 2, 3, 1).flatten(1, 2)  # [B,hw,C], a view of a channels-last map
-    return rows.index_select(1, positions.to(features.device))
-
-
-class ProjectionHeads(nn.Module):
-    """A two-layer perceptron per tap, C -> width -> width, whose output has unit length.
-
-    It is float32 whatever autocast says: its cosines are divided by a temperature of 0.07, and it costs little.
-    Weights Xavier normal with gain 0.02, biases 0, no spectral norm. Source: CUT, netF mlp_sample.
+    pictures: the translations, signed [B,3,S,S] or [2B,3,S,S], he's first; mirrored if `mirrored`. taps: features of
+    what was translated, from the same pass, without gradient.
     """
 
-    def __init__(self, channels: Sequence[int], width: int) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(_head(inputs, width) for inputs in channels)
-
-    def forward(self, features: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [B,C,h,w] and positions [P], one per tap. Returns unit vectors, [B,P,width] per tap."""
-        projected = []
-        for head, tap, chosen in zip(self.heads, features, positions, strict=True):
-            with torch.autocast(tap.device.type, enabled=False):
-                projected.append(normalise(head(gather_patches(tap, chosen).float())))  # [B,P,width]
-        return projected
+    pictures: Tensor
+    taps: list[Tensor]
+    mirrored: bool
 
 
-def normalise(vectors: Tensor) -> Tensor:
-    """Unit length along the last axis, ASP's way: 1e-7 is added to every component before the length is taken.
+class Contrastive:
+    """L_G = the weighted sum of some of: adversarial, NCE, identity NCE, adaptive supervised NCE, Gaussian pyramid.
 
-    A zero vector so has a length and a finite gradient.
+    A step encodes what it needs once (`contrast.share_passes`): features of what was translated are those of its
+    translation's own pass, keys carry no gradient, and both queries of the identity term share a pass. The published
+    order encodes everything anew and lets gradients into keys only to throw them away; gradients are the same, but each
+    pass of a spectrally normalised network makes a power iteration, of which the shared step makes fewer.
     """
-    length: Tensor = torch.linalg.vector_norm(vectors + NORM_SHIFT, dim=-1, keepdim=True)
-    return vectors / length
+
+    players: tuple[str, ...] = (DISCRIMINATOR, GENERATOR)
+
+    def __init__(
+        self, settings: TrainSettings, names: Sequence[str], draw: Callable[..., Positions] = draw_positions
+    ) -> None:
+        generator = make_generator(settings)
+        if not isinstance(generator, ResnetGenerator):
+            raise SettingsError(
+                f"generator.network = unet with method = {settings.method}: PatchNCE taps a ResNet; set "
+                "generator.network=resnet"
+            )
+        self.generator = generator
+        self.discriminator = make_discriminator(settings)
+        self.contrast, self.asp = settings.contrast, settings.asp
+        self.heads = ProjectionHeads(generator.tap_channels, settings.contrast.width, settings.contrast.unit_length)
+        self.multiple: int = generator.multiple
+        self.layers = settings.discriminator.layers
+        self.objective = OBJECTIVES[settings.objective]
+        self.constant_share = settings.optimiser.constant_epochs / settings.optimiser.epochs
+        self.draw = draw
+        self.names = tuple(names)
+        self.weights = _weights(settings, self.names)
+        self.needs_pairs = ASP in names or PYRAMID in names or settings.discriminator.conditional
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Everything that has state."""
+        return {"generator": self.generator, "discriminator": self.discriminator, "heads": self.heads}
+
+    def owned(self, player: str) -> list[nn.Module]:
+        """The heads move with the generator; the published third Adam does the same, parameter by parameter."""
+        return [self.discriminator] if player == DISCRIMINATOR else [self.generator, self.heads]
+
+    def check_side(self, side: int) -> None:
+        """The discriminator must have an output for a side; raises SettingsError with the smallest that has one."""
+        check_side(side, self.layers)
+
+    def generate(self, batch: Batch, generator: torch.Generator) -> Outputs:
+        """The translations that both players judge."""
+        mirrored = self.contrast.flip_equivariance and torch.rand((), generator=generator).item() < 0.5
+        sources = torch.cat((batch.he, batch.ihc)) if IDENTITY in self.names else batch.he
+        pictures, taps = self.generator.forward_with_taps(sources.flip(3) if mirrored else sources)
+        return Outputs(pictures=pictures, taps=[tap.detach() for tap in taps], mirrored=mirrored)
+
+    def terms(
+        self, player: str, batch: Batch, outputs: Outputs, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The weighted scalars of a player, by name."""
+        he = batch.he.flip(3) if outputs.mirrored else batch.he
+        fake = outputs.pictures[: len(he)]
+        if player == DISCRIMINATOR:
+            return adversarial_pair(
+                self.objective,
+                fake=self.discriminator.judge(he, fake.detach()),
+                real=self.discriminator.judge(batch.he, batch.ihc),
+            )
+        values = self._contrasts(batch, outputs, progress, generator)
+        values[ADVERSARIAL] = self.objective(self.discriminator.judge(he, fake), 1.0).mean()
+        if PYRAMID in self.names:
+            values[PYRAMID] = pyramid(fake, batch.ihc.flip(3) if outputs.mirrored else batch.ihc).mean()
+        return {name: weight * values[name] for name, weight in self.weights.items()}
+
+    def _contrasts(
+        self, batch: Batch, outputs: Outputs, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The contrastive terms, unweighted. Each draws its own positions."""
+        nce = partial(patch_nce, temperature=self.contrast.temperature)
+        asp = partial(
+            adaptive_patch_nce,
+            temperature=self.contrast.temperature,
+            progress=progress,
+            constant_share=self.constant_share,
+            schedule=self.asp.schedule,
+            lookup=self.asp.lookup,
+        )
+        seen = self._encode(batch, outputs)
+        values = {NCE: self._contrast(seen["fake"], seen["he"], generator, nce)}
+        if IDENTITY in self.names:
+            values[IDENTITY] = self._contrast(seen["identity"], seen["ihc"], generator, nce)
+        if ASP in self.names:
+            values[ASP] = self._contrast(seen["fake"], seen["ihc"], generator, asp)
+        return values
+
+    def _encode(self, batch: Batch, outputs: Outputs) -> dict[str, list[Tensor]]:
+        """The taps of all pictures that the terms compare: keys `he`, `ihc` without gradient, queries with."""
+        shared, size = self.contrast.share_passes and not outputs.mirrored, len(batch.he)
+        he = [tap[:size] for tap in outputs.taps] if shared else self._key(batch.he)
+        queries = self.generator.encode(outputs.pictures)
+        if outputs.mirrored:
+            queries = [tap.flip(3) for tap in queries]
+        seen = {"he": he, "fake": [tap[:size] for tap in queries]}
+        if IDENTITY in self.names:
+            seen["identity"] = [tap[size:] for tap in queries]
+            seen["ihc"] = [tap[size:] for tap in outputs.taps] if shared else self._key(batch.ihc)
+        elif ASP in self.names:
+            seen["ihc"] = self._key(batch.ihc)
+        return seen
+
+    @torch.no_grad()
+    def _key(self, picture: Tensor) -> list[Tensor]:
+        return self.generator.encode(picture)
+
+    def _contrast(
+        self, query: Sequence[Tensor], key: Sequence[Tensor], generator: torch.Generator, loss: Loss
+    ) -> Tensor:
+        """Mean over patches, then over taps, of `loss` at positions drawn anew."""
+        positions = self.draw(query, self.contrast.patches, generator)
+        queries = self.heads(query, positions)
+        with torch.no_grad():
+            keys = self.heads(key, positions)
+        return torch.stack([loss(q, k).mean() for q, k in zip(queries, keys, strict=True)]).mean()
 
 
-def _head(inputs: int, width: int) -> nn.Sequential:
-    first, second = nn.Linear(inputs, width), nn.Linear(width, width)
-    for layer in (first, second):
-        nn.init.xavier_normal_(layer.weight, HEAD_GAIN)
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(first, nn.ReLU(), second)
+def _weights(settings: TrainSettings, names: Sequence[str]) -> dict[str, float]:
+    """The weight of each term. With the identity term, each of the two NCE terms counts half, as in CUT."""
+    weights, half = settings.weights, 0.5 if IDENTITY in names else 1.0
+    table = {
+        ADVERSARIAL: weights.adversarial,
+        NCE: half * weights.nce,
+        IDENTITY: half * weights.nce,
+        ASP: weights.asp,
+        PYRAMID: weights.pyramid,
+    }
+    return {name: table[name] for name in names}
+
+
+def cut(settings: TrainSettings) -> Contrastive:
+    """CUT: adversarial, PatchNCE, and PatchNCE of ihc with its own translation. No pairs."""
+    return Contrastive(settings, (ADVERSARIAL, NCE, IDENTITY))
+
+
+def cut_paired(settings: TrainSettings) -> Contrastive:
+    """CUT on pairs with the Gaussian pyramid, as the ASP paper is reported to have run it (ASP repository, issue 7)."""
+    return Contrastive(settings, (ADVERSARIAL, NCE, IDENTITY, PYRAMID))
+
+
+def fastcut(settings: TrainSettings) -> Contrastive:
+    """FastCUT: CUT without the identity term; its preset mirrors every second picture and weights NCE with 10."""
+    return Contrastive(settings, (ADVERSARIAL, NCE))
+
+
+def asp(settings: TrainSettings) -> Contrastive:
+    """ASP: adversarial, PatchNCE, adaptive supervised PatchNCE, Gaussian pyramid."""
+    return Contrastive(settings, (ADVERSARIAL, NCE, ASP, PYRAMID))

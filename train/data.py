@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from store.reader import TILE, Store
 from store.schema import MagstainError, Split, Stain
-from train.order import Draw, Order
+from train.order import Draw, Look, Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Batch:
 
 
 class Reading(NamedTuple):
-    """A batch as it leaves the store: `pixels` u8 [2,B,3,S,S] (he, ihc), `flips` bool [B]."""
+    """A batch as it leaves the store: `pixels` u8 [2,B,3,S,S] (he, ihc), `flips` bool [2,B]."""
 
     pixels: Tensor
     flips: Tensor
@@ -49,20 +49,20 @@ class Pictures(Dataset[Any]):
         pixels = torch.empty((2, len(drawn), 3, side, side), dtype=torch.uint8)
         try:
             for row, draw in enumerate(drawn):
-                for slot, stain in enumerate(Stain):  # he, ihc
-                    self._read(draw, stain, pixels[slot, row])
+                self._read(draw.he, Stain.HE, pixels[0, row])
+                self._read(draw.ihc, Stain.IHC, pixels[1, row])
         except MagstainError as error:
             return error
-        return Reading(pixels, torch.tensor([draw.flip for draw in drawn]))
+        return Reading(pixels, torch.tensor([[d.he.flip for d in drawn], [d.ihc.flip for d in drawn]]))
 
-    def _read(self, draw: Draw, stain: Stain, out: Tensor) -> None:
+    def _read(self, look: Look, stain: Stain, out: Tensor) -> None:
         """One picture into `out`, u8 [3,S,S]; of a tile, the crop that the draw says."""
-        if draw.view != TILE:
-            self.store.planes(Split.TRAIN, draw.view, stain, draw.pair, draw.index, out=out.numpy())
+        if look.view != TILE:
+            self.store.planes(Split.TRAIN, look.view, stain, look.pair, look.index, out=out.numpy())
             return
         side = out.shape[-1]
-        tile = self.store.planes(Split.TRAIN, TILE, stain, draw.pair)
-        top, left = (int(share * (tile.shape[-1] - side + 1)) for share in draw.crop)
+        tile = self.store.planes(Split.TRAIN, TILE, stain, look.pair)
+        top, left = (int(share * (tile.shape[-1] - side + 1)) for share in look.crop)
         out.numpy()[:] = tile[:, top : top + side, left : left + side]
 
 
@@ -87,7 +87,7 @@ def read_batches(store: Store, order: Order, *, done: int, workers: int, pin: bo
 def to_batch(reading: Reading, device: torch.device) -> Batch:
     """Move a reading to the device as u8; convert to x / 127.5 - 1 and flip there, channels last."""
     pixels = reading.pixels.to(device, non_blocking=True)
-    flips = reading.flips.to(device, non_blocking=True)[:, None, None, None]
+    flips = reading.flips.to(device, non_blocking=True)[:, :, None, None, None]
     signed = to_signed(torch.where(flips, pixels.flip(-1), pixels))
     he, ihc = (stain.contiguous(memory_format=torch.channels_last) for stain in signed)
     return Batch(he=he, ihc=ihc)

@@ -1,17 +1,28 @@
-"""The ResNet generator of the ASP repository with named taps, and the paper's: the same with AMMFI in its decoder.
+"""The ResNet generators with named taps: blurred as in CUT and ASP, strided as in CycleGAN, and the paper's with AMMFI.
 
 Pictures are `signed` [B,3,H,W]; level 0 is the picture's side, level 1 half of it, level 2 a quarter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from store.schema import SettingsError
 from train.attention import AMMFI
-from train.choices import Join, Levels, Norm
-from train.layers import ResidualBlock, Stage, blur_down, blur_up, make_conv, make_norm, reflect_pad
+from train.choices import Join, Levels, Norm, Resampling
+from train.layers import (
+    ResidualBlock,
+    Stage,
+    blur_down,
+    blur_up,
+    make_conv,
+    make_doubling_conv,
+    make_norm,
+    reflect_pad,
+)
 from train.settings import GeneratorSettings
 
 ATTENTION_LEVELS: dict[Levels, tuple[int, ...]] = {Levels.P1: (2, 1), Levels.P2: (1, 0), Levels.P3: (2, 1, 0)}
@@ -19,9 +30,9 @@ TAPPED_BLOCKS = (1, 5)  # counted from 1; layers 12 and 16 of the published netw
 
 
 class ResnetGenerator(nn.Module):
-    """Stem, two blurred halvings, residual blocks, two blurred doublings, output.
+    """Stem, two halvings, residual blocks, two doublings, output.
 
-    Sources: ASP (MICCAI 2023) and CUT (ECCV 2020) for the backbone, the paper for stem and AMMFI.
+    Sources: CycleGAN (ICCV 2017); blurred, CUT (ECCV 2020) and ASP (MICCAI 2023); the paper for stem and AMMFI.
     """
 
     multiple: int = 4
@@ -31,60 +42,70 @@ class ResnetGenerator(nn.Module):
         super().__init__()
         base = settings.base
         self.tap_channels = (3, 2 * base, 4 * base, 4 * base, 4 * base)
+        self.blurred = settings.resampling is Resampling.BLURRED
         self.stem_margin = settings.stem // 2
         self.output_margin = settings.output // 2
         self.attention = _make_attention(settings)
         joined = [_joined_channels(settings, level) for level in range(3)]
-        self.stem = _stage(3, base, settings.stem, 0, settings)
-        self.encoder = nn.ModuleList(
-            (_stage(base, 2 * base, 3, 1, settings), _stage(2 * base, 4 * base, 3, 1, settings))
-        )
+        self.stem = _stage(3, base, settings, kernel=settings.stem)
+        self.encoder = nn.ModuleList((_halving(base, settings), _halving(2 * base, settings)))
         self.blocks = nn.ModuleList(
-            ResidualBlock(4 * base, settings.norm, settings.spectral) for _ in range(settings.blocks)
+            ResidualBlock(4 * base, settings.norm, settings.spectral, settings.dropout) for _ in range(settings.blocks)
         )
-        self.decoder = nn.ModuleList(
-            (_stage(joined[2], 2 * base, 3, 1, settings), _stage(joined[1], base, 3, 1, settings))
-        )
+        self.decoder = nn.ModuleList((_doubling(joined[2], 2 * base, settings), _doubling(joined[1], base, settings)))
         self.output = make_conv(joined[0], 3, settings.output, spectral=settings.spectral)
 
     def forward(self, he: Tensor) -> Tensor:
         """he: signed [B,3,H,W], sides multiples of 4 from 8 on. Returns the fake, signed [B,3,H,W], in he's dtype."""
-        return self.forward_with_gates(he)[0]
+        return self.forward_with_taps(he)[0]
+
+    def forward_with_taps(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The fake, and what `encode(he)` would give: the same pass makes both."""
+        taps, levels, deep = self._encode(he)
+        for block in self.blocks[TAPPED_BLOCKS[-1] :]:
+            deep = block(deep)
+        return torch.tanh(self._decode(levels, deep, {}).to(he.dtype)), taps
 
     def forward_with_gates(self, he: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The fake, and each level's gate a of eq. (3), in (0,1), [B,C|1,h,w] under `level2`, `level1`, `level0`."""
-        _check_sides(he, self.multiple)
-        levels: list[Tensor] = [self.stem(reflect_pad(he, self.stem_margin))]
-        for stage in self.encoder:
-            levels.append(blur_down(stage(levels[-1])))
-        x = levels[2]  # [B,4b,H/4,W/4]
-        for block in self.blocks:
-            x = block(x)
+        _, levels, deep = self._encode(he)
+        for block in self.blocks[TAPPED_BLOCKS[-1] :]:
+            deep = block(deep)
         gates: dict[str, Tensor] = {}
-        x = self._interact("level2", levels[2], x, gates)
-        x = self.decoder[0](blur_up(x))  # [B,2b,H/2,W/2]
-        x = self._interact("level1", levels[1], x, gates)
-        x = self.decoder[1](blur_up(x))  # [B,b,H,W]
-        x = self._interact("level0", levels[0], x, gates)
-        x = self.output(reflect_pad(x, self.output_margin))
-        return torch.tanh(x.to(he.dtype)), gates
+        return torch.tanh(self._decode(levels, deep, gates).to(he.dtype)), gates
 
     def encode(self, picture: Tensor) -> list[Tensor]:
         """The five taps: padded picture, both tapped convolutions before their norm, residual blocks 1 and 5.
 
         picture: signed [B,3,H,W]. Nothing behind the fifth block is computed, so AMMFI never is.
         """
+        return self._encode(picture)[0]
+
+    def _encode(self, picture: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Taps, the three levels, and what the fifth block made."""
         _check_sides(picture, self.multiple)
         taps = [reflect_pad(picture, self.stem_margin)]  # [B,3,H+2m,W+2m]
-        x = self.stem(taps[0])
+        levels: list[Tensor] = [self.stem(taps[0])]
         for stage in self.encoder:
-            taps.append(stage.conv(x))  # type: ignore[operator]  # a Stage; ModuleList does not say so
-            x = blur_down(stage.activate(taps[-1]))  # type: ignore[operator]  # as above
+            taps.append(stage.conv(levels[-1]))  # type: ignore[operator]  # a Stage; ModuleList does not say so
+            activated: Tensor = stage.activate(taps[-1])  # type: ignore[operator]  # as above
+            levels.append(blur_down(activated) if self.blurred else activated)
+        x = levels[2]  # [B,4b,H/4,W/4]
         for count, block in enumerate(self.blocks[: TAPPED_BLOCKS[-1]], start=1):
             x = block(x)
             if count in TAPPED_BLOCKS:
                 taps.append(x)
-        return taps
+        return taps, levels, x
+
+    def _decode(self, levels: list[Tensor], deep: Tensor, gates: dict[str, Tensor]) -> Tensor:
+        """The picture before its tanh, [B,3,H,W]; gates are put into `gates`."""
+        x = self._interact("level2", levels[2], deep, gates)
+        x = self.decoder[0](blur_up(x) if self.blurred else x)  # [B,2b,H/2,W/2]
+        x = self._interact("level1", levels[1], x, gates)
+        x = self.decoder[1](blur_up(x) if self.blurred else x)  # [B,b,H,W]
+        x = self._interact("level0", levels[0], x, gates)
+        picture: Tensor = self.output(reflect_pad(x, self.output_margin))
+        return picture
 
     def _interact(self, level: str, encoded: Tensor, decoded: Tensor, gates: dict[str, Tensor]) -> Tensor:
         if level not in self.attention:
@@ -95,29 +116,57 @@ class ResnetGenerator(nn.Module):
 
 
 def published_names(settings: GeneratorSettings) -> dict[str, str]:
-    """Our name -> published name of every stored tensor of a generator with instance norm and without AMMFI.
+    """Our name -> published name of every stored tensor of a generator without AMMFI.
 
-    Published state dicts also hold the fixed blur filters (`filt`), which are no state here.
+    Published state dicts also hold the fixed blur filters (`filt`), which are no state here. With dropout the second
+    half of a published block moves by one.
     """
-    after = 12 + settings.blocks  # index of the first blurred doubling
-    layers = {
-        "stem.conv": "model.1",
-        "encoder.0.conv": "model.4",
-        "encoder.1.conv": "model.8",
-        "decoder.0.conv": f"model.{after + 1}",
-        "decoder.1.conv": f"model.{after + 5}",
-        "output": f"model.{after + 9}",
+    return {
+        f"{ours}.{tensor}": f"{theirs}.{tensor}"
+        for ours, theirs, tensors in _published_layers(settings)
+        for tensor in tensors
     }
+
+
+def _published_layers(settings: GeneratorSettings) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Each layer with state: our name, the published one, and its tensors."""
+    weight = ("weight_orig", "weight_u", "weight_v") if settings.spectral else ("weight",)
+    bias = () if settings.norm is Norm.BATCH else ("bias",)
+    batch = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    norm = batch if settings.norm is Norm.BATCH else ()
+    blurred = settings.resampling is Resampling.BLURRED  # a blur is a layer of its own
+    first = 12 if blurred else 10  # residual block
+    last = first + settings.blocks
+    stages = {"stem": 1, "encoder.0": 4, "encoder.1": 8 if blurred else 7}
+    stages |= {"decoder.0": last + blurred, "decoder.1": last + 3 + 2 * blurred}
+    for ours, index in stages.items():
+        yield f"{ours}.conv", f"model.{index}", (*weight, *bias)
+        yield f"{ours}.norm", f"model.{index + 1}", norm
+    second = 6 if settings.dropout else 5
     for block in range(settings.blocks):
-        layers[f"blocks.{block}.first"] = f"model.{12 + block}.conv_block.1"
-        layers[f"blocks.{block}.second"] = f"model.{12 + block}.conv_block.5"
-    tensors = ("bias", "weight_orig", "weight_u", "weight_v") if settings.spectral else ("bias", "weight")
-    return {f"{ours}.{tensor}": f"{theirs}.{tensor}" for ours, theirs in layers.items() for tensor in tensors}
+        ours, theirs = f"blocks.{block}", f"model.{first + block}.conv_block"
+        yield f"{ours}.first", f"{theirs}.1", (*weight, *bias)
+        yield f"{ours}.first_norm", f"{theirs}.2", norm
+        yield f"{ours}.second", f"{theirs}.{second}", (*weight, *bias)
+        yield f"{ours}.second_norm", f"{theirs}.{second + 1}", norm
+    yield "output", f"model.{last + 7 + 2 * blurred}", (*weight, "bias")
 
 
-def _stage(inputs: int, outputs: int, kernel: int, padding: int, settings: GeneratorSettings) -> Stage:
-    bias = settings.norm is not Norm.BATCH
-    conv = make_conv(inputs, outputs, kernel, spectral=settings.spectral, padding=padding, bias=bias)
+def _stage(inputs: int, outputs: int, settings: GeneratorSettings, *, kernel: int = 3, stride: int = 1) -> Stage:
+    """Convolution, norm, ReLU; the stem is padded by reflection beforehand."""
+    bias, padding = settings.norm is not Norm.BATCH, 0 if inputs == 3 else 1
+    conv = make_conv(inputs, outputs, kernel, spectral=settings.spectral, stride=stride, padding=padding, bias=bias)
+    return Stage(conv, make_norm(settings.norm, outputs), nn.ReLU())
+
+
+def _halving(inputs: int, settings: GeneratorSettings) -> Stage:
+    return _stage(inputs, 2 * inputs, settings, stride=1 if settings.resampling is Resampling.BLURRED else 2)
+
+
+def _doubling(inputs: int, outputs: int, settings: GeneratorSettings) -> Stage:
+    if settings.resampling is Resampling.BLURRED:
+        return _stage(inputs, outputs, settings)
+    conv = make_doubling_conv(inputs, outputs, 3, bias=settings.norm is not Norm.BATCH)
     return Stage(conv, make_norm(settings.norm, outputs), nn.ReLU())
 
 

@@ -117,7 +117,8 @@ def _step(run: Run, reading: Reading, step: int) -> dict[str, Tensor]:
 
 def _draw(run: Run, samples: Sequence[Sample], step: int) -> NDArray[np.uint8]:
     title = f"{run.settings.method}, step {step} of {run.order.steps}"
-    return draw_samples(run.store, samples, run.method.modules()["generator"], run.compute, title=title)
+    generator, how = run.method.modules()["generator"], run.settings.generator.at_test
+    return draw_samples(run.store, samples, generator, run.compute, how=how, title=title)
 
 
 def _build(folder: RunFolder, store: Store, settings: TrainSettings) -> Run:
@@ -178,7 +179,9 @@ def _announce(run: Run, facts: RunFacts) -> str:
     return (
         f"{to_toml(run.settings)}\n"
         f"{facts.method} on {facts.store}{' (synthetic)' if facts.synthetic else ''}: {order.pairs} train pairs, "
-        f"views {', '.join(views)} at {side} px, views enlarged by {facts.upscaler}\n"
+        f"views {', '.join(views)} at {side} px, views enlarged by {facts.upscaler}"
+        f"{'' if run.order.paired else '; not paired: each H&E goes with the IHC of any pair'}\n"
+        f"the generator's terms: {', '.join(f'{weight:g} x {name}' for name, weight in run.method.weights.items())}\n"
         f"{order.epochs} epochs x {order.steps_per_epoch} steps of batch {order.batch} = {order.steps} steps on "
         f"{facts.device} in {facts.precision}\n"
         f"parameters: {parameters}\n"

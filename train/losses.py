@@ -1,22 +1,24 @@
 """The losses as pure functions, each the size of its formula, with one value per picture or per patch.
 
 Pictures are `signed` [B,3,H,W], patches unit vectors [B,P,C]. The means over patches and pictures and the weights of
-eq. (7) are the caller's. Sources: LSGAN (ICCV 2017), CUT (ECCV 2020), ASP (MICCAI 2023).
+eq. (7) are the caller's. Sources: LSGAN (ICCV 2017), CUT (ECCV 2020), ASP (MICCAI 2023), BCI (CVPRW 2022).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.choices import Lookup, Schedule
+from train.choices import Lookup, Objective, RateStep, Schedule
 
 PYRAMID_WEIGHTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # ASP launcher: gp_weights, finest level first
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+GAUSSIAN = tuple(math.exp(-x * x / 2) / (1 + 2 * math.exp(-1 / 2)) for x in (-1, 0, 1))  # standard deviation 1 px
+BLURS_PER_OCTAVE = 4  # BCI repository
 
 
 def least_squares(verdict: Tensor, target: float) -> Tensor:
@@ -24,11 +26,30 @@ def least_squares(verdict: Tensor, target: float) -> Tensor:
     return (verdict - target).square().mean(dim=(1, 2, 3))
 
 
+def cross_entropy(verdict: Tensor, target: float) -> Tensor:
+    """-log of the probability that a verdict [B,1,h,w], as a logit, gives to `target` (1, 0), mean per picture, [B]."""
+    return F.binary_cross_entropy_with_logits(verdict, torch.full_like(verdict, target), reduction="none").mean(
+        dim=(1, 2, 3)
+    )
+
+
+OBJECTIVES: dict[Objective, Callable[[Tensor, float], Tensor]] = {
+    Objective.LEAST_SQUARES: least_squares,
+    Objective.CROSS_ENTROPY: cross_entropy,
+}
+
+
+def absolute(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute difference (L1) per picture, [B]."""
+    return (fake - real).abs().mean(dim=(1, 2, 3))
+
+
 def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     """Each patch of `query` must pick out the same patch of `key` among all patches of its picture.
 
     query, key: [B,P,C], unit length along C; no gradient reaches the key. Returns one loss per patch, [B,P].
     The published code adds the positive once more among the negatives, as a logit of -10/T: nothing in float32.
+    In the paper, InfoNCE, the l_i that eq. (4) weights.
     Source: CUT, PatchNCE with negatives from the same picture only.
     """
     with torch.autocast(query.device.type, enabled=False):  # a bf16 cosine is off by 0.004, its logit by 0.06
@@ -87,7 +108,7 @@ def adaptive_patch_nce(
     schedule: Schedule,
     lookup: Lookup,
 ) -> Tensor:
-    """Adaptive supervised PatchNCE: each patch's loss weighted by how alike fake and ihc are there.
+    """Adaptive supervised PatchNCE, eq. (4): each patch's loss weighted by how alike fake and ihc are there, eq. (5).
 
     query, key: patches of fake and ihc at the same positions, [B,P,C], unit length. Returns one loss per patch, [B,P].
     """
@@ -111,19 +132,41 @@ def pyramid_levels(fake: Tensor, real: Tensor) -> list[Tensor]:
 
 
 def pyramid(fake: Tensor, real: Tensor, weights: Sequence[float] = PYRAMID_WEIGHTS) -> Tensor:
-    """L_GP: mean over the six levels of weight times difference, [B]. The paper prints a sum; ASP takes the mean."""
+    """L_GP, eq. (6): mean over six levels of weight x difference, [B]. The paper prints a sum; ASP takes the mean."""
     levels = pyramid_levels(fake, real)
     return torch.stack([weight * level for weight, level in zip(weights, levels, strict=True)]).mean(dim=0)
 
 
-def _blur(picture: Tensor) -> Tensor:
-    """The kernel (1,4,6,4,1)x(1,4,6,4,1)/256, reflection padded; as sums, which autocast leaves in float32."""
+def octaves(fake: Tensor, real: Tensor) -> list[Tensor]:
+    """Mean absolute difference at four scales, full side first, each [B].
+
+    From each scale to the next a Gaussian of 3 x 3 px is applied four times and every second pixel taken. Sides from 16
+    px. Source: BCI (CVPRW 2022), Pyramid Pix2pix.
+    """
+    rest = fake - real
+    scales = [rest]
+    for _ in range(3):
+        for _ in range(BLURS_PER_OCTAVE):
+            rest = _blur(rest, GAUSSIAN)
+        rest = rest[:, :, ::2, ::2]
+        scales.append(rest)
+    return [scale.abs().mean(dim=(1, 2, 3)) for scale in scales]
+
+
+def _blur(picture: Tensor, taps: Sequence[float] = BINOMIAL) -> Tensor:
+    """A separable kernel, by default (1,4,6,4,1)x(1,4,6,4,1)/256, reflection padded; as sums, which stay float32."""
     height, width = picture.shape[2:]
-    padded = F.pad(picture, (2, 2, 2, 2), mode="reflect")
-    rows = torch.stack([tap * padded[:, :, i : i + height] for i, tap in enumerate(BINOMIAL)]).sum(dim=0)
-    return torch.stack([tap * rows[..., i : i + width] for i, tap in enumerate(BINOMIAL)]).sum(dim=0)
+    margin = len(taps) // 2
+    padded = F.pad(picture, (margin,) * 4, mode="reflect")
+    rows = torch.stack([tap * padded[:, :, i : i + height] for i, tap in enumerate(taps)]).sum(dim=0)
+    return torch.stack([tap * rows[..., i : i + width] for i, tap in enumerate(taps)]).sum(dim=0)
 
 
-def learning_rate_factor(epoch: int, constant: int, decay: int) -> float:
-    """Factor of the learning rate in `epoch`, counted from 1: 1 while constant, then linear towards 0, short of it."""
-    return 1 - max(0, epoch - constant) / (decay + 1)
+def learning_rate_factor(epoch: int, constant: int, decay: int, step: RateStep = RateStep.AFTER) -> float:
+    """Factor of the learning rate in `epoch`, counted from 1: 1 while constant, then linear towards 0.
+
+    Stepped behind each epoch it stays short of 0; stepped before it, decay begins one epoch earlier and the last epoch
+    has a rate of 0, as in the BCI repository.
+    """
+    done = epoch if step is RateStep.BEFORE else epoch - 1
+    return 1 - max(0, done + 1 - constant) / (decay + 1)

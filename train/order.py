@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.reader import TILE, Store
 from store.schema import SettingsError, Split
@@ -14,14 +15,22 @@ from train.settings import DataSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
-    """One draw: picture `index` of `pair` in `view`; `crop` says how far down and right a crop lies, each in [0,1)."""
+class Look:
+    """A picture of one stain: `index` of `pair` in `view`; `crop` says how far down and right it lies, in [0,1)."""
 
     pair: int
     view: str
     index: int
     flip: bool
     crop: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """One draw: what is seen of both stains, the same place with the same geometry unless pairs are not asked for."""
+
+    he: Look
+    ihc: Look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +55,7 @@ class Order:
     views: tuple[Choice, ...]
     batch: int
     epochs: int
+    paired: bool
     sampling: Sampling
     flip: bool
 
@@ -72,7 +82,14 @@ class Order:
 
     def draws(self, epoch: int) -> list[Draw]:
         """The draws of an epoch, counted from 1."""
-        return draws((self.seed, epoch), pairs=self.pairs, views=self.views, sampling=self.sampling, flip=self.flip)
+        return draws(
+            (self.seed, epoch),
+            pairs=self.pairs,
+            views=self.views,
+            paired=self.paired,
+            sampling=self.sampling,
+            flip=self.flip,
+        )
 
     def batches(self, done: int) -> Iterator[list[Draw]]:
         """All batches after the first `done` steps."""
@@ -84,10 +101,14 @@ class Order:
             skipped = 0
 
 
-def draws(seed: tuple[int, int], *, pairs: int, views: Sequence[Choice], sampling: Sampling, flip: bool) -> list[Draw]:
+def draws(
+    seed: tuple[int, int], *, pairs: int, views: Sequence[Choice], paired: bool, sampling: Sampling, flip: bool
+) -> list[Draw]:
     """`pairs` draws, a pure function of (seed, epoch): each a pair, a view, one of its pictures, a flip and a crop.
 
-    Pairs come with replacement, as in the ASP repository, or each once.
+    Pairs come with replacement, as in the ASP repository, or each once. Unpaired, the IHC is drawn by itself: of any
+    pair, with replacement, in the same view, so that magnifications agree, with a flip and crop of its own. Source:
+    the unaligned data set of the CycleGAN and CUT repositories.
     """
     generator = np.random.default_rng(seed)
     if sampling is Sampling.REPLACEMENT:
@@ -95,11 +116,18 @@ def draws(seed: tuple[int, int], *, pairs: int, views: Sequence[Choice], samplin
     else:
         rows = generator.permutation(pairs)
     chosen = [views[n] for n in generator.choice(len(views), size=pairs, p=[choice.share for choice in views])]
+    he = _looks(generator, rows, chosen, flip)
+    ihc = he if paired else _looks(generator, generator.integers(0, pairs, size=pairs), chosen, flip)
+    return [Draw(he=one, ihc=other) for one, other in zip(he, ihc, strict=True)]
+
+
+def _looks(generator: np.random.Generator, rows: NDArray[np.int64], chosen: Sequence[Choice], flip: bool) -> list[Look]:
+    """One look for each row and view: which picture of the view, mirrored or not, and where it is cropped."""
     indices = generator.integers(0, [choice.count for choice in chosen])
-    flips = generator.integers(0, 2, size=pairs) == 1
-    crops = generator.random((pairs, 2))
+    flips = generator.integers(0, 2, size=len(rows)) == 1
+    crops = generator.random((len(rows), 2))
     return [
-        Draw(
+        Look(
             pair=int(row),
             view=choice.view,
             index=int(index),
@@ -142,6 +170,7 @@ def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int) 
         ),
         batch=settings.batch,
         epochs=epochs,
+        paired=settings.paired,
         sampling=settings.sampling,
         flip=settings.flip,
     )

@@ -28,7 +28,7 @@ def take_step(
 ) -> dict[str, Tensor]:
     """One move of every player; returns all terms, detached and still on the device."""
     with compute.autocast():
-        outputs = method.generate(batch)
+        outputs = method.generate(batch, generator)
     reported: dict[str, Tensor] = {}
     for player in method.players:
         with frozen_except(method, player), compute.autocast():
@@ -76,7 +76,7 @@ def make_optimisers(method: Method[Any], settings: OptimiserSettings, *, fused: 
 
 def set_learning_rate(optimisers: dict[str, Optimizer], settings: OptimiserSettings, epoch: int) -> float:
     """Give every optimiser the learning rate of an epoch, counted from 1, and return it."""
-    factor = learning_rate_factor(epoch, settings.constant_epochs, settings.decay_epochs)
+    factor = learning_rate_factor(epoch, settings.constant_epochs, settings.decay_epochs, settings.rate_step)
     rate = settings.learning_rate * factor
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:

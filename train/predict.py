@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from store.reader import Store
 from store.schema import Interrupted, RunError, Split, Stain, picture_name
 from store.signals import stop_requests
 from train.checkpoint import load_generator
-from train.choices import Precision
+from train.choices import AtTest, Precision
 from train.data import to_signed
 from train.device import resolve
 from train.folder import RunFolder, read_facts
@@ -81,9 +82,10 @@ def open_own_store(folder: RunFolder) -> Store:
 
 
 def predict(folder: RunFolder, store: Store, split: Split, view: str, device: str) -> Predicted:
-    """Translate every picture of a split and view, whole, one at a time, in float32 and in evaluation mode.
+    """Translate every picture of a split and view, whole, one at a time, in float32.
 
-    Networks with instance norm do not change by evaluation mode, except that spectral norm makes no more iterations.
+    Spectral norm makes no more iterations; batch norm and dropout are as `generator.at_test` says, the latter seeded by
+    the picture's place in the store.
     The set grows in a folder beside its place and is renamed when it is complete, in place of an older one. A set that
     was cut off is continued; a complete one of the same generator and store is left alone.
     """
@@ -111,12 +113,13 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
     compute = resolve(device, Precision.FP32)
     generator = compute.place(trained.generator)
     progress_bar = tqdm(targets, desc=f"translating {split}/{view}", unit="picture", file=sys.stderr)
-    with stop_requests(lambda text: tqdm.write(text, file=sys.stderr)) as stop, progress_bar as bar:
-        for target in bar:
+    mode = at_test(generator, trained.header.settings.generator.at_test)
+    with stop_requests(lambda text: tqdm.write(text, file=sys.stderr)) as stop, progress_bar as bar, mode:
+        for place_in_store, target in enumerate(bar):
             whole, cut = _files(beside, target)
             if not (whole.is_file() and cut.is_file()):
                 he = store.picture(split, view, Stain.HE, target.pair, target.index)
-                signed = translate(generator, he, compute.device)
+                signed = translate(generator, he, compute.device, seed=place_in_store)
                 write_png(whole, rounded(signed))
                 write_png(cut, truncated(signed))
             if stop.requested:
@@ -170,12 +173,35 @@ def _says(file: Path, record: Predictions) -> bool:
         return False
 
 
+@contextmanager
+def at_test(network: nn.Module, how: AtTest) -> Iterator[None]:
+    """A network as it translates: in evaluation mode, or with batch norm and dropout still as in training.
+
+    Batch norm then takes the statistics of each picture and leaves its running ones alone. Training mode afterwards.
+    """
+    network.eval()
+    living = [m for m in network.modules() if how is AtTest.TRAINING and isinstance(m, nn.BatchNorm2d | nn.Dropout)]
+    norms = [module for module in living if isinstance(module, nn.BatchNorm2d)]
+    for module in living:
+        module.train()
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+        network.train()
+
+
 @torch.inference_mode()
-def translate(generator: nn.Module, he: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """One picture, u8 [H,W,3], through a generator. Returns signed float32 [H,W,3] on the CPU."""
+def translate(generator: nn.Module, he: NDArray[np.uint8], device: torch.device, *, seed: int = 0) -> Tensor:
+    """One picture, u8 [H,W,3], through a generator, `seed` for dropout. Returns signed float32 [H,W,3] on the CPU."""
     signed = to_signed(torch.from_numpy(he).to(device))
     batch = signed.permute(2, 0, 1)[None]  # [1,3,H,W], channels last as it lies
-    fake: Tensor = generator(batch)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        fake: Tensor = generator(batch)
     return fake[0].permute(1, 2, 0).float().cpu()
 
 

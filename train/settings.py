@@ -10,7 +10,25 @@ from dataclasses import dataclass, field
 from math import inf
 
 from store.schema import FORBID_UNKNOWN, SettingsError
-from train.choices import Gate, Join, Levels, Lookup, Norm, Order, Precision, Sampling, Schedule, Width
+from train.choices import (
+    AtTest,
+    Gate,
+    Initial,
+    Join,
+    Levels,
+    Lookup,
+    Network,
+    Norm,
+    Objective,
+    Order,
+    Precision,
+    RateStep,
+    Resampling,
+    Sampling,
+    Schedule,
+    UnitLength,
+    Width,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +63,21 @@ class AttentionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSettings:
-    """ResNet generator of the ASP launcher with the paper's stem."""
+    """ResNet of the ASP launcher with the paper's stem, or the U-Net of pix2pix, which has `depth` halvings."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
+    network: Network = Network.RESNET
     base: int = 64  # ASP launcher: ngf
     blocks: int = 6  # ASP launcher: resnet_6blocks
+    depth: int = 8  # pix2pix: unet_256; 7 for 128 px
     stem: int = 3  # G1: the paper's text; 7 is the published ResNet
     output: int = 7  # G2
+    resampling: Resampling = Resampling.BLURRED  # ASP launcher: no_antialias false
     norm: Norm = Norm.INSTANCE  # G3
     spectral: bool = True  # ASP launcher: weight_norm spectral
+    dropout: bool = False  # ASP launcher: no_dropout
+    at_test: AtTest = AtTest.EVALUATION  # E6: instance norm does not change by it
     attention: AttentionSettings = field(default_factory=AttentionSettings)
 
     def __post_init__(self) -> None:
@@ -66,6 +89,8 @@ class GeneratorSettings:
                 f"generator.base = {self.base}, blocks = {self.blocks}: base must be at least 4, and blocks at least 5 "
                 "because PatchNCE taps the fifth"
             )
+        if self.depth < 5:
+            raise SettingsError(f"generator.depth = {self.depth}: the U-Net has at least 5 levels; 8 as published")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +101,10 @@ class DiscriminatorSettings:
 
     base: int = 32  # ASP launcher: ndf
     layers: int = 5  # L3
+    resampling: Resampling = Resampling.BLURRED  # ASP launcher: no_antialias false
     norm: Norm = Norm.INSTANCE  # ASP launcher: normD
     spectral: bool = True  # ASP launcher: weight_norm spectral
+    conditional: bool = False  # L2: ASP's sees the IHC alone, pix2pix's H&E and IHC
 
     def __post_init__(self) -> None:
         if self.base < 1 or self.layers < 1:
@@ -95,6 +122,9 @@ class ContrastSettings:
     patches: int = 256  # ASP launcher: num_patches
     width: int = 256  # CUT: netF_nc
     temperature: float = 0.07  # CUT: nce_T
+    unit_length: UnitLength = UnitLength.ASP
+    flip_equivariance: bool = False  # ASP launcher; FastCUT: translate mirrored pictures every second time
+    share_passes: bool = True  # features of `he` come from its translation; false encodes them anew, as published
 
     def __post_init__(self) -> None:
         if self.patches < 2 or self.width < 1 or not 0 < self.temperature < inf:
@@ -106,7 +136,7 @@ class ContrastSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSettings:
-    """Weights of the four losses, eq. (7)."""
+    """Weights of the losses: the four of eq. (7), then those of other methods. A method reads those of its terms."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -114,6 +144,10 @@ class WeightSettings:
     nce: float = 10.0  # ASP launcher: lambda_NCE
     asp: float = 10.0  # ASP launcher: lambda_asp
     pyramid: float = 10.0  # ASP launcher: lambda_gp
+    l1: float = 100.0  # pix2pix: lambda_L1
+    octaves: float = 25.0  # BCI repository: weight_L2, weight_L3, weight_L4
+    cycle: float = 10.0  # CycleGAN: lambda_A, lambda_B
+    identity: float = 0.5  # CycleGAN: lambda_identity, in units of the cycle weight
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -140,6 +174,7 @@ class DataSettings:
     views: tuple[str, ...] = ("x1", "x2", "x4")  # "tile" is a random crop of the tile at the view side, as in ASP
     view_weights: tuple[float, ...] = ()  # M8: none, all views alike; else one for each, e.g. 2, 1, 1
     batch: int = 1  # ASP launcher
+    paired: bool = True  # false: each picture goes with the IHC of any pair, as CUT and CycleGAN are published
     sampling: Sampling = Sampling.REPLACEMENT  # ASP repository: the loader's index is ignored
     flip: bool = True  # ASP repository: horizontal, p = 0.5
     workers: int = 2  # processes that read the store; 0 reads in the training process
@@ -173,6 +208,7 @@ class OptimiserSettings:
     beta2: float = 0.999  # ASP launcher
     constant_epochs: int = 30  # ASP launcher: n_epochs
     decay_epochs: int = 10  # ASP launcher: n_epochs_decay
+    rate_step: RateStep = RateStep.AFTER  # ASP repository: train.py
 
     @property
     def epochs(self) -> int:
@@ -202,6 +238,8 @@ class TrainSettings:
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1, …
     precision: Precision = Precision.AUTO
+    initial: Initial = Initial.PYTORCH  # L10: under spectral norm, what the published runs on a GPU had
+    objective: Objective = Objective.LEAST_SQUARES  # L1: ASP launcher: gan_mode lsgan
     checkpoint_every: int = 500  # steps
     sample_every: int = 250  # steps
     data: DataSettings = field(default_factory=DataSettings)

@@ -22,8 +22,9 @@ from store.files import disk_errors, write_whole
 from store.reader import Store
 from store.schema import RunError, Split, Stain
 from store.sheet import Row, draw_sheet
+from train.choices import AtTest
 from train.device import Compute
-from train.predict import rounded, translate
+from train.predict import at_test, rounded, translate
 
 EVERY = 25  # steps between two looks at the terms: each look waits for the device
 DIVERGED = (
@@ -122,18 +123,16 @@ def choose_samples(store: Store, views: Sequence[str]) -> list[Sample]:
 
 
 def draw_samples(
-    store: Store, samples: Sequence[Sample], generator: nn.Module, compute: Compute, *, title: str
+    store: Store, samples: Sequence[Sample], generator: nn.Module, compute: Compute, *, how: AtTest, title: str
 ) -> NDArray[np.uint8]:
     """H&E, real IHC and translation side by side, u8 [H,W,3]. The generator is left in training mode."""
-    generator.eval()
     rows = []
-    for sample in samples:
-        he, ihc = (store.picture(sample.split, sample.view, stain, sample.pair) for stain in Stain)
-        with compute.autocast():
-            fake = rounded(translate(generator, he, compute.device))
-        name = store.pairs(sample.split)[sample.pair].id
-        rows.append(Row(label=f"{name}, {sample.view}", pictures=(he, ihc, fake)))
-    generator.train()
+    with at_test(generator, how), compute.autocast():
+        for sample in samples:
+            he, ihc = (store.picture(sample.split, sample.view, stain, sample.pair) for stain in Stain)
+            fake = rounded(translate(generator, he, compute.device, seed=sample.pair))
+            name = store.pairs(sample.split)[sample.pair].id
+            rows.append(Row(label=f"{name}, {sample.view}", pictures=(he, ihc, fake)))
     manifest = store.manifest
     made = f"store {manifest.name}, views enlarged by {manifest.upscaler.name}"
     return draw_sheet(
