@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo prepare train eval test test-gpu soak check bench weights clean
+.PHONY: help setup demo prepare train eval compare ablation test test-gpu soak check bench weights clean
 
 # ---- the environment: made once, made anew when these two files say something else
 KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -14,9 +14,14 @@ NAME   := $(if $(DATA)$(HE),$(shell basename '$(or $(DATA),$(shell dirname '$(HE
 IS_DEMO = $(filter demo,$(if $(DATA)$(HE)$(STORE),other,demo))
 TILES   = $(if $(HE),--he '$(HE)' --ihc '$(IHC)',--data '$(or $(DATA),data/demo)')
 ZARR    = $(or $(STORE),data/$(NAME).zarr)
-FOLDER  = $(or $(RUN),runs/$(NAME))
+FOLDER  = $(or $(RUN),runs/$(NAME)$(if $(METHOD),-$(METHOD)))
 SPLIT  ?= test
 VIEW   ?= tile
+
+# ---- the rows of the paper's two tables: `cut` is CUT as published, `cut_paired` what the paper's row is reported to be
+METHODS ?= pix2pix cyclegan cut cut_paired pyramid_p2p asp attention_gan
+ROWS    ?= baseline multi attention both
+BUILT    = $(if $(and $(STORE),$(if $(DATA)$(HE),,STORE)),,prepare)
 
 # ---- SET and CONFIG belong to the first stage on the command line; PREP_… and TRAIN_… name theirs
 FIRST        := $(firstword $(filter prepare train,$(MAKECMDGOALS)))
@@ -27,6 +32,7 @@ TRAIN_CONFIG ?= $(or $(if $(filter train,$(FIRST)),$(CONFIG)),$(if $(IS_DEMO),tr
 PREP_OPTIONS = $(if $(SKIP_BAD),--skip-bad) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(REPAIR),--repair) $(if $(DRY_RUN),--dry-run) $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 sets   = $(foreach set,$(1),--set '$(set)')
 config = $(if $(1),--config '$(1)')
+presets = $(foreach preset,$(1),--config train/presets/$(preset).toml)
 
 help:
 	@echo 'magstain: H&E-to-IHC stain translation around a precomputed multi-magnification store'
@@ -36,8 +42,10 @@ help:
 	@echo
 	@echo '  make prepare   tiles -> store               DATA=DIR or HE=DIR IHC=DIR, STORE= CONFIG= SET= SKIP_BAD=1'
 	@echo '                                              WORKERS=N or SCHEDULER=ADDRESS, DRY_RUN=1, REPAIR=1'
-	@echo '  make train     store -> run                 STORE= RUN= CONFIG= SET='
-	@echo '  make eval      run -> pictures and scores   RUN= STORE= SPLIT= VIEW='
+	@echo '  make train     store -> run                 STORE= RUN= METHOD= CONFIG= SET='
+	@echo '  make eval      run -> pictures and scores   RUN= METHOD= STORE= SPLIT= VIEW= GATES=1'
+	@echo '  make compare   the methods of Table I, one table   DATA= STORE= METHODS="asp attention_gan" SET='
+	@echo '  make ablation  the rows of Table II, one table     DATA= STORE= ROWS="baseline both" SET='
 	@echo '  make weights   fetch and check the weight files of BSRGAN   FROM=file, folder or mirror, WEIGHTS=cache folder,'
 	@echo '                                              NAMES=evaluate for the networks of evaluation'
 	@echo
@@ -78,11 +86,25 @@ prepare: $(READY)
 	@$(PY) -m prep build $(TILES) --store '$(ZARR)' $(call config,$(PREP_CONFIG)) $(call sets,$(PREP_SET)) $(PREP_OPTIONS)
 
 train: $(READY)
-	@$(PY) -m train fit --store '$(ZARR)' --run '$(FOLDER)' $(call config,$(TRAIN_CONFIG)) $(call sets,$(TRAIN_SET))
+	@$(PY) -m train fit --store '$(ZARR)' --run '$(FOLDER)' $(call presets,$(UNDER)) $(call config,$(TRAIN_CONFIG)) $(call presets,$(OVER)) $(call sets,$(if $(METHOD),method=$(METHOD)) $(TRAIN_SET))
 
 eval: $(READY)
-	@$(PY) -m train predict --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
+	@$(PY) -m train predict --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)') $(if $(GATES),--gates)
 	@$(PY) -m evaluate score --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
+
+compare: $(READY)
+	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)
+	@for method in $(METHODS); do \
+	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-$$method" METHOD= UNDER="$${method}_matched" || exit; \
+	done
+	@$(PY) -m evaluate table $(foreach method,$(METHODS),--run 'runs/$(NAME)-$(method)') --out 'runs/$(NAME)-compare' --split $(SPLIT) --view $(VIEW)
+
+ablation: $(READY)
+	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)
+	@for row in $(ROWS); do \
+	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-ablation-$$row" METHOD= OVER="ablation_$$row" || exit; \
+	done
+	@$(PY) -m evaluate table $(foreach row,$(ROWS),--run 'runs/$(NAME)-ablation-$(row)') --out 'runs/$(NAME)-ablation' --split $(SPLIT) --view $(VIEW)
 
 weights: $(READY)
 	@$(PY) -m store weights $(NAMES) $(if $(FROM),--from '$(FROM)') $(if $(WEIGHTS),--folder '$(WEIGHTS)')

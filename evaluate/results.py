@@ -134,7 +134,7 @@ def store_of(run: Path) -> str:
     if not file.is_file():
         raise RunError(f"no run at {run}: it has no run.json; give the folder that `python -m train fit` wrote")
     store = _read(file, "name the store with --store").get("store")
-    if not isinstance(store, str):
+    if not isinstance(store, str) or not store:
         raise RunError(f"{file} does not say which store the run was trained from; name it with --store")
     if not is_remote(locate(store)) and not Path(store).exists():
         raise RunError(f"{run} was trained from {store}, and nothing is there; name the place it has now with --store")

@@ -17,7 +17,7 @@ TINY = load_recipe([], ["method=cyclegan", "generator.base=4", "discriminator.ba
 
 
 def picture(value: float) -> torch.Tensor:
-    return torch.full((1, 3, 2, 2), value)
+    return torch.full((1, 3, 2, 2), float(value))
 
 
 def test_a_history_is_filled_and_then_exchanges_half_of_what_it_is_given() -> None:

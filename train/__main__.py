@@ -45,6 +45,7 @@ def predict(
     split: Annotated[Split, typer.Option(help="the part of the store to translate")] = Split.TEST,
     view: Annotated[str, typer.Option(metavar="VIEW", help="tile, x1, x2, x4")] = "tile",
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1")] = "auto",
+    gates: Annotated[bool, typer.Option("--gates", help="also draw the attention gates over the H&E")] = False,
 ) -> None:
     """Translate every picture of a split, whole; a complete set is left alone.
 
@@ -63,6 +64,10 @@ def predict(
     predicted = translate(folder, opened, split, view, device)
     how = "lie here since before" if predicted.complete_before else "lie"
     typer.echo(f"{predicted.pictures} pictures {how} in {predicted.folder}", err=True)
+    if gates:
+        from train.gates import draw_gates
+
+        typer.echo(f"gates are drawn in {draw_gates(folder, opened, split, view, device)}", err=True)
 
 
 @app.command()
@@ -76,6 +81,26 @@ def describe(
     from train.recipe import load_recipe
 
     typer.echo(describe_method(load_recipe(config or [], overrides or []), side))
+
+
+@app.command("import-asp")
+def import_asp(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a *_net_G.pth of the ASP repository")],
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="the folder to make; runs/<name of the file>")] = None,
+    draws: Annotated[int, typer.Option(metavar="N", help="pairs it was trained on, if that is known")] = 0,
+) -> None:
+    """Make a published ASP generator a finished run, which `predict --store` translates with."""
+    from train.asp import import_generator
+    from train.folder import RunFolder
+
+    folder = RunFolder(run or Path("runs") / file.stem)
+    header = import_generator(file, folder, draws)
+    generator = header.settings.generator
+    typer.echo(
+        f"{file.name}: a ResNet of {generator.blocks} blocks and {generator.base} base channels; now {folder.path}\n"
+        f"translate with: python -m train predict --run {folder.path} --store STORE",
+        err=True,
+    )
 
 
 if __name__ == "__main__":

@@ -145,9 +145,10 @@ class Contrastive:
             seen["ihc"] = self._key(batch.ihc)
         return seen
 
-    @torch.no_grad()
     def _key(self, picture: Tensor) -> list[Tensor]:
-        return self.generator.encode(picture)
+        """Taps of a picture as keys. The published order keeps what their gradients would need, and throws it away."""
+        with torch.set_grad_enabled(not self.contrast.share_passes):
+            return self.generator.encode(picture)
 
     def _contrast(
         self, query: Sequence[Tensor], key: Sequence[Tensor], generator: torch.Generator, loss: Loss

@@ -1,4 +1,4 @@
-"""What a method's networks look like for one picture: tensor shapes stage by stage, and parameter counts."""
+"""What a method's networks look like for one picture: tensor shapes stage by stage, parameter counts, operations."""
 
 from __future__ import annotations
 
@@ -8,50 +8,81 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from store.settings import to_toml
+from train.cost import measure_step
+from train.discriminators import PatchDiscriminator
 from train.methods import build_method, check_multiple
 from train.settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageShapes:
-    """A stage as one forward pass met it. Shapes are C x H x W; `given` has one for each input."""
+    """A stage as one forward pass met it. Shapes are C x H x W; `given` has one for each input, `flops` are 2 a MAC."""
 
     name: str
     given: tuple[str, ...]
     made: str
     parameters: int
+    flops: int
 
 
 def describe_method(settings: TrainSettings, side: int) -> str:
-    """Settings, stages and parameter counts of a method for pictures of `side` px; nothing is computed."""
+    """Settings, stages, parameters and operations of a method for pictures of `side` px; nothing is computed."""
     with FakeTensorMode():
         method = build_method(settings)
         check_multiple(side, method.multiple, "pictures of --side")
         method.check_side(side)
         lines = [to_toml(settings)]
         for name, module in method.modules().items():
-            lines.append(f"{name}: {_count(module):,} parameters")
-            if name != "heads":
-                lines += [_line(stage) for stage in trace_stages(module, torch.empty(1, 3, side, side))]
+            if not any(True for _ in module.parameters()):
+                continue  # an image history
+            if name == "heads":
+                lines.append(f"{name}: {_count(module):,} parameters")
+                continue
+            conditional = isinstance(module, PatchDiscriminator) and module.conditional
+            stages = trace_stages(module, torch.empty(1, 6 if conditional else 3, side, side))
+            operations = sum(stage.flops for stage in stages)
+            lines.append(f"{name}: {_count(module):,} parameters, {operations / 1e9:.1f} GFLOP a pass")
+            lines += [_line(stage) for stage in stages]
+    cost = measure_step(settings, side)
+    weights = ", ".join(f"{weight:g} x {name}" for name, weight in method.weights.items())
+    lines.append(f"the generator's terms: {weights}")
+    lines.append(
+        f"a training step at batch 1: {cost.flops / 1e12:.3f} TFLOP, {cost.kept_bytes / 2**30:.2f} GiB kept for the "
+        "backward pass in fp32"
+    )
     return "\n".join(lines)
 
 
 def trace_stages(network: nn.Module, picture: Tensor) -> list[StageShapes]:
     """The stages of a network in the order in which a forward pass of `picture`, [1,C,H,W], reaches their ends."""
     traced: list[StageShapes] = []
+    counter = FlopCounterMode(display=False)
 
-    def watch(name: str, stage: nn.Module) -> torch.utils.hooks.RemovableHandle:
+    def watch(name: str, stage: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
+        begun: list[int] = []
+
+        def begin(_stage: nn.Module, _given: tuple[Tensor, ...]) -> None:
+            begun.append(counter.get_total_flops())
+
         def note(_stage: nn.Module, given: tuple[Tensor, ...], made: Tensor | tuple[Tensor, ...]) -> None:
             first = made if isinstance(made, Tensor) else made[0]
-            shapes = tuple(_shape(tensor) for tensor in given)
-            traced.append(StageShapes(name=name, given=shapes, made=_shape(first), parameters=_count(stage)))
+            traced.append(
+                StageShapes(
+                    name=name,
+                    given=tuple(_shape(tensor) for tensor in given),
+                    made=_shape(first),
+                    parameters=_count(stage),
+                    flops=counter.get_total_flops() - begun[-1],
+                )
+            )
 
-        return stage.register_forward_hook(note)
+        return [stage.register_forward_pre_hook(begin), stage.register_forward_hook(note)]
 
-    handles = [watch(name, stage) for name, stage in _stages(network)]
-    with torch.no_grad():
+    handles = [handle for name, stage in _stages(network) for handle in watch(name, stage)]
+    with torch.no_grad(), counter:
         network(picture)
     for handle in handles:
         handle.remove()
@@ -68,7 +99,8 @@ def _stages(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _line(stage: StageShapes) -> str:
-    return f"  {stage.name:<18} {' + '.join(stage.given):<32} -> {stage.made:<14} {stage.parameters:>12,}"
+    shapes = f"{' + '.join(stage.given):<32} -> {stage.made:<14}"
+    return f"  {stage.name:<18} {shapes} {stage.parameters:>12,} {stage.flops / 1e9:>8.2f} GFLOP"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -23,7 +23,7 @@ SHOWN = 3  # differing settings named in an error
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What a run is made from, as `run.json` says it."""
+    """What a run is made from, as `run.json` says it. Of an imported generator `store` and `seal` are empty."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -117,6 +117,8 @@ def claim(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> None:
 def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> None:
     began = read_facts(folder)
     remedy = "choose another folder with --run (make: RUN=), or delete this one to start again"
+    if not began.store:
+        raise RunError(f"{folder.path} holds an imported generator, which is not trained here; {remedy}")
     if began.seal != facts.seal:
         raise RunError(
             f"{folder.path} was begun on {began.store} (seal {began.seal[:12]}), but {facts.store} is another store "

@@ -16,6 +16,7 @@ from train.choices import Join, Levels, Norm, Resampling
 from train.layers import (
     ResidualBlock,
     Stage,
+    TappedStage,
     blur_down,
     blur_up,
     make_conv,
@@ -47,7 +48,7 @@ class ResnetGenerator(nn.Module):
         self.output_margin = settings.output // 2
         self.attention = _make_attention(settings)
         joined = [_joined_channels(settings, level) for level in range(3)]
-        self.stem = _stage(3, base, settings, kernel=settings.stem)
+        self.stem = _stage(3, base, settings, kernel=settings.stem, padding=0)
         self.encoder = nn.ModuleList((_halving(base, settings), _halving(2 * base, settings)))
         self.blocks = nn.ModuleList(
             ResidualBlock(4 * base, settings.norm, settings.spectral, settings.dropout) for _ in range(settings.blocks)
@@ -87,8 +88,8 @@ class ResnetGenerator(nn.Module):
         taps = [reflect_pad(picture, self.stem_margin)]  # [B,3,H+2m,W+2m]
         levels: list[Tensor] = [self.stem(taps[0])]
         for stage in self.encoder:
-            taps.append(stage.conv(levels[-1]))  # type: ignore[operator]  # a Stage; ModuleList does not say so
-            activated: Tensor = stage.activate(taps[-1])  # type: ignore[operator]  # as above
+            features, activated = stage(levels[-1])
+            taps.append(features)
             levels.append(blur_down(activated) if self.blurred else activated)
         x = levels[2]  # [B,4b,H/4,W/4]
         for count, block in enumerate(self.blocks[: TAPPED_BLOCKS[-1]], start=1):
@@ -152,20 +153,23 @@ def _published_layers(settings: GeneratorSettings) -> Iterator[tuple[str, str, t
     yield "output", f"model.{last + 7 + 2 * blurred}", (*weight, "bias")
 
 
-def _stage(inputs: int, outputs: int, settings: GeneratorSettings, *, kernel: int = 3, stride: int = 1) -> Stage:
-    """Convolution, norm, ReLU; the stem is padded by reflection beforehand."""
-    bias, padding = settings.norm is not Norm.BATCH, 0 if inputs == 3 else 1
-    conv = make_conv(inputs, outputs, kernel, spectral=settings.spectral, stride=stride, padding=padding, bias=bias)
+def _stage(inputs: int, outputs: int, settings: GeneratorSettings, *, kernel: int, padding: int) -> Stage:
+    bias = settings.norm is not Norm.BATCH
+    conv = make_conv(inputs, outputs, kernel, spectral=settings.spectral, padding=padding, bias=bias)
     return Stage(conv, make_norm(settings.norm, outputs), nn.ReLU())
 
 
-def _halving(inputs: int, settings: GeneratorSettings) -> Stage:
-    return _stage(inputs, 2 * inputs, settings, stride=1 if settings.resampling is Resampling.BLURRED else 2)
+def _halving(inputs: int, settings: GeneratorSettings) -> TappedStage:
+    """Twice the channels; a blur that halves follows, unless the convolution does."""
+    stride, bias = 1 if settings.resampling is Resampling.BLURRED else 2, settings.norm is not Norm.BATCH
+    conv = make_conv(inputs, 2 * inputs, 3, spectral=settings.spectral, stride=stride, padding=1, bias=bias)
+    return TappedStage(conv, make_norm(settings.norm, 2 * inputs), nn.ReLU())
 
 
 def _doubling(inputs: int, outputs: int, settings: GeneratorSettings) -> Stage:
+    """A blur that doubles goes before, unless the convolution does."""
     if settings.resampling is Resampling.BLURRED:
-        return _stage(inputs, outputs, settings)
+        return _stage(inputs, outputs, settings, kernel=3, padding=1)
     conv = make_doubling_conv(inputs, outputs, 3, bias=settings.norm is not Norm.BATCH)
     return Stage(conv, make_norm(settings.norm, outputs), nn.ReLU())
 

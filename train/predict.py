@@ -70,6 +70,8 @@ class Target:
 def open_own_store(folder: RunFolder) -> Store:
     """The store that a run was trained on, from where it was then. RunError if it moved or is another one now."""
     facts = read_facts(folder)
+    if not facts.store:
+        raise RunError(f"{folder.path} was imported, not trained on a store; say with --store which one to translate")
     if not is_remote(locate(facts.store)) and not Path(facts.store).exists():
         raise RunError(f"{folder.path} was trained on {facts.store}, which is not there; say --store where it is now")
     store = Store.open(facts.store)
@@ -90,7 +92,7 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
     was cut off is continued; a complete one of the same generator and store is left alone.
     """
     trained = load_generator(folder.generator)
-    targets = list(_targets(store, split, view))
+    targets = list(plan_targets(store, split, view))
     check_multiple(store.side(view), trained.multiple, f"the {view} pictures of {store.address}")
     record = Predictions(
         method=trained.header.method,
@@ -128,7 +130,7 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
     return Predicted(folder=place, pictures=len(targets), complete_before=False)
 
 
-def _targets(store: Store, split: Split, view: str) -> Iterator[Target]:
+def plan_targets(store: Store, split: Split, view: str) -> Iterator[Target]:
     """Every picture of a split and view. Raises RunError if there is none."""
     if view not in store.views(split):
         raise RunError(f"{store.address} has no view {view!r} of {split}; it has {', '.join(store.views(split))}")
