@@ -42,6 +42,12 @@ def narrow(method: str, *overrides: str) -> TrainSettings:
     return load_recipe([], [f"method={method}", *NARROW, *overrides])
 
 
+def build(settings: TrainSettings) -> Contrastive:
+    method = build_method(settings)
+    assert isinstance(method, Contrastive)
+    return method
+
+
 def draw_batch(size: int = 1) -> Batch:
     generator = torch.Generator().manual_seed(1)
     he, ihc = torch.rand(2, size, 3, 96, 96, generator=generator, dtype=torch.float64).mul(2).sub(1)
@@ -111,7 +117,7 @@ def literal_terms(method: Contrastive, batch: Batch, progress: float, seed: int)
 def test_a_step_that_shares_passes_has_the_gradients_of_the_literal_order(method_name: str, seed: int) -> None:
     settings = narrow(method_name)
     assert settings.contrast.share_passes
-    method = build_method(settings)
+    method = build(settings)
     freeze_doubled(method)
     batch = draw_batch(2)
     generator = torch.Generator().manual_seed(seed)
@@ -136,7 +142,7 @@ def test_the_plain_order_is_a_setting_and_gives_the_same_terms(method_name: str)
     batch, made = draw_batch(), []
     for share in ("true", "false"):
         torch.manual_seed(0)
-        method = build_method(narrow(method_name, f"contrast.share_passes={share}"))
+        method = build(narrow(method_name, f"contrast.share_passes={share}"))
         freeze_doubled(method)
         generator = torch.Generator().manual_seed(5)
         made.append(method.terms("generator", batch, method.generate(batch, generator), 0.5, generator))
@@ -148,7 +154,7 @@ def test_the_plain_order_is_a_setting_and_gives_the_same_terms(method_name: str)
 def test_terms_are_those_of_the_method_and_each_is_told_alone(method_name: str, names: list[str]) -> None:
     """The ASP repository adds the ASP term to the logged NCE; here NCE is NCE, and the terms add up to the loss."""
     settings = narrow(method_name)
-    method = build_method(settings)
+    method = build(settings)
     freeze_doubled(method)
     batch = draw_batch()
 

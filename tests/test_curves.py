@@ -1,7 +1,7 @@
 """Five steps of each method, kept as plain text: a drift that no other test names shows here.
 
-Recorded on a CPU in fp32 with one thread, after the step of the method had passed its golden test. The first step agrees
-to rounding. Instruction sets add up in different orders, and Adam's first steps make much of little: between AVX-512 and
+Recorded on a CPU in fp32 with one thread, after the step of the method had passed its golden test. The first step
+agrees to rounding. Instruction sets add up in different orders, and Adam makes much of little: between AVX-512 and
 SSE 4.1 terms of later steps were up to 0.006 apart. Record anew with MAGSTAIN_RECORD=1, and say in the commit why.
 """
 
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from train.choices import Precision
 from train.data import Batch
-from train.device import Compute, Precision
+from train.device import Compute
 from train.methods import METHODS, build_method
 from train.players import make_optimisers, set_learning_rate, step_generator, take_step
 from train.recipe import load_recipe
@@ -60,14 +61,14 @@ def text(terms: list[dict[str, float]]) -> str:
 
 
 def agrees(method: str, terms: list[dict[str, float]]) -> bool:
-    """Whether a curve is the recorded one: the first step to 1e-4, later ones to 2 % and 0.01."""
+    """Whether a curve is the recorded one: the first step to 1e-4, later ones to 1 % and 0.01."""
     head, *rows = [line.split() for line in (CURVES / f"{method}.txt").read_text(encoding="utf-8").splitlines()]
     recorded = [[float(value) for value in row] for row in rows]
     made = [list(row.values()) for row in terms]
     assert head == list(terms[0])
     assert len(recorded) == len(made) == STEPS
     first = made[0] == pytest.approx(recorded[0], rel=1e-4, abs=1e-6)
-    later = all(m == pytest.approx(r, rel=0.02, abs=0.01) for m, r in zip(made[1:], recorded[1:], strict=True))
+    later = all(m == pytest.approx(r, rel=0.01, abs=0.01) for m, r in zip(made[1:], recorded[1:], strict=True))
     return first and later
 
 
@@ -81,6 +82,6 @@ def test_the_loss_curve_is_the_recorded_one(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("other", ["optimiser.learning_rate=0.0004", "optimiser.beta1=0.9", "weights.adversarial=2"])
+@pytest.mark.parametrize("other", ["optimiser.learning_rate=0.0004", "weights.adversarial=2"])
 def test_a_run_that_learns_otherwise_has_another_curve(method: str, other: str) -> None:
     assert not agrees(method, curve(method, other))

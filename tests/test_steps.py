@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from train import discriminators, generators, unet
-from train.choices import Norm
+from train.choices import Norm, Precision
 from train.contrastive import IDENTITY, NCE, Contrastive, asp
 from train.cyclegan import CycleGan
 from train.data import Batch
-from train.device import Compute, Precision
+from train.device import Compute
 from train.methods import Method
 from train.paired import pix2pix, pyramid_p2p
 from train.patches import Positions
@@ -123,8 +123,9 @@ def names_of(step: Step, network: str) -> Names:
             for t in ("weight", "bias")
         }
     if network.startswith("generator"):
-        published = unet if step.file == "pix2pix_step" else generators
-        return published.published_names(step.settings.generator)
+        if step.file == "pix2pix_step":
+            return unet.published_names(step.settings.generator)
+        return generators.published_names(step.settings.generator)
     names = discriminators.published_names(step.settings.discriminator)
     if step.file == "cut_step":  # calls everything `model`
         return {
