@@ -104,7 +104,7 @@ def table_lines(runs: Sequence[Scores]) -> list[Line]:
 def caption(runs: Sequence[Scores]) -> str:
     """What the numbers were made from, in one paragraph."""
     first = runs[0]
-    draws = "; ".join(f"{scores.run}: {scores.draws:,} draws of a pair" for scores in runs)
+    draws = "; ".join(f"{scores.run}: {_length(scores)}" for scores in runs)
     return (
         f"{_label(first)}{first.store} ({first.stain}), {first.split} split, view {first.view}: "
         f"{len(first.pictures)} pictures, {first.slides} slide(s). Upscaler: {upscaler_label(first.upscaler)}. "
@@ -125,7 +125,7 @@ def markdown(runs: Sequence[Scores]) -> str:
         bold = [
             f"**{number}**" if number == top != NOTHING else number for number, top in zip(numbers, best, strict=True)
         ]
-        draws = NOTHING if line.draws is None else f"{line.draws:,}"
+        draws = f"{line.draws:,}" if line.draws else NOTHING
         cells.append([line.name, line.method or NOTHING, draws, line.upscaler or NOTHING, str(line.count), *bold])
     cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
@@ -147,7 +147,7 @@ def csv_text(runs: Sequence[Scores]) -> str:
     for line in table_lines(runs):
         values = [metric.read(line.summary) for metric in METRICS]
         numbers = ["" if isnan(value) else repr(value) for value in values]
-        draws = "" if line.draws is None else line.draws
+        draws = line.draws or ""
         writer.writerow([line.name, line.method, draws, line.upscaler, line.count, *numbers, *ground])
     return text.getvalue()
 
@@ -199,7 +199,7 @@ def contact_sheet(scores: Scores, store: Store, folder: Path) -> NDArray[np.uint
         rows=rows,
         footer=(
             f"Shown: {len(rows)} of {len(scores.pictures)} pictures, at equally spaced ranks of the real mean DAB. "
-            f"Trained for {scores.draws:,} draws of a pair (published: {PUBLISHED_DRAWS:,}). DAB: mean optical density."
+            f"Trained for {_length(scores)} (published: {PUBLISHED_DRAWS:,}). DAB: mean optical density."
         ),
     )
 
@@ -218,6 +218,11 @@ def upscaler_label(name: str) -> str:
     ('lanczos (stand-in, not BSRGAN)', 'bsrgan')
     """
     return name if name == "bsrgan" else f"{name} (stand-in, not BSRGAN)"
+
+
+def _length(scores: Scores) -> str:
+    """How long a run was trained; of an imported generator that may not be known."""
+    return f"{scores.draws:,} draws of a pair" if scores.draws else "an unknown number of draws (imported)"
 
 
 def _label(scores: Scores) -> str:

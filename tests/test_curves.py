@@ -61,14 +61,14 @@ def text(terms: list[dict[str, float]]) -> str:
 
 
 def agrees(method: str, terms: list[dict[str, float]]) -> bool:
-    """Whether a curve is the recorded one: the first step to 1e-4, later ones to 1 % and 0.01."""
+    """Whether a curve is the recorded one: the first step to 1e-4, later ones to 2 % and 0.01."""
     head, *rows = [line.split() for line in (CURVES / f"{method}.txt").read_text(encoding="utf-8").splitlines()]
     recorded = [[float(value) for value in row] for row in rows]
     made = [list(row.values()) for row in terms]
     assert head == list(terms[0])
     assert len(recorded) == len(made) == STEPS
     first = made[0] == pytest.approx(recorded[0], rel=1e-4, abs=1e-6)
-    later = all(m == pytest.approx(r, rel=0.01, abs=0.01) for m, r in zip(made[1:], recorded[1:], strict=True))
+    later = all(m == pytest.approx(r, rel=0.02, abs=0.01) for m, r in zip(made[1:], recorded[1:], strict=True))
     return first and later
 
 

@@ -191,6 +191,13 @@ def test_the_table_has_the_floors_first_and_says_what_it_stands_on(scored: tuple
     assert len({len(line) for line in lines[2:]}) == 1
 
 
+def test_an_imported_run_says_that_its_length_is_not_known(scored: tuple[Path, Scores]) -> None:
+    _, scores = scored
+    lines = markdown([replace(scores, draws=0)]).splitlines()
+    assert "noisy: an unknown number of draws (imported)" in lines[0]
+    assert lines[-1].split("|")[3].strip() == "–"
+
+
 def test_what_looks_equally_good_is_bold_alike(scored: tuple[Path, Scores]) -> None:
     _, scores = scored
     text = markdown([scores, replace(scores, run="twin")])
