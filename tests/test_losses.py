@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.choices import Lookup, Schedule
+from train.choices import Lookup, RateStep, Schedule
 from train.losses import (
+    OBJECTIVES,
     PYRAMID_WEIGHTS,
+    absolute,
     adaptive_patch_nce,
     asp_weights,
+    cross_entropy,
     learning_rate_factor,
     least_squares,
     lookup_weight,
+    octaves,
     patch_nce,
     pyramid,
     pyramid_levels,
@@ -226,6 +230,57 @@ def test_least_squares_is_the_published_one() -> None:
     torch.testing.assert_close(real[0], golden["gan_lsgan_real"], rtol=1e-5, atol=0)
     torch.testing.assert_close(fake[0], golden["gan_lsgan_fake"], rtol=1e-5, atol=0)
     assert not torch.allclose(real, fake, rtol=0.1)
+
+
+def test_cross_entropy_is_the_published_one() -> None:
+    golden = load_golden("losses.npz")
+    verdict = golden["gan_pred"]
+    real, fake = cross_entropy(verdict, 1.0), cross_entropy(verdict, 0.0)
+    torch.testing.assert_close(real[0], golden["gan_vanilla_real"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(fake[0], golden["gan_vanilla_fake"], rtol=1e-5, atol=0)
+    assert not torch.allclose(real, fake, rtol=0.05)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values())
+def test_objectives_are_means_per_picture(objective: Callable[[Tensor, float], Tensor]) -> None:
+    verdicts = torch.linspace(-2, 2, 2 * 9).view(2, 1, 3, 3)
+    together = objective(verdicts, 1.0)
+    assert together.shape == (2,)
+    for row in range(2):
+        torch.testing.assert_close(together[row], objective(verdicts[row : row + 1], 1.0)[0])
+
+
+def test_octaves_are_the_published_ones() -> None:
+    golden = load_golden("losses.npz")
+    levels = torch.stack(octaves(golden["pyramid_fake"], golden["pyramid_real"]))[:, 0]
+    torch.testing.assert_close(levels, golden["bci_pyramid_level_l1"], rtol=1e-5, atol=0)
+
+
+def test_octaves_of_constant_pictures_add_up_to_a_hundred() -> None:
+    fake, real = torch.full((1, 3, 64, 64), 0.25), torch.zeros(1, 3, 64, 64)
+    total = 25 * torch.stack(octaves(fake, real)).sum()
+    torch.testing.assert_close(total, torch.tensor(100 * 0.25), rtol=1e-6, atol=0)
+
+
+def test_octaves_halve_from_512_to_64() -> None:
+    fake = torch.zeros(1, 3, 512, 512)
+    fake[:, :, 256, 256] = 1  # blurs keep its mass, and every second pixel of a picture that is smooth has a quarter
+    levels = torch.stack(octaves(fake, torch.zeros_like(fake)))[:, 0]
+    masses = levels * torch.tensor([512, 256, 128, 64]).square()
+    assert masses.tolist() == pytest.approx([4.0**-level for level in range(4)], rel=1e-3)
+
+
+def test_absolute_is_the_mean_per_picture() -> None:
+    fake, real = torch.tensor([1.0, -2.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    assert absolute(fake, real).tolist() == [1.0, 2.0]
+
+
+def test_a_rate_that_steps_before_an_epoch_decays_one_epoch_earlier_down_to_0() -> None:
+    """As in the BCI repository: its scheduler steps at the start of an epoch."""
+    after = [learning_rate_factor(epoch, CONSTANT, DECAY, RateStep.AFTER) for epoch in range(1, 42)]
+    before = [learning_rate_factor(epoch, CONSTANT, DECAY, RateStep.BEFORE) for epoch in range(1, 41)]
+    assert before == after[1:]
+    assert (before[28], before[29], before[39]) == (1, pytest.approx(10 / 11), pytest.approx(0))
 
 
 def test_learning_rate_is_the_published_one() -> None:
