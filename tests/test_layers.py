@@ -166,6 +166,32 @@ def test_blur_down_is_the_published_filter(sides: tuple[int, int]) -> None:
     torch.testing.assert_close(blur_down(x), published, rtol=0, atol=5e-7)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("side", [31, 32])
+def test_blur_down_has_the_gradient_of_its_formula_and_keeps_nothing(
+    side: int, dtype: torch.dtype, layout: torch.memory_format, device: torch.device
+) -> None:
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    x = torch.randn(2, 8, side, side, dtype=dtype, device=device).contiguous(memory_format=layout).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        made = blur_down(x)
+    assert kept == []
+    plain = F.avg_pool2d(F.avg_pool2d(reflect_pad(x, 1), 2, stride=1), 2, stride=2)
+    assert torch.equal(made, plain)
+    for upstream in (torch.randn_like(made), torch.ones((), dtype=dtype, device=device).expand_as(made)):
+        (ours,) = torch.autograd.grad(made, x, upstream, retain_graph=True)
+        (theirs,) = torch.autograd.grad(plain, x, upstream, retain_graph=True)
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+        assert ours.is_contiguous(memory_format=layout)
+
+
 def test_blur_up_is_the_published_filter() -> None:
     x = draw(2, 5, 7, 12)
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
