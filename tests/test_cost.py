@@ -53,3 +53,14 @@ def test_describe_says_every_stage() -> None:
     for stage in ("stem", "encoder.0", "encoder.1", "blocks.5", "attention.level2", "decoder.0", "decoder.1", "output"):
         assert f"\n  {stage} " in said
     assert "128x512x512" in said  # the tapped convolution, before its blur
+    rows = [line.split() for line in said.splitlines()]
+    made = [(row[0], row[row.index("->") + 1]) for row in rows if "->" in row]
+    for level, channels, side in ((2, 256, 128), (1, 128, 256)):  # the tensors of AMMFI at both levels
+        place = made.index((f"attention.level{level}", f"{2 * channels}x{side}x{side}"))
+        assert made[place - 5 : place] == [
+            ("encoder_projection", f"{channels // 2}x{side}x{side}"),
+            ("decoder_projection", f"{channels // 2}x{side}x{side}"),
+            ("channel_attention", f"{channels}x1x1"),
+            ("spatial_attention", f"1x{side}x{side}"),
+            ("gate_conv", f"{channels}x{side}x{side}"),
+        ]

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from store.settings import to_toml
+from train.attention import AMMFI
 from train.cost import measure_step
 from train.discriminators import PatchDiscriminator
 from train.methods import build_method, check_multiple
@@ -19,13 +20,17 @@ from train.settings import TrainSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageShapes:
-    """A stage as one forward pass met it. Shapes are C x H x W; `given` has one for each input, `flops` are 2 a MAC."""
+    """A stage as one forward pass met it. Shapes are C x H x W; `given` has one for each input, `flops` are 2 a MAC.
+
+    `inner` ones are parts of the stage that follows them.
+    """
 
     name: str
     given: tuple[str, ...]
     made: str
     parameters: int
     flops: int
+    inner: bool
 
 
 def describe_method(settings: TrainSettings, side: int) -> str:
@@ -43,7 +48,7 @@ def describe_method(settings: TrainSettings, side: int) -> str:
                 continue
             conditional = isinstance(module, PatchDiscriminator) and module.conditional
             stages = trace_stages(module, torch.empty(1, 6 if conditional else 3, side, side))
-            operations = sum(stage.flops for stage in stages)
+            operations = sum(stage.flops for stage in stages if not stage.inner)
             lines.append(f"{name}: {_count(module):,} parameters, {operations / 1e9:.1f} GFLOP a pass")
             lines += [_line(stage) for stage in stages]
     cost = measure_step(settings, side)
@@ -61,7 +66,7 @@ def trace_stages(network: nn.Module, picture: Tensor) -> list[StageShapes]:
     traced: list[StageShapes] = []
     counter = FlopCounterMode(display=False)
 
-    def watch(name: str, stage: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
+    def watch(name: str, stage: nn.Module, inner: bool) -> list[torch.utils.hooks.RemovableHandle]:
         begun: list[int] = []
 
         def begin(_stage: nn.Module, _given: tuple[Tensor, ...]) -> None:
@@ -76,12 +81,13 @@ def trace_stages(network: nn.Module, picture: Tensor) -> list[StageShapes]:
                     made=_shape(first),
                     parameters=_count(stage),
                     flops=counter.get_total_flops() - begun[-1],
+                    inner=inner,
                 )
             )
 
         return [stage.register_forward_pre_hook(begin), stage.register_forward_hook(note)]
 
-    handles = [handle for name, stage in _stages(network) for handle in watch(name, stage)]
+    handles = [handle for name, stage, inner in _stages(network) for handle in watch(name, stage, inner)]
     with torch.no_grad(), counter:
         network(picture)
     for handle in handles:
@@ -89,18 +95,22 @@ def trace_stages(network: nn.Module, picture: Tensor) -> list[StageShapes]:
     return traced
 
 
-def _stages(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The network's children; of a list or table of modules, its members."""
+def _stages(network: nn.Module) -> Iterator[tuple[str, nn.Module, bool]]:
+    """The network's children; of a list or table of modules, its members; and the parts of AMMFI, as inner ones."""
     for name, child in network.named_children():
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from ((f"{name}.{key}", member) for key, member in child.named_children())
+            for key, member in child.named_children():
+                yield f"{name}.{key}", member, False
+                if isinstance(member, AMMFI):
+                    yield from ((part, module, True) for part, module in member.named_children())
         else:
-            yield name, child
+            yield name, child, False
 
 
 def _line(stage: StageShapes) -> str:
     shapes = f"{' + '.join(stage.given):<32} -> {stage.made:<14}"
-    return f"  {stage.name:<18} {shapes} {stage.parameters:>12,} {stage.flops / 1e9:>8.2f} GFLOP"
+    name = "  " * stage.inner + stage.name
+    return f"  {name:<20} {shapes} {stage.parameters:>12,} {stage.flops / 1e9:>8.2f} GFLOP"
 
 
 def _shape(tensor: Tensor) -> str:
