@@ -51,18 +51,24 @@ def measure_step(settings: TrainSettings, side: int) -> StepCost:
 @contextmanager
 def _keeping(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
     """Collect what autograd keeps, but for parameters and buffers."""
-    known = {id(t) for module in modules for t in (*module.parameters(), *module.buffers())}
+    known = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+    places = {_place(tensor) for tensor in known}  # of these very tensors, which `known` keeps from being freed
     kept: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
-        if id(tensor) not in known:
+        if _place(tensor) not in places:
             kept.append(tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield kept
+    del known
+
+
+def _place(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _bytes(tensors: list[Tensor]) -> int:
-    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    storages = {_place(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
