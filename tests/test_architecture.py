@@ -39,7 +39,7 @@ DOORS = {  # a library, and the only files that import it; numpy and the standar
     "PIL": {"store/images.py"},
     "pydantic": {"store/settings.py"},
     "safetensors": {"train/checkpoint.py"},
-    "scipy": {"evaluate/statistics.py", "prep/fidelity.py"},
+    "scipy": {"evaluate/distribution.py", "evaluate/statistics.py", "prep/fidelity.py"},
     "skimage": {"evaluate/paired.py", "evaluate/stain.py", "prep/fidelity.py"},
     "torch": TORCH_ROOMS | {"prep/superres.py"},
     "torchvision": {"prep/superres.py"},
