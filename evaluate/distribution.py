@@ -35,8 +35,8 @@ def fid(fake: Features, real: Features) -> float:
     imaginary = np.abs(np.imag(np.diagonal(root))).max()
     if imaginary > IMAGINARY:
         raise RunError(
-            f"the root of the covariances has {imaginary:.2g}i on its diagonal; more than {IMAGINARY} is no rounding: use "
-            f"more pictures than {len(fake)} and {len(real)}"
+            f"the root of the covariances has {imaginary:.2g}i on its diagonal; more than {IMAGINARY} is no rounding: "
+            f"use more pictures than {len(fake)} and {len(real)}"
         )
     means = one.mean(axis=0) - two.mean(axis=0)
     return float(means @ means + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * np.trace(root).real)
