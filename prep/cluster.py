@@ -45,7 +45,7 @@ POLL = 1  # seconds between looks for a first worker
 
 DEAF = """# a signal to the process group is the builder's to obey: it stops handing out, and workers finish
 import signal
-for number in (signal.SIGINT, signal.SIGTERM):
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, signal.SIG_IGN)
 """
 

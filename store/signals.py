@@ -1,4 +1,7 @@
-"""A polite stop: the first signal asks, and the work leaves where it is safe; the second one acts at once."""
+"""A polite stop: the first signal asks, and the work leaves where it is safe; the second one acts at once.
+
+SIGINT is Ctrl-C, SIGTERM what schedulers and systems send, SIGUSR1 the warning that Slurm gives with `--signal`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-WATCHED = (signal.SIGINT, signal.SIGTERM)
+WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(slots=True)
@@ -20,7 +23,7 @@ class Stop:
 
 @contextmanager
 def stop_requests(say: Callable[[str], None]) -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into a request that the caller looks at; `say` tells the person."""
+    """Turn the first signal that is watched into a request that the caller looks at; `say` tells the person."""
     stop = Stop()
     before = {number: signal.getsignal(number) for number in WATCHED}
 

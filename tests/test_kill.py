@@ -128,13 +128,13 @@ def test_a_dask_worker_that_is_killed_takes_nothing_with_it(
     assert contents(store) == whole
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_cluster_build_that_is_stopped_leaves_with_3_and_goes_on(
     cluster_build: tuple[subprocess.Popen[bytes], Path], tiles: Path, whole: dict[str, bytes], number: signal.Signals
 ) -> None:
-    """Ctrl-C reaches every process of the group."""
+    """Ctrl-C reaches every process of the group, and so does the warning of Slurm."""
     process, store = cluster_build
-    os.killpg(process.pid, number) if number is signal.SIGINT else process.send_signal(number)
+    process.send_signal(number) if number is signal.SIGTERM else os.killpg(process.pid, number)
     assert process.wait(timeout=120) == 3
     assert 0 < entries(store) < PAIRS // 2
     again = start(tiles, store)  # in one process: who writes a unit does not matter

@@ -62,6 +62,7 @@ def test_the_defaults_are_the_published_run() -> None:
         ("optimiser.beta1=1", "the betas in"),
         ("optimiser.constant_epochs=-1", "neither may be negative"),
         ("seed=-1", "the seed must be in"),
+        ("time_limit=-1", "time_limit = -1.*minutes >= 0"),
         ("seed=1.5", "setting seed = 1.5"),
         ("generator.bas=32", "unknown setting 'generator.bas'; did you mean 'base'"),
         ("asp.schedule=cosine", "setting asp.schedule = \"cosine\".*'lambda'"),

@@ -156,6 +156,19 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(
     assert folder.generator.read_bytes() == finished.generator.read_bytes()
 
 
+def test_a_time_limit_saves_and_leaves_and_the_limit_may_change(
+    finished: RunFolder, store: Store, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(Interrupted, match="saved after step 1 of 32; run the same again"):
+        fit(folder, store, replace(TINY, time_limit=1e-6))
+    with pytest.raises(Interrupted, match="saved after step 2 of 32"):  # of this start, not of the whole run
+        fit(folder, store, replace(TINY, time_limit=1e-6))
+    fit(folder, store, replace(TINY, time_limit=60.0))
+    assert_equal(state(folder), state(finished))
+    assert metrics(folder) == metrics(finished)
+
+
 @pytest.mark.gpu
 def test_a_run_on_this_device_is_stopped_and_goes_on(
     store: Store, tmp_path: Path, signal_at: Callable[[int], None], device: torch.device

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from store.reader import TILE, Store
 from store.schema import MagstainError, Split, Stain
+from store.signals import WATCHED
 from train.order import Draw, Look, Order
 
 
@@ -111,5 +112,5 @@ def _as_is(reading: Reading | MagstainError) -> Reading | MagstainError:
 
 def _leave_signals_to_the_parent(_worker: int) -> None:
     """A signal to the whole process group must not take the workers away before the parent has saved."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in WATCHED:
         signal.signal(number, signal.SIG_IGN)

@@ -14,7 +14,7 @@ from store.schema import FORBID_UNKNOWN, RunError
 from store.settings import load, plain, to_toml, validate
 from train.settings import TrainSettings
 
-FREE = frozenset({"device", "data.workers", "checkpoint_every", "sample_every"})
+FREE = frozenset({"device", "data.workers", "checkpoint_every", "sample_every", "time_limit"})
 """Settings that may change between two starts of a run: they do not change its numbers."""
 
 LOCK = "lock"

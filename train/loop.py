@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -81,7 +82,8 @@ def _train(run: Run, position: Position) -> None:
     settings, order, done = run.settings, run.order, position.step
     cut_metrics(run.folder.metrics, done)
     samples = choose_samples(run.store, settings.data.views)
-    began, window = time.monotonic() - position.seconds, Window(seen=position.terms)
+    started, window = time.monotonic(), Window(seen=position.terms)
+    limit = settings.time_limit * 60 or math.inf
     readings = closing(read_batches(run.store, order, done=done, workers=settings.data.workers, pin=run.compute.cuda))
     progress_bar = tqdm(total=order.steps, initial=done, desc=settings.method, unit="step", file=sys.stderr)
     with stop_requests(say) as stop, readings as stream, progress_bar as bar:
@@ -89,8 +91,8 @@ def _train(run: Run, position: Position) -> None:
             rate = set_learning_rate(run.optimisers, settings.optimiser, order.epoch(step))
             window.add(step, _step(run, reading, step))
             bar.update()
-            stopping, last = stop.requested, step == order.steps
-            seconds = time.monotonic() - began
+            here, last = time.monotonic() - started, step == order.steps
+            stopping, seconds = stop.requested or here >= limit, position.seconds + here
             if last or step % EVERY == 0:
                 means = window.means()
                 line = {"step": step, "epoch": order.epoch(step), "seconds": round(seconds, 3), "learning_rate": rate}

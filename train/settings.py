@@ -242,6 +242,7 @@ class TrainSettings:
     objective: Objective = Objective.LEAST_SQUARES  # L1: ASP launcher: gan_mode lsgan
     checkpoint_every: int = 500  # steps
     sample_every: int = 250  # steps
+    time_limit: float = 0.0  # minutes after which a run saves and leaves with exit code 3; 0 is none
     data: DataSettings = field(default_factory=DataSettings)
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
@@ -251,8 +252,8 @@ class TrainSettings:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63 or self.checkpoint_every < 1 or self.sample_every < 1:
+        if not 0 <= self.seed < 2**63 or self.checkpoint_every < 1 or self.sample_every < 1 or self.time_limit < 0:
             raise SettingsError(
-                f"seed = {self.seed}, checkpoint_every = {self.checkpoint_every}, sample_every = {self.sample_every}: "
-                "the seed must be in [0, 2^63), the others >= 1 step"
+                f"seed = {self.seed}, checkpoint_every = {self.checkpoint_every}, sample_every = {self.sample_every}, "
+                f"time_limit = {self.time_limit}: the seed must be in [0, 2^63), steps >= 1, minutes >= 0"
             )
