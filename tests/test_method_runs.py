@@ -6,16 +6,15 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from store.images import read_picture
 from store.reader import TILE, Store
 from store.schema import Interrupted, SettingsError, Split
 from tests.conftest import build_small_store
+from tests.runs import assert_equal, state
 from train import loop
 from train.folder import RunFolder
 from train.loop import fit
@@ -47,21 +46,6 @@ def tiny(method: str, *overrides: str) -> TrainSettings:
     return load_recipe([], [f"method={method}", *TINY, *overrides])
 
 
-def same(one: Any, two: Any) -> bool:
-    """Bit for bit, all the way down."""
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(two) and all(same(a, b) for a, b in zip(one, two, strict=True))
-    return torch.equal(one, two) if isinstance(one, Tensor) else bool(one == two)
-
-
-def state(folder: RunFolder) -> dict[str, Any]:
-    """All that the last checkpoint holds, but for the time it took."""
-    held: dict[str, Any] = torch.load(max(folder.checkpoints.glob("*.pt")), weights_only=True)
-    return held | {"seconds": 0.0}
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_ends_in_pictures_whether_it_was_stopped_or_not(
@@ -83,7 +67,7 @@ def test_a_run_ends_in_pictures_whether_it_was_stopped_or_not(
     torch.manual_seed(99)
     fit(cut, store, tiny(method, f"device={device.type}"))
     if device.type == "cpu":
-        assert same(state(cut), state(whole))
+        assert_equal(state(cut), state(whole))
 
     made = predict(cut, store, Split.TEST, TILE, device.type)
     again = predict(whole, store, Split.TEST, TILE, device.type)

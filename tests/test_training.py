@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from store.images import read_picture
 from store.reader import Store
 from store.schema import Interrupted, RunError, SettingsError
 from tests.conftest import build_small_store
+from tests.runs import assert_equal, newest, state
 from train import loop
 from train.checkpoint import load_generator
 from train.choices import Precision, Schedule
@@ -89,35 +89,8 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return arrange
 
 
-def newest(folder: RunFolder) -> Path:
-    return max(folder.checkpoints.glob("*.pt"))
-
-
-def state(folder: RunFolder) -> dict[str, Any]:
-    """All that the newest checkpoint holds, but for the time it took."""
-    held: dict[str, Any] = torch.load(newest(folder), weights_only=True)
-    return held | {"seconds": 0.0}
-
-
 def metrics(folder: RunFolder) -> list[dict[str, float]]:
     return [json.loads(line) | {"seconds": 0.0} for line in folder.metrics.read_text().splitlines()]
-
-
-def assert_equal(one: Any, two: Any) -> None:
-    """Bit for bit, all the way down."""
-    assert type(one) is type(two)
-    if isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key in one:
-            assert_equal(one[key], two[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(two)
-        for a, b in zip(one, two, strict=True):
-            assert_equal(a, b)
-    elif isinstance(one, Tensor):
-        assert torch.equal(one, two)
-    else:
-        assert one == two
 
 
 def listing(folder: Path) -> dict[str, bytes]:
