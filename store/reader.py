@@ -6,6 +6,7 @@ decompression into the caller's buffer. The test suite holds this against plain 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,22 +99,52 @@ class Store:
 
         Raises StoreError if its shard is missing or its bytes were altered: nobody is handed black for a lost picture.
         """
-        require(self.manifest.codec)
-        side, row = self.side(view), self._row(split, view, pair, index)
-        planes = np.empty((3, side, side), np.uint8) if out is None else out
-        assert planes.shape == (3, side, side), planes.shape
-        assert planes.dtype == np.uint8, planes.dtype
-        array, chunks = f"{split}/{view}/{stain}", self.manifest.unit * self.count(view)
-        unit, slot = divmod(row, chunks)
-        shard = f"{array}/c/{unit}/{'/'.join('0' * (3 if view == TILE else 4))}"
-        try:
-            if shard not in self._indices:
-                self._indices[shard] = _read_index(self.location, shard, chunks)
-            offset, length = self._indices[shard][slot]
-            decode_planes(_read_chunk(self.location, shard, int(offset), int(length)), planes, self.manifest.codec)
-        except (StoreError, OSError) as error:
-            raise self._unreadable(f"picture {index} of pair {pair} in {array}", error) from error
+        planes = np.empty((3, self.side(view), self.side(view)), np.uint8) if out is None else out
+        self.many_planes(split, view, stain, [(pair, index)], [planes])
         return planes
+
+    def many_planes(
+        self,
+        split: Split,
+        view: str,
+        stain: Stain,
+        places: Sequence[tuple[int, int]],
+        outs: Sequence[NDArray[np.uint8]],
+    ) -> None:
+        """Pictures `places`, each (pair, index), into `outs`, each u8 [3,H,W]; neighbours are fetched in one request.
+
+        Raises StoreError as `planes` does.
+        """
+        require(self.manifest.codec)
+        side, array = self.side(view), f"{split}/{view}/{stain}"
+        by_unit: dict[int, list[tuple[int, int]]] = {}
+        for n, (pair, index) in enumerate(places):
+            unit, slot = divmod(self._row(split, view, pair, index), self.manifest.unit * self.count(view))
+            by_unit.setdefault(unit, []).append((slot, n))
+            assert outs[n].shape == (3, side, side), outs[n].shape
+            assert outs[n].dtype == np.uint8, outs[n].dtype
+        for unit, wanted in by_unit.items():
+            shard = f"{array}/c/{unit}/{'/'.join('0' * (3 if view == TILE else 4))}"
+            for run in _neighbours(sorted(wanted)):
+                (pair, index), count = places[run[0][1]], len(run)
+                what = f"picture {index} of pair {pair}" if count == 1 else f"{count} pictures from pair {pair} on"
+                try:
+                    self._read_run(shard, self.manifest.unit * self.count(view), run, outs)
+                except (StoreError, OSError) as error:
+                    raise self._unreadable(f"{what} in {array}", error) from error
+
+    def _read_run(
+        self, shard: str, chunks: int, run: Sequence[tuple[int, int]], outs: Sequence[NDArray[np.uint8]]
+    ) -> None:
+        """Pictures that lie one after the other in a shard, each (slot, place among `outs`), with one read."""
+        if shard not in self._indices:
+            self._indices[shard] = _read_index(self.location, shard, chunks)
+        spans = [(int(offset), int(length)) for offset, length in (self._indices[shard][slot] for slot, _ in run)]
+        first = spans[0][0]
+        data = _read_chunk(self.location, shard, first, max(offset + length for offset, length in spans) - first)
+        for (offset, length), (_, n) in zip(spans, run, strict=True):
+            chunk = data if len(run) == 1 else data[offset - first : offset - first + length]
+            decode_planes(chunk, outs[n], self.manifest.codec)
 
     def box(self, split: Split, view: str, pair: int, index: int = 0) -> Box:
         """Where on its tile a picture was cut, in tile pixels."""
@@ -171,6 +202,17 @@ def _read_index(location: Location, shard: str, chunks: int) -> NDArray[np.uint6
     if len(data) < length:
         raise StoreError("the shard is too short")
     return np.frombuffer(checked(data), "<u8").reshape(chunks, 2)
+
+
+def _neighbours(wanted: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Runs of (slot, place) in which a slot follows the other: a shard holds its pictures in the order of rows."""
+    run: list[tuple[int, int]] = []
+    for slot, n in wanted:
+        if run and slot > run[-1][0] + 1:
+            yield run
+            run = []
+        run.append((slot, n))
+    yield run
 
 
 def _read_chunk(location: Location, shard: str, offset: int, length: int) -> bytes:

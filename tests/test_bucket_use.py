@@ -28,12 +28,11 @@ from tests.test_build import command as prep
 from tests.test_build import lanczos, mist, run
 from train.folder import RunFolder
 from train.loop import fit
+from train.network_settings import DiscriminatorSettings, GeneratorSettings
 from train.predict import open_own_store, predict
 from train.settings import (
     ContrastSettings,
     DataSettings,
-    DiscriminatorSettings,
-    GeneratorSettings,
     OptimiserSettings,
     TrainSettings,
 )

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from train.contrastive import Contrastive
 from train.data import Batch
-from train.layers import SpectralConv2d
 from train.losses import adaptive_patch_nce, least_squares, patch_nce, pyramid
 from train.methods import build_method
 from train.patches import draw_positions, normalise, normalise_as_cut
 from train.players import frozen_except
 from train.recipe import load_recipe
 from train.settings import TrainSettings
+from train.spectral import SpectralConv2d
 
 NARROW = ["generator.base=4", "discriminator.base=4", "contrast.width=8", "contrast.patches=16", "precision=fp32"]
 TERMS = {

@@ -51,7 +51,7 @@ def curve(name: str, *overrides: str) -> list[dict[str, float]]:
         he, ihc = (torch.nn.functional.interpolate(c, size=128, mode="bicubic").mul(2).sub(1) for c in coarse)
         batch = Batch(he=he, ihc=ihc)
         made = take_step(method, optimisers, CPU, batch, 0.9, step_generator(0, step))
-        terms.append({name: term.item() for name, term in made.items()})
+        terms.append({name: term.item() for name, term in made.items() if not name.startswith("gradient_")})
     return terms
 
 

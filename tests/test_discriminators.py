@@ -13,7 +13,7 @@ from torch import Tensor
 from store.schema import SettingsError
 from train.choices import Norm
 from train.discriminators import PatchDiscriminator, check_side, published_names, smallest_side
-from train.settings import DiscriminatorSettings
+from train.network_settings import DiscriminatorSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from store.schema import SettingsError
 from train.choices import Gate, Join, Levels, Norm, Order, Width
 from train.generators import ResnetGenerator, published_names
-from train.settings import AttentionSettings, GeneratorSettings
+from train.network_settings import AttentionSettings, GeneratorSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 OFF = AttentionSettings(enabled=False)

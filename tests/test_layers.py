@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from train.attention import AMMFI, ChannelAttention, SpatialAttention
 from train.choices import Gate, Join, Norm, Order, Width
-from train.layers import InstanceNorm, ResidualBlock, SpectralConv2d, blur_down, blur_up, make_conv, reflect_pad
-from train.settings import AttentionSettings
+from train.layers import InstanceNorm, ResidualBlock, blur_down, blur_up, make_conv, reflect_pad
+from train.network_settings import AttentionSettings
+from train.spectral import SpectralConv2d
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FORMATS = [torch.contiguous_format, torch.channels_last]

@@ -55,10 +55,10 @@ def test_a_run_ends_in_pictures_whether_it_was_stopped_or_not(
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     fit(whole, store, tiny(method, f"device={device.type}", "sample_every=3"))
 
-    def stop(seed: int, step: int) -> torch.Generator:
+    def stop(seed: int, step: int, part: int = 0) -> torch.Generator:
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step_generator(seed, step)
+        return step_generator(seed, step, part)
 
     monkeypatch.setattr(loop, "step_generator", stop)
     with pytest.raises(Interrupted, match="saved after step 2"):

@@ -15,9 +15,10 @@ from train import discriminators, generators, unet
 from train.choices import AtTest, Initial, Network, Norm, Resampling
 from train.discriminators import PatchDiscriminator, check_side, smallest_side
 from train.generators import ResnetGenerator
-from train.layers import ResidualBlock, SpectralConv2d, initialise
+from train.layers import ResidualBlock, initialise
+from train.network_settings import AttentionSettings, DiscriminatorSettings, GeneratorSettings
 from train.predict import at_test, translate
-from train.settings import AttentionSettings, DiscriminatorSettings, GeneratorSettings
+from train.spectral import SpectralConv2d
 from train.unet import UnetGenerator
 
 GOLDEN = Path(__file__).parent / "golden"

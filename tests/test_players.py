@@ -14,11 +14,10 @@ from train.choices import Precision
 from train.data import Batch
 from train.device import Compute, resolve
 from train.methods import build_method
+from train.network_settings import DiscriminatorSettings, GeneratorSettings
 from train.players import make_optimisers, set_learning_rate, step_generator, take_step
 from train.settings import (
     ContrastSettings,
-    DiscriminatorSettings,
-    GeneratorSettings,
     OptimiserSettings,
     TrainSettings,
     WeightSettings,
@@ -63,7 +62,9 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
         sum(made.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
         movers["generator"].step()
         movers["heads"].step()
-        assert list(terms) == ["discriminator_fake", "discriminator_real", "adversarial", "nce", "asp", "pyramid"]
+        assert list(terms) == [*judged, "gradient_discriminator", *made, "gradient_generator"]
+        assert list(judged) == ["discriminator_fake", "discriminator_real"]
+        assert list(made) == ["adversarial", "nce", "asp", "pyramid"]
         for name, term in (judged | made).items():
             torch.testing.assert_close(terms[name], term.detach(), rtol=1e-5, atol=1e-6)
     for name, module in method.modules().items():

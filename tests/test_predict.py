@@ -26,8 +26,9 @@ from train.data import to_signed
 from train.device import resolve
 from train.folder import RunFolder
 from train.methods import build_method
+from train.network_settings import DiscriminatorSettings, GeneratorSettings
 from train.predict import open_own_store, predict, rounded, translate, truncated
-from train.settings import DiscriminatorSettings, GeneratorSettings, TrainSettings
+from train.settings import TrainSettings
 
 SETTINGS = TrainSettings(generator=GeneratorSettings(base=4), discriminator=DiscriminatorSettings(base=4))
 CPU = torch.device("cpu")

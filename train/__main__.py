@@ -26,19 +26,26 @@ def fit(
     run: RunOption,
     config: ConfigOption = None,
     overrides: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="a JSON line per event on stdout, for schedulers")] = False,
 ) -> None:
-    """Train a run, or go on with it: the same command again continues from the last checkpoint."""
+    """Train a run, or go on with it: the same command again continues from the last checkpoint.
+
+    Started by torchrun, several processes train one run together.
+    """
     from store.reader import Store
     from train.folder import RunFolder
     from train.loop import fit as train
     from train.recipe import load_recipe
 
-    train(RunFolder(run), Store.open(store), load_recipe(config or [], overrides or []))
+    train(RunFolder(run), Store.open(store), load_recipe(config or [], overrides or []), as_json=as_json)
 
 
 @app.command()
 def predict(
-    run: RunOption,
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="the run's folder")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a generator.safetensors, wherever it came from")
+    ] = None,
     store: Annotated[
         str | None, typer.Option(metavar="STORE", help="where the run's store is now, or another one")
     ] = None,
@@ -47,20 +54,20 @@ def predict(
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1")] = "auto",
     gates: Annotated[bool, typer.Option("--gates", help="also draw the attention gates over the H&E")] = False,
 ) -> None:
-    """Translate every picture of a split, whole; a complete set is left alone.
+    """Translate every picture of a split, whole, with a run or a generator file; a complete set is left alone.
 
     Without --store it is the store that the run was trained on, and refused if that is another one by now; a store that
     is named is taken, and said to be another one if it is.
     """
     from store.reader import Store
-    from train.folder import RunFolder, read_facts
-    from train.predict import open_own_store
+    from train.checkpoint import load_header
+    from train.predict import open_own_store, place_of
     from train.predict import predict as translate
 
-    folder = RunFolder(run)
+    folder = place_of(run, checkpoint)
     opened = open_own_store(folder) if store is None else Store.open(store)
-    if opened.manifest.seal != read_facts(folder).seal:
-        typer.echo(f"note: {opened.address} is not the store that {run} was trained on", err=True)
+    if opened.manifest.seal != load_header(folder.generator).seal:
+        typer.echo(f"note: {opened.address} is not the store that {folder.generator} was trained on", err=True)
     predicted = translate(folder, opened, split, view, device)
     how = "lie here since before" if predicted.complete_before else "lie"
     typer.echo(f"{predicted.pictures} pictures {how} in {predicted.folder}", err=True)

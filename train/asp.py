@@ -20,8 +20,8 @@ from train.checkpoint import FORMAT, GeneratorHeader, save_generator
 from train.folder import RunFacts, RunFolder, claim, make_folder, software
 from train.generators import ResnetGenerator, published_names
 from train.methods import build_method
+from train.network_settings import GeneratorSettings
 from train.recipe import load_recipe
-from train.settings import GeneratorSettings
 
 IMPORTED = ""  # the store and seal of a run that was not trained here
 BLOCK = re.compile(r"model\.(\d+)\.conv_block\.1\.weight_orig")

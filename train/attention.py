@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from train.choices import Gate, Join, Order, Width
 from train.layers import make_conv, make_norm
-from train.settings import AttentionSettings
+from train.network_settings import AttentionSettings
 
 JOINS: dict[Join, Callable[[Tensor, Tensor], Tensor]] = {
     Join.CONCAT: lambda decoded, gated: torch.cat((decoded, gated), dim=1),  # [B,2C,h,w]

@@ -1,7 +1,8 @@
 """Everything a run needs to go on, and the generator as a file that says itself what it is.
 
 A checkpoint is one file of plain tensors and values, named `<step>-<digest of its bytes>.pt`: written beside its place,
-synced and renamed, so a name that is there is whole, and damage that came later is seen. Nothing else is unpickled.
+synced and renamed, so a name that is there is whole, and damage that came later is seen. Nothing else is unpickled. It
+holds no random states: all randomness of a step is a function of (seed, step).
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,10 +24,11 @@ from store.files import disk_errors, write_whole
 from store.schema import FORBID_UNKNOWN, RunError
 from store.settings import plain, validate
 from train.folder import RunFolder
-from train.methods import Method, build_method
+from train.methods import build_method
 from train.settings import TrainSettings
 
-FORMAT = 1  # of checkpoints and of generator files
+FORMAT = 1  # of generator files
+CHECKPOINT_FORMAT = 2
 KEPT = 2  # checkpoints: the newest, and one to fall back on
 DIGITS = 16  # of the digest in a name
 HEADER = "magstain"
@@ -42,20 +44,18 @@ class Position:
 
 
 def save_checkpoint(
-    folder: RunFolder, method: Method[Any], optimisers: dict[str, Optimizer], position: Position
-) -> None:
-    """Write all networks, optimisers, random states and the position; older checkpoints but one are removed."""
+    folder: RunFolder, modules: Mapping[str, nn.Module], optimisers: dict[str, Optimizer], position: Position, keep: int
+) -> Path:
+    """Write all networks, optimisers and the position; of older ones one stays, and those of multiples of `keep`."""
     buffer = io.BytesIO()
     torch.save(
         {
-            "format": FORMAT,
+            "format": CHECKPOINT_FORMAT,
             "step": position.step,
             "seconds": position.seconds,
             "terms": position.terms,
-            "modules": {name: module.state_dict() for name, module in method.modules().items()},
+            "modules": {name: module.state_dict() for name, module in modules.items()},
             "optimisers": {player: optimiser.state_dict() for player, optimiser in optimisers.items()},
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         },
         buffer,
     )
@@ -64,30 +64,45 @@ def save_checkpoint(
     with disk_errors(folder.checkpoints):
         folder.checkpoints.mkdir(exist_ok=True)
         write_whole(folder.checkpoints / name, data)
-        for old in _checkpoints(folder)[KEPT:]:
-            old.unlink()
+        for old in checkpoints(folder)[KEPT:]:
+            if not keep or int(old.name.partition("-")[0]) % keep:
+                old.unlink()
+    return folder.checkpoints / name
 
 
-def restore_newest(
-    folder: RunFolder, method: Method[Any], optimisers: dict[str, Optimizer]
-) -> tuple[Position, list[str]]:
-    """Bring everything to the newest checkpoint that is whole; step 0 if there is none yet.
+def read_newest(folder: RunFolder) -> tuple[bytes, list[str]]:
+    """The bytes of the newest checkpoint that is whole, none if there is no checkpoint yet.
 
-    Returns the position and a warning for each damaged file that was passed over. RunError if all are damaged.
+    Also returns a warning for each damaged file that was passed over. RunError if all are damaged.
     """
     damaged: list[Path] = []
-    for file in _checkpoints(folder):
+    for file in checkpoints(folder):
         data = file.read_bytes()
         if hashlib.sha256(data).hexdigest()[:DIGITS] == file.stem.partition("-")[2]:
-            position = _restore(torch.load(io.BytesIO(data), "cpu", weights_only=True), method, optimisers)
-            return position, [_set_aside(file) for file in damaged]
+            return data, [_set_aside(file) for file in damaged]
         damaged.append(file)
     if damaged:
         raise RunError(
             f"no checkpoint of {folder.path} is whole: the bytes of {', '.join(file.name for file in damaged)} do not "
             "give the digest in the name; bring back a copy, or delete the folder to start again"
         )
-    return Position(step=0, seconds=0.0, terms=[]), []
+    return b"", []
+
+
+def restore(data: bytes, modules: Mapping[str, nn.Module], optimisers: dict[str, Optimizer]) -> Position:
+    """Bring everything to a checkpoint, given as its bytes; without any, to the start, where it is already."""
+    if not data:
+        return Position(step=0, seconds=0.0, terms=[])
+    state = torch.load(io.BytesIO(data), "cpu", weights_only=True)
+    if state["format"] != CHECKPOINT_FORMAT:
+        raise RunError(
+            f"the checkpoint has format {state['format']}, this program reads {CHECKPOINT_FORMAT}; start a new run"
+        )
+    for name, module in modules.items():
+        module.load_state_dict(state["modules"][name])
+    for player, optimiser in optimisers.items():
+        optimiser.load_state_dict(state["optimisers"][player])
+    return Position(step=state["step"], seconds=state["seconds"], terms=state["terms"])
 
 
 def _set_aside(file: Path) -> str:
@@ -97,20 +112,7 @@ def _set_aside(file: Path) -> str:
     return f"{file} is damaged: its bytes do not give the digest in its name; it is now {aside.name}"
 
 
-def _restore(state: dict[str, Any], method: Method[Any], optimisers: dict[str, Optimizer]) -> Position:
-    if state["format"] != FORMAT:
-        raise RunError(f"the checkpoint has format {state['format']}, this program reads {FORMAT}; start a new run")
-    for name, module in method.modules().items():
-        module.load_state_dict(state["modules"][name])
-    for player, optimiser in optimisers.items():
-        optimiser.load_state_dict(state["optimisers"][player])
-    torch.set_rng_state(state["random"])
-    if len(state["random_cuda"]) == torch.cuda.device_count() > 0:
-        torch.cuda.set_rng_state_all(state["random_cuda"])
-    return Position(step=state["step"], seconds=state["seconds"], terms=state["terms"])
-
-
-def _checkpoints(folder: RunFolder) -> list[Path]:
+def checkpoints(folder: RunFolder) -> list[Path]:
     """Checkpoints, newest first."""
     return sorted(folder.checkpoints.glob("*-*.pt"), reverse=True)
 
@@ -157,9 +159,19 @@ def load_generator(path: Path) -> Trained:
     return Trained(generator=generator.eval(), multiple=method.multiple, header=header)
 
 
+def load_header(path: Path) -> GeneratorHeader:
+    """What a generator file says of itself. Raises RunError as `load_generator` does."""
+    return _read_generator(path)[0]
+
+
 def _read_generator(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor]]:
     if not path.is_file():
         raise RunError(f"no generator {path}: the run is missing or not finished; run its `fit` to the end")
+    if path.suffix == ".pt":
+        raise RunError(
+            f"{path} is what a run goes on from, not a generator; give a .safetensors file, such as the "
+            "generator.safetensors of a finished run"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

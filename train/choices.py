@@ -129,8 +129,12 @@ class Sampling(StrEnum):
 
 
 class Precision(StrEnum):
-    """Arithmetic of the networks; `auto` is bf16 where the device computes it natively, else fp32."""
+    """Arithmetic of the networks; `auto` is bf16 where the device computes it natively, else fp32.
+
+    `tf32` is float32 whose products are rounded to ten bits, on NVIDIA GPUs from Ampere on.
+    """
 
     AUTO = "auto"
     FP32 = "fp32"
+    TF32 = "tf32"
     BF16 = "bf16"

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from store.reader import TILE, Store
-from store.schema import MagstainError, Split, Stain
+from store.schema import MagstainError, RunError, Split, Stain
 from store.signals import WATCHED
+from train.blocks import plan_all_reads
 from train.order import Draw, Look, Order
 
 
@@ -49,29 +53,55 @@ class Pictures(Dataset[Any]):
         side = self.store.manifest.view_side
         pixels = torch.empty((2, len(drawn), 3, side, side), dtype=torch.uint8)
         try:
-            for row, draw in enumerate(drawn):
-                self._read(draw.he, Stain.HE, pixels[0, row])
-                self._read(draw.ihc, Stain.IHC, pixels[1, row])
+            self._read([draw.he for draw in drawn], Stain.HE, pixels[0])
+            self._read([draw.ihc for draw in drawn], Stain.IHC, pixels[1])
         except MagstainError as error:
             return error
         return Reading(pixels, torch.tensor([[d.he.flip for d in drawn], [d.ihc.flip for d in drawn]]))
 
-    def _read(self, look: Look, stain: Stain, out: Tensor) -> None:
-        """One picture into `out`, u8 [3,S,S]; of a tile, the crop that the draw says."""
-        if look.view != TILE:
-            self.store.planes(Split.TRAIN, look.view, stain, look.pair, look.index, out=out.numpy())
-            return
-        side = out.shape[-1]
-        tile = self.store.planes(Split.TRAIN, TILE, stain, look.pair)
-        top, left = (int(share * (tile.shape[-1] - side + 1)) for share in look.crop)
-        out.numpy()[:] = tile[:, top : top + side, left : left + side]
+    def _read(self, looks: list[Look], stain: Stain, out: Tensor) -> None:
+        """Pictures of one stain into `out`, u8 [B,3,S,S], view by view."""
+        for view in dict.fromkeys(look.view for look in looks):
+            rows = [row for row, look in enumerate(looks) if look.view == view]
+            places = [(looks[row].pair, looks[row].index) for row in rows]
+            outs = [out[row].numpy() for row in rows]
+            if view != TILE:
+                self.store.many_planes(Split.TRAIN, view, stain, places, outs)
+                continue
+            side = self.store.side(TILE)
+            tiles = np.empty((len(rows), 3, side, side), np.uint8)
+            self.store.many_planes(Split.TRAIN, TILE, stain, places, list(tiles))
+            for row, tile, planes in zip(rows, tiles, outs, strict=True):
+                planes[:] = _crop(tile, looks[row], planes.shape[-1])
 
 
-def read_batches(store: Store, order: Order, *, done: int, workers: int, pin: bool) -> Generator[Reading]:
-    """The batches after `done` steps, read by `workers` processes that live as long as the run (0: by this one)."""
+def _crop(tile: NDArray[np.uint8], look: Look, side: int) -> NDArray[np.uint8]:
+    """What a draw shows of a tile, [3,T,T] -> [3,side,side]."""
+    top, left = (int(share * (tile.shape[-1] - side + 1)) for share in look.crop)
+    return tile[:, top : top + side, left : left + side]
+
+
+def read_batches(
+    store: Store, order: Order, *, done: int, workers: int, pin: bool, rank: int = 0
+) -> Generator[Reading]:
+    """A process's batches after `done` steps, read by `workers` others that live as long as the run (0: by itself).
+
+    Raises StoreError for what cannot be read, and RunError if a reading process died.
+    """
+    if order.block:
+        blocks = (
+            [placed.draw for placed in block] for reads in plan_all_reads(order, done, rank) for block in reads.blocks
+        )
+        yield from _shuffled(order, done, rank, _read_ahead(store, blocks, workers, pin=False), pin)
+    else:
+        yield from _read_ahead(store, order.batches(done, rank), workers, pin)
+
+
+def _read_ahead(store: Store, drawn: Iterator[list[Draw]], workers: int, pin: bool) -> Generator[Reading]:
+    """What lists of draws name, in their order."""
     loader = DataLoader(
         Pictures(store),
-        batch_sampler=order.batches(done),
+        batch_sampler=drawn,
         num_workers=workers,
         collate_fn=_as_is,  # type: ignore[arg-type]  # a batch is read as a whole, not collated from a list
         pin_memory=pin,
@@ -79,10 +109,36 @@ def read_batches(store: Store, order: Order, *, done: int, workers: int, pin: bo
         multiprocessing_context=_fork_clean() if workers else None,
         worker_init_fn=_leave_signals_to_the_parent,
     )
-    for reading in loader:
-        if isinstance(reading, MagstainError):
-            raise reading
-        yield cast(Reading, reading)
+    try:
+        for reading in loader:
+            if isinstance(reading, MagstainError):
+                raise reading
+            yield cast(Reading, reading)
+    except RuntimeError as error:
+        if not workers or "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            f"a process that reads {store.address} died ({str(error).splitlines()[0]}): mostly memory ran out, or "
+            "/dev/shm in a container; run the same again, if need be with fewer data.workers (0 reads without them)"
+        ) from error
+
+
+def _shuffled(order: Order, done: int, rank: int, readings: Generator[Reading], pin: bool) -> Generator[Reading]:
+    """Batches from readings of whole blocks, through the buffer."""
+    with closing(readings):
+        for reads in plan_all_reads(order, done, rank):
+            arriving = iter(reads.blocks)
+            held: dict[int, tuple[Tensor, Tensor]] = {}
+            for first in range(0, len(reads.learned), order.batch):
+                wanted = reads.learned[first : first + order.batch]
+                while any(place not in held for place in wanted):
+                    reading = next(readings)
+                    for row, placed in enumerate(next(arriving)):  # copies, or one pair would keep its whole block
+                        held[placed.place] = reading.pixels[:, row].clone(), reading.flips[:, row]
+                pairs = [held.pop(place) for place in wanted]
+                pixels = torch.stack([pixels for pixels, _ in pairs], dim=1)
+                flips = torch.stack([flips for _, flips in pairs], dim=1)
+                yield Reading(pixels.pin_memory(), flips.pin_memory()) if pin else Reading(pixels, flips)
 
 
 def to_batch(reading: Reading, device: torch.device) -> Batch:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from store.schema import SettingsError
 from train.choices import Norm, Resampling
+from train.compiled import Runner, directly
 from train.layers import Stage, blur_down, make_conv, make_norm
-from train.settings import DiscriminatorSettings
+from train.network_settings import DiscriminatorSettings
 
 KERNEL = 4
 SLOPE = 0.2
@@ -39,9 +40,13 @@ class PatchDiscriminator(nn.Module):
             for place, (inputs, outputs, norm) in enumerate(zip(widths[:-1], widths[1:], norms, strict=True))
         )
         self.output = make_conv(widths[-1], 1, KERNEL, spectral=settings.spectral, padding=1)
+        self.runner: Runner = directly
 
     def forward(self, picture: Tensor) -> Tensor:
         """picture: signed [B,C,H,W], sides from `smallest_side(layers)` on. Returns [B,1,h,w] in its dtype."""
+        return self.runner(self._judge, picture)
+
+    def _judge(self, picture: Tensor) -> Tensor:
         x = picture
         for stage in self.stages[:-1]:
             x = blur_down(stage(x)) if self.blurred else stage(x)

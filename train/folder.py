@@ -14,10 +14,22 @@ from store.schema import FORBID_UNKNOWN, RunError
 from store.settings import load, plain, to_toml, validate
 from train.settings import TrainSettings
 
-FREE = frozenset({"device", "data.workers", "checkpoint_every", "sample_every", "time_limit"})
+FREE = frozenset(
+    {
+        "device",
+        "data.workers",
+        "checkpoint_every",
+        "keep_every",
+        "sample_every",
+        "validate_every",
+        "tensorboard",
+        "time_limit",
+    }
+)
 """Settings that may change between two starts of a run: they do not change its numbers."""
 
 LOCK = "lock"
+RESULT = "generator.safetensors"
 SHOWN = 3  # differing settings named in an error
 
 
@@ -38,13 +50,16 @@ class RunFacts:
     precision: str
     parameters: dict[str, int]
     software: dict[str, str]
+    processes: int = 1
+    effective_batch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """`runs/<name>`."""
+    """`runs/<name>`. A generator that came without a run lies beside the folder of its pictures."""
 
     path: Path
+    stray: tuple[Path, ...] = ()
 
     @property
     def settings(self) -> Path:
@@ -62,6 +77,21 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def validation(self) -> Path:
+        """One JSON line per look at val."""
+        return self.path / "validation.jsonl"
+
+    @property
+    def board(self) -> Path:
+        """Event files of TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
+    def card(self) -> Path:
+        """What the result is, for a person."""
+        return self.path / "MODEL_CARD.md"
+
+    @property
     def checkpoints(self) -> Path:
         """What a run needs to go on."""
         return self.path / "checkpoints"
@@ -74,7 +104,7 @@ class RunFolder:
     @property
     def generator(self) -> Path:
         """The result; a folder that has it is a finished run."""
-        return self.path / "generator.safetensors"
+        return self.stray[0] if self.stray else self.path / RESULT
 
     def predictions(self, split: str, view: str) -> Path:
         """Where the pictures of a split and view lie."""
@@ -123,6 +153,12 @@ def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> 
         raise RunError(
             f"{folder.path} was begun on {began.store} (seal {began.seal[:12]}), but {facts.store} is another store "
             f"(seal {facts.seal[:12]}); give the first one, or {remedy}"
+        )
+    if began.processes != facts.processes:
+        raise RunError(
+            f"{folder.path} was begun by {began.processes} processes with an effective batch of "
+            f"{began.effective_batch}, now there are {facts.processes} with {facts.effective_batch}; start as many, or "
+            f"{remedy}"
         )
     old, new = (dict(_flat(plain(s), "")) for s in (load(TrainSettings, folder.settings), settings))
     different = [key for key in new if key not in FREE and old[key] != new[key]]

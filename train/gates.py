@@ -65,6 +65,7 @@ def draw_gates(folder: RunFolder, store: Store, split: Split, view: str, device:
             "generator.attention.enabled = false; leave out --gates, or train one with attention"
         )
     compute = resolve(device, Precision.FP32)
+    compute.settle()
     compute.place(generator)
     beside = place.with_name(GATES + PARTIAL)
     targets, levels = list(plan_targets(store, split, view)), dict[str, dict[str, tuple[float, float, float]]]()

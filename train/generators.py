@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from store.schema import SettingsError
 from train.attention import AMMFI
 from train.choices import Join, Levels, Norm, Resampling
+from train.compiled import Runner, directly
 from train.layers import (
     ResidualBlock,
     Stage,
@@ -24,7 +25,7 @@ from train.layers import (
     make_norm,
     reflect_pad,
 )
-from train.settings import GeneratorSettings
+from train.network_settings import GeneratorSettings
 
 ATTENTION_LEVELS: dict[Levels, tuple[int, ...]] = {Levels.P1: (2, 1), Levels.P2: (1, 0), Levels.P3: (2, 1, 0)}
 TAPPED_BLOCKS = (1, 5)  # counted from 1; layers 12 and 16 of the published network
@@ -55,6 +56,7 @@ class ResnetGenerator(nn.Module):
         )
         self.decoder = nn.ModuleList((_doubling(joined[2], 2 * base, settings), _doubling(joined[1], base, settings)))
         self.output = make_conv(joined[0], 3, settings.output, spectral=settings.spectral)
+        self.runner: Runner = directly
 
     def forward(self, he: Tensor) -> Tensor:
         """he: signed [B,3,H,W], sides multiples of 4 from 8 on. Returns the fake, signed [B,3,H,W], in he's dtype."""
@@ -62,6 +64,10 @@ class ResnetGenerator(nn.Module):
 
     def forward_with_taps(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The fake, and what `encode(he)` would give: the same pass makes both."""
+        _check_sides(he, self.multiple)
+        return self.runner(self._translate, he)
+
+    def _translate(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
         taps, levels, deep = self._encode(he)
         for block in self.blocks[TAPPED_BLOCKS[-1] :]:
             deep = block(deep)
@@ -69,6 +75,7 @@ class ResnetGenerator(nn.Module):
 
     def forward_with_gates(self, he: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The fake, and each level's gate a of eq. (3), in (0,1), [B,C|1,h,w] under `level2`, `level1`, `level0`."""
+        _check_sides(he, self.multiple)
         _, levels, deep = self._encode(he)
         for block in self.blocks[TAPPED_BLOCKS[-1] :]:
             deep = block(deep)
@@ -80,11 +87,14 @@ class ResnetGenerator(nn.Module):
 
         picture: signed [B,3,H,W]. Nothing behind the fifth block is computed, so AMMFI never is.
         """
+        _check_sides(picture, self.multiple)
+        return self.runner(self._tap, picture)
+
+    def _tap(self, picture: Tensor) -> list[Tensor]:
         return self._encode(picture)[0]
 
     def _encode(self, picture: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Taps, the three levels, and what the fifth block made."""
-        _check_sides(picture, self.multiple)
         taps = [reflect_pad(picture, self.stem_margin)]  # [B,3,H+2m,W+2m]
         levels: list[Tensor] = [self.stem(taps[0])]
         for stage in self.encoder:

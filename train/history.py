@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from train.parallel import gather_rows, own_rows
+
 CAPACITY = 50  # CycleGAN: pool_size
 
 
@@ -25,9 +27,11 @@ class ImageHistory(nn.Module):
         """New fakes [B,3,S,S] in, fakes to judge out, [B,3,S,S]; no gradient passes.
 
         Until it is full a fake is kept and given back. Then, with probability one half, a stored one is given instead
-        and the new one takes its place. `generator` lives on the CPU: choosing waits for no device.
+        and the new one takes its place. `generator` lives on the CPU: choosing waits for no device. Several processes
+        keep one history, of the fakes of all: each holds a copy of it and gives back its own rows.
         """
-        return torch.cat([self._exchange(fake, generator) for fake in torch.split(fakes.detach(), 1)])
+        everyones = gather_rows(fakes.detach())
+        return own_rows(torch.cat([self._exchange(fake, generator) for fake in torch.split(everyones, 1)]))
 
     def _exchange(self, fake: Tensor, generator: torch.Generator) -> Tensor:
         if len(self.pictures) < self.capacity:

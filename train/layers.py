@@ -1,4 +1,4 @@
-"""Building blocks of the networks: instance norm, spectral norm, blur pooling, stage, residual block.
+"""Building blocks of the networks: instance norm, blur pooling, stage, residual block.
 
 Tensors are `[B,C,H,W]` in any memory format, which every block keeps. Under the caller's autocast convolutions are bf16
 and everything else returns the dtype it was given. Times are forward and backward on two cores with AVX-512 bf16.
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.choices import Initial, Norm
+from train.spectral import SpectralConv2d
 
 INSTANCE_EPSILON = 1e-5
-SPECTRAL_EPSILON = 1e-12
 DROPPED = 0.5  # share of values that dropout zeroes: pix2pix
 INITIAL_GAIN = 0.02  # pix2pix, CycleGAN, CUT: init_gain
 
@@ -61,48 +61,6 @@ def make_norm(norm: Norm, channels: int, affine: bool = False) -> nn.Module:
             return nn.BatchNorm2d(channels)
         case Norm.NONE:
             return nn.Identity()
-
-
-class SpectralConv2d(nn.Module):
-    """A convolution whose weight is divided by its largest singular value, estimated by power iteration.
-
-    As in the classic hook of PyTorch, which the ASP repository uses: the weight is read as out x (in k k), a forward
-    pass in training mode makes one iteration, v before u, and the state is `weight_orig`, `weight_u`, `weight_v`. The
-    vectors are replaced, not written into, so that several passes can precede one backward pass. All this stays float32
-    under autocast. `nn.utils.parametrizations.spectral_norm` is another function: u first, 15 iterations at the start.
-    Sources: Miyato et al. (ICLR 2018); PyTorch's default weights and bias 0, which is what the published runs had.
-    """
-
-    weight_u: Tensor
-    weight_v: Tensor
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, bias: bool) -> None:
-        super().__init__()
-        self.stride = stride
-        self.padding = padding
-        self.weight_orig = nn.Conv2d(inputs, outputs, kernel).weight
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.register_buffer("weight_u", _unit(torch.randn(outputs)))
-        self.register_buffer("weight_v", _unit(torch.randn(inputs * kernel * kernel)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B,in,H,W] -> [B,out,h,w]."""
-        with torch.autocast(x.device.type, enabled=False):
-            weight = self._weight()
-        return F.conv2d(x, weight, self.bias, stride=self.stride, padding=self.padding)
-
-    def _weight(self) -> Tensor:
-        matrix = self.weight_orig.flatten(1)
-        if self.training:
-            with torch.no_grad():
-                self.weight_v = _unit(matrix.t() @ self.weight_u)
-                self.weight_u = _unit(matrix @ self.weight_v)
-        sigma = self.weight_u @ (matrix @ self.weight_v)
-        return self.weight_orig * sigma.reciprocal()  # a product: the gradient of a quotient took a third of a step
-
-
-def _unit(vector: Tensor) -> Tensor:
-    return F.normalize(vector, dim=0, eps=SPECTRAL_EPSILON)
 
 
 def make_conv(

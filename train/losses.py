@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.choices import Lookup, Objective, RateStep, Schedule
+from train.parallel import mean_of_all
 
 PYRAMID_WEIGHTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # ASP launcher: gp_weights, finest level first
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
@@ -92,11 +93,11 @@ def asp_weights(
     """Weights of eq. (4) and eq. (5): w = (1 - g(t)) + g(t) h(x), rescaled to mean 1, a step the paper leaves out.
 
     similarity: cosines of query and key of one tap, [B,P]; no gradient reaches them. The mean is that of the whole
-    batch. Returns [B,P]. Source: ASP.
+    batch, in all processes. Returns [B,P]. Source: ASP.
     """
     trust = schedule_weight(schedule, progress, constant_share)
     weights = (1 - trust) + trust * lookup_weight(lookup, similarity.detach())
-    return weights / weights.mean()
+    return weights / mean_of_all(weights.mean())
 
 
 def adaptive_patch_nce(

@@ -1,4 +1,7 @@
-"""What a run reads, and when: draws are a pure function of (seed, epoch), so that a run continues at any step."""
+"""What a run reads, and when: draws are a pure function of (seed, epoch), so that a run continues at any step.
+
+Read in blocks (`data.block`), it is `train/blocks.py` that says when, a function of (seed, epoch, rank).
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,9 @@ class Choice:
 class Order:
     """What a run reads, step by step. `views` are what a draw chooses from.
 
-    An epoch is as many draws as there are pairs; the rest that fills no batch is dropped, as published. Epochs and
-    steps are counted from 1.
+    An epoch is as many draws as there are pairs; the rest that fills no step is dropped, as published. Epochs and
+    steps are counted from 1. A step takes `accumulate` batches of each process: which draws it takes in all does not
+    depend on how they are divided, unless blocks are read (`train/blocks.py`).
     """
 
     seed: int
@@ -58,22 +62,37 @@ class Order:
     paired: bool
     sampling: Sampling
     flip: bool
+    accumulate: int = 1
+    processes: int = 1
+    block: int = 0
+    buffer: int = 256
 
     def __post_init__(self) -> None:
-        if self.pairs < self.batch:
+        if self.pairs < self.effective_batch:
+            parts = f", accumulate = {self.accumulate}, {self.processes} processes" if self.parts > 1 else ""
             raise SettingsError(
-                f"data.batch = {self.batch}: the store has {self.pairs} train pairs, so an epoch would have no step; "
-                f"use at most {self.pairs}"
+                f"data.batch = {self.batch}{parts}: the store has {self.pairs} train pairs, so an epoch would have no "
+                f"step; use at most {self.pairs}"
             )
 
     @property
+    def parts(self) -> int:
+        """Batches of a step, over all processes."""
+        return self.accumulate * self.processes
+
+    @property
+    def effective_batch(self) -> int:
+        """Draws of a step."""
+        return self.batch * self.parts
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch."""
-        return self.pairs // self.batch
+        """Steps of an epoch."""
+        return self.pairs // self.effective_batch
 
     @property
     def steps(self) -> int:
-        """Batches of the whole run."""
+        """Steps of the whole run."""
         return self.epochs * self.steps_per_epoch
 
     def epoch(self, step: int) -> int:
@@ -91,13 +110,15 @@ class Order:
             flip=self.flip,
         )
 
-    def batches(self, done: int) -> Iterator[list[Draw]]:
-        """All batches after the first `done` steps."""
+    def batches(self, done: int, rank: int = 0) -> Iterator[list[Draw]]:
+        """All batches of a process after the first `done` steps, `accumulate` of them for each step."""
         first, skipped = divmod(done, self.steps_per_epoch)
         for epoch in range(first + 1, self.epochs + 1):
             drawn = self.draws(epoch)
-            for start in range(skipped * self.batch, self.steps_per_epoch * self.batch, self.batch):
-                yield drawn[start : start + self.batch]
+            for step in range(skipped, self.steps_per_epoch):
+                for part in range(rank, self.parts, self.processes):
+                    start = step * self.effective_batch + part * self.batch
+                    yield drawn[start : start + self.batch]
             skipped = 0
 
 
@@ -138,7 +159,7 @@ def _looks(generator: np.random.Generator, rows: NDArray[np.int64], chosen: Sequ
     ]
 
 
-def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int) -> Order:
+def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int, processes: int = 1) -> Order:
     """The order in which a run reads a store's train split; refuses what the store cannot give."""
     has = store.views(Split.TRAIN)
     weights = settings.view_weights or (1.0,) * len(settings.views)
@@ -173,4 +194,8 @@ def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int) 
         paired=settings.paired,
         sampling=settings.sampling,
         flip=settings.flip,
+        accumulate=settings.accumulate,
+        processes=processes,
+        block=settings.block,
+        buffer=settings.buffer,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from train.data import Batch
 from train.device import Compute
 from train.losses import learning_rate_factor
 from train.methods import Method
+from train.parallel import average_
 from train.settings import OptimiserSettings
 
 
@@ -26,19 +27,63 @@ def take_step(
     progress: float,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """One move of every player; returns all terms, detached and still on the device."""
+    """One move of every player on one batch; returns all terms, detached and still on the device."""
+    return take_long_step(method, optimisers, compute, [batch], progress, [generator])
+
+
+def take_long_step(
+    method: Method[Any],
+    optimisers: Mapping[str, Optimizer],
+    compute: Compute,
+    batches: Sequence[Batch],
+    progress: float,
+    generators: Sequence[torch.Generator],
+    clip: float = 0.0,
+) -> dict[str, Tensor]:
+    """One move of every player by the mean gradient of several batches, and of those of all processes.
+
+    What a batch keeps until its last player has moved is the shared forward pass; the terms of a batch are gone before
+    those of the next are computed. A gradient longer than `clip`, if that is not 0, is shortened to it. Returns the
+    terms, each the mean over the batches, and the length of each player's gradient, detached and still on the device.
+    """
     with compute.autocast():
-        outputs = method.generate(batch, generator)
+        outputs = [method.generate(batch, generator) for batch, generator in zip(batches, generators, strict=True)]
     reported: dict[str, Tensor] = {}
     for player in method.players:
-        with frozen_except(method, player), compute.autocast():
-            terms = method.terms(player, batch, outputs, progress, generator)
         optimiser = optimisers[player]
         optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch
+        told: list[dict[str, Tensor]] = []
+        for batch, output, generator in zip(batches, outputs, generators, strict=True):
+            with frozen_except(method, player), compute.autocast():
+                terms = method.terms(player, batch, output, progress, generator)
+            loss = torch.stack(list(terms.values())).sum()
+            (loss / len(batches)).backward()  # type: ignore[no-untyped-call]  # torch
+            told.append({name: term.detach() for name, term in terms.items()})
+        reported |= {name: torch.stack([terms[name] for terms in told]).mean() for name in told[0]}
+        reported[f"gradient_{player}"] = settle_gradients(optimiser, clip)
         optimiser.step()
-        reported |= {name: term.detach() for name, term in terms.items()}
     return reported
+
+
+def rehearse_step(method: Method[Any], compute: Compute, batch: Batch) -> None:
+    """All passes of a step, forward and backward; nobody moves."""
+    generator = torch.Generator().manual_seed(0)
+    with compute.autocast():
+        outputs = method.generate(batch, generator)
+    for player in method.players:
+        with frozen_except(method, player), compute.autocast():
+            terms = method.terms(player, batch, outputs, 0.0, generator)
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch
+
+
+def settle_gradients(optimiser: Optimizer, clip: float) -> Tensor:
+    """Average a player's gradients over all processes and shorten them to `clip`; returns their length before, []."""
+    gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    average_(gradients)
+    length: Tensor = nn.utils.get_total_norm(gradients)
+    if clip:
+        torch._foreach_mul_(gradients, (clip / length).clamp(max=1.0))
+    return length
 
 
 @contextmanager
@@ -55,10 +100,22 @@ def frozen_except(method: Method[Any], player: str) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of a step, a function of (seed, step): a continued run draws what the uninterrupted one draws."""
-    state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))  # PyTorch takes 63 bits
+def step_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
+    """The randomness of a step, a function of (seed, step): a continued run draws what the uninterrupted one draws.
+
+    Of several batches in a row each has its own; batches of different processes at the same place share one.
+    """
+    return torch.Generator().manual_seed(_key(seed, step, *(part,) * bool(part)))
+
+
+def seed_layers(seed: int, step: int, rank: int) -> None:
+    """Dropout takes no generator: give PyTorch's own, which is the run's, the randomness of a step and process."""
+    torch.manual_seed(_key(seed, step, 0, rank))
+
+
+def _key(*entropy: int) -> int:
+    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))  # PyTorch takes 63 bits
 
 
 def make_optimisers(method: Method[Any], settings: OptimiserSettings, *, fused: bool) -> dict[str, Optimizer]:

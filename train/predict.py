@@ -26,7 +26,7 @@ from train.checkpoint import load_generator
 from train.choices import AtTest, Precision
 from train.data import to_signed
 from train.device import resolve
-from train.folder import RunFolder, read_facts
+from train.folder import RESULT, RunFolder, read_facts
 from train.methods import check_multiple
 
 ROUNDED, TRUNCATED = "fake", "fake_truncated"
@@ -67,8 +67,25 @@ class Target:
     index: int
 
 
+def place_of(run: Path | None, checkpoint: Path | None) -> RunFolder:
+    """Where a generator lies and its pictures go: a run's folder, or that of a file, or one beside a file by its name.
+
+    Raises RunError unless exactly one of the two is named.
+    """
+    if (run is None) == (checkpoint is None):
+        raise RunError("which generator? Name a run with --run, or a generator file with --checkpoint, not both")
+    if run is not None:
+        return RunFolder(run)
+    assert checkpoint is not None
+    if checkpoint.name == RESULT:
+        return RunFolder(checkpoint.parent)
+    return RunFolder(checkpoint.with_suffix(""), (checkpoint,))
+
+
 def open_own_store(folder: RunFolder) -> Store:
     """The store that a run was trained on, from where it was then. RunError if it moved or is another one now."""
+    if folder.generator.exists() and not folder.facts.exists():
+        raise RunError(f"{folder.generator} lies in no run's folder; say with --store which store to translate")
     facts = read_facts(folder)
     if not facts.store:
         raise RunError(f"{folder.path} was imported, not trained on a store; say with --store which one to translate")
@@ -113,6 +130,7 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
     beside = place.with_name(place.name + PARTIAL)
     _begin(beside, record)
     compute = resolve(device, Precision.FP32)
+    compute.settle()
     generator = compute.place(trained.generator)
     progress_bar = tqdm(targets, desc=f"translating {split}/{view}", unit="picture", file=sys.stderr)
     mode = at_test(generator, trained.header.settings.generator.at_test)
@@ -198,27 +216,27 @@ def at_test(network: nn.Module, how: AtTest) -> Iterator[None]:
 
 @torch.inference_mode()
 def translate(generator: nn.Module, he: NDArray[np.uint8], device: torch.device, *, seed: int = 0) -> Tensor:
-    """One picture, u8 [H,W,3], through a generator, `seed` for dropout. Returns signed float32 [H,W,3] on the CPU."""
+    """One picture, u8 [H,W,3], through a generator, `seed` for dropout. Returns signed [H,W,3] on the device."""
     signed = to_signed(torch.from_numpy(he).to(device))
     batch = signed.permute(2, 0, 1)[None]  # [1,3,H,W], channels last as it lies
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         fake: Tensor = generator(batch)
-    return fake[0].permute(1, 2, 0).float().cpu()
+    return fake[0].permute(1, 2, 0)
 
 
 def rounded(signed: Tensor) -> NDArray[np.uint8]:
     """[-1, 1] as 8 bits, to the nearest level."""
-    levels: NDArray[np.uint8] = _levels(signed).round().to(torch.uint8).numpy()
+    levels: NDArray[np.uint8] = _levels(signed).round().to(torch.uint8).cpu().numpy()
     return levels
 
 
 def truncated(signed: Tensor) -> NDArray[np.uint8]:
     """[-1, 1] as 8 bits, cut off: how the ASP repository saves its pictures."""
-    levels: NDArray[np.uint8] = _levels(signed).to(torch.uint8).numpy()
+    levels: NDArray[np.uint8] = _levels(signed).to(torch.uint8).cpu().numpy()
     return levels
 
 
 def _levels(signed: Tensor) -> Tensor:
     """Grey levels, not yet whole; in the order of operations of the ASP repository."""
-    return (signed.clamp(-1, 1) + 1) / 2 * 255
+    return (signed.float().clamp(-1, 1) + 1) / 2 * 255

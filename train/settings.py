@@ -1,7 +1,7 @@
 """Every knob of training on one page. A default is the published value or the recommended reading, with its source.
 
-G and L numbers are the open questions of the paper's text as listed in `train/README.md`. Lengths are pixels, weights
-are plain factors.
+Those of the networks are in `train/network_settings.py`. L and M numbers are the open questions of the paper's text as
+listed in `train/README.md`. Weights are plain factors.
 """
 
 from __future__ import annotations
@@ -10,107 +10,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from store.schema import FORBID_UNKNOWN, SettingsError
-from train.choices import (
-    AtTest,
-    Gate,
-    Initial,
-    Join,
-    Levels,
-    Lookup,
-    Network,
-    Norm,
-    Objective,
-    Order,
-    Precision,
-    RateStep,
-    Resampling,
-    Sampling,
-    Schedule,
-    UnitLength,
-    Width,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionSettings:
-    """The attention-based multi-magnification feature interaction module (AMMFI)."""
-
-    __pydantic_config__ = FORBID_UNKNOWN
-
-    enabled: bool = True
-    levels: Levels = Levels.P1  # G7
-    kernel: int = 3  # G6: the figure's caption; 1 as in Attention U-Net
-    width: Width = Width.HALF  # G9
-    gate: Gate = Gate.ELEMENTWISE  # G11
-    order: Order = Order.ONCE  # G10
-    join: Join = Join.CONCAT  # G12
-    norm: Norm = Norm.INSTANCE  # G4: at batch 1 the same function as the caption's batch norm in training mode
-    spectral: bool = False  # G5
-    relu: bool = False  # G14: eq. (1) is affine
-    reduction: int = 16  # G15: CBAM
-    spatial_kernel: int = 7  # G15: CBAM
-
-    def __post_init__(self) -> None:
-        if self.kernel not in (1, 3):
-            raise SettingsError(f"generator.attention.kernel = {self.kernel}: must be 1 or 3")
-        if self.spatial_kernel % 2 == 0 or self.spatial_kernel < 1:
-            raise SettingsError(f"generator.attention.spatial_kernel = {self.spatial_kernel}: must be odd, e.g. 7")
-        if self.reduction < 1:
-            raise SettingsError(
-                f"generator.attention.reduction = {self.reduction}: channels are divided by it, so at least 1, e.g. 16"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneratorSettings:
-    """ResNet of the ASP launcher with the paper's stem, or the U-Net of pix2pix, which has `depth` halvings."""
-
-    __pydantic_config__ = FORBID_UNKNOWN
-
-    network: Network = Network.RESNET
-    base: int = 64  # ASP launcher: ngf
-    blocks: int = 6  # ASP launcher: resnet_6blocks
-    depth: int = 8  # pix2pix: unet_256; 7 for 128 px
-    stem: int = 3  # G1: the paper's text; 7 is the published ResNet
-    output: int = 7  # G2
-    resampling: Resampling = Resampling.BLURRED  # ASP launcher: no_antialias false
-    norm: Norm = Norm.INSTANCE  # G3
-    spectral: bool = True  # ASP launcher: weight_norm spectral
-    dropout: bool = False  # ASP launcher: no_dropout
-    at_test: AtTest = AtTest.EVALUATION  # E6: instance norm does not change by it
-    attention: AttentionSettings = field(default_factory=AttentionSettings)
-
-    def __post_init__(self) -> None:
-        for name, value in (("stem", self.stem), ("output", self.output)):
-            if value not in (3, 7):
-                raise SettingsError(f"generator.{name} = {value}: must be 3 or 7")
-        if self.base < 4 or self.blocks < 5:
-            raise SettingsError(
-                f"generator.base = {self.base}, blocks = {self.blocks}: base must be at least 4, and blocks at least 5 "
-                "because PatchNCE taps the fifth"
-            )
-        if self.depth < 5:
-            raise SettingsError(f"generator.depth = {self.depth}: the U-Net has at least 5 levels; 8 as published")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiscriminatorSettings:
-    """PatchGAN of the ASP launcher."""
-
-    __pydantic_config__ = FORBID_UNKNOWN
-
-    base: int = 32  # ASP launcher: ndf
-    layers: int = 5  # L3
-    resampling: Resampling = Resampling.BLURRED  # ASP launcher: no_antialias false
-    norm: Norm = Norm.INSTANCE  # ASP launcher: normD
-    spectral: bool = True  # ASP launcher: weight_norm spectral
-    conditional: bool = False  # L2: ASP's sees the IHC alone, pix2pix's H&E and IHC
-
-    def __post_init__(self) -> None:
-        if self.base < 1 or self.layers < 1:
-            raise SettingsError(
-                f"discriminator.base = {self.base}, layers = {self.layers}: both must be at least 1, e.g. 32 and 5"
-            )
+from train.choices import Initial, Lookup, Objective, Precision, RateStep, Sampling, Schedule, UnitLength
+from train.network_settings import DiscriminatorSettings, GeneratorSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +74,10 @@ class DataSettings:
 
     views: tuple[str, ...] = ("x1", "x2", "x4")  # "tile" is a random crop of the tile at the view side, as in ASP
     view_weights: tuple[float, ...] = ()  # M8: none, all views alike; else one for each, e.g. 2, 1, 1
-    batch: int = 1  # ASP launcher
+    batch: int = 1  # ASP launcher; of each process
+    accumulate: int = 1  # batches of each process that one step adds up, for an effective batch that memory cannot hold
+    block: int = 0  # neighbouring pairs that are read at once and then shuffled, for object storage; 0 reads one by one
+    buffer: int = 256  # pairs among which blocks are shuffled, per process
     paired: bool = True  # false: each picture goes with the IHC of any pair, as CUT and CycleGAN are published
     sampling: Sampling = Sampling.REPLACEMENT  # ASP repository: the loader's index is ignored
     flip: bool = True  # ASP repository: horizontal, p = 0.5
@@ -191,9 +95,15 @@ class DataSettings:
                 f"data.view_weights = {list(self.view_weights)}: give a number above 0 for each of the "
                 f"{len(self.views)} views {list(self.views)}, e.g. {[1] * len(self.views)}, or none for all alike"
             )
-        if self.batch < 1 or self.workers < 0:
+        if self.batch < 1 or self.accumulate < 1 or self.workers < 0:
             raise SettingsError(
-                f"data.batch = {self.batch}, workers = {self.workers}: batch must be >= 1, workers >= 0"
+                f"data.batch = {self.batch}, accumulate = {self.accumulate}, workers = {self.workers}: batch must "
+                "be >= 1, accumulate >= 1, workers >= 0"
+            )
+        if self.block < 0 or self.buffer < max(1, self.block):
+            raise SettingsError(
+                f"data.block = {self.block}, buffer = {self.buffer}: a block is >= 0 pairs (0: none), and the buffer "
+                "holds at least one block, e.g. 16 and 256"
             )
 
 
@@ -209,6 +119,7 @@ class OptimiserSettings:
     constant_epochs: int = 30  # ASP launcher: n_epochs
     decay_epochs: int = 10  # ASP launcher: n_epochs_decay
     rate_step: RateStep = RateStep.AFTER  # ASP repository: train.py
+    clip: float = 0.0  # longest gradient of a player (2-norm) that is not shortened; 0, as published, shortens none
 
     @property
     def epochs(self) -> int:
@@ -226,6 +137,8 @@ class OptimiserSettings:
                 f"optimiser.learning_rate = {self.learning_rate}, beta1 = {self.beta1}, beta2 = {self.beta2}: "
                 "the rate must be above 0, the betas in [0, 1), e.g. 2e-4, 0.5 and 0.999"
             )
+        if not 0 <= self.clip < inf:
+            raise SettingsError(f"optimiser.clip = {self.clip}: a length above 0, e.g. 1.0, or 0 for none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,12 +149,20 @@ class TrainSettings:
 
     method: str = "attention_gan"
     seed: int = 0
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, …
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, …; of several processes, each takes a GPU of its own
     precision: Precision = Precision.AUTO
+    deterministic: bool = False  # on a GPU: only kernels that repeat bit for bit, which are slower; a CPU always does
+    compile: bool = False  # torch.compile: a minute or two at the start, then shorter steps
     initial: Initial = Initial.PYTORCH  # L10: under spectral norm, what the published runs on a GPU had
     objective: Objective = Objective.LEAST_SQUARES  # L1: ASP launcher: gan_mode lsgan
+    ema: float = (
+        0.0  # share that a moving average of the generator keeps in a step, e.g. 0.999; 0, as published, is none
+    )
     checkpoint_every: int = 500  # steps
+    keep_every: int = 0  # steps; checkpoints at its multiples stay when newer ones push the others out; 0: none stays
     sample_every: int = 250  # steps
+    validate_every: int = 1000  # steps; of val, which is held out by slide; 0 is never
+    tensorboard: bool = True  # scalars and contact sheets as event files in the run's folder
     time_limit: float = 0.0  # minutes after which a run saves and leaves with exit code 3; 0 is none
     data: DataSettings = field(default_factory=DataSettings)
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
@@ -252,8 +173,13 @@ class TrainSettings:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63 or self.checkpoint_every < 1 or self.sample_every < 1 or self.time_limit < 0:
+        if not 0 <= self.seed < 2**63 or self.time_limit < 0 or not 0 <= self.ema < 1:
             raise SettingsError(
-                f"seed = {self.seed}, checkpoint_every = {self.checkpoint_every}, sample_every = {self.sample_every}, "
-                f"time_limit = {self.time_limit}: the seed must be in [0, 2^63), steps >= 1, minutes >= 0"
+                f"seed = {self.seed}, time_limit = {self.time_limit}, ema = {self.ema}: the seed must be in "
+                "[0, 2^63), minutes >= 0, the share in [0, 1), e.g. 0.999"
+            )
+        if self.checkpoint_every < 1 or self.sample_every < 1 or self.keep_every < 0 or self.validate_every < 0:
+            raise SettingsError(
+                f"checkpoint_every = {self.checkpoint_every}, sample_every = {self.sample_every} must be >= 1 step; "
+                f"keep_every = {self.keep_every}, validate_every = {self.validate_every} >= 0 steps"
             )

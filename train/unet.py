@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from store.schema import SettingsError
 from train.choices import Norm
+from train.compiled import Runner, directly
 from train.layers import DROPPED, make_conv, make_doubling_conv, make_norm
-from train.settings import GeneratorSettings
+from train.network_settings import GeneratorSettings
 
 SLOPE = 0.2
 FIRST_DROPPED = 4  # the level from which on, but for the innermost, dropout follows
@@ -48,10 +49,14 @@ class UnetGenerator(nn.Module):
         widths = [settings.base * min(2**level, 8) for level in range(settings.depth)]
         self.down = nn.ModuleList(_down(level, widths, settings) for level in range(settings.depth))
         self.up = nn.ModuleList(_up(level, widths, settings) for level in range(settings.depth))
+        self.runner: Runner = directly
 
     def forward(self, he: Tensor) -> Tensor:
         """he: signed [B,3,H,W], sides multiples of `multiple`. Returns the fake, signed [B,3,H,W], in he's dtype."""
         self._check_sides(he)
+        return self.runner(self._translate, he)
+
+    def _translate(self, he: Tensor) -> Tensor:
         handed: list[Tensor] = []
         x = self.down[0](he)  # [B,c,H/2,W/2]
         for level in self.down[1:]:

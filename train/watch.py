@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from store.files import disk_errors, write_whole
 from store.reader import Store
@@ -24,20 +22,16 @@ from store.schema import RunError, Split, Stain
 from store.sheet import Row, draw_sheet
 from train.choices import AtTest
 from train.device import Compute
-from train.predict import at_test, rounded, translate
+from train.parallel import mean_of_all
+from train.predict import at_test, translate
 
 EVERY = 25  # steps between two looks at the terms: each look waits for the device
 DIVERGED = (
-    "nothing was saved of it: begin a new run with --set precision=fp32 or a lower optimiser.learning_rate; "
-    "this folder keeps the last checkpoint from before"
+    "nothing was saved of it: begin a new run with --set precision=fp32, a lower optimiser.learning_rate or "
+    "optimiser.clip=1"
 )
 SHOWN = 4  # pictures of a contact sheet
 SHEET_SIDE = 256  # px
-
-
-def say(text: str) -> None:
-    """A line for the person, above the progress bar."""
-    tqdm.write(text, file=sys.stderr)
 
 
 @dataclass(slots=True)
@@ -52,10 +46,10 @@ class Window:
         self.fresh.append((step, terms))
 
     def look(self) -> list[dict[str, float]]:
-        """Wait for the device and see all terms. RunError at the first one that is not finite."""
+        """Wait for the device and see all terms, each the mean of all processes. RunError if one is not finite."""
         names = list(self.fresh[0][1]) if self.fresh else []
         rows = [torch.stack([terms[name].double() for name in names]) for _, terms in self.fresh]
-        table = torch.stack(rows).tolist() if rows else []
+        table = mean_of_all(torch.stack(rows)).tolist() if rows else []
         for (step, _), row in zip(self.fresh, table, strict=True):
             for name, value in zip(names, row, strict=True):
                 if not math.isfinite(value):
@@ -122,23 +116,51 @@ def choose_samples(store: Store, views: Sequence[str]) -> list[Sample]:
     return [Sample(split=split, view=views[n % len(views)], pair=n * counts[split] // shown) for n in range(shown)]
 
 
-def draw_samples(
-    store: Store, samples: Sequence[Sample], generator: nn.Module, compute: Compute, *, how: AtTest, title: str
-) -> NDArray[np.uint8]:
-    """H&E, real IHC and translation side by side, u8 [H,W,3]. The generator is left in training mode."""
-    rows = []
-    with at_test(generator, how), compute.autocast():
-        for sample in samples:
-            he, ihc = (store.picture(sample.split, sample.view, stain, sample.pair) for stain in Stain)
-            fake = rounded(translate(generator, he, compute.device, seed=sample.pair))
-            name = store.pairs(sample.split)[sample.pair].id
-            rows.append(Row(label=f"{name}, {sample.view}", pictures=(he, ihc, fake)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What the contact sheets of a run show: H&E and real IHC as rows, u8, and the words around them."""
+
+    samples: list[Sample]
+    rows: list[Row]
+    columns: tuple[str, str, str]
+    footer: str
+
+
+def show(store: Store, samples: list[Sample]) -> Shown:
+    """Read the pictures of the contact sheets, once."""
     manifest = store.manifest
     made = f"store {manifest.name}, views enlarged by {manifest.upscaler.name}"
-    return draw_sheet(
-        title=f"{title}, pictures of {samples[0].split}",
-        columns=("H&E", f"{manifest.stain}, real", f"{manifest.stain}, translated"),
+    rows = []
+    for sample in samples:
+        he, ihc = (store.picture(sample.split, sample.view, stain, sample.pair) for stain in Stain)
+        rows.append(Row(label=f"{store.pairs(sample.split)[sample.pair].id}, {sample.view}", pictures=(he, ihc)))
+    return Shown(
+        samples=samples,
         rows=rows,
+        columns=("H&E", f"{manifest.stain}, real", f"{manifest.stain}, translated"),
         footer=f"{made}; synthetic, not tissue" if manifest.synthetic else made,
+    )
+
+
+def draw_shown(shown: Shown, fakes: Sequence[NDArray[np.uint8]], title: str) -> NDArray[np.uint8]:
+    """H&E, real IHC and translation, u8 [S,S,3] each, side by side, u8 [H,W,3]."""
+    rows = [Row(label=row.label, pictures=(*row.pictures, fake)) for row, fake in zip(shown.rows, fakes, strict=True)]
+    return draw_sheet(
+        title=f"{title}, pictures of {shown.samples[0].split}",
+        columns=shown.columns,
+        rows=rows,
+        footer=shown.footer,
         side=SHEET_SIDE,
     )
+
+
+def translate_all(
+    generator: nn.Module,
+    compute: Compute,
+    how: AtTest,
+    pictures: Sequence[NDArray[np.uint8]],
+    seeds: Sequence[int],
+) -> list[Tensor]:
+    """Pictures, u8 [S,S,3], through a generator: signed [S,S,3], still on the device. Leaves it in training mode."""
+    with at_test(generator, how), compute.autocast():
+        return [translate(generator, he, compute.device, seed=seed) for he, seed in zip(pictures, seeds, strict=True)]
