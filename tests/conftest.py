@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,10 +39,13 @@ def draw_tile(side: int, *key: int) -> NDArray[np.uint8]:
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-IDS = {Split.TRAIN: [f"s{s}_{t}_0" for s in (1, 2) for t in range(4)], Split.TEST: [f"s3_{t}_0" for t in range(4)]}
+Ids = Mapping[Split, list[str]]
+IDS: Ids = {Split.TRAIN: [f"s{s}_{t}_0" for s in (1, 2) for t in range(4)], Split.TEST: [f"s3_{t}_0" for t in range(4)]}
 
 
-def small_manifest(*, tile_side: int = 128, view_side: int = 64, boxes: int = 1, unit: int = 3) -> Manifest:
+def small_manifest(
+    *, tile_side: int = 128, view_side: int = 64, boxes: int = 1, unit: int = 3, ids: Ids = IDS
+) -> Manifest:
     """The manifest of the small store: 3 slides x 4 tiles, two slides in train, one in test; enlarged by Lanczos."""
     return Manifest(
         format=1,
@@ -58,7 +61,7 @@ def small_manifest(*, tile_side: int = 128, view_side: int = 64, boxes: int = 1,
         mpp={},
         upscaler=Upscaler(name="lanczos", digests={}, precision="u8", batch=4),
         unit=unit,
-        counts={split: len(names) for split, names in IDS.items()},
+        counts={split: len(names) for split, names in ids.items()},
         skipped=0,
         split="published",
         seed=0,
@@ -67,7 +70,7 @@ def small_manifest(*, tile_side: int = 128, view_side: int = 64, boxes: int = 1,
     )
 
 
-def small_table() -> Table:
+def small_table(ids: Ids = IDS) -> Table:
     """The pair tables of the small store."""
     return Table(
         pairs={
@@ -75,12 +78,12 @@ def small_table() -> Table:
                 Pair(id=i, slide=i[:2], he=f"he/{i}.png", ihc=f"ihc/{i}.png", he_digest="00" * 32, ihc_digest="11" * 32)
                 for i in names
             )
-            for split, names in IDS.items()
+            for split, names in ids.items()
         }
     )
 
 
-def small_blocks(manifest: Manifest, unit: Unit) -> dict[str, NDArray[np.generic]]:
+def small_blocks(manifest: Manifest, unit: Unit, ids: Ids = IDS) -> dict[str, NDArray[np.generic]]:
     """The rows of one unit of the small store by array path; a function of its arguments."""
     blocks: dict[str, NDArray[np.generic]] = {}
     side, view_side, margin = manifest.tile_side, manifest.view_side, manifest.margin
@@ -89,7 +92,7 @@ def small_blocks(manifest: Manifest, unit: Unit) -> dict[str, NDArray[np.generic
         blocks[f"{unit.split}/tile/{stain}"] = np.stack(tiles)
         for view in manifest.views:
             geometry = Geometry(view=view, tile_side=side, view_side=view_side, margin=margin)
-            boxes_of = [plan_boxes(geometry, 0, IDS[unit.split][row]) for row in unit.pairs]
+            boxes_of = [plan_boxes(geometry, 0, ids[unit.split][row]) for row in unit.pairs]
             name = f"{unit.split}/{view.name}"
             blocks[f"{name}/{stain}"] = np.stack(
                 [[_cut(t, b, geometry) for b in bs] for t, bs in zip(tiles, boxes_of, strict=True)]
@@ -99,13 +102,13 @@ def small_blocks(manifest: Manifest, unit: Unit) -> dict[str, NDArray[np.generic
 
 
 def build_small_store(
-    path: Path | str, *, tile_side: int = 128, view_side: int = 64, boxes: int = 1, unit: int = 3
+    path: Path | str, *, tile_side: int = 128, view_side: int = 64, boxes: int = 1, unit: int = 3, ids: Ids = IDS
 ) -> Store:
     """Build or go on with the small store, and seal it."""
-    manifest = small_manifest(tile_side=tile_side, view_side=view_side, boxes=boxes, unit=unit)
-    with open_writer(path, manifest, small_table()) as writer:
+    manifest = small_manifest(tile_side=tile_side, view_side=view_side, boxes=boxes, unit=unit, ids=ids)
+    with open_writer(path, manifest, small_table(ids)) as writer:
         for pending in writer.pending():
-            writer.write(pending, small_blocks(manifest, pending))
+            writer.write(pending, small_blocks(manifest, pending, ids))
         writer.seal()
     return Store.open(path)
 

@@ -108,9 +108,23 @@ def _draw(weight: Tensor, initial: Initial) -> None:
 
 
 def reflect_pad(x: Tensor, margin: int) -> Tensor:
-    """`x` mirrored by `margin` px on each side, in its own dtype: CPU autocast would turn bf16 into float32."""
+    """`x` mirrored by `margin` px on each side, in its own dtype: CPU autocast would turn bf16 into float32.
+
+    PyTorch's gradient of it adds up in any order on a GPU and is refused where runs have to repeat.
+    """
     with torch.autocast(x.device.type, enabled=False):
+        if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+            return mirror(x, margin)
         return F.pad(x, (margin, margin, margin, margin), mode="reflect")
+
+
+def mirror(x: Tensor, margin: int) -> Tensor:
+    """`reflect_pad` put together from slices, the gradient of which adds up in one order."""
+    for axis in (2, 3):
+        before = x.narrow(axis, 1, margin).flip(axis)
+        behind = x.narrow(axis, x.shape[axis] - 1 - margin, margin).flip(axis)
+        x = torch.cat((before, x, behind), dim=axis)
+    return x
 
 
 def blur_down(x: Tensor) -> Tensor:
@@ -147,8 +161,19 @@ class _BlurDown(torch.autograd.Function):
         means = torch.ops.aten.avg_pool2d_backward
         gradient = means(gradient, blurred, [2, 2], [2, 2], [0, 0], False, True, None)
         gradient = means(gradient, padded, [2, 2], [1, 1], [0, 0], False, True, None)
+        if gradient.is_cuda and torch.are_deterministic_algorithms_enabled():
+            return _fold(_fold(gradient, 2), 3)
         made: Tensor = torch.ops.aten.reflection_pad2d_backward(gradient, whole, [1, 1, 1, 1])
         return made
+
+
+def _fold(gradient: Tensor, axis: int) -> Tensor:
+    """The transpose of mirroring one px on both sides of an axis."""
+    side = gradient.shape[axis]
+    inner = gradient.narrow(axis, 1, side - 2).clone()
+    inner.narrow(axis, 1, 1).add_(gradient.narrow(axis, 0, 1))
+    inner.narrow(axis, side - 4, 1).add_(gradient.narrow(axis, side - 1, 1))
+    return inner
 
 
 def blur_up(x: Tensor) -> Tensor:
