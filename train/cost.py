@@ -37,19 +37,19 @@ def measure_step(settings: TrainSettings, side: int) -> StepCost:
         batch = Batch(he=torch.empty(1, 3, side, side), ihc=torch.empty(1, 3, side, side))
         generator = step_generator(settings.seed, 1)
         modules = list(method.modules().values())
-        with _keeping(modules) as shared:
+        with keeping(modules) as shared:
             outputs = method.generate(batch, generator)
         most = 0
         for player in method.players:
-            with frozen_except(method, player), _keeping(modules) as own:
+            with frozen_except(method, player), keeping(modules) as own:
                 terms = method.terms(player, batch, outputs, 0.5, generator)
-            most = max(most, _bytes(shared + own))
+            most = max(most, kept_bytes(shared + own))
             torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch
     return StepCost(flops=counter.get_total_flops(), kept_bytes=most)
 
 
 @contextmanager
-def _keeping(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
+def keeping(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
     """Collect what autograd keeps, but for parameters and buffers."""
     known = [t for module in modules for t in (*module.parameters(), *module.buffers())]
     places = {_place(tensor) for tensor in known}  # of these very tensors, which `known` keeps from being freed
@@ -69,6 +69,7 @@ def _place(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def _bytes(tensors: list[Tensor]) -> int:
+def kept_bytes(tensors: list[Tensor]) -> int:
+    """Bytes of the different storages of tensors."""
     storages = {_place(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())

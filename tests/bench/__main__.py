@@ -9,6 +9,8 @@ PARTS = {
     "codecs": "size and speed of codec chains",
     "network": "super-resolution: precision, batches, the published script's way",
     "step": "a training step: operations, kept bytes, seconds, as published and with shared passes",
+    "fast": "a step of ASP against the same written plainly",
+    "loader": "CPU time of a pair from the store against decoding and cropping JPEGs",
     "pipeline": "a whole build without super-resolution against the bare calls",
     "enlarging": "a whole build with super-resolution against the network alone",
     "workers": "two Dask workers against one",

@@ -1,0 +1,136 @@
+"""CPU time of a training pair: from the store as `train` reads it, against the published way from JPEG tiles.
+
+Both end with a batch of one pair, float32 in [-1, 1], both read without workers, and all threads of the process count.
+The published way decodes two JPEG tiles whole, crops the same random window of both, mirrors half of them, and scales:
+data/aligned_dataset.py of the ASP repository with torchvision's transforms. Ways take turns; each number is the best of
+its rounds over all pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from prep.build import Hands, build
+from prep.plan import Data
+from store.reader import Store
+from tests.bench.pipeline import THREADS, VIEW, settings, write_pairs
+from train.data import Batch, read_batches, to_batch
+from train.order import plan_order
+from train.recipe import load_recipe
+
+ROUNDS = 5
+PAIRS, TEST = 40, 8  # drawn pairs, those of them that are held out
+PUBLISHED = "JPEG tiles, as published"
+MODES: dict[str, tuple[str, ...]] = {
+    "store, x1 x2 x4 in random order": (),
+    "store, random crops of tiles": ('data.views=["tile"]',),
+}
+"""Ways to read the store: what is set besides the defaults."""
+
+
+class JpegPairs(Dataset[dict[str, Tensor]]):
+    """The published data set: any index draws a pair, and one seed serves both pictures."""
+
+    def __init__(self, folder: Path) -> None:
+        self.he, self.ihc = (sorted((folder / part).glob("*.jpg")) for part in ("trainA", "trainB"))
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(VIEW),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.he)
+
+    def __getitem__(self, _: int) -> dict[str, Tensor]:
+        row, seed = random.randrange(len(self)), random.randrange(2**31)
+        return {"he": self._picture(self.he[row], seed), "ihc": self._picture(self.ihc[row], seed)}
+
+    def _picture(self, file: Path, seed: int) -> Tensor:
+        """A picture, signed [3,S,S]; the transforms draw from torch's global generator."""
+        torch.manual_seed(seed)
+        with Image.open(file) as picture:
+            return cast(Tensor, self.transform(picture.convert("RGB")))
+
+
+def from_jpegs(folder: Path) -> Iterator[Batch]:
+    """An epoch of the published way."""
+    loader: DataLoader[Any] = DataLoader(JpegPairs(folder), batch_size=1, shuffle=True, num_workers=0)
+    for drawn in loader:
+        yield Batch(he=drawn["he"], ihc=drawn["ihc"])
+
+
+def from_store(store: Store, overrides: Sequence[str]) -> Iterator[Batch]:
+    """An epoch as `train` reads it."""
+    asked = load_recipe([], ["method=attention_gan", *overrides])
+    order = plan_order(store, asked.data, seed=0, epochs=1)
+    for reading in read_batches(store, order, done=0, workers=0, pin=False):
+        yield to_batch(reading, torch.device("cpu"))
+
+
+def cpu_milliseconds(batches: Iterator[Batch]) -> float:
+    """Process time per pair of all threads."""
+    start, count = time.process_time(), 0
+    for batch in batches:
+        assert batch.he.shape == batch.ihc.shape == (1, 3, VIEW, VIEW)
+        count += 1
+    return 1000 * (time.process_time() - start) / count
+
+
+def prepare(folder: Path, pairs: int) -> tuple[Path, Store]:
+    """JPEG tiles of 1024 px and a store of them, with a plain filter as the upscaler."""
+    tiles, place = folder / "tiles", folder / "s.zarr"
+    write_pairs(tiles, pairs, held_out=TEST)
+    with redirect_stderr(StringIO()):
+        build(settings(), Data(he=tiles, ihc=tiles), place, skip_bad=False, hands=Hands(threads=THREADS))
+    return tiles, Store.open(place)
+
+
+def measure(tiles: Path, store: Store, rounds: int) -> dict[str, float]:
+    """Milliseconds per pair of each way; one more round warms up."""
+    ways: dict[str, Callable[[], Iterator[Batch]]] = {PUBLISHED: partial(from_jpegs, tiles)}
+    ways |= {mode: partial(from_store, store, overrides) for mode, overrides in MODES.items()}
+    best = dict.fromkeys(ways, float("inf"))
+    for number in range(rounds + 1):
+        for name, batches in ways.items():
+            spent = cpu_milliseconds(batches())
+            if number:
+                best[name] = min(best[name], spent)
+    return best
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description="CPU time of a training pair.")
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        tiles, store = prepare(Path(name), asked.pairs)
+        best = measure(tiles, store, asked.rounds)
+    print(f"{asked.pairs - TEST} train pairs of 1024 px, batch 1, views of {VIEW} px, no workers\n")
+    print("| way | CPU ms per pair | published / this |\n|---|--:|--:|")
+    for name, spent in best.items():
+        print(f"| {name} | {spent:.1f} | {best[PUBLISHED] / spent:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
