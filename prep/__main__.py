@@ -85,8 +85,8 @@ def build(
     """Build a store; the same command again goes on where it was cut off."""
     from prep.build import Hands, rehearse, repair
     from prep.build import build as build_store
-    from prep.memory import keep_freed_memory
     from prep.settings import PrepSettings
+    from store.memory import keep_freed_memory
     from store.settings import load
     from store.weights import use_weights_folder
 

@@ -22,13 +22,13 @@ from typing import Any
 import dask
 from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, as_completed
 
-from prep.memory import KEEPING
 from prep.pipeline import ENLARGING, READING, WRITING, Clock, write_unit
 from prep.settings import Device, Enlarger, PrepSettings
 from prep.units import Work, enlarge_unit, read_unit
 from prep.upscale import Enlarges, count_gpus, make_upscaler, settle
 from store.arrays import Unit
 from store.location import Location
+from store.memory import KEEPING
 from store.schema import Pair, SettingsError, StoreError
 from store.signals import Stop
 from store.writer import StoreWriter

@@ -111,14 +111,14 @@ def test_a_buffer_gives_out_everything_once_and_nothing_before_it_is_there() -> 
 def test_the_price_is_that_neighbours_stay_near_each_other() -> None:
     """What train/README.md states: of a hundred draws in a row, how many couples are of one block.
 
-    Of MIST-HER2's 4,642 pairs 15 / 4641, fully shuffled; in blocks of 16 through a buffer of 256 about twelve times
+    Of MIST-HER2's 4,642 pairs 15 / 4641, fully shuffled; in blocks of 16 through a buffer of 256 about eight times
     as many.
     """
     order = replace(ORDER, pairs=4642, batch=1, epochs=1, block=16, buffer=256)
     blocks = np.array([draw.he.pair // 16 for draw in learned(order)])
     windows = np.lib.stride_tricks.sliding_window_view(blocks, 100)[::50]
     alike = np.mean([(np.bincount(w) * (np.bincount(w) - 1)).sum() / (100 * 99) for w in windows])
-    assert 8 < alike / (15 / 4641) < 16
+    assert 6 < alike / (15 / 4641) < 11
 
 
 @pytest.fixture(scope="module")

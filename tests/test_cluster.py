@@ -17,10 +17,10 @@ from distributed import KilledWorker, Nanny, Scheduler, SpecCluster, Worker
 
 import prep.cluster as room
 from prep.build import Hands, build
-from prep.memory import KEEPING
 from prep.settings import Device, Enlarger, Precision, PrepSettings
 from prep.upscale import Enlarges, Lanczos
 from store.arrays import Unit
+from store.memory import KEEPING
 from store.reader import Store
 from store.schema import SettingsError, Split, StoreError
 from tests.conftest import contents

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from prep.memory import KEEPING
+from store.memory import KEEPING
 
 ROOT = Path(__file__).parents[1]
 PAGES = 100_000_000 // os.sysconf("SC_PAGE_SIZE")
 SCRIPT = """
 import resource, sys, threading
 import numpy as np
-from prep.memory import keep_freed_memory
+from store.memory import keep_freed_memory
 
 def fill():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

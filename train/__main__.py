@@ -32,11 +32,13 @@ def fit(
 
     Started by torchrun, several processes train one run together.
     """
+    from store.memory import keep_freed_memory
     from store.reader import Store
     from train.folder import RunFolder
     from train.loop import fit as train
     from train.recipe import load_recipe
 
+    keep_freed_memory()
     train(RunFolder(run), Store.open(store), load_recipe(config or [], overrides or []), as_json=as_json)
 
 

@@ -77,7 +77,7 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
         ranks=ranks,
         teller=teller,
         method=method,
-        optimisers=make_optimisers(method, settings.optimiser, fused=compute.cuda),
+        optimisers=make_optimisers(method, settings.optimiser, fused=True),
         averages=(MovingAverage(method.modules()["generator"], settings.ema),) if settings.ema else (),
     )
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from store.memory import keep_freed_memory
 from store.reader import TILE, Store
 from store.schema import MagstainError, RunError, Split, Stain
 from store.signals import WATCHED
@@ -107,7 +108,7 @@ def _read_ahead(store: Store, drawn: Iterator[list[Draw]], workers: int, pin: bo
         pin_memory=pin,
         generator=torch.Generator(),  # the loader would draw from the global generator
         multiprocessing_context=_fork_clean() if workers else None,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_begin_worker,
     )
     try:
         for reading in loader:
@@ -142,17 +143,22 @@ def _shuffled(order: Order, done: int, rank: int, readings: Generator[Reading], 
 
 
 def to_batch(reading: Reading, device: torch.device) -> Batch:
-    """Move a reading to the device as u8; convert to x / 127.5 - 1 and flip there, channels last."""
+    """Move a reading to the device as u8; flip and convert to x / 127.5 - 1 there, channels last."""
     pixels = reading.pixels.to(device, non_blocking=True)
-    flips = reading.flips.to(device, non_blocking=True)[:, :, None, None, None]
-    signed = to_signed(torch.where(flips, pixels.flip(-1), pixels))
-    he, ihc = (stain.contiguous(memory_format=torch.channels_last) for stain in signed)
+    he, ihc = (_prepare(stain, flips.tolist()) for stain, flips in zip(pixels, reading.flips, strict=True))
     return Batch(he=he, ihc=ihc)
+
+
+def _prepare(pixels: Tensor, flips: list[bool]) -> Tensor:
+    """u8 [B,3,S,S] -> signed, on the device. Which rows are flipped is known on the CPU, so that nobody waits."""
+    rows = [row.flip(-1) if flip else row for row, flip in zip(pixels, flips, strict=True)]
+    signed = to_signed(torch.stack(rows) if any(flips) else pixels)
+    return signed.contiguous(memory_format=torch.channels_last)
 
 
 def to_signed(pixels: Tensor) -> Tensor:
     """0..255 bytes of any shape as float32 in [-1, 1]."""
-    return pixels.to(torch.float32) / 127.5 - 1
+    return pixels.to(torch.float32).div_(127.5).sub_(1)
 
 
 def _fork_clean() -> BaseContext:
@@ -166,7 +172,8 @@ def _as_is(reading: Reading | MagstainError) -> Reading | MagstainError:
     return reading
 
 
-def _leave_signals_to_the_parent(_worker: int) -> None:
+def _begin_worker(_worker: int) -> None:
     """A signal to the whole process group must not take the workers away before the parent has saved."""
+    keep_freed_memory()
     for number in WATCHED:
         signal.signal(number, signal.SIG_IGN)

@@ -17,12 +17,12 @@ from io import StringIO
 from pathlib import Path
 
 import prep.build as room
-from prep.memory import keep_freed_memory
 from prep.plan import Data, describe_plan
 from prep.settings import Enlarger
 from prep.units import Loaded, Work, enlarge_unit, read_unit
 from prep.upscale import Enlarges, make_upscaler, settle
 from store.manifest import all_units
+from store.memory import keep_freed_memory
 from tests.bench.networks import installed
 from tests.bench.pipeline import THREADS, settings, write_pairs
 

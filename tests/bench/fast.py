@@ -1,8 +1,8 @@
 """A step of ASP as `train` takes it against the same step written plainly (`tests/bench/plain.py`): time and memory.
 
-Published widths, batch 1. The plain way is contiguous float32; the fast way is what `train` resolves `auto` to here.
-Both take turns in one process and each number is the best of its rounds. Kept bytes are those of `train/cost.py`, in
-the precision of each way; peak memory is what a step adds to a process of its own.
+Published widths, batch 1. The plain way is contiguous float32; the fast way is what `train` resolves `auto` to here, as
+it is written and compiled. Each way has a process of its own and they take turns; a number is the best of its rounds.
+Kept bytes are those of `train/cost.py`, in the precision of each way; peak memory is what steps add to a process.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from store.memory import keep_freed_memory
 from tests.bench.plain import PlainAsp
 from train.choices import Precision
+from train.compiled import compile_passes
 from train.cost import keeping, kept_bytes
 from train.data import Batch
 from train.device import Compute, resolve
 from train.methods import build_method
-from train.players import frozen_except, make_optimisers, step_generator, take_step
+from train.players import frozen_except, make_optimisers, rehearse_step, step_generator, take_step
 from train.recipe import load_recipe
 from train.settings import TrainSettings
 
 SIDES = (256, 512)  # px
 ROUNDS = 3
-STEPS = 2  # of a process whose peak is measured: the second one finds Adam's moments
 PROGRESS = 0.5
 Step = Callable[[int], object]
 """Takes the step of that number."""
@@ -60,32 +62,81 @@ def make_plain(side: int) -> Step:
     return lambda number: plain.step(he, ihc, PROGRESS, step_generator(0, number))
 
 
-def make_fast(side: int, *, compile: bool = False) -> Step:
-    """The way of `train`, as `train.loop` builds it; the place for the compiled one."""
-    if compile:
-        raise NotImplementedError("train has no compiled step")
+def make_fast(side: int, *, compiled: bool = False) -> Step:
+    """The way of `train`, as `train.build` builds it."""
+    keep_freed_memory()  # as the command does
     settings, compute, batch = published(), resolve("cpu", Precision.AUTO), channels_last(side)
     method = build_method(settings)
     for module in method.modules().values():
         compute.place(module)
-    optimisers = make_optimisers(method, settings.optimiser, fused=compute.cuda)
+    optimisers = make_optimisers(method, settings.optimiser, fused=True)
+    if compiled:
+        start = time.monotonic()
+        reason = compile_passes(method.modules(), lambda: rehearse_step(method, compute, batch))
+        assert not reason, reason
+        print(f"{side} px compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
     return lambda number: take_step(method, optimisers, compute, batch, PROGRESS, step_generator(0, number))
 
 
-WAYS: dict[str, Callable[[int], Step]] = {"plain": make_plain, "fast": make_fast}
+WAYS: dict[str, Callable[[int], Step]] = {
+    "plain": make_plain,
+    "fast": make_fast,
+    "compiled": lambda side: make_fast(side, compiled=True),
+}
 
 
-def clock(side: int, rounds: int) -> dict[str, float]:
-    """Seconds of a step of each way, the best of its rounds; one more round warms up."""
-    steps = {name: make(side) for name, make in WAYS.items()}
-    best = dict.fromkeys(WAYS, float("inf"))
-    for number in range(1, rounds + 2):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step(number)
-            if number > 1:
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best
+class Runner:
+    """A way in a process of its own, which takes a step when it is told to."""
+
+    def __init__(self, way: str, side: int) -> None:
+        words = [sys.executable, "-m", "tests.bench.fast", "--serve", way, "--side", str(side)]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def take(self) -> Taken:
+        """One step."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        seconds, peak = self.process.stdout.readline().split()
+        return Taken(float(seconds), int(peak))
+
+    def close(self) -> None:
+        """No more."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Taken(NamedTuple):
+    """Seconds of a step, and the bytes by which steps have raised the peak memory of their process."""
+
+    seconds: float
+    peak: int
+
+
+def serve(way: str, side: int) -> None:
+    """Take a step for every line of stdin."""
+    step = WAYS[way](side)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number, _ in enumerate(sys.stdin, start=1):
+        start = time.perf_counter()
+        step(number)
+        seconds = time.perf_counter() - start
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        print(seconds, grown, flush=True)
+
+
+def clock(side: int, rounds: int, ways: Sequence[str]) -> dict[str, Taken]:
+    """Seconds of a step of each way, the best of its rounds; one more round warms up. Peaks are the last ones."""
+    runners = {way: Runner(way, side) for way in ways}
+    taken: dict[str, list[Taken]] = {way: [] for way in ways}
+    for _ in range(rounds + 1):
+        for way, runner in runners.items():
+            taken[way].append(runner.take())
+    for runner in runners.values():
+        runner.close()
+    return {way: Taken(min(step.seconds for step in steps[1:]), steps[-1].peak) for way, steps in taken.items()}
 
 
 def kept_by_plain(side: int) -> int:
@@ -121,50 +172,36 @@ def kept_by_fast(side: int) -> int:
 
 
 KEPT: dict[str, Callable[[int], int]] = {"plain": kept_by_plain, "fast": kept_by_fast}
+"""Of compiled passes the compiler decides what is kept; their peak tells."""
 
 
-def peak(way: str, side: int) -> int:
-    """Bytes by which steps raise the peak memory of this process."""
-    step = WAYS[way](side)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number in range(1, STEPS + 1):
-        step(number)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-
-
-def peak_elsewhere(way: str, side: int) -> int:
-    """The same in a process of its own. A process begins with the peak of its parent, which must be small by then."""
-    words = [sys.executable, "-m", "tests.bench.fast", "--peak", way, "--side", str(side)]
-    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-
-
-def compare(sides: Sequence[int], rounds: int) -> None:
-    """Measure and print the table: memory first, while this process is small."""
+def compare(sides: Sequence[int], rounds: int, ways: Sequence[str]) -> None:
+    """Measure and print the table."""
     compute: Compute = resolve("cpu", Precision.AUTO)
-    peaks = {(side, way): peak_elsewhere(way, side) for side in sides for way in WAYS}
     print(f"batch 1, fast in {compute.precision}, best of {rounds} rounds, {torch.get_num_threads()} threads\n")
-    print("| side, px | plain, s | fast, s | ratio | plain, GiB kept | fast | plain, GiB peak | fast |")
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print("| side, px | way | s per step | plain / this | GiB kept | GiB peak |")
+    print("|--:|---|--:|--:|--:|--:|")
     for side in sides:
-        seconds = clock(side, rounds)
-        kept = " | ".join(f"{count(side) / 2**30:.2f}" for count in KEPT.values())
-        most = " | ".join(f"{peaks[side, way] / 2**30:.2f}" for way in WAYS)
-        times = " | ".join(f"{value:.2f}" for value in seconds.values())
-        print(f"| {side} | {times} | {seconds['plain'] / seconds['fast']:.2f} | {kept} | {most} |", flush=True)
+        taken = clock(side, rounds, ways)
+        for way, (seconds, peak) in taken.items():
+            ratio = f"{taken['plain'].seconds / seconds:.2f}" if "plain" in taken else "-"
+            kept = f"{KEPT[way](side) / 2**30:.2f}" if way in KEPT else "-"
+            print(f"| {side} | {way} | {seconds:.2f} | {ratio} | {kept} | {peak / 2**30:.2f} |", flush=True)
 
 
 def main() -> None:
-    """All sides, or the peak of one way alone."""
+    """All sides and ways, or the steps of one way alone."""
     parser = argparse.ArgumentParser(description="A step of ASP against the same written plainly.")
     parser.add_argument("--side", type=int, action="append", help="px; 256 and 512 unless given")
+    parser.add_argument("--way", choices=list(WAYS), action="append", help="all unless given")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--peak", choices=list(WAYS), help="print bytes of this way's steps alone")
+    parser.add_argument("--serve", choices=list(WAYS), help="take a step of this way for every line of stdin")
     asked = parser.parse_args()
     sides = asked.side or list(SIDES)
-    if asked.peak:
-        print(peak(asked.peak, sides[0]))
+    if asked.serve:
+        serve(asked.serve, sides[0])
     else:
-        compare(sides, asked.rounds)
+        compare(sides, asked.rounds, asked.way or list(WAYS))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 Both end with a batch of one pair, float32 in [-1, 1], both read without workers, and all threads of the process count.
 The published way decodes two JPEG tiles whole, crops the same random window of both, mirrors half of them, and scales:
-data/aligned_dataset.py of the ASP repository with torchvision's transforms. Ways take turns; each number is the best of
-its rounds over all pairs.
+data/aligned_dataset.py of the ASP repository with torchvision's transforms. Each way has a process of its own with one
+thread of torch, as a worker has; each number is the best of its rounds over all pairs.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,7 @@ from torchvision import transforms
 
 from prep.build import Hands, build
 from prep.plan import Data
+from store.memory import keep_freed_memory
 from store.reader import Store
 from tests.bench.pipeline import THREADS, VIEW, settings, write_pairs
 from train.data import Batch, read_batches, to_batch
@@ -35,9 +38,11 @@ from train.recipe import load_recipe
 
 ROUNDS = 5
 PAIRS, TEST = 40, 8  # drawn pairs, those of them that are held out
+TILES, STORE = "tiles", "s.zarr"  # in the folder of a measurement
 PUBLISHED = "JPEG tiles, as published"
 MODES: dict[str, tuple[str, ...]] = {
     "store, x1 x2 x4 in random order": (),
+    "store, x1 x2 x4 in blocks of 16": ("data.block=16",),
     "store, random crops of tiles": ('data.views=["tile"]',),
 }
 """Ways to read the store: what is set besides the defaults."""
@@ -95,41 +100,49 @@ def cpu_milliseconds(batches: Iterator[Batch]) -> float:
     return 1000 * (time.process_time() - start) / count
 
 
-def prepare(folder: Path, pairs: int) -> tuple[Path, Store]:
+def prepare(folder: Path, pairs: int) -> None:
     """JPEG tiles of 1024 px and a store of them, with a plain filter as the upscaler."""
-    tiles, place = folder / "tiles", folder / "s.zarr"
+    tiles = folder / TILES
     write_pairs(tiles, pairs, held_out=TEST)
     with redirect_stderr(StringIO()):
-        build(settings(), Data(he=tiles, ihc=tiles), place, skip_bad=False, hands=Hands(threads=THREADS))
-    return tiles, Store.open(place)
+        build(settings(), Data(he=tiles, ihc=tiles), folder / STORE, skip_bad=False, hands=Hands(threads=THREADS))
 
 
-def measure(tiles: Path, store: Store, rounds: int) -> dict[str, float]:
-    """Milliseconds per pair of each way; one more round warms up."""
-    ways: dict[str, Callable[[], Iterator[Batch]]] = {PUBLISHED: partial(from_jpegs, tiles)}
-    ways |= {mode: partial(from_store, store, overrides) for mode, overrides in MODES.items()}
-    best = dict.fromkeys(ways, float("inf"))
-    for number in range(rounds + 1):
-        for name, batches in ways.items():
-            spent = cpu_milliseconds(batches())
-            if number:
-                best[name] = min(best[name], spent)
-    return best
+def measure(way: str, folder: Path, rounds: int) -> float:
+    """Milliseconds per pair of a way; one more round warms up."""
+    torch.set_num_threads(1)  # as in a worker of a loader
+    if way == PUBLISHED:
+        epoch: Callable[[], Iterator[Batch]] = partial(from_jpegs, folder / TILES)
+    else:
+        keep_freed_memory()  # as the command does
+        epoch = partial(from_store, Store.open(folder / STORE), MODES[way])
+    return min([cpu_milliseconds(epoch()) for _ in range(rounds + 1)][1:])
+
+
+def measure_elsewhere(way: str, folder: Path, rounds: int) -> float:
+    """The same in a process of its own."""
+    words = [sys.executable, "-m", "tests.bench.loader", "--way", way, "--folder", str(folder), "--rounds", str(rounds)]
+    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print the table, or the number of one way."""
     parser = argparse.ArgumentParser(description="CPU time of a training pair.")
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--way", help="one of the ways alone, from what lies in --folder")
+    parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
+    if asked.way:
+        print(measure(asked.way, asked.folder, asked.rounds))
+        return
     with tempfile.TemporaryDirectory() as name:
-        tiles, store = prepare(Path(name), asked.pairs)
-        best = measure(tiles, store, asked.rounds)
+        prepare(Path(name), asked.pairs)
+        best = {way: measure_elsewhere(way, Path(name), asked.rounds) for way in (PUBLISHED, *MODES)}
     print(f"{asked.pairs - TEST} train pairs of 1024 px, batch 1, views of {VIEW} px, no workers\n")
     print("| way | CPU ms per pair | published / this |\n|---|--:|--:|")
-    for name, spent in best.items():
-        print(f"| {name} | {spent:.1f} | {best[PUBLISHED] / spent:.2f} |")
+    for way, spent in best.items():
+        print(f"| {way} | {spent:.1f} | {best[PUBLISHED] / spent:.2f} |")
 
 
 if __name__ == "__main__":

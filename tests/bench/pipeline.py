@@ -25,9 +25,9 @@ import numcodecs
 import numpy as np
 
 from prep.build import Hands, build
-from prep.memory import keep_freed_memory
 from prep.plan import Data
 from prep.settings import Enlarger, PrepSettings
+from store.memory import keep_freed_memory
 from tests.bench.pictures import Pixels, find_sets
 
 ROUNDS = 3
