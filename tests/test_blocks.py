@@ -183,4 +183,4 @@ def test_a_store_with_several_pictures_of_a_pair_is_read_too(tmp_path: Path) -> 
         for row, draw in enumerate(drawn[2 * n : 2 * n + 2]):
             if draw.ihc.view != TILE:
                 planes = store.planes(Split.TRAIN, draw.ihc.view, Stain.IHC, draw.ihc.pair, draw.ihc.index)
-                np.testing.assert_array_equal(reading.pixels[1, row].numpy(), planes)
+                np.testing.assert_array_equal(reading.pixels[1, row].numpy().transpose(2, 0, 1), planes)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from store.images import interleave
 from store.memory import keep_freed_memory
 from store.reader import TILE, Store
 from store.schema import MagstainError, RunError, Split, Stain
@@ -37,7 +38,7 @@ class Batch:
 
 
 class Reading(NamedTuple):
-    """A batch as it leaves the store: `pixels` u8 [2,B,3,S,S] (he, ihc), `flips` bool [2,B]."""
+    """A batch as it leaves the store: `pixels` u8 [2,B,S,S,3] (he, ihc), `flips` bool [2,B]."""
 
     pixels: Tensor
     flips: Tensor
@@ -52,7 +53,7 @@ class Pictures(Dataset[Any]):
     def __getitems__(self, drawn: list[Draw]) -> Reading | MagstainError:
         """A batch. An error is handed over as a value, so that it crosses processes without its trace."""
         side = self.store.manifest.view_side
-        pixels = torch.empty((2, len(drawn), 3, side, side), dtype=torch.uint8)
+        pixels = torch.empty((2, len(drawn), side, side, 3), dtype=torch.uint8)
         try:
             self._read([draw.he for draw in drawn], Stain.HE, pixels[0])
             self._read([draw.ihc for draw in drawn], Stain.IHC, pixels[1])
@@ -61,19 +62,15 @@ class Pictures(Dataset[Any]):
         return Reading(pixels, torch.tensor([[d.he.flip for d in drawn], [d.ihc.flip for d in drawn]]))
 
     def _read(self, looks: list[Look], stain: Stain, out: Tensor) -> None:
-        """Pictures of one stain into `out`, u8 [B,3,S,S], view by view."""
+        """Pictures of one stain into `out`, u8 [B,S,S,3], view by view."""
         for view in dict.fromkeys(look.view for look in looks):
             rows = [row for row, look in enumerate(looks) if look.view == view]
+            side = self.store.side(view)
+            planes = np.empty((len(rows), 3, side, side), np.uint8)
             places = [(looks[row].pair, looks[row].index) for row in rows]
-            outs = [out[row].numpy() for row in rows]
-            if view != TILE:
-                self.store.many_planes(Split.TRAIN, view, stain, places, outs)
-                continue
-            side = self.store.side(TILE)
-            tiles = np.empty((len(rows), 3, side, side), np.uint8)
-            self.store.many_planes(Split.TRAIN, TILE, stain, places, list(tiles))
-            for row, tile, planes in zip(rows, tiles, outs, strict=True):
-                planes[:] = _crop(tile, looks[row], planes.shape[-1])
+            self.store.many_planes(Split.TRAIN, view, stain, places, list(planes))
+            for row, picture in zip(rows, planes, strict=True):
+                interleave(_crop(picture, looks[row], out.shape[1]) if view == TILE else picture, out[row].numpy())
 
 
 def _crop(tile: NDArray[np.uint8], look: Look, side: int) -> NDArray[np.uint8]:
@@ -143,17 +140,17 @@ def _shuffled(order: Order, done: int, rank: int, readings: Generator[Reading], 
 
 
 def to_batch(reading: Reading, device: torch.device) -> Batch:
-    """Move a reading to the device as u8; flip and convert to x / 127.5 - 1 there, channels last."""
+    """Move a reading to the device as u8; flip and convert to x / 127.5 - 1 there, channels last as it comes."""
     pixels = reading.pixels.to(device, non_blocking=True)
     he, ihc = (_prepare(stain, flips.tolist()) for stain, flips in zip(pixels, reading.flips, strict=True))
     return Batch(he=he, ihc=ihc)
 
 
 def _prepare(pixels: Tensor, flips: list[bool]) -> Tensor:
-    """u8 [B,3,S,S] -> signed, on the device. Which rows are flipped is known on the CPU, so that nobody waits."""
-    rows = [row.flip(-1) if flip else row for row, flip in zip(pixels, flips, strict=True)]
-    signed = to_signed(torch.stack(rows) if any(flips) else pixels)
-    return signed.contiguous(memory_format=torch.channels_last)
+    """u8 [B,S,S,3] -> signed [B,3,S,S]. Which rows are flipped is known on the CPU, so that nobody waits."""
+    if any(flips):
+        pixels = torch.stack([row.flip(1) if flip else row for row, flip in zip(pixels, flips, strict=True)])
+    return to_signed(pixels).permute(0, 3, 1, 2)
 
 
 def to_signed(pixels: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ MODES: dict[str, tuple[str, ...]] = {
     "store, random crops of tiles": ('data.views=["tile"]',),
 }
 """Ways to read the store: what is set besides the defaults."""
+BYTES = ", as bytes"  # what a GPU is handed: it flips and scales itself
 
 
 class JpegPairs(Dataset[dict[str, Tensor]]):
@@ -83,12 +84,12 @@ def from_jpegs(folder: Path) -> Iterator[Batch]:
         yield Batch(he=drawn["he"], ihc=drawn["ihc"])
 
 
-def from_store(store: Store, overrides: Sequence[str]) -> Iterator[Batch]:
-    """An epoch as `train` reads it."""
+def from_store(store: Store, overrides: Sequence[str], *, scaled: bool) -> Iterator[Batch]:
+    """An epoch as `train` reads it, up to floats or to the bytes that go to a GPU."""
     asked = load_recipe([], ["method=attention_gan", *overrides])
     order = plan_order(store, asked.data, seed=0, epochs=1)
     for reading in read_batches(store, order, done=0, workers=0, pin=False):
-        yield to_batch(reading, torch.device("cpu"))
+        yield to_batch(reading, torch.device("cpu")) if scaled else Batch(*reading.pixels.permute(0, 1, 4, 2, 3))
 
 
 def cpu_milliseconds(batches: Iterator[Batch]) -> float:
@@ -115,7 +116,8 @@ def measure(way: str, folder: Path, rounds: int) -> float:
         epoch: Callable[[], Iterator[Batch]] = partial(from_jpegs, folder / TILES)
     else:
         keep_freed_memory()  # as the command does
-        epoch = partial(from_store, Store.open(folder / STORE), MODES[way])
+        mode = MODES[way.removesuffix(BYTES)]
+        epoch = partial(from_store, Store.open(folder / STORE), mode, scaled=not way.endswith(BYTES))
     return min([cpu_milliseconds(epoch()) for _ in range(rounds + 1)][1:])
 
 
@@ -138,7 +140,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), asked.pairs)
-        best = {way: measure_elsewhere(way, Path(name), asked.rounds) for way in (PUBLISHED, *MODES)}
+        ways = [PUBLISHED, *(mode + how for mode in MODES for how in ("", BYTES))]
+        best = {way: measure_elsewhere(way, Path(name), asked.rounds) for way in ways}
     print(f"{asked.pairs - TEST} train pairs of 1024 px, batch 1, views of {VIEW} px, no workers\n")
     print("| way | CPU ms per pair | published / this |\n|---|--:|--:|")
     for way, spent in best.items():
