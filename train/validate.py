@@ -51,9 +51,10 @@ def validation(fakes: Sequence[NDArray[np.uint8]], examples: Sequence[Example]) 
         structural_similarity(example.ihc, fake, data_range=WHITE, channel_axis=-1)  # type: ignore[no-untyped-call]
         for fake, example in zip(fakes, examples, strict=True)
     ]
-    ratios = [
-        peak_signal_noise_ratio(example.ihc, fake, data_range=WHITE)  # type: ignore[no-untyped-call]
-        for fake, example in zip(fakes, examples, strict=True)
-    ]
+    with np.errstate(divide="ignore"):  # of equal pictures it is infinite
+        ratios = [
+            peak_signal_noise_ratio(example.ihc, fake, data_range=WHITE)  # type: ignore[no-untyped-call]
+            for fake, example in zip(fakes, examples, strict=True)
+        ]
     count = len(examples)
     return {"ssim": math.fsum(similarities) / count, "psnr": math.fsum(ratios) / count}
