@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from store.images import read_picture
 from store.reader import Store
@@ -28,9 +28,10 @@ from tests.runs import assert_equal, newest, state
 from tests.test_training import TINY
 from train import loop
 from train.average import MovingAverage
+from train.build import Run
 from train.checkpoint import load_generator
 from train.choices import AtTest, Precision
-from train.data import read_batches
+from train.data import Reading, read_batches
 from train.device import resolve
 from train.folder import RunFolder
 from train.loop import fit
@@ -219,7 +220,7 @@ def test_an_average_keeps_its_share_and_copies_what_is_no_parameter() -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
     average = MovingAverage(network, 0.9)
-    expected = [parameter.detach().clone() for parameter in network.parameters()]
+    expected: list[torch.Tensor] = [parameter.detach().clone() for parameter in network.parameters()]
     for _ in range(5):
         with torch.no_grad():
             for parameter in network.parameters():
@@ -230,8 +231,8 @@ def test_an_average_keeps_its_share_and_copies_what_is_no_parameter() -> None:
     for own, value in zip(average.network.parameters(), expected, strict=True):
         torch.testing.assert_close(own, value)
         assert not own.requires_grad
-    for own, other in zip(average.network.buffers(), network.buffers(), strict=True):
-        assert torch.equal(own, other)
+    for kept, buffer in zip(average.network.buffers(), network.buffers(), strict=True):
+        assert torch.equal(kept, buffer)
 
 
 def test_the_average_is_what_a_run_leaves_and_it_goes_on_bit_for_bit(
@@ -257,9 +258,11 @@ def test_a_gradient_that_is_too_long_is_shortened_and_a_short_one_is_not() -> No
     weights = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2, 2))]
     optimiser = torch.optim.Adam(weights)
     for clip, length in ((0.0, 10.0), (20.0, 10.0), (5.0, 5.0)):
-        weights[0].grad, weights[1].grad = torch.tensor([6.0, 0.0, 0.0]), torch.tensor([[0.0, 8.0], [0.0, 0.0]])
+        gradients = torch.tensor([6.0, 0.0, 0.0]), torch.tensor([[0.0, 8.0], [0.0, 0.0]])
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
         assert settle_gradients(optimiser, clip).item() == pytest.approx(10.0)
-        assert math.hypot(weights[0].grad[0].item(), weights[1].grad[0, 1].item()) == pytest.approx(length)
+        assert math.hypot(gradients[0][0].item(), gradients[1][0, 1].item()) == pytest.approx(length)
     with pytest.raises(SettingsError, match=r"optimiser.clip = -1\.0"):
         OptimiserSettings(clip=-1.0)
 
@@ -269,7 +272,7 @@ def test_a_run_that_diverges_names_the_checkpoint_to_rely_on(
 ) -> None:
     step = loop._step
 
-    def poisoned(run: loop.Run, parts: list[loop.Reading], number: int) -> dict[str, torch.Tensor]:
+    def poisoned(run: Run, parts: list[Reading], number: int) -> dict[str, torch.Tensor]:
         terms = step(run, parts, number)
         return terms | {"nce": terms["nce"] * math.nan} if number == 14 else terms
 

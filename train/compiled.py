@@ -7,7 +7,8 @@ goes backward, and each pass needs the weights that it had (`SpectralConv2d`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
@@ -21,8 +22,8 @@ T = TypeVar("T")
 class Runner(Protocol):
     """How a network runs one of its passes on a picture."""
 
-    def __call__(self, function: Callable[[Tensor], T], picture: Tensor) -> T:
-        """`function(picture)`."""
+    def __call__(self, function: Callable[[Tensor], T], picture: Tensor, modules: Iterable[nn.Module]) -> T:
+        """`function(picture)`, which runs through `modules` and no others."""
         ...
 
 
@@ -33,7 +34,7 @@ class Runs(Protocol):
     runner: Runner
 
 
-def directly(function: Callable[[Tensor], T], picture: Tensor) -> T:
+def directly(function: Callable[[Tensor], T], picture: Tensor, modules: Iterable[nn.Module]) -> T:
     """As it is written."""
     return function(picture)
 
@@ -45,14 +46,14 @@ class Compiled:
         self._network = network
         self._compiled: dict[str, Callable[[Tensor], Any]] = {}
 
-    def __call__(self, function: Callable[[Tensor], T], picture: Tensor) -> T:
+    def __call__(self, function: Callable[[Tensor], T], picture: Tensor, modules: Iterable[nn.Module]) -> T:
         """`function(picture)`, `function` being a method of the network."""
         if not self._network.training:
             return function(picture)
         name = function.__qualname__
         if name not in self._compiled:
             self._compiled[name] = torch.compile(function, dynamic=False)
-        with settled_weights(self._network):
+        with settled_weights(modules):
             return cast(T, self._compiled[name](picture))
 
 
@@ -67,7 +68,11 @@ def compile_passes(modules: Mapping[str, nn.Module], rehearse: Callable[[], None
         network.runner = Compiled(cast(nn.Module, network))
     reason = ""
     try:
-        rehearse()
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "The .grad attribute of a Tensor", UserWarning
+            )  # a divided weight has none
+            rehearse()
     except Exception as error:  # whatever the compiler, or the compiler that it calls, could not do
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         for network in networks:

@@ -44,7 +44,7 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """picture: signed [B,C,H,W], sides from `smallest_side(layers)` on. Returns [B,1,h,w] in its dtype."""
-        return self.runner(self._judge, picture)
+        return self.runner(self._judge, picture, [self])
 
     def _judge(self, picture: Tensor) -> Tensor:
         x = picture

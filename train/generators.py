@@ -65,7 +65,7 @@ class ResnetGenerator(nn.Module):
     def forward_with_taps(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The fake, and what `encode(he)` would give: the same pass makes both."""
         _check_sides(he, self.multiple)
-        return self.runner(self._translate, he)
+        return self.runner(self._translate, he, [self])
 
     def _translate(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
         taps, levels, deep = self._encode(he)
@@ -88,7 +88,7 @@ class ResnetGenerator(nn.Module):
         picture: signed [B,3,H,W]. Nothing behind the fifth block is computed, so AMMFI never is.
         """
         _check_sides(picture, self.multiple)
-        return self.runner(self._tap, picture)
+        return self.runner(self._tap, picture, [self.stem, self.encoder, *self.blocks[: TAPPED_BLOCKS[-1]]])
 
     def _tap(self, picture: Tensor) -> list[Tensor]:
         return self._encode(picture)[0]

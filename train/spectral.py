@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -54,9 +54,12 @@ class SpectralConv2d(nn.Module):
 
 
 @contextmanager
-def settled_weights(network: nn.Module) -> Iterator[None]:
-    """Divide the weights of all spectrally normalised layers now, for one pass of the network and outside of it."""
-    layers = [module for module in network.modules() if isinstance(module, SpectralConv2d)]
+def settled_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Divide the weights of all spectrally normalised layers in `modules` now, outside of the pass that needs them.
+
+    A layer that the pass does not reach must not be among them: its vectors would make an iteration too many.
+    """
+    layers = [layer for module in modules for layer in module.modules() if isinstance(layer, SpectralConv2d)]
     for layer in layers:
         layer.settled = layer.divided_weight()
     try:

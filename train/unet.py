@@ -54,7 +54,7 @@ class UnetGenerator(nn.Module):
     def forward(self, he: Tensor) -> Tensor:
         """he: signed [B,3,H,W], sides multiples of `multiple`. Returns the fake, signed [B,3,H,W], in he's dtype."""
         self._check_sides(he)
-        return self.runner(self._translate, he)
+        return self.runner(self._translate, he, [self])
 
     def _translate(self, he: Tensor) -> Tensor:
         handed: list[Tensor] = []
