@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from store.schema import SettingsError
 from train.choices import Norm, Resampling
 from train.compiled import Runner, directly
-from train.layers import Stage, blur_down, make_conv, make_norm
+from train.layers import Stage, make_conv, make_norm
 from train.network_settings import DiscriminatorSettings
+from train.resampling import blur_down
 
 KERNEL = 4
 SLOPE = 0.2

@@ -14,18 +14,9 @@ from store.schema import SettingsError
 from train.attention import AMMFI
 from train.choices import Join, Levels, Norm, Resampling
 from train.compiled import Runner, directly
-from train.layers import (
-    ResidualBlock,
-    Stage,
-    TappedStage,
-    blur_down,
-    blur_up,
-    make_conv,
-    make_doubling_conv,
-    make_norm,
-    reflect_pad,
-)
+from train.layers import ResidualBlock, Stage, TappedStage, make_conv, make_doubling_conv, make_norm
 from train.network_settings import GeneratorSettings
+from train.resampling import blur_down, blur_up, reflect_pad
 
 ATTENTION_LEVELS: dict[Levels, tuple[int, ...]] = {Levels.P1: (2, 1), Levels.P2: (1, 0), Levels.P3: (2, 1, 0)}
 TAPPED_BLOCKS = (1, 5)  # counted from 1; layers 12 and 16 of the published network

@@ -1,4 +1,4 @@
-"""Building blocks of the networks: instance norm, blur pooling, stage, residual block.
+"""Building blocks of the networks: instance norm, stage, residual block.
 
 Tensors are `[B,C,H,W]` in any memory format, which every block keeps. Under the caller's autocast convolutions are bf16
 and everything else returns the dtype it was given. Times are forward and backward on two cores with AVX-512 bf16.
@@ -6,13 +6,12 @@ and everything else returns the dtype it was given. Times are forward and backwa
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.choices import Initial, Norm
+from train.resampling import reflect_pad
 from train.spectral import SpectralConv2d
 
 INSTANCE_EPSILON = 1e-5
@@ -105,83 +104,6 @@ def _draw(weight: Tensor, initial: Initial) -> None:
         nn.init.normal_(weight, 0.0, INITIAL_GAIN)
     else:
         nn.init.xavier_normal_(weight, INITIAL_GAIN)
-
-
-def reflect_pad(x: Tensor, margin: int) -> Tensor:
-    """`x` mirrored by `margin` px on each side, in its own dtype: CPU autocast would turn bf16 into float32.
-
-    PyTorch's gradient of it adds up in any order on a GPU and is refused where runs have to repeat.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        if x.is_cuda and torch.are_deterministic_algorithms_enabled():
-            return mirror(x, margin)
-        return F.pad(x, (margin, margin, margin, margin), mode="reflect")
-
-
-def mirror(x: Tensor, margin: int) -> Tensor:
-    """`reflect_pad` put together from slices, the gradient of which adds up in one order."""
-    for axis in (2, 3):
-        before = x.narrow(axis, 1, margin).flip(axis)
-        behind = x.narrow(axis, x.shape[axis] - 1 - margin, margin).flip(axis)
-        x = torch.cat((before, x, behind), dim=axis)
-    return x
-
-
-def blur_down(x: Tensor) -> Tensor:
-    """Half the side, rounded up: reflection pad 1, kernel (1,2,1)x(1,2,1)/16, stride 2.
-
-    The kernel is two 2 x 2 means in a row: 8 ms at 1x128x128x128 bf16 channels-last, as a depthwise convolution 21 ms.
-    It is linear, so its gradient needs nothing of `x`; PyTorch's means would keep both their inputs, once a quarter of
-    all that a step of ASP kept.
-    """
-    halved: Tensor = _BlurDown.apply(x)
-    return halved
-
-
-class _BlurDown(torch.autograd.Function):
-    """`blur_down` with a gradient that keeps nothing."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        padded = reflect_pad(x, 1)
-        blurred = F.avg_pool2d(padded, 2, stride=1)
-        last = x.is_contiguous(memory_format=torch.channels_last)
-        ctx.layout = torch.channels_last if last else torch.contiguous_format
-        ctx.shapes = (x.shape, padded.shape, blurred.shape)
-        return F.avg_pool2d(blurred, 2, stride=2)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """The transposed steps in reverse; PyTorch's kernels look at their second argument's shape only."""
-        gradient = gradient.contiguous(memory_format=ctx.layout)
-        whole, padded, blurred = (
-            torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.layout)
-            for shape in ctx.shapes
-        )
-        means = torch.ops.aten.avg_pool2d_backward
-        gradient = means(gradient, blurred, [2, 2], [2, 2], [0, 0], False, True, None)
-        gradient = means(gradient, padded, [2, 2], [1, 1], [0, 0], False, True, None)
-        if gradient.is_cuda and torch.are_deterministic_algorithms_enabled():
-            return _fold(_fold(gradient, 2), 3)
-        made: Tensor = torch.ops.aten.reflection_pad2d_backward(gradient, whole, [1, 1, 1, 1])
-        return made
-
-
-def _fold(gradient: Tensor, axis: int) -> Tensor:
-    """The transpose of mirroring one px on both sides of an axis."""
-    side = gradient.shape[axis]
-    inner = gradient.narrow(axis, 1, side - 2).clone()
-    inner.narrow(axis, 1, 1).add_(gradient.narrow(axis, 0, 1))
-    inner.narrow(axis, side - 4, 1).add_(gradient.narrow(axis, side - 1, 1))
-    return inner
-
-
-def blur_up(x: Tensor) -> Tensor:
-    """Twice the side: kernel (1,3,3,1)x(1,3,3,1)/16 after replicate padding, which is bilinear with half-pixel centres.
-
-    3.4 ms at 1x256x64x64 bf16 channels-last; as a transposed depthwise convolution 16 ms.
-    """
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class Stage(nn.Module):
