@@ -32,6 +32,7 @@ TRAIN_CONFIG ?= $(or $(if $(filter train,$(FIRST)),$(CONFIG)),$(if $(IS_DEMO),tr
 PREP_OPTIONS = $(if $(SKIP_BAD),--skip-bad) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(REPAIR),--repair) $(if $(DRY_RUN),--dry-run) $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 sets   = $(foreach set,$(1),--set '$(set)')
 config = $(if $(1),--config '$(1)')
+FIT     = $(PY) -m $(if $(PROCESSES),torch.distributed.run --standalone --nproc-per-node=$(PROCESSES) -m -- )train fit
 presets = $(foreach preset,$(1),--config train/presets/$(preset).toml)
 
 help:
@@ -42,7 +43,7 @@ help:
 	@echo
 	@echo '  make prepare   tiles -> store               DATA=DIR or HE=DIR IHC=DIR, STORE= CONFIG= SET= SKIP_BAD=1'
 	@echo '                                              WORKERS=N or SCHEDULER=ADDRESS, DRY_RUN=1, REPAIR=1'
-	@echo '  make train     store -> run                 STORE= RUN= METHOD= CONFIG= SET='
+	@echo '  make train     store -> run                 STORE= RUN= METHOD= CONFIG= SET=, PROCESSES=N: one for each GPU'
 	@echo '  make eval      run -> pictures and scores   RUN= METHOD= STORE= SPLIT= VIEW= GATES=1'
 	@echo '  make compare   the methods of Table I, one table   DATA= STORE= METHODS="asp attention_gan" SET='
 	@echo '  make ablation  the rows of Table II, one table     DATA= STORE= ROWS="baseline both" SET='
@@ -86,7 +87,7 @@ prepare: $(READY)
 	@$(PY) -m prep build $(TILES) --store '$(ZARR)' $(call config,$(PREP_CONFIG)) $(call sets,$(PREP_SET)) $(PREP_OPTIONS)
 
 train: $(READY)
-	@$(PY) -m train fit --store '$(ZARR)' --run '$(FOLDER)' $(call presets,$(UNDER)) $(call config,$(TRAIN_CONFIG)) $(call presets,$(OVER)) $(call sets,$(if $(METHOD),method=$(METHOD)) $(TRAIN_SET))
+	@$(FIT) --store '$(ZARR)' --run '$(FOLDER)' $(call presets,$(UNDER)) $(call config,$(TRAIN_CONFIG)) $(call presets,$(OVER)) $(call sets,$(if $(METHOD),method=$(METHOD)) $(TRAIN_SET))
 
 eval: $(READY)
 	@$(PY) -m train predict --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)') $(if $(GATES),--gates)
