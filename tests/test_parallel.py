@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,15 @@ from train.methods import METHODS, build_method
 CODE = Path(__file__).parents[1]
 BATCH_NORM = ("pix2pix", "pyramid_p2p")
 INSTANCE_NORM = tuple(method for method in METHODS if method not in BATCH_NORM)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As the processes have, so that the same kernels add up in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def torchrun(*words: object, restarts: int = 0) -> subprocess.CompletedProcess[str]:
@@ -164,7 +174,7 @@ def test_torchrun_trains_one_run_that_a_single_process_could_have_trained(
                 alone, other = state(one)["modules"][name][key], state(two)["modules"][name][key]
                 moved += float((alone - began.detach()).square().sum())
                 unlike += float((alone - other).square().sum())
-    assert unlike < 0.1**2 * moved  # Adam's first steps are as long for a gradient of rounding as for any other
+    assert unlike < 0.3**2 * moved  # Adam's first steps are as long for a gradient of rounding as for any other
     lines = [[json.loads(line) for line in folder.metrics.read_text().splitlines()] for folder in (one, two)]
     for alone_line, line in zip(*lines, strict=True):
         assert line["nce"] == pytest.approx(alone_line["nce"], rel=1e-3)
@@ -178,7 +188,7 @@ def test_a_killed_process_costs_the_steps_since_the_last_checkpoint_and_no_more(
 ) -> None:
     program, marker = tmp_path / "dies.py", tmp_path / "died"
     program.write_text(DIES)
-    done = torchrun("--", program, *words_of(store, tmp_path / "cut"), marker, restarts=3)
+    done = torchrun("--", program, *words_of(store, tmp_path / "cut"), marker, restarts=1)
     assert done.returncode == 0, done.stderr
     assert marker.exists()
     assert str(signal.SIGKILL.value) in done.stderr

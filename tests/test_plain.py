@@ -85,7 +85,7 @@ def test_the_fast_path_has_the_terms_and_gradients_of_the_plain_step(seed: int) 
     fast_terms = take_step(method, optimisers, CPU, batch, LATE, step_generator(seed, 1))
     plain_terms = plain.step(batch.he, batch.ihc, LATE, step_generator(seed, 1))
 
-    assert fast_terms.keys() == plain_terms.keys()
+    assert {name for name in fast_terms if not name.startswith("gradient_")} == set(plain_terms)
     for name, term in plain_terms.items():
         torch.testing.assert_close(fast_terms[name], term, rtol=1e-6, atol=0)
     for name, module in method.modules().items():

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +38,21 @@ ALONE = Ranks(rank=0, count=1, local=0)
 
 @contextmanager
 def join() -> Iterator[Ranks]:
-    """Meet the other processes that torchrun started, if it did; leave them at the end."""
+    """Meet the other processes that torchrun started, if it did; leave them at the end.
+
+    torchrun's store outlives a restart: without a prefix of its own, a process may find the address that a killed one
+    left there, and wait for it.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield ALONE
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    shared, rank, count = next(rendezvous("env://"))
+    store = PrefixStore(f"restart{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
-        yield Ranks(rank=dist.get_rank(), count=count, local=int(os.environ["LOCAL_RANK"]))
+        yield Ranks(rank=rank, count=count, local=int(os.environ["LOCAL_RANK"]))
     finally:
         dist.destroy_process_group()
 
