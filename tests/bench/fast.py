@@ -2,7 +2,8 @@
 
 Published widths, batch 1. The plain way is contiguous float32; the fast way is what `train` resolves `auto` to here, as
 it is written and compiled. Each way has a process of its own and they take turns; a number is the best of its rounds.
-Kept bytes are those of `train/cost.py`, in the precision of each way; peak memory is what steps add to a process.
+Kept bytes are those of `train/cost.py`, in the precision of each way; peak memory is what networks, steps and, if
+there is one, the compiler add to a process.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Runner:
 
 
 class Taken(NamedTuple):
-    """Seconds of a step, and the bytes by which steps have raised the peak memory of their process."""
+    """Seconds of a step, and the bytes by which the way has raised the peak memory of its process."""
 
     seconds: float
     peak: int
@@ -117,8 +118,8 @@ class Taken(NamedTuple):
 
 def serve(way: str, side: int) -> None:
     """Take a step for every line of stdin."""
-    step = WAYS[way](side)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = WAYS[way](side)
     for number, _ in enumerate(sys.stdin, start=1):
         start = time.perf_counter()
         step(number)
