@@ -7,9 +7,13 @@ Bińkowski et al. (ICLR 2018) as in the ASP repository.
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
+from math import nan
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import sqrtm
+from scipy.linalg import LinAlgWarning, sqrtm, svdvals
 
 from store.schema import RunError
 
@@ -17,6 +21,7 @@ Features = NDArray[np.floating]
 SUBSETS, SUBSET = 100, 100  # ASP repository: number of subsets, and pictures of each
 RIDGE = 1e-6  # pytorch-fid: added to both diagonals where the root of their product is not finite
 IMAGINARY = 1e-3  # pytorch-fid: the most that rounding may leave on the diagonal of the root
+DIMENSIONS = 2048  # of both Inceptions: with fewer pictures than that, covariances are singular and FID is biased
 
 
 def fid(fake: Features, real: Features) -> float:
@@ -28,10 +33,14 @@ def fid(fake: Features, real: Features) -> float:
     _check(fake, real, least=2)
     one, two = fake.astype(np.float64), real.astype(np.float64)
     covariances = [np.atleast_2d(np.cov(features, rowvar=False)) for features in (one, two)]
-    root = sqrtm(covariances[0] @ covariances[1])
-    if not np.isfinite(root).all():
-        ridge = RIDGE * np.eye(len(root))
-        root = sqrtm((covariances[0] + ridge) @ (covariances[1] + ridge))
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", LinAlgWarning
+        )  # of a singular matrix, as it is with fewer pictures than features
+        root = sqrtm(covariances[0] @ covariances[1])
+        if not np.isfinite(root).all():
+            ridge = RIDGE * np.eye(len(root))
+            root = sqrtm((covariances[0] + ridge) @ (covariances[1] + ridge))
     imaginary = np.abs(np.imag(np.diagonal(root))).max()
     if imaginary > IMAGINARY:
         raise RunError(
@@ -71,6 +80,60 @@ def mmd(fake: Features, real: Features) -> float:
     count, one, two = len(fake), fake.astype(np.float64), real.astype(np.float64)
     within = sum(kernel.sum() - np.trace(kernel) for kernel in (_kernel(one, one), _kernel(two, two)))
     return float(within / (count * (count - 1)) - 2 * _kernel(one, two).sum() / count**2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Products:
+    """Scalar products of two sets of equally many pictures, all that FID and KID depend on, float64 [N,N].
+
+    `centred` have the mean of all pictures taken off, which FID does not see and rounding does; `kernels` are KID's.
+    Each holds: fake with fake, real with real, fake with real.
+    """
+
+    centred: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    kernels: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, fake: Features, real: Features) -> Products:
+        """The products of features [N,D] of both sets."""
+        _check(fake, real, least=2)
+        if len(fake) != len(real):
+            raise RunError(f"{len(fake)} and {len(real)} pictures: this estimate needs equally many of both")
+        one, two = fake.astype(np.float64), real.astype(np.float64)
+        middle = (one.mean(axis=0) + two.mean(axis=0)) / 2
+        left, right = one - middle, two - middle
+        return cls(
+            centred=(left @ left.T, right @ right.T, left @ right.T),
+            kernels=(_kernel(one, one), _kernel(two, two), _kernel(one, two)),
+        )
+
+    def fid(self, counts: NDArray[np.int64]) -> float:
+        """FID where picture i counts `counts[i]` times in both sets, by singular values: exact however few they are.
+
+        With X the centred features, tr (S1 S2)^½ is the sum of the singular values of X1 X2ᵀ over N - 1.
+        """
+        kept = np.flatnonzero(counts)
+        weights = counts[kept].astype(np.float64)
+        total = weights.sum()
+        share = weights / total
+        one, two, both = (product[np.ix_(kept, kept)] for product in self.centred)
+        means = [share @ product @ share for product in (one, two, both)]
+        traces = [weights @ np.diagonal(p) - total * mean for p, mean in zip((one, two), means[:2], strict=True)]
+        cross = both - (share @ both)[None, :] - (both @ share)[:, None] + means[2]
+        root = svdvals(np.sqrt(weights)[:, None] * cross * np.sqrt(weights)[None, :]).sum()
+        return float(means[0] + means[1] - 2 * means[2] + (traces[0] + traces[1] - 2 * root) / (total - 1))
+
+    def kid(self, counts: NDArray[np.int64]) -> float:
+        """Unbiased MMD, as `mmd`, where picture i counts `counts[i]` times; never a picture with a copy of itself.
+
+        NaN where only one picture counts: there is no pair.
+        """
+        weights = counts.astype(np.float64)
+        pairs = weights.sum() ** 2 - (weights**2).sum()
+        if not pairs:
+            return nan
+        within = sum(weights @ kernel @ weights - weights**2 @ np.diagonal(kernel) for kernel in self.kernels[:2])
+        return float(within / pairs - 2 * (weights @ self.kernels[2] @ weights) / weights.sum() ** 2)
 
 
 def _kernel(one: Features, two: Features) -> NDArray[np.float64]:
