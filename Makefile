@@ -44,9 +44,10 @@ help:
 	@echo '  make prepare   tiles -> store               DATA=DIR or HE=DIR IHC=DIR, STORE= CONFIG= SET= SKIP_BAD=1'
 	@echo '                                              WORKERS=N or SCHEDULER=ADDRESS, DRY_RUN=1, REPAIR=1'
 	@echo '  make train     store -> run                 STORE= RUN= METHOD= CONFIG= SET=, PROCESSES=N: one for each GPU'
-	@echo '  make eval      run -> pictures and scores   RUN= METHOD= STORE= SPLIT= VIEW= GATES=1'
-	@echo '  make compare   the methods of Table I, one table   DATA= STORE= METHODS="asp attention_gan" SET='
-	@echo '  make ablation  the rows of Table II, one table     DATA= STORE= ROWS="baseline both" SET='
+	@echo '  make eval      run -> pictures, scores, page   RUN= METHOD= STORE= SPLIT= VIEW= GATES=1'
+	@echo '                                              REQUIRE=1: missing weights of a network are an error'
+	@echo '  make compare   the methods of Table I, one table and page   DATA= STORE= METHODS="asp attention_gan" SET='
+	@echo '  make ablation  the rows of Table II, one table and page     DATA= STORE= ROWS="baseline both" SET='
 	@echo '  make weights   fetch and check the weight files of BSRGAN   FROM=file, folder or mirror, WEIGHTS=cache folder,'
 	@echo '                                              NAMES=evaluate for the networks of evaluation'
 	@echo
@@ -78,6 +79,7 @@ $(READY):
 
 demo:
 	@$(MAKE) --no-print-directory prepare train eval DATA= HE= IHC= STORE= RUN= CONFIG= SET= SPLIT=test VIEW=tile
+	@echo 'report         runs/demo/predictions/test/tile/report.html'
 	@echo 'contact sheet  runs/demo/predictions/test/tile/contact.png'
 	@echo 'store          data/demo.zarr   (python -m store info data/demo.zarr, with the Python of .venv)'
 	@echo 'run            runs/demo'
@@ -91,21 +93,25 @@ train: $(READY)
 
 eval: $(READY)
 	@$(PY) -m train predict --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)') $(if $(GATES),--gates)
-	@$(PY) -m evaluate score --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
+	@$(PY) -m evaluate score --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)') $(if $(REQUIRE),--require) > /dev/null
+	@$(PY) -m evaluate table --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) --out '$(FOLDER)/predictions/$(SPLIT)/$(VIEW)'
+	@$(PY) -m evaluate report --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
 
 compare: $(READY)
 	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)
 	@for method in $(METHODS); do \
 	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-$$method" METHOD= UNDER="$${method}_matched" || exit; \
 	done
-	@$(PY) -m evaluate table $(foreach method,$(METHODS),--run 'runs/$(NAME)-$(method)') --out 'runs/$(NAME)-compare' --split $(SPLIT) --view $(VIEW)
+	@$(PY) -m evaluate table $(foreach method,$(METHODS),--run 'runs/$(NAME)-$(method)') --out 'runs/$(NAME)-compare' --split $(SPLIT) --view $(VIEW) --paper I
+	@$(PY) -m evaluate report $(foreach method,$(METHODS),--run 'runs/$(NAME)-$(method)') --out 'runs/$(NAME)-compare/report.html' --split $(SPLIT) --view $(VIEW) --paper I $(if $(STORE),--store '$(STORE)')
 
 ablation: $(READY)
 	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)
 	@for row in $(ROWS); do \
 	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-ablation-$$row" METHOD= OVER="ablation_$$row" || exit; \
 	done
-	@$(PY) -m evaluate table $(foreach row,$(ROWS),--run 'runs/$(NAME)-ablation-$(row)') --out 'runs/$(NAME)-ablation' --split $(SPLIT) --view $(VIEW)
+	@$(PY) -m evaluate table $(foreach row,$(ROWS),--run 'runs/$(NAME)-ablation-$(row)') --out 'runs/$(NAME)-ablation' --split $(SPLIT) --view $(VIEW) --paper II
+	@$(PY) -m evaluate report $(foreach row,$(ROWS),--run 'runs/$(NAME)-ablation-$(row)') --out 'runs/$(NAME)-ablation/report.html' --split $(SPLIT) --view $(VIEW) --paper II $(if $(STORE),--store '$(STORE)')
 
 weights: $(READY)
 	@$(PY) -m store weights $(NAMES) $(if $(FROM),--from '$(FROM)') $(if $(WEIGHTS),--folder '$(WEIGHTS)')

@@ -1,52 +1,43 @@
-"""From predictions to scores and a table: every number, the floors, and what is refused."""
+"""From predictions to scores: every number, the floors, and what is refused."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import os
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf, isnan, nan
+from math import inf, isnan
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from evaluate.contact import contact_sheet
 from evaluate.floors import fit_floors
+from evaluate.ground import gather
+from evaluate.judge import judge_all, judge_place
+from evaluate.metrics import MISSING, Agreement, Metric
+from evaluate.networks import require_all
 from evaluate.paired import psnr, ssim
-from evaluate.report import PUBLISHED_DRAWS, contact_sheet, csv_text, markdown, shown_pictures, table_lines
-from evaluate.results import FAKE, Scores, Values, predictions_folder, read_scores, store_of, write_scores
-from evaluate.score import score_run, summarise
-from evaluate.stain import mean_dab
+from evaluate.predictions import ONE_SIDE, predictions_folder, store_of
+from evaluate.protocol import PROTOCOLS, ProtocolName, resave
+from evaluate.results import FAKE, WHOLE, Scores, files_of, read_scores, write_scores
+from evaluate.score import score_run
+from evaluate.stain import brown, mean_dab
+from evaluate.statistics import spread_ranks
+from evaluate.table import markdown
 from store.images import read_picture, write_png
 from store.reader import Store
-from store.schema import MagstainError, PictureError, RunError, Split, Stain, StoreError, picture_name
+from store.schema import MagstainError, PictureError, RunError, Split, Stain, StoreError, WeightsError
 from tests.conftest import build_small_store
+from tests.fabricated import FLOORS, fabricate, shallow
 
 ROOT = Path(__file__).parents[1]
-FLOORS = ["copy H&E", "constant colour", "affine colour map"]
-
-
-def fabricate(run: Path, store: Store, view: str = "tile", noise: float = 8.0) -> Path:
-    """A run whose predictions are the real IHC pictures with noise; returns their folder."""
-    folder, rng, count = predictions_folder(run, Split.TEST, view), np.random.default_rng(0), store.count(view)
-    names = []
-    for row, pair in enumerate(store.pairs(Split.TEST)):
-        for index in range(count):
-            ihc = store.picture(Split.TEST, view, Stain.IHC, row, index)
-            fake = np.clip(ihc + rng.normal(0, noise, ihc.shape), 0, 255).astype(np.uint8) if noise else ihc
-            names.append(picture_name(pair.id, index, count))
-            write_png(folder / FAKE / names[-1], fake)
-    record = {"method": "attention_gan", "seal": store.manifest.seal, "split": "test", "view": view, "draws": 6000}
-    record |= {"step": 6000, "upscaler": "lanczos", "synthetic": True, "generator": "ab" * 32, "pictures": names}
-    (folder / "predictions.json").write_text(json.dumps(record))
-    (run / "run.json").write_text(json.dumps({"store": str(store.path)}))
-    return folder
+CORRECTED, PUBLISHED = ProtocolName.CORRECTED, ProtocolName.PUBLISHED
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -57,7 +48,11 @@ def listing(folder: Path) -> dict[str, bytes]:
 def scored(small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scores]:
     run = tmp_path_factory.mktemp("runs") / "noisy"
     fabricate(run, small_store)
-    return run, score_run(run, small_store, Split.TEST, "tile")
+    return run, scored_run(run, small_store)
+
+
+def scored_run(run: Path, store: Store, view: str = "tile") -> Scores:
+    return score_run(run, None, store, Split.TEST, view, shallow(run.parent))
 
 
 @pytest.fixture(scope="module")
@@ -101,126 +96,111 @@ def test_floors_apply_clipped_and_rounded(small_store: Store) -> None:
 
 def test_every_number_is_that_of_the_plain_functions(small_store: Store, scored: tuple[Path, Scores]) -> None:
     run, scores = scored
-    floors, values = fit_floors(small_store), scores.rows[FAKE].values
-    assert list(scores.rows) == [*FLOORS, FAKE]
-    for row, pair in enumerate(small_store.pairs(Split.TEST)):
-        he, ihc = (small_store.picture(Split.TEST, "tile", stain, row) for stain in (Stain.HE, Stain.IHC))
-        fake = read_picture(predictions_folder(run, Split.TEST, "tile") / FAKE / f"{pair.id}.png")
-        assert (values.ssim[row], values.psnr[row], values.dab[row]) == (
-            ssim(fake, ihc),
-            psnr(fake, ihc),
-            mean_dab(fake),
-        )
-        assert (scores.pictures[row].dab, scores.pictures[row].slide) == (mean_dab(ihc), pair.slide)
+    floors, row = fit_floors(small_store), scores.row(CORRECTED)
+    folder = predictions_folder(run, Split.TEST, "tile")
+    assert list(scores.rows[CORRECTED]) == [*FLOORS, FAKE]
+    assert list(scores.rows[PUBLISHED]) == [FAKE]
+    for place, pair in enumerate(small_store.pairs(Split.TEST)):
+        he, ihc = (small_store.picture(Split.TEST, "tile", stain, place) for stain in (Stain.HE, Stain.IHC))
+        fake, cut = (read_picture(folder / name / f"{pair.id}.png") for name in ("fake", "fake_truncated"))
+        assert not np.array_equal(fake, cut)
+        for measure, metric in ((ssim, Metric.SSIM), (psnr, Metric.PSNR)):
+            assert row.values.metrics[metric][place] == measure(fake, ihc)
+            assert scores.row(PUBLISHED).values.metrics[metric][place] == measure(cut, resave(ihc))
+        for picture, found in ((fake, row.values), (he, scores.row(CORRECTED, "copy H&E").values)):
+            assert found.density[place] == brown(picture).density
+            assert found.integrated[place] == brown(picture).integrated
+            assert found.positive[place] == brown(picture).positive
+        assert (scores.pictures[place].density, scores.pictures[place].slide) == (mean_dab(ihc), pair.slide)
         for floor in floors:
-            assert scores.rows[floor.name].values.psnr[row] == psnr(floor.apply(he), ihc)
-    assert scores.rows[FAKE].summary.psnr == pytest.approx(sum(values.psnr) / 4)
-    assert scores.rows[FAKE].summary.dab_spearman == 1
-    real = [picture.dab for picture in scores.pictures]
-    assert scores.rows[FAKE].summary.dab_pearson == pytest.approx(np.corrcoef(real, values.dab)[0, 1])
-    assert scores.rows[FAKE].summary.ssim > scores.rows["affine colour map"].summary.ssim
+            assert scores.row(CORRECTED, floor.name).values.metrics[Metric.PSNR][place] == psnr(floor.apply(he), ihc)
+    assert row.cells[Metric.PSNR].value == pytest.approx(sum(row.values.metrics[Metric.PSNR]) / 4)
+    real = [picture.density for picture in scores.pictures]
+    whole = row.agreement[WHOLE]
+    assert whole[Agreement.SPEARMAN].value == 1
+    assert whole[Agreement.PEARSON].value == pytest.approx(np.corrcoef(real, row.values.density)[0, 1])
+    differences = np.abs(np.subtract(row.values.density, real))
+    assert whole[Agreement.ERROR].value == pytest.approx(differences.mean())
+    assert whole[Agreement.RELATIVE].value == pytest.approx((differences / real).mean())
+    assert row.cells[Metric.SSIM].value > scores.row(CORRECTED, "affine colour map").cells[Metric.SSIM].value
     assert (scores.slides, scores.draws, scores.upscaler, scores.synthetic) == (1, 6000, "lanczos", True)
+    assert scores.protocols == PROTOCOLS
 
 
-def test_summaries_are_means_and_a_constant_has_no_rank_correlation() -> None:
-    values = Values(ssim=(0.2, 0.4), psnr=(10.0, 20.0), dab=(0.3, 0.3), positive=(0.0, 0.0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        row = summarise(values, [0.1, 0.4])
-    assert (row.ssim, row.psnr, row.dab_error) == pytest.approx((0.3, 15.0, 0.15))
-    assert isnan(row.dab_spearman)
-    assert isnan(row.dab_pearson)
+def test_without_weights_the_rest_is_computed_and_the_cells_say_so(scored: tuple[Path, Scores]) -> None:
+    _, scores = scored
+    for rows in scores.rows.values():
+        for row in rows.values():
+            assert {metric for metric, cell in row.cells.items() if cell.note == MISSING} == set(Metric) - {
+                Metric.SSIM, Metric.PSNR
+            }  # fmt: skip
+    assert markdown([scores]).count("n/a: weights missing, run make weights") == 9 * 5
+    assert set(scores.networks.values()) == {""}
+
+
+def test_one_slide_has_no_interval_and_says_why(scored: tuple[Path, Scores]) -> None:
+    cell = scored[1].row(CORRECTED).cells[Metric.SSIM]
+    assert isnan(cell.low)
+    assert cell.note == "no interval: one slide only: an interval needs at least 2 slides to draw from"
+    assert cell.note in markdown([scored[1]])
+
+
+def test_the_number_of_threads_changes_nothing(small_store: Store, scored: tuple[Path, Scores]) -> None:
+    ground = gather(scored[0], None, small_store, Split.TEST, "tile")
+    alone = [judge_place(ground, place) for place in range(4)]
+    for threads in (1, 3):
+        assert [one.rows for one in judge_all(ground, threads)] == [one.rows for one in alone]
+
+
+def test_a_constant_has_no_rank_correlation(scored: tuple[Path, Scores]) -> None:
+    constant = scored[1].row(CORRECTED, "constant colour").agreement[WHOLE]
+    assert isnan(constant[Agreement.SPEARMAN].value)
+    assert isnan(constant[Agreement.PEARSON].value)
 
 
 def test_scores_are_strict_json_and_read_back_equal(small_store: Store, tmp_path: Path) -> None:
     folder = fabricate(tmp_path / "perfect", small_store, noise=0)
-    scores = score_run(tmp_path / "perfect", small_store, Split.TEST, "tile")
+    scores = scored_run(tmp_path / "perfect", small_store)
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is no JSON")
 
     tree = json.loads(write_scores(scores, folder).read_text(encoding="utf-8"), parse_constant=refuse)
-    assert tree["format"] == 1
-    assert tree["rows"]["constant colour"]["summary"]["dab_spearman"] is None
-    assert tree["rows"][FAKE]["values"]["psnr"] == ["inf"] * 4
+    assert tree["format"] == 2
+    assert tree["protocols"]["published"]["kid_subset"] == 100
+    assert tree["rows"]["corrected"]["constant colour"]["agreement"]["x1"]["dab_spearman"]["value"] is None
+    assert tree["rows"]["corrected"][FAKE]["values"]["metrics"]["psnr"] == ["inf"] * 4
     again = read_scores(tmp_path / "perfect", Split.TEST, "tile")
     assert repr(again) == repr(scores)  # NaN is not equal to itself, its repr is
-    assert again.rows[FAKE].summary.psnr == inf
+    assert again.row(CORRECTED).cells[Metric.PSNR].value == inf
     assert "**inf**" in markdown([again])
 
 
 def test_a_view_of_several_pictures_is_judged_picture_by_picture(crowded: Store, tmp_path: Path) -> None:
     fabricate(tmp_path / "run", crowded, "x4")
-    scores = score_run(tmp_path / "run", crowded, Split.TEST, "x4")
+    scores = scored_run(tmp_path / "run", crowded, "x4")
     assert [picture.name for picture in scores.pictures][5:7] == ["s3_0_0.5.png", "s3_1_0.0.png"]
     assert len(scores.pictures) == 4 * 6
-    assert min(scores.rows[FAKE].values.psnr) > 25
+    assert min(scores.row(CORRECTED).values.metrics[Metric.PSNR]) > 25
 
 
 def test_shuffling_which_he_goes_with_which_ihc_destroys_the_correlation(crowded: Store, tmp_path: Path) -> None:
     folder = fabricate(tmp_path / "run", crowded, "x4")
     names = json.loads((folder / "predictions.json").read_text())["pictures"]
     fakes = [(folder / FAKE / name).read_bytes() for name in names]
-    paired = score_run(tmp_path / "run", crowded, Split.TEST, "x4").rows[FAKE].summary
-    assert paired.dab_spearman > 0.99
-    assert paired.dab_pearson > 0.99
+    paired = scored_run(tmp_path / "run", crowded, "x4").row(CORRECTED)
+    kinds = (Agreement.SPEARMAN, Agreement.PEARSON)
+    assert all(paired.agreement[zoom][kind].value > 0.95 for zoom in ("x1", "x2", "x4") for kind in kinds)
     shuffled = []
     for seed in range(4):
         for name, place in zip(names, np.random.default_rng(seed).permutation(24), strict=True):
             (folder / FAKE / name).write_bytes(fakes[place])
-        shuffled.append(score_run(tmp_path / "run", crowded, Split.TEST, "x4").rows[FAKE].summary)
-    for values in ([row.dab_spearman for row in shuffled], [row.dab_pearson for row in shuffled]):
+        shuffled.append(scored_run(tmp_path / "run", crowded, "x4").row(CORRECTED))
+    for kind in kinds:
+        values = [row.agreement[WHOLE][kind].value for row in shuffled]
         assert max(np.abs(values)) < 0.6  # standard error 1/sqrt(23) = 0.21
         assert abs(np.mean(values)) < 0.3
-    assert max(row.psnr for row in shuffled) < paired.psnr - 5
-
-
-def test_the_table_has_the_floors_first_and_says_what_it_stands_on(scored: tuple[Path, Scores]) -> None:
-    _, scores = scored
-    lines = markdown([scores]).splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:]]
-    assert [row[0] for row in rows] == [*FLOORS, "noisy"]
-    assert rows[1][1:5] == ["–", "–", "–", "4"]
-    assert rows[1][7:9] == ["–", "–"]
-    assert rows[3][1:5] == ["attention_gan", "6,000", "lanczos", "4"]
-    assert rows[3][5] == f"**{scores.rows[FAKE].summary.ssim:.4f}**"
-    assert sum("**" in cell for row in rows for cell in row) == 5
-    assert lines[0].startswith("SYNTHETIC DATA. small (test), test split, view tile: 4 pictures, 1 slide(s).")
-    assert "lanczos (stand-in, not BSRGAN)" in lines[0]
-    assert f"noisy: 6,000 draws of a pair; the published run took {PUBLISHED_DRAWS:,}" in lines[0]
-    assert len({len(line) for line in lines[2:]}) == 1
-
-
-def test_an_imported_run_says_that_its_length_is_not_known(scored: tuple[Path, Scores]) -> None:
-    _, scores = scored
-    lines = markdown([replace(scores, draws=0)]).splitlines()
-    assert "noisy: an unknown number of draws (imported)" in lines[0]
-    assert lines[-1].split("|")[3].strip() == "–"
-
-
-def test_what_looks_equally_good_is_bold_alike(scored: tuple[Path, Scores]) -> None:
-    _, scores = scored
-    text = markdown([scores, replace(scores, run="twin")])
-    assert sum(line.count("**") for line in text.splitlines() if "noisy " in line or "twin" in line) >= 20
-    assert "SYNTHETIC" not in markdown([replace(scores, synthetic=False)])
-
-
-def test_the_csv_holds_full_precision_and_empty_cells_for_the_undefined(scored: tuple[Path, Scores]) -> None:
-    _, scores = scored
-    rows = list(csv.DictReader(io.StringIO(csv_text([scores]))))
-    assert float(rows[3]["PSNR dB"]) == scores.rows[FAKE].summary.psnr
-    assert (rows[1]["DAB Spearman"], rows[1]["draws"], rows[3]["draws"]) == ("", "", "6000")
-    assert {(row["store"], row["split"], row["view"], row["synthetic"]) for row in rows} == {
-        ("small", "test", "tile", "true")
-    }
-
-
-def test_one_table_holds_only_runs_judged_on_the_same_pictures(scored: tuple[Path, Scores]) -> None:
-    _, scores = scored
-    with pytest.raises(RunError, match=r"'noisy' and 'other' were not judged on the same pictures .*seal ffff"):
-        table_lines([scores, replace(scores, run="other", seal="f" * 64)])
-    with pytest.raises(RunError, match="noisy, noisy cannot be told apart"):
-        table_lines([scores, scores])
+    assert max(row.cells[Metric.PSNR].value for row in shuffled) < paired.cells[Metric.PSNR].value - 5
 
 
 def test_the_contact_sheet_shows_equally_spaced_ranks_of_the_real_dab(
@@ -228,9 +208,9 @@ def test_the_contact_sheet_shows_equally_spaced_ranks_of_the_real_dab(
 ) -> None:
     run, scores = scored
     dab = np.random.default_rng(0).permutation(50).tolist()
-    assert [dab[place] for place in shown_pictures(dab)] == [0, 7, 14, 21, 28, 35, 42, 49]
-    assert shown_pictures([0.2, 0.1]) == [1, 0]
-    folder = predictions_folder(run, Split.TEST, "tile")
+    assert [dab[place] for place in spread_ranks(dab, 8)] == [0, 7, 14, 21, 28, 35, 42, 49]
+    assert spread_ranks([0.2, 0.1], 8) == [1, 0]
+    folder = files_of(scores, run)
     sheet = contact_sheet(scores, small_store, folder)
     assert sheet.shape[1] == 840
     assert sheet.shape[0] > 4 * 256
@@ -298,35 +278,33 @@ def test_no_picture_is_left_out_of_an_average(
     spoil(fabricate(tmp_path / "run", small_store))
     before = listing(tmp_path)
     with pytest.raises(error, match=told):
-        score_run(tmp_path / "run", small_store, Split.TEST, "tile")
+        scored_run(tmp_path / "run", small_store)
     assert listing(tmp_path) == before
 
 
 def test_runs_and_scores_that_are_not_there_say_how_to_make_them(small_store: Store, tmp_path: Path) -> None:
     folder = fabricate(tmp_path / "run", small_store)
     with pytest.raises(RunError, match=r"no run at .*nowhere"):
-        score_run(tmp_path / "nowhere", small_store, Split.TEST, "tile")
+        scored_run(tmp_path / "nowhere", small_store)
     with pytest.raises(RunError, match=r"no run\.json"):
         store_of(tmp_path / "nowhere")
     (tmp_path / "run" / "run.json").write_text('{"store": "data/moved.zarr"}')
     with pytest.raises(RunError, match=r"trained from data/moved\.zarr, and nothing is there; .* with --store"):
         store_of(tmp_path / "run")
     with pytest.raises(RunError, match=r"has no pairs in val; it has train, test: choose one with --split"):
-        score_run(tmp_path / "run", small_store, Split.VAL, "tile")
+        score_run(tmp_path / "run", None, small_store, Split.VAL, "tile", shallow(tmp_path))
     with pytest.raises(StoreError, match=r"no view 'x16' in this store; it has x1, x2, x4"):
-        score_run(tmp_path / "run", small_store, Split.TEST, "x16")
+        scored_run(tmp_path / "run", small_store, "x16")
     with pytest.raises(RunError, match="make them with: python -m evaluate score --run"):
         read_scores(tmp_path / "run", Split.TEST, "tile")
-    written = write_scores(score_run(tmp_path / "run", small_store, Split.TEST, "tile"), folder)
+    written = write_scores(scored_run(tmp_path / "run", small_store), folder)
     tree = json.loads(written.read_text())
-    del tree["rows"]["copy H&E"]["summary"]["dab_pearson"]
+    del tree["rows"]["corrected"]["copy H&E"]["values"]["density"]
     written.write_text(json.dumps(tree))
-    with pytest.raises(
-        RunError, match=r"scores\.json is not what it should be \(rows: KeyError\('dab_pearson'\)\); make"
-    ):
+    with pytest.raises(RunError, match=r"scores\.json is not what it should be \(rows: KeyError\('density'\)\); make"):
         read_scores(tmp_path / "run", Split.TEST, "tile")
-    (folder / "scores.json").write_text('{"format": 2}')
-    with pytest.raises(RunError, match="has format 2, this version reads 1"):
+    (folder / "scores.json").write_text('{"format": 1}')
+    with pytest.raises(RunError, match="has format 1, this version reads 2"):
         read_scores(tmp_path / "run", Split.TEST, "tile")
     (folder / "scores.json").write_text('{"format"')
     with pytest.raises(RunError, match=r"scores\.json is not JSON"):
@@ -338,18 +316,36 @@ def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(os.environ, "MAGSTAIN_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setitem(os.environ, "MAGSTAIN_FEATURES", str(tmp_path / "features"))
+
+
 def test_the_command_line_scores_a_run_and_makes_a_table(small_store: Store, tmp_path: Path) -> None:
     folder = fabricate(tmp_path / "a run", small_store)
     done = evaluate("score", "--run", tmp_path / "a run")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (folder / "table.md").read_text(encoding="utf-8").strip()
     assert {file.name for file in folder.iterdir() if file.is_file()} == {
-        "predictions.json", "scores.json", "table.md", "table.csv", "contact.png"
-    }  # fmt: skip
+        "predictions.json",
+        "scores.json",
+        "contact.png",
+    }
     assert all(str(folder / name) in done.stderr for name in ("scores.json", "contact.png"))
     table = evaluate("table", "--run", tmp_path / "a run", "--out", tmp_path / "tables")
     assert table.returncode == 0, table.stderr
-    assert (tmp_path / "tables" / "table.md").read_bytes() == (folder / "table.md").read_bytes()
+    text = (tmp_path / "tables" / "table.md").read_text(encoding="utf-8")
+    assert done.stdout.strip() == table.stdout.strip() == text.strip()
+    assert {file.name for file in (tmp_path / "tables").iterdir()} == {"table.md", "table.csv", "table.tex"}
+    report = evaluate("report", "--run", tmp_path / "a run", "--paper", "II")
+    assert report.returncode == 0, report.stderr
+    assert "paper: attention" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_required_weights_that_are_missing_are_an_error(tmp_path: Path) -> None:
+    told = r"missing: alexnet-owt-7be5be79\.pth, vgg16-397923af\.pth.*make weights NAMES=evaluate"
+    with pytest.raises(WeightsError, match=told):
+        require_all(shallow(tmp_path).networks)
 
 
 def test_the_command_line_ends_with_code_2_and_one_line_on_bad_input(small_store: Store, tmp_path: Path) -> None:
@@ -364,8 +360,58 @@ def test_the_command_line_ends_with_code_2_and_one_line_on_bad_input(small_store
     assert listing(tmp_path) == before
 
 
-def test_an_undefined_number_is_a_dash_and_never_the_best(scored: tuple[Path, Scores]) -> None:
-    _, scores = scored
-    rows = {name: replace(row, summary=replace(row.summary, dab_spearman=nan)) for name, row in scores.rows.items()}
-    lines = markdown([replace(scores, rows=rows)]).splitlines()[4:]
-    assert all(line.split("|")[8].strip() == "–" != line.split("|")[10].strip() for line in lines)
+def foreign(folder: Path, store: Store) -> Path:
+    """Pictures of another system: half of them JPEG, half TIFF, names in the store's way."""
+    for row, pair in enumerate(store.pairs(Split.TEST)):
+        ihc = store.picture(Split.TEST, "tile", Stain.IHC, row)
+        file = folder / f"{pair.id}{'.JPG' if row % 2 else '.tif'}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ihc).save(file, format="JPEG" if row % 2 else "TIFF")
+    return folder
+
+
+def test_foreign_pictures_of_any_extension_are_matched_by_name(small_store: Store, tmp_path: Path) -> None:
+    pictures = foreign(tmp_path / "theirs", small_store)
+    (pictures / "notes.txt").write_text("not a picture")
+    scores = score_run(tmp_path / "other", pictures, small_store, Split.TEST, "tile", shallow(tmp_path))
+    values = scores.row(CORRECTED).values.metrics[Metric.PSNR]
+    assert values[0] == values[2] == inf
+    assert 25 < values[1] < 60
+    assert (scores.run, scores.method, scores.draws, scores.source) == ("other", "foreign pictures", 0, str(pictures))
+    assert scores.round_trip == ONE_SIDE
+    fakes = {name: scores.sets[f"{name}: fake"] for name in ProtocolName}
+    assert fakes[CORRECTED] == fakes[PUBLISHED]
+    assert scores.sets["corrected: real"] != scores.sets["published: real"]
+    assert "the real side only" in markdown([scores])
+    assert [file.suffix for file in files_of(scores, tmp_path / "other")] == [".tif", ".JPG"] * 2
+
+
+def test_foreign_pictures_that_do_not_fit_are_named(small_store: Store, tmp_path: Path) -> None:
+    def judged(spoil: Callable[[Path], object]) -> None:
+        pictures = foreign(tmp_path / "theirs", small_store)
+        try:
+            spoil(pictures)
+            score_run(tmp_path / "other", pictures, small_store, Split.TEST, "tile", shallow(tmp_path))
+        finally:
+            shutil.rmtree(pictures)
+
+    with pytest.raises(RunError, match=r"several files for one picture: s3_0_0\.png and s3_0_0\.tif"):
+        judged(lambda folder: shutil.copy(folder / "s3_0_0.tif", folder / "s3_0_0.png"))
+    with pytest.raises(RunError, match=r"missing: s3_1_0.*read are \.bmp, \.jpeg"):
+        judged(lambda folder: (folder / "s3_1_0.JPG").unlink())
+    with pytest.raises(RunError, match=r"not of this split: sub/s3_1_0\.png"):
+        judged(lambda folder: write_png(folder / "sub" / "s3_1_0.png", np.zeros((128, 128, 3), np.uint8)))
+    with pytest.raises(PictureError, match=r"1 of 4.*s3_0_0\.tif: is no plain 8-bit RGB \(grey"):
+        judged(lambda folder: Image.fromarray(np.zeros((128, 128), np.uint8)).save(folder / "s3_0_0.tif"))
+    with pytest.raises(RunError, match=r"no folder .*nowhere"):
+        score_run(tmp_path / "other", tmp_path / "nowhere", small_store, Split.TEST, "tile", shallow(tmp_path))
+
+
+def test_the_views_of_a_run_are_those_of_its_settings(small_store: Store, tmp_path: Path) -> None:
+    fabricate(tmp_path / "run", small_store)
+    assert scored_run(tmp_path / "run", small_store).views == ()
+    (tmp_path / "run" / "settings.toml").write_text('[data]\nviews = ["x1", "x2"]\n')
+    assert scored_run(tmp_path / "run", small_store).views == ("x1", "x2")
+    (tmp_path / "run" / "settings.toml").write_text("[data]\n")
+    with pytest.raises(RunError, match="on which views the run was trained"):
+        scored_run(tmp_path / "run", small_store)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from math import isnan
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from evaluate.stain import POSITIVE, brown, dab_density, mean_dab
+from evaluate.metrics import Agreement
+from evaluate.stain import POSITIVE, brown, dab_density, mean_dab, parts, relative_error, summed
 from evaluate.statistics import pearson, spearman
+from evaluate.summary import Draws, agreement_cells
 from store.images import read_picture
+from tests.conftest import SHARED, needs_shared
 
 IHC = Path(__file__).parents[2] / "shared" / "data" / "scikit-image" / "ihc.png"
+PAIRS = SHARED / "data" / "derived-pairs256" / "IHC"
+REFERENCES = json.loads((Path(__file__).parent / "golden" / "dab_derived_pairs256.json").read_text())
 HAEMATOXYLIN, EOSIN, DAB = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78)
 
 
@@ -88,3 +94,46 @@ def test_reference_values_of_a_real_picture() -> None:
     measured = brown(read_picture(IHC))
     assert measured.density == pytest.approx(0.3489000, abs=1e-6)
     assert measured.positive == pytest.approx(0.5849838, abs=1e-6)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_values_of_real_pictures(name: str) -> None:
+    """Origin: the formula written out in numpy; a pixel at the threshold may fall on either side."""
+    measured, expected = brown(read_picture(PAIRS / name)), REFERENCES[name]
+    assert measured.density == pytest.approx(expected["density"], abs=1e-8)
+    assert measured.integrated == pytest.approx(expected["integrated"], abs=1e-3)
+    assert measured.positive == pytest.approx(expected["positive"], abs=1e-4)
+
+
+def test_the_parts_of_a_picture_make_up_the_whole() -> None:
+    density = np.random.default_rng(0).uniform(0, 0.4, (64, 64))
+    found, whole = parts(density), summed(density)
+    assert [len(found.density[zoom]) for zoom in (1, 2, 4)] == [1, 4, 16]
+    for zoom in (1, 2, 4):
+        assert found.density[zoom].mean() == pytest.approx(whole.density)
+        assert found.positive[zoom].mean() == pytest.approx(whole.positive)
+    assert found.density[2][1] == pytest.approx(density[:32, 32:].mean())
+    assert found.density[4][7] == pytest.approx(density[16:32, 48:].mean())
+    assert whole.integrated == pytest.approx(density.sum())
+    odd = parts(density[:63, :61])
+    assert [len(odd.density[zoom]) for zoom in (1, 2, 4)] == [1, 4, 16]
+
+
+def test_the_right_amount_in_the_wrong_place_shows_at_higher_zooms_only() -> None:
+    """The quarters of each picture change places: its mean agrees as before, its parts no longer do."""
+    rng, draws = np.random.default_rng(0), Draws.of([str(n) for n in range(30)])
+    maps = [np.kron(rng.uniform(0, 0.6, (4, 4)), np.ones((8, 8))) for _ in range(30)]
+    moved = [np.roll(one, (16, 16), axis=(0, 1)) for one in maps]
+    cells = agreement_cells([parts(one) for one in moved], [parts(one) for one in maps], draws)
+    assert cells["x1"][Agreement.PEARSON].value == pytest.approx(1)
+    assert cells["x1"][Agreement.RELATIVE].value == pytest.approx(0, abs=1e-12)
+    for zoom in ("x2", "x4"):
+        assert abs(cells[zoom][Agreement.PEARSON].value) < 0.3
+        assert cells[zoom][Agreement.ERROR].value > 0.05
+        assert cells[zoom][Agreement.ERROR].low < cells[zoom][Agreement.ERROR].value < cells[zoom][Agreement.ERROR].high
+
+
+def test_a_relative_error_needs_dab_in_the_real_picture() -> None:
+    assert relative_error([0.75, 0.25], [0.5, 0.5]) == [0.5, 0.5]
+    assert isnan(relative_error([0.1], [0.0])[0])
