@@ -21,13 +21,7 @@ from train.loop import fit
 from train.methods import METHODS, Method, build_method
 from train.players import make_optimisers, rehearse_step, step_generator, take_step
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

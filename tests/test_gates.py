@@ -12,7 +12,6 @@ import torch
 from store.images import read_picture
 from store.reader import TILE, Store
 from store.schema import RunError, Split, Stain
-from tests.conftest import build_small_store
 from train.checkpoint import load_generator
 from train.folder import RunFolder
 from train.gates import draw_gates, gate_maps, heat_over
@@ -23,11 +22,6 @@ from train.recipe import load_recipe
 
 TINY = ["device=cpu", "precision=fp32", "data.workers=0", "generator.base=4", "discriminator.base=4"]
 TINY += ["contrast.width=8", "contrast.patches=16", "optimiser.constant_epochs=1", "optimiser.decay_epochs=0"]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build_small_store(tmp_path_factory.mktemp("store") / "s.zarr", tile_side=192, view_side=96)
 
 
 @pytest.fixture(scope="module")

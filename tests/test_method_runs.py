@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ import torch
 from store.images import read_picture
 from store.reader import TILE, Store
 from store.schema import Interrupted, SettingsError, Split
-from tests.conftest import build_small_store
 from tests.runs import assert_equal, state
 from train import loop
 from train.folder import RunFolder
@@ -28,18 +26,7 @@ TINY = ["precision=fp32", "data.workers=0", "checkpoint_every=100", "sample_ever
 TINY += ["generator.base=4", "generator.depth=5", "discriminator.base=4"]
 TINY += ["optimiser.constant_epochs=1", "optimiser.decay_epochs=0"]  # 8 steps, of batch 2 four
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build_small_store(tmp_path_factory.mktemp("store") / "s.zarr", tile_side=192, view_side=96)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(method: str, *overrides: str) -> TrainSettings:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import torch
 
 from store.reader import Store
 from store.schema import RunError
-from tests.conftest import build_small_store
 from tests.parts import PRECISIONS, Told, draw_pairs, rows, small, take
 from tests.runs import state
 from train.folder import RunFolder, read_facts
@@ -28,14 +26,7 @@ CODE = Path(__file__).parents[1]
 BATCH_NORM = ("pix2pix", "pyramid_p2p")
 INSTANCE_NORM = tuple(method for method in METHODS if method not in BATCH_NORM)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As the processes have, so that the same kernels add up in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def torchrun(*words: object, restarts: int = 0) -> subprocess.CompletedProcess[str]:
@@ -59,11 +50,6 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = torchrun("-m", "tests.parts", out, *METHODS)
     assert done.returncode == 0, done.stderr
     return out
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build_small_store(tmp_path_factory.mktemp("store") / "s.zarr", tile_side=192, view_side=96)
 
 
 def worst(one: Told, two: Told) -> float:

@@ -18,7 +18,6 @@ import torch
 
 from store.cli import run_app
 from store.reader import Store
-from tests.conftest import build_small_store
 from train.__main__ import app
 
 ROOT = Path(__file__).parents[1]
@@ -57,11 +56,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 def listing(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build_small_store(tmp_path_factory.mktemp("store") / "s.zarr", tile_side=192, view_side=96)
 
 
 def test_a_run_that_is_terminated_leaves_with_3_and_the_same_command_ends_it(

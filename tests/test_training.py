@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import torch
 from store.images import read_picture
 from store.reader import Store
 from store.schema import Interrupted, RunError, SettingsError
-from tests.conftest import build_small_store
 from tests.runs import assert_equal, newest, state
 from train import loop
 from train.checkpoint import load_generator
@@ -51,19 +50,7 @@ TINY = TrainSettings(
     optimiser=OptimiserSettings(constant_epochs=3, decay_epochs=1),
 )  # on the store below: 4 epochs of 8 steps; a line of metrics after 25 and after 32
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks as small as these gain nothing from more, and lose much where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build_small_store(tmp_path_factory.mktemp("store") / "s.zarr", tile_side=192, view_side=96)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -134,9 +134,13 @@ def _shuffled(order: Order, done: int, rank: int, readings: Generator[Reading], 
                     for row, placed in enumerate(next(arriving)):  # copies, or one pair would keep its whole block
                         held[placed.place] = reading.pixels[:, row].clone(), reading.flips[:, row]
                 pairs = [held.pop(place) for place in wanted]
-                pixels = torch.stack([pixels for pixels, _ in pairs], dim=1)
-                flips = torch.stack([flips for _, flips in pairs], dim=1)
+                pixels, flips = (_side_by_side(rows) for rows in zip(*pairs, strict=True))
                 yield Reading(pixels.pin_memory(), flips.pin_memory()) if pin else Reading(pixels, flips)
+
+
+def _side_by_side(rows: Sequence[Tensor]) -> Tensor:
+    """[2,…] of each pair to [2,B,…]; of one pair without a copy."""
+    return rows[0].unsqueeze(1) if len(rows) == 1 else torch.stack(list(rows), dim=1)
 
 
 def to_batch(reading: Reading, device: torch.device) -> Batch:
