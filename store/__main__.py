@@ -100,6 +100,8 @@ def weights(
         with tqdm(desc=weight.name, total=weight.size, unit="B", unit_scale=True) as bar:
             file = fetch(weight, place, source, bar.update)
         typer.echo(file)
+    if not names and not source:
+        typer.echo("the feature networks of evaluation are fetched with: make weights NAMES=evaluate", err=True)
 
 
 if __name__ == "__main__":
