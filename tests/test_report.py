@@ -36,7 +36,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run",
          "--disable-component-update", "--disable-background-networking", "--virtual-time-budget=5000",
          "--dump-dom")  # fmt: skip
-ITS_OWN = ".google.com"  # where the browser itself calls, whatever it shows
+ITS_OWN = (".google.com", "update.googleapis.com", "safebrowsing.googleapis.com", "optimizationguide-pa.googleapis.com")
+"""Where the browser itself calls, whatever it shows; fonts and scripts come from other hosts of theirs."""
 RUNS = ("noisy", "noisier & <b>")
 
 
