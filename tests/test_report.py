@@ -175,7 +175,7 @@ def browse(page: Path, proxy: Proxy, tmp_path: Path) -> str:
     done = subprocess.run(
         [CHROMIUM, *QUIET, f"--proxy-server=127.0.0.1:{proxy.port}", "--proxy-bypass-list=<-loopback>",
          f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     return done.stdout
 
