@@ -63,28 +63,24 @@ def ranking(scores: Scores) -> Metric:
 
 
 def cases(scores: Scores, album: Album) -> Sheet:
-    """The best pictures of a run, then the worst, each with its number."""
+    """The best pictures of a run, and beside them the worst, each with its number."""
     metric = ranking(scores)
     values = scores.row(ProtocolName.CORRECTED).values.metrics[metric]
     order = sorted(range(len(values)), key=lambda place: values[place], reverse=COLUMNS[metric].higher)
     count = min(CASES, len(order) // 2) or 1
-    chosen = {f"best {n + 1}": order[n] for n in range(count)} | {f"worst {n + 1}": order[-1 - n] for n in range(count)}
-    rows = []
-    for rank, place in chosen.items():
+
+    def shown(place: int, rank: str) -> list[Shown]:
         name = scores.pictures[place].name.removesuffix(".png")
+        pictures = (album.he(place), album.fakes[scores.run](place), album.ihc(place))
         number = f"{rank}: {COLUMNS[metric].head} {COLUMNS[metric].show(values[place])}"
-        rows.append(
-            [
-                Shown(address=picture_address(shrunk(album.he(place))), what=f"H&E of {name}", words=name),
-                Shown(
-                    address=picture_address(shrunk(album.fakes[scores.run](place))),
-                    what=f"{name} translated",
-                    words=number,
-                ),
-                Shown(address=picture_address(shrunk(album.ihc(place))), what=f"real IHC of {name}"),
-            ]
-        )
-    return Sheet(heads=["H&E", f"translated by {scores.run}", "real IHC"], rows=rows)
+        said = ((f"H&E of {name}", name), (f"{name} translated", number), (f"real IHC of {name}", ""))
+        return [
+            Shown(address=picture_address(shrunk(picture)), what=what, words=words)
+            for picture, (what, words) in zip(pictures, said, strict=True)
+        ]
+
+    rows = [shown(order[n], f"best {n + 1}") + shown(order[-1 - n], f"worst {n + 1}") for n in range(count)]
+    return Sheet(heads=["H&E", f"translated by {scores.run}", "real IHC"] * 2, rows=rows)
 
 
 def _sheet(runs: Sequence[Scores], album: Album, cut: Callable[[PictureU8], PictureU8], *, pixels: bool) -> Sheet:
