@@ -6,7 +6,7 @@ The page asks nobody for anything: pictures and plots are in it, and its content
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jinja2
@@ -15,7 +15,7 @@ from evaluate import page_pictures, page_tables
 from evaluate.captions import caption, notes
 from evaluate.figures import curve, png_address, scatter
 from evaluate.metrics import COLUMNS
-from evaluate.page_pictures import Album
+from evaluate.page_pictures import Album, PictureU8
 from evaluate.paper import PaperTable
 from evaluate.predictions import plan_targets, predictions_folder
 from evaluate.results import Scores, files_of, read_scores
@@ -61,8 +61,13 @@ def make_album(runs: Sequence[Scores], folders: Sequence[Path], store: Store, sp
     return Album(
         he=lambda place: store.picture(split, view, Stain.HE, targets[place].pair, targets[place].index),
         ihc=lambda place: store.picture(split, view, Stain.IHC, targets[place].pair, targets[place].index),
-        fakes={run: lambda place, own=own: read_picture(own[place]) for run, own in files.items()},  # type: ignore[misc]
+        fakes={run: _opened(own) for run, own in files.items()},
     )
+
+
+def _opened(files: Sequence[Path]) -> Callable[[int], PictureU8]:
+    """How to get the picture of a place from its file."""
+    return lambda place: read_picture(files[place])
 
 
 def find_gates(runs: Sequence[Scores], folders: Sequence[Path], split: Split, view: str) -> list[tuple[str, str, str]]:
