@@ -134,17 +134,19 @@ def read(store: Store, order: Order, workers: int = 0, done: int = 0) -> list[Re
     return list(read_batches(store, order, done=done, workers=workers, pin=False))
 
 
-def test_batches_are_the_stores_pictures_whoever_reads_and_wherever_the_stream_goes_on(store: Store) -> None:
-    order = plan_order(store, settings(), seed=1, epochs=3)
+@pytest.mark.parametrize("size", [1, 2])
+def test_batches_are_the_stores_pictures_whoever_reads_and_wherever_the_stream_goes_on(store: Store, size: int) -> None:
+    order = plan_order(store, settings(batch=size), seed=1, epochs=3)
     whole = read(store, order)
-    assert len(whole) == order.steps == 12
+    assert len(whole) == order.steps == 24 // size
     for n, reading in enumerate(whole):
         batch = to_batch(reading, torch.device("cpu"))
-        for row, draw in enumerate(learned(order)[2 * n : 2 * n + 2]):
-            if draw.he.view != TILE:
-                picture = store.picture(Split.TRAIN, draw.he.view, Stain.HE, draw.he.pair, draw.he.index)
-                expected = (picture[:, ::-1] if draw.he.flip else picture) / 127.5 - 1
-                np.testing.assert_allclose(batch.he[row].permute(1, 2, 0).numpy(), expected, atol=1e-6)
+        for row, draw in enumerate(learned(order)[size * n : size * (n + 1)]):
+            for stain, look, seen in ((Stain.HE, draw.he, batch.he[row]), (Stain.IHC, draw.ihc, batch.ihc[row])):
+                if look.view != TILE:
+                    picture = store.picture(Split.TRAIN, look.view, stain, look.pair, look.index)
+                    expected = (picture[:, ::-1] if look.flip else picture) / 127.5 - 1
+                    np.testing.assert_allclose(seen.permute(1, 2, 0).numpy(), expected, atol=1e-6)
     for other, start in ((read(store, order, workers=1), 0), (read(store, order, done=5), 5)):
         for one, two in zip(whole[start:], other, strict=True):
             assert torch.equal(one.pixels, two.pixels)
