@@ -34,22 +34,22 @@ def score(
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """Judge the predictions of one run: scores.json and contact.png beside them."""
-    from evaluate.cache import features_folder
-    from evaluate.contact import write_contact
-    from evaluate.networks import WeightsFolder, choose_device, require_all
-    from evaluate.predictions import predictions_folder, store_of
-    from evaluate.results import files_of, write_scores
-    from evaluate.rows import Depth
-    from evaluate.score import score_run
-    from evaluate.table import markdown
+    from evaluate.features.extract import features_folder
+    from evaluate.features.weights import WeightsFolder, choose_device, require_all
+    from evaluate.report.contact_sheet import write_contact
+    from evaluate.report.tables import markdown
+    from evaluate.scores_file import files_of, write_scores
+    from evaluate.scoring.rows import Depth
+    from evaluate.scoring.score import score_run
     from store.reader import Store
+    from store.run_files import RunFolder, open_store_of
     from store.weights import weights_folder
 
     networks = WeightsFolder(weights or weights_folder(), choose_device(device))
     if require:
         require_all(networks)
-    opened = Store.open(store or store_of(run))
-    folder = predictions_folder(run, split, view)
+    opened = Store.open(store) if store else open_store_of(RunFolder(run))
+    folder = RunFolder(run).predictions(split, view).path
     typer.echo(f"scoring {pictures or folder} against {opened.address}", err=True)
     scores = score_run(run, pictures, opened, split, view, Depth(networks=networks, cache=features_folder()))
     written = [write_scores(scores, folder), write_contact(scores, opened, files_of(scores, run), folder)]
@@ -66,9 +66,9 @@ def table(
     paper: PaperOption = "none",
 ) -> None:
     """Put many scored runs into one table, the floors first, the paper's rows beside."""
-    from evaluate.paper import choose_table
-    from evaluate.results import read_scores
-    from evaluate.table import markdown, write_table
+    from evaluate.report.paper_tables import choose_table
+    from evaluate.report.tables import markdown, write_table
+    from evaluate.scores_file import read_scores
 
     chosen = choose_table(paper)
     scores = [read_scores(run, split, view) for run in runs]
@@ -89,13 +89,13 @@ def report(
     paper: PaperOption = "none",
 ) -> None:
     """Put scored runs on one page that needs no network: tables, pictures, plots, the origin of every number."""
-    from evaluate.paper import choose_table
-    from evaluate.predictions import predictions_folder, store_of
-    from evaluate.report import write_report
+    from evaluate.report.html_page import write_report
+    from evaluate.report.paper_tables import choose_table
     from store.reader import Store
+    from store.run_files import RunFolder, open_store_of
 
-    opened = Store.open(store or store_of(runs[0]))
-    file = out or predictions_folder(runs[0], split, view) / "report.html"
+    opened = Store.open(store) if store else open_store_of(RunFolder(runs[0]))
+    file = out or RunFolder(runs[0]).predictions(split, view).path / "report.html"
     typer.echo(f"wrote {write_report(runs, opened, split, view, file, choose_table(paper))}", err=True)
 
 

@@ -12,7 +12,7 @@ from store.cli import run_app
 from store.schema import SettingsError, Split
 
 if TYPE_CHECKING:
-    from prep.plan import Data
+    from prep.build.plan import Data
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make a store from pairs of tiles.")
 
@@ -37,7 +37,7 @@ def demo(
     overrides: SetOption = None,
 ) -> None:
     """Draw the synthetic set: H&E and IHC pairs in MIST layout, made of numbers, not of patients."""
-    from prep.demo import DemoSettings, draw_demo
+    from prep.demo.draw import DemoSettings, draw_demo
     from store.settings import load
 
     pairs = draw_demo(out, load(DemoSettings, config, overrides or []))
@@ -54,8 +54,8 @@ def plan(
     threads: ThreadsOption = THREADS,
 ) -> None:
     """Say what would be built, and write nothing."""
-    from prep.build import make_plan
-    from prep.plan import describe_plan
+    from prep.build.plan import describe_plan
+    from prep.build.run import make_plan
     from prep.settings import PrepSettings
     from store.settings import load
 
@@ -83,10 +83,10 @@ def build(
     weights: WeightsOption = None,
 ) -> None:
     """Build a store; the same command again goes on where it was cut off."""
-    from prep.build import Hands, rehearse, repair
-    from prep.build import build as build_store
+    from prep.build.run import Hands, rehearse, repair
+    from prep.build.run import build as build_store
     from prep.settings import PrepSettings
-    from store.memory import keep_freed_memory
+    from store.process import keep_freed_memory
     from store.settings import load
     from store.weights import use_weights_folder
 
@@ -116,8 +116,8 @@ def fidelity(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="where it goes; else <store>-fidelity here")] = None,
 ) -> None:
     """Say what super-resolution changed: every enlarged view against the patch that it was made of."""
-    from prep.fidelity_report import report_fidelity
-    from prep.fidelity_sources import Sample
+    from prep.fidelity.report import report_fidelity
+    from prep.fidelity.sources import Sample
     from store.reader import Store
 
     opened = Store.open(store)
@@ -129,7 +129,7 @@ def fidelity(
 
 def _data(data: Path | None, he: Path | None, ihc: Path | None) -> Data:
     """The data folders as given: --data alone, or --he with --ihc."""
-    from prep.plan import Data
+    from prep.build.plan import Data
 
     if data and not he and not ihc:
         return Data(he=data, ihc=data)

@@ -1,17 +1,30 @@
-"""What the four command lines share: errors as one line, and exit codes that a scheduler can act on."""
+"""What the four command lines share: errors as one line, exit codes for schedulers, messages and progress on stderr.
+
+What a person reads fits 100 columns. On a terminal progress is a bar; in a log file it is a line now and then.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sys
-from typing import TYPE_CHECKING
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+from tqdm import tqdm
 
 from store.schema import Interrupted, MagstainError
 
 if TYPE_CHECKING:
     import typer
 
+T = TypeVar("T")
+Progress: TypeAlias = "tqdm[Any]"
 DONE, OUR_BUG, YOUR_INPUT, RUN_AGAIN = 0, 1, 2, 3
 CTRL_C = 130  # how typer leaves at a KeyboardInterrupt
+WIDTH = 100  # columns
+SECONDS = 30  # between two lines of progress where there is no terminal
+LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {percentage:.0f} %, {rate_fmt}, {remaining} left{postfix}"
 
 
 def run_app(app: typer.Typer) -> None:
@@ -21,7 +34,7 @@ def run_app(app: typer.Typer) -> None:
     except SystemExit as leaving:
         if leaving.code != CTRL_C:
             raise
-        print("stopped by Ctrl-C: what is written so far is safe, the same command goes on", file=sys.stderr)
+        print("stopped by Ctrl-C: what is already written is safe; run the same command to resume", file=sys.stderr)
         sys.exit(RUN_AGAIN)
     except Interrupted as stop:
         print(f"stopped: {stop}", file=sys.stderr)
@@ -29,3 +42,66 @@ def run_app(app: typer.Typer) -> None:
     except MagstainError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(YOUR_INPUT)
+
+
+def say(text: str) -> None:
+    """A line for the person, above a progress bar."""
+    tqdm.write(text, file=sys.stderr)
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """A paragraph in lines of at most 100 columns; those after the first begin with `indent`.
+
+    >>> print(wrapped("note: " + "word " * 20, indent="  "))
+    note: word word word word word word word word word word word word word word word word word word
+      word word
+    """
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def progress(
+    *, total: int | None, what: str, unit: str, done: int = 0, hidden: bool = False, scaled: bool = False
+) -> Progress:
+    """Progress of `what` on stderr, counted in `unit`s: a bar on a terminal, elsewhere a line every half a minute."""
+    name = f" {unit}"
+    if sys.stderr.isatty():
+        columns = min(WIDTH, shutil.get_terminal_size().columns)
+        return tqdm(
+            total=total,
+            initial=done,
+            desc=what,
+            unit=name,
+            file=sys.stderr,
+            disable=hidden,
+            ncols=columns,
+            unit_scale=scaled,
+        )
+    lines = cast("IO[str]", _Lines())
+    return tqdm(
+        total=total, initial=done, desc=what, unit=name, file=lines, disable=hidden, bar_format=LINE,
+        mininterval=SECONDS, maxinterval=SECONDS, miniters=1, unit_scale=scaled,
+    )  # fmt: skip
+
+
+def track(items: Sequence[T] | Iterable[T], *, what: str, unit: str, total: int | None = None) -> Iterator[T]:
+    """The items one by one, with `progress`; `total` is for what has no length."""
+    known = len(items) if isinstance(items, Sequence) else total
+    with progress(total=known, what=what, unit=unit) as bar:
+        try:
+            for item in items:
+                yield item
+                bar.update()
+        except GeneratorExit:  # somebody stopped in between, and has more to say than how far it came
+            bar.leave = False
+            raise
+
+
+class _Lines:
+    """What tqdm writes over the line before, as a line of its own."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            print(line, file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()

@@ -1,17 +1,23 @@
-"""Files on a local disk: written whole or not at all, digested, locked; a refusal becomes an error that helps."""
+"""Files on a local disk: written whole or not at all, digested, locked; a refusal becomes an error that helps.
+
+JSON knows finite numbers only: NaN is `null` in our records, infinity `"inf"`.
+"""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import hashlib
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from math import inf, isnan, nan
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from store.schema import StoreError
+from store.schema import RunError, StoreError
 
 PARTIAL = ".partial"  # what a file is called until it is whole; zarr uses the same ending
 
@@ -54,6 +60,41 @@ def write_whole(path: Path, data: bytes) -> None:
     sync(path.parent)
 
 
+def read_json(file: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises RunError with the remedy if there is none."""
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} cannot be read as JSON ({error}); {remedy}") from error
+    if not isinstance(tree, dict):
+        raise RunError(f"{file} holds a {type(tree).__name__}, not an object; {remedy}")
+    return tree
+
+
+def write_json(file: Path, record: Any) -> None:
+    """Write a record, a dataclass, whole or not at all; makes its folder."""
+    text = json.dumps(to_json(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False)
+    with disk_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, (text + "\n").encode())
+
+
+def to_json(value: Any) -> Any:
+    """Plain values for JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(one) for one in value]
+    if isinstance(value, float) and isnan(value):
+        return None
+    return "inf" if value == inf else value
+
+
+def from_json(value: Any) -> float:
+    """A number as it was before `to_json`."""
+    return nan if value is None else float(value)  # `float` knows "inf"
+
+
 def sync(path: Path) -> None:
     """Wait until a file or a folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -68,6 +109,11 @@ def sync_all(files: Iterable[Path]) -> None:
     whole = list(files)
     for place in [*whole, *sorted({file.parent for file in whole})]:
         sync(place)
+
+
+def digest_bytes(data: bytes) -> str:
+    """The sha256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def digest_file(path: Path) -> str:

@@ -7,18 +7,30 @@ decompression into the caller's buffer. The test suite holds this against plain 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.codec import CHECKSUM, MISSING, checked, decode_planes, require
-from store.location import Folder, Location, locate
-from store.manifest import read_sealed
-from store.schema import Box, Manifest, Pair, Skipped, Split, Stain, StoreError
-from store.tables import array_at, read_pairs, read_skipped
+from store.format.codec import CHECKSUM, MISSING, checked, decode_planes, require
+from store.format.manifest import read_sealed
+from store.format.tables import array_at, read_pairs, read_skipped
+from store.location.base import Location
+from store.location.open import locate
+from store.schema import Box, Manifest, Pair, RunError, Skipped, Split, Stain, StoreError, picture_name
 
 TILE = "tile"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A picture to translate: its pair's row and slide, which of the pair's pictures it is, its prediction's name."""
+
+    name: str
+    slide: str
+    pair: int
+    index: int
 
 
 class Store:
@@ -57,8 +69,8 @@ class Store:
     @property
     def path(self) -> Path:
         """The folder of a store on a local disk. Raises StoreError for one in object storage, which has none."""
-        if isinstance(self.location, Folder):
-            return self.location.path
+        if self.location.folder is not None:
+            return self.location.folder
         raise StoreError(f"{self.location} is in object storage and has no path; copy it to a disk for this")
 
     def pairs(self, split: Split) -> tuple[Pair, ...]:
@@ -193,6 +205,21 @@ class Store:
                 f"{count}"
             )
         return pair * count + index
+
+
+def plan_targets(store: Store, split: Split, view: str) -> list[Target]:
+    """Every picture of a split and view, in the order of the store. Raises RunError if there is none."""
+    if view not in store.views(split):
+        raise RunError(f"{store.address} has no view {view!r} of {split}; it has {', '.join(store.views(split))}")
+    pairs, count = store.pairs(split), store.count(view)
+    if not pairs:
+        present = ", ".join(f"{name} ({number})" for name, number in store.manifest.counts.items())
+        raise RunError(f"{store.address} has no {split} pairs; it has {present}: choose one with --split")
+    return [
+        Target(name=picture_name(pair.id, index, count), slide=pair.slide, pair=row, index=index)
+        for row, pair in enumerate(pairs)
+        for index in range(count)
+    ]
 
 
 def _read_index(location: Location, shard: str, chunks: int) -> NDArray[np.uint64]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.arrays import plan_arrays, plan_units
 from store.files import disk_errors
-from store.location import Folder, Location, locate
-from store.manifest import ROOT, Root, all_units, read_sealed
+from store.format.layout import plan_arrays, plan_units
+from store.format.manifest import ROOT, Root, all_units, read_sealed
+from store.format.tables import read_array
+from store.location.base import Location
+from store.location.open import locate
 from store.schema import Manifest, Split, StoreError
-from store.tables import read_array
 
 UNKNOWN = ""  # the digest of a shard whose table of digests is damaged
 
@@ -52,7 +53,7 @@ def verify(address: Location | Path | str, watch: Callable[[list[str]], Iterable
     altered = [name for name in watch(known) if not agrees(location, name, expected[name])]
     if root.seal() != root.manifest.seal:
         altered.append(ROOT)
-    strays = _stray_folders(location.path, present | expected.keys()) if isinstance(location, Folder) else ()
+    strays = location.strays(present | expected.keys())
     return Findings(
         checked=len(known) + 1,
         missing=tuple(sorted(expected.keys() - present)),
@@ -107,14 +108,6 @@ def _shard_digests(location: Location, root: Root) -> dict[str, str]:
         for unit in all_units(root.manifest)
         for place, plan in enumerate(plan_arrays(root.manifest, unit.split))
     }
-
-
-def _stray_folders(path: Path, files: Set[str]) -> Iterator[str]:
-    """Folders that hold none of the files: bare zarr stumbles over them."""
-    needed = {folder.as_posix() for file in files for folder in Path(file).parents}
-    for folder in path.rglob("*"):
-        if folder.is_dir() and (name := folder.relative_to(path).as_posix()) not in needed:
-            yield f"{name}/"
 
 
 def describe(address: Location | Path | str, findings: Findings) -> str:

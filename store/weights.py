@@ -35,7 +35,7 @@ class WeightFile:
     sha256: str
     address: str
     what: str
-    room: str = "prep"  # who uses it
+    package: str = "prep"  # that uses it
 
 
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
@@ -61,14 +61,12 @@ BSRGAN_FILES = {
 
 
 FEATURE_FILES = tuple(  # whose features evaluation compares; the eight digits in a name begin the digest
-    WeightFile(name=name, size=size, sha256=sha256, address=f"{folder}/{name}", what=what, room="evaluate")
+    WeightFile(name=name, size=size, sha256=sha256, address=f"{folder}/{name}", what=what, package="evaluate")
     for folder, name, size, what, sha256 in (
         (TORCHVISION, "alexnet-owt-7be5be79.pth", 244_408_911, "AlexNet for LPIPS (torchvision, ImageNet V1)",
          "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
         (TORCHVISION, "vgg16-397923af.pth", 553_433_881, "VGG-16 for LPIPS (torchvision, ImageNet V1)",
          "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
-        (TORCHVISION, "squeezenet1_1-b8a52dc0.pth", 4_958_839, "SqueezeNet 1.1 for LPIPS (torchvision, ImageNet V1)",
-         "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b"),
         (TORCHVISION, "resnet50-0676ba61.pth", 102_530_333, "ResNet-50 for PHV (torchvision, ImageNet V1)",
          "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
         (TORCHVISION, "inception_v3_google-0cc3c7bd.pth", 108_949_747, "Inception v3 for KID (torchvision, ImageNet)",
@@ -78,7 +76,7 @@ FEATURE_FILES = tuple(  # whose features evaluation compares; the eight digits i
     )
 )  # fmt: skip
 WEIGHT_FILES = {weight.name: weight for weight in (*BSRGAN_FILES.values(), *FEATURE_FILES)}
-ROOMS = ("prep", "evaluate")
+PACKAGES = ("prep", "evaluate")
 
 
 def weights_folder() -> Path:
@@ -109,7 +107,7 @@ def locate(weight: WeightFile, folder: Path) -> Path:
 def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[int], object] = lambda _: None) -> Path:
     """Bring `weight` into `folder` from its address, or from `source`: a file, a folder or the address of a mirror.
 
-    A broken download goes on where it stopped. `watch` is told the number of bytes of each piece. Raises WeightsError
+    A broken download resumes. `watch` receives the number of bytes of each piece. Raises WeightsError
     with the address, size, digest and place when it cannot be had or is not the right file.
     """
     file = folder / weight.name
@@ -137,15 +135,15 @@ def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[i
 
 
 def choose(names: Sequence[str], source: str) -> list[WeightFile]:
-    """The weight files of these names or rooms; without any the one that `source` is called, else those of prep."""
+    """The weight files of these names or packages; without any the one that `source` is called, else those of prep."""
     for name in names:
-        if name not in WEIGHT_FILES and name not in ROOMS:
-            known = ", ".join((*WEIGHT_FILES, *ROOMS))
+        if name not in WEIGHT_FILES and name not in PACKAGES:
+            known = ", ".join((*WEIGHT_FILES, *PACKAGES))
             raise WeightsError(f"no weight file {name!r} is known; there are {known}")
     if not names and (named := _file_name(source)) in WEIGHT_FILES:
         return [WEIGHT_FILES[named]]
-    wanted = names or ROOMS[:1]
-    return [weight for weight in WEIGHT_FILES.values() if weight.name in wanted or weight.room in wanted]
+    wanted = names or PACKAGES[:1]
+    return [weight for weight in WEIGHT_FILES.values() if weight.name in wanted or weight.package in wanted]
 
 
 def describe(weight: WeightFile, folder: Path) -> str:
@@ -153,12 +151,12 @@ def describe(weight: WeightFile, folder: Path) -> str:
     try:
         state = f"is in {locate(weight, folder).parent}"
     except WeightsError:
-        state = "is there, but is another file" if (folder / weight.name).exists() else f"belongs into {folder}"
+        state = "is present, but is another file" if (folder / weight.name).exists() else f"belongs into {folder}"
     return f"{weight.name}  {weight.what}, {weight.size:,} bytes, sha256 {weight.sha256}, {weight.address}; {state}"
 
 
 def _elsewhere(folder: Path) -> str:
-    return f"nothing of it was kept; put the right one into {folder} by hand, or name a copy of it with --from"
+    return f"nothing was kept of it; put the right file into {folder} by hand, or name a copy with --from"
 
 
 def _file_name(source: str) -> str:
@@ -210,14 +208,14 @@ def _download(weight: WeightFile, address: str, partial: Path, watch: Callable[[
         if isinstance(error, HTTPError) and error.code == REQUESTED_RANGE_NOT_SATISFIABLE:
             partial.unlink()
         raise WeightsError(
-            f"cannot fetch {address}: {error}; run the same command again, it goes on where it stopped. On a machine "
+            f"cannot fetch {address}: {error}; run the same command again to resume. On a machine "
             f"without internet put the file ({weight.size:,} bytes, sha256 {weight.sha256}) into {partial.parent} by "
             "hand, or name a copy with --from"
         ) from error
     if (got := partial.stat().st_size) < weight.size:
         raise WeightsError(
-            f"{address} broke off after {got:,} of {weight.size:,} bytes; they are kept in {partial}: "
-            "run the same command again, it goes on there"
+            f"{address} broke off after {got:,} of {weight.size:,} bytes, which are kept in {partial}: "
+            "run the same command again to resume"
         )
 
 

@@ -15,30 +15,29 @@ import pytest
 import zarr
 from zarr.storage import ObjectStore
 
-from evaluate.predictions import store_of
-from evaluate.score import score_run
+from evaluate.scoring.score import score_run
 from store.__main__ import app
 from store.cli import run_app
-from store.location import locate
+from store.location.open import locate
 from store.reader import Store
+from store.run_files import RunFolder, open_store_of
 from store.schema import Split, Stain, StoreError
 from store.verify import describe, verify
-from tests.fabricated import shallow
-from tests.test_bucket import objects
-from tests.test_build import command as prep
-from tests.test_build import lanczos, mist, run
-from train.folder import RunFolder
-from train.loop import fit
-from train.network_settings import DiscriminatorSettings, GeneratorSettings
-from train.predict import open_own_store, predict
+from tests.support.predictions import shallow
+from tests.support.s3 import objects
+from tests.support.tiles import command as prep
+from tests.support.tiles import lanczos, run
+from train.loop.fit import fit
+from train.predict import predict
 from train.settings import (
     ContrastSettings,
     DataSettings,
+    DiscriminatorSettings,
+    GeneratorSettings,
     OptimiserSettings,
     TrainSettings,
 )
 
-__all__ = ["mist"]  # a fixture
 CODE = Path(__file__).parents[1]
 
 
@@ -109,8 +108,7 @@ def test_training_and_judging(stored: str, small_store: Store, tmp_path: Path) -
         optimiser=OptimiserSettings(constant_epochs=1, decay_epochs=0),
     )
     fit(folder, Store.open(stored), settings)
-    assert store_of(folder.path) == stored
-    store = open_own_store(folder)
+    store = open_store_of(folder)
     assert store.address == stored
     predict(folder, store, Split.TEST, "x1", "cpu")
     there, here = (

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from prep.demo import DemoSettings
+from prep.demo.draw import DemoSettings
 from prep.settings import PrepSettings
 from store.settings import plain
+from tests.support.places import GOLDEN
 from train.settings import TrainSettings
 
-GOLDEN = Path(__file__).parent / "golden" / "settings.txt"
+NUMBERS = GOLDEN / "settings.txt"
 ROOMS = {"demo": DemoSettings(), "prep": PrepSettings(), "train": TrainSettings()}
 
 
@@ -24,4 +24,4 @@ def knobs(tree: Mapping[str, object], prefix: str) -> Iterator[str]:
 
 def test_the_knobs_are_the_known_ones() -> None:
     found = [line for room, settings in ROOMS.items() for line in knobs(plain(settings), room)]
-    assert found == GOLDEN.read_text(encoding="utf-8").splitlines()
+    assert found == NUMBERS.read_text(encoding="utf-8").splitlines()

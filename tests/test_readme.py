@@ -13,7 +13,7 @@ import pytest
 
 from store.reader import Store
 from store.schema import Split, Stain
-from tests.conftest import build_small_store
+from tests.support.stores import build_small_store
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -32,11 +32,11 @@ def fit(
 
     Started by torchrun, several processes train one run together.
     """
-    from store.memory import keep_freed_memory
+    from store.process import keep_freed_memory
     from store.reader import Store
-    from train.folder import RunFolder
-    from train.loop import fit as train
-    from train.recipe import load_recipe
+    from store.run_files import RunFolder
+    from train.loop.fit import fit as train
+    from train.methods.recipes import load_recipe
 
     keep_freed_memory()
     train(RunFolder(run), Store.open(store), load_recipe(config or [], overrides or []), as_json=as_json)
@@ -62,19 +62,20 @@ def predict(
     is named is taken, and said to be another one if it is.
     """
     from store.reader import Store
-    from train.checkpoint import load_header
-    from train.predict import open_own_store, place_of
+    from store.run_files import open_store_of
+    from train.predict import place_of
     from train.predict import predict as translate
+    from train.run.checkpoint import load_header
 
     folder = place_of(run, checkpoint)
-    opened = open_own_store(folder) if store is None else Store.open(store)
+    opened = open_store_of(folder) if store is None else Store.open(store)
     if opened.manifest.seal != load_header(folder.generator).seal:
         typer.echo(f"note: {opened.address} is not the store that {folder.generator} was trained on", err=True)
     predicted = translate(folder, opened, split, view, device)
     how = "lie here since before" if predicted.complete_before else "lie"
     typer.echo(f"{predicted.pictures} pictures {how} in {predicted.folder}", err=True)
     if gates:
-        from train.gates import draw_gates
+        from train.attention_maps import draw_gates
 
         typer.echo(f"gates are drawn in {draw_gates(folder, opened, split, view, device)}", err=True)
 
@@ -87,7 +88,7 @@ def describe(
 ) -> None:
     """Say what the networks look like: settings, tensor shapes, parameter counts."""
     from train.describe import describe_method
-    from train.recipe import load_recipe
+    from train.methods.recipes import load_recipe
 
     typer.echo(describe_method(load_recipe(config or [], overrides or []), side))
 
@@ -96,14 +97,17 @@ def describe(
 def import_asp(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="a *_net_G.pth of the ASP repository")],
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="the folder to make; runs/<name of the file>")] = None,
-    draws: Annotated[int, typer.Option(metavar="N", help="pairs it was trained on, if that is known")] = 0,
+    pairs_seen: Annotated[
+        int | None,
+        typer.Option("--pairs-seen", "--draws", metavar="N", help="pairs seen in training, if that is known"),
+    ] = None,
 ) -> None:
     """Make a published ASP generator a finished run, which `predict --store` translates with."""
-    from train.asp import import_generator
-    from train.folder import RunFolder
+    from store.run_files import RunFolder
+    from train.import_asp import import_generator
 
     folder = RunFolder(run or Path("runs") / file.stem)
-    header = import_generator(file, folder, draws)
+    header = import_generator(file, folder, pairs_seen)
     generator = header.settings.generator
     typer.echo(
         f"{file.name}: a ResNet of {generator.blocks} blocks and {generator.base} base channels; now {folder.path}\n"

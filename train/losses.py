@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.choices import Lookup, Objective, RateStep, Schedule
-from train.parallel import mean_of_all
+from train.runtime.distributed import mean_of_all
+from train.settings import Lookup, Objective, Schedule
 
 PYRAMID_WEIGHTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # ASP launcher: gp_weights, finest level first
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
@@ -161,13 +161,3 @@ def _blur(picture: Tensor, taps: Sequence[float] = BINOMIAL) -> Tensor:
     padded = F.pad(picture, (margin,) * 4, mode="reflect")
     rows = torch.stack([tap * padded[:, :, i : i + height] for i, tap in enumerate(taps)]).sum(dim=0)
     return torch.stack([tap * rows[..., i : i + width] for i, tap in enumerate(taps)]).sum(dim=0)
-
-
-def learning_rate_factor(epoch: int, constant: int, decay: int, step: RateStep = RateStep.AFTER) -> float:
-    """Factor of the learning rate in `epoch`, counted from 1: 1 while constant, then linear towards 0.
-
-    Stepped behind each epoch it stays short of 0; stepped before it, decay begins one epoch earlier and the last epoch
-    has a rate of 0, as in the BCI repository.
-    """
-    done = epoch if step is RateStep.BEFORE else epoch - 1
-    return 1 - max(0, done + 1 - constant) / (decay + 1)

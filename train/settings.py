@@ -7,11 +7,227 @@ listed in `train/README.md`. Weights are plain factors.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import inf
 
 from store.schema import FORBID_UNKNOWN, SettingsError
-from train.choices import Initial, Lookup, Objective, Precision, RateStep, Sampling, Schedule, UnitLength
-from train.network_settings import DiscriminatorSettings, GeneratorSettings
+
+
+class Norm(StrEnum):
+    """A normalisation layer."""
+
+    INSTANCE = "instance"
+    BATCH = "batch"
+    NONE = "none"
+
+
+class Network(StrEnum):
+    """A generator's architecture."""
+
+    RESNET = "resnet"
+    UNET = "unet"
+
+
+class Resampling(StrEnum):
+    """How sides are halved and doubled: blurred, as in CUT and ASP, or by strided and transposed convolutions."""
+
+    BLURRED = "blurred"
+    STRIDED = "strided"
+
+
+class Initial(StrEnum):
+    """Initial weights of generators and discriminators: PyTorch's, or normal or Xavier normal, gain 0.02 (L10)."""
+
+    PYTORCH = "pytorch"
+    NORMAL = "normal"
+    XAVIER = "xavier"
+
+
+class AtTest(StrEnum):
+    """How a generator translates when it is trained: in evaluation mode, or as the published test scripts leave it.
+
+    Left in training mode batch norm takes the statistics of the one picture, and dropout goes on (E6).
+    """
+
+    EVALUATION = "evaluation"
+    TRAINING = "training"
+
+
+class Objective(StrEnum):
+    """The adversarial objective (L1)."""
+
+    LEAST_SQUARES = "least_squares"
+    CROSS_ENTROPY = "cross_entropy"
+
+
+class UnitLength(StrEnum):
+    """How projected patches get unit length: CUT divides by length + 1e-7, ASP adds 1e-7 to every component before."""
+
+    ASP = "asp"
+    CUT = "cut"
+
+
+class RateStep(StrEnum):
+    """When the learning rate steps: behind an epoch (CUT, ASP), or before it, so that decay begins one earlier."""
+
+    AFTER = "after"
+    BEFORE = "before"
+
+
+class Levels(StrEnum):
+    """Which encoder and decoder levels AMMFI joins: the two deepest, the two a U-Net would take, or all three (G7)."""
+
+    P1 = "p1"
+    P2 = "p2"
+    P3 = "p3"
+
+
+class Width(StrEnum):
+    """Channels of each AMMFI projection: half of the level's, or all of them (G9)."""
+
+    HALF = "half"
+    FULL = "full"
+
+
+class Gate(StrEnum):
+    """One gate value per channel and position, or one per position as in Attention U-Net (G11)."""
+
+    ELEMENTWISE = "elementwise"
+    SINGLE = "single"
+
+
+class Order(StrEnum):
+    """Eq. (3): spatial attention on f'', or on f'' weighted by channel attention once more (G10, readings A and B)."""
+
+    ONCE = "once"
+    TWICE = "twice"
+
+
+class Join(StrEnum):
+    """How the gated encoder feature meets the decoder feature (G12)."""
+
+    CONCAT = "concat"
+    ADD = "add"
+    MULTIPLY = "multiply"
+
+
+class Schedule(StrEnum):
+    """g(t) of the adaptive supervised loss."""
+
+    ZERO = "zero"
+    LINEAR = "linear"
+    SIGMOID = "sigmoid"
+    LAMBDA = "lambda"
+
+
+class Lookup(StrEnum):
+    """h(x) of the adaptive supervised loss."""
+
+    UNIFORM = "uniform"
+    LINEAR = "linear"
+    TOP = "top"
+    BELL = "bell"
+
+
+class Sampling(StrEnum):
+    """How an epoch draws its pairs: with replacement, as the ASP repository does, or each once."""
+
+    REPLACEMENT = "replacement"
+    SHUFFLED = "shuffled"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the networks; `auto` is bf16 where the device computes it natively, else fp32.
+
+    `tf32` is float32 whose products are rounded to ten bits, on NVIDIA GPUs from Ampere on.
+    """
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    TF32 = "tf32"
+    BF16 = "bf16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionSettings:
+    """The attention-based multi-magnification feature interaction module (AMMFI)."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    enabled: bool = True
+    levels: Levels = Levels.P1  # G7
+    kernel: int = 3  # G6: the figure's caption; 1 as in Attention U-Net
+    width: Width = Width.HALF  # G9
+    gate: Gate = Gate.ELEMENTWISE  # G11
+    order: Order = Order.ONCE  # G10
+    join: Join = Join.CONCAT  # G12
+    norm: Norm = Norm.INSTANCE  # G4: at batch 1 the same function as the caption's batch norm in training mode
+    spectral: bool = False  # G5
+    relu: bool = False  # G14: eq. (1) is affine
+    reduction: int = 16  # G15: CBAM
+    spatial_kernel: int = 7  # G15: CBAM
+
+    def __post_init__(self) -> None:
+        if self.kernel not in (1, 3):
+            raise SettingsError(f"generator.attention.kernel = {self.kernel}: must be 1 or 3")
+        if self.spatial_kernel % 2 == 0 or self.spatial_kernel < 1:
+            raise SettingsError(f"generator.attention.spatial_kernel = {self.spatial_kernel}: must be odd, e.g. 7")
+        if self.reduction < 1:
+            raise SettingsError(
+                f"generator.attention.reduction = {self.reduction}: channels are divided by it, so at least 1, e.g. 16"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSettings:
+    """ResNet of the ASP launcher with the paper's stem, or the U-Net of pix2pix, which has `depth` halvings."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    network: Network = Network.RESNET
+    base: int = 64  # ASP launcher: ngf
+    blocks: int = 6  # ASP launcher: resnet_6blocks
+    depth: int = 8  # pix2pix: unet_256; 7 for 128 px
+    stem: int = 3  # G1: the paper's text; 7 is the published ResNet
+    output: int = 7  # G2
+    resampling: Resampling = Resampling.BLURRED  # ASP launcher: no_antialias false
+    norm: Norm = Norm.INSTANCE  # G3
+    spectral: bool = True  # ASP launcher: weight_norm spectral
+    dropout: bool = False  # ASP launcher: no_dropout
+    at_test: AtTest = AtTest.EVALUATION  # E6: instance norm does not change by it
+    attention: AttentionSettings = field(default_factory=AttentionSettings)
+
+    def __post_init__(self) -> None:
+        for name, value in (("stem", self.stem), ("output", self.output)):
+            if value not in (3, 7):
+                raise SettingsError(f"generator.{name} = {value}: must be 3 or 7")
+        if self.base < 4 or self.blocks < 5:
+            raise SettingsError(
+                f"generator.base = {self.base}, blocks = {self.blocks}: base must be at least 4, and blocks at least 5 "
+                "because PatchNCE taps the fifth"
+            )
+        if self.depth < 5:
+            raise SettingsError(f"generator.depth = {self.depth}: the U-Net has at least 5 levels; 8 as published")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorSettings:
+    """PatchGAN of the ASP launcher."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    base: int = 32  # ASP launcher: ndf
+    layers: int = 5  # L3
+    resampling: Resampling = Resampling.BLURRED  # ASP launcher: no_antialias false
+    norm: Norm = Norm.INSTANCE  # ASP launcher: normD
+    spectral: bool = True  # ASP launcher: weight_norm spectral
+    conditional: bool = False  # L2: ASP's sees the IHC alone, pix2pix's H&E and IHC
+
+    def __post_init__(self) -> None:
+        if self.base < 1 or self.layers < 1:
+            raise SettingsError(
+                f"discriminator.base = {self.base}, layers = {self.layers}: both must be at least 1, e.g. 32 and 5"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numcodecs
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from store.jpegxl import JpegXl, unpack
+from store.format.jpegxl import JpegXl, unpack
 from tests.bench.pictures import SIDE
 
 WHOLE = 3 * SIDE * SIDE  # bytes: a picture is one blosc block

@@ -26,8 +26,8 @@ import zarr
 from zarr.codecs import Crc32cCodec, TransposeCodec
 from zarr.codecs.numcodecs import Delta
 
-from store.arrays import ArrayPlan
-from store.codec import CHECKSUM, checked, encoding
+from store.format.codec import CHECKSUM, checked, encoding
+from store.format.layout import ArrayPlan
 from store.schema import Codec
 from tests.bench.chains import CHAINS, Chain
 from tests.bench.pictures import COUNT, SIDE, Pixels, Sets, find_sets

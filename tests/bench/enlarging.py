@@ -16,13 +16,13 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
-import prep.build as room
-from prep.plan import Data, describe_plan
+import prep.build.run as room
+from prep.build.plan import Data, describe_plan
+from prep.build.units import Loaded, Work, enlarge_unit, read_unit
 from prep.settings import Enlarger
-from prep.units import Loaded, Work, enlarge_unit, read_unit
-from prep.upscale import Enlarges, make_upscaler, settle
-from store.manifest import all_units
-from store.memory import keep_freed_memory
+from prep.upscaling.upscale import Enlarges, make_upscaler, settle
+from store.format.manifest import all_units
+from store.process import keep_freed_memory
 from tests.bench.networks import installed
 from tests.bench.pipeline import THREADS, settings, write_pairs
 

@@ -20,17 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from store.memory import keep_freed_memory
+from store.process import keep_freed_memory
 from tests.bench.plain import PlainAsp
-from train.choices import Precision
-from train.compiled import compile_passes
-from train.cost import keeping, kept_bytes
-from train.data import Batch
-from train.device import Compute, resolve
-from train.methods import build_method
-from train.players import frozen_except, make_optimisers, rehearse_step, step_generator, take_step
-from train.recipe import load_recipe
-from train.settings import TrainSettings
+from train.data.batch import Batch
+from train.describe import keeping, kept_bytes
+from train.loop.step import frozen_except, make_optimisers, rehearse_step, step_generator, take_step
+from train.methods.recipes import load_recipe
+from train.methods.registry import build_method
+from train.networks.compiling import compile_passes
+from train.runtime.device import Compute, resolve
+from train.settings import Precision, TrainSettings
 
 SIDES = (256, 512)  # px
 ROUNDS = 3

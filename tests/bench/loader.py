@@ -27,14 +27,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from prep.build import Hands, build
-from prep.plan import Data
-from store.memory import keep_freed_memory
+from prep.build.plan import Data
+from prep.build.run import Hands, build
+from store.process import keep_freed_memory
 from store.reader import Store
 from tests.bench.pipeline import THREADS, VIEW, settings, write_pairs
-from train.data import Batch, read_batches, to_batch
-from train.order import plan_order
-from train.recipe import load_recipe
+from train.data.batch import Batch
+from train.data.loader import read_batches, to_batch
+from train.data.sampling import plan_order
+from train.methods.recipes import load_recipe
 
 ROUNDS = 5
 PAIRS, TEST = 40, 8  # drawn pairs, those of them that are held out

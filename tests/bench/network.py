@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prep.plan import plan_geometries
+from prep.build.plan import plan_geometries
 from prep.settings import Device, Precision, PrepSettings
-from prep.superres import DTYPES, Bsrgan, RrdbEnlarger, default_precision
+from prep.upscaling.bsrgan import DTYPES, Bsrgan, RrdbEnlarger, default_precision
 from prep.views import MAC_PER_PIXEL, shrink
-from store.memory import keep_freed_memory
+from store.process import keep_freed_memory
 from tests.bench.networks import find_networks
 from tests.bench.pictures import find_sets
 

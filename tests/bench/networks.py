@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from prep.superres import NAMES, RrdbEnlarger, load_enlarger
+from prep.upscaling.bsrgan import NAMES, RrdbEnlarger, load_enlarger
 from store.files import digest_file
 from store.weights import BSRGAN_FILES, FOLDER_VARIABLE, weights_folder
 

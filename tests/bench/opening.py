@@ -19,12 +19,12 @@ import zarr
 
 from prep.settings import Recipe
 from prep.views import plan_views
-from store.arrays import Unit, plan_arrays, plan_units
-from store.manifest import ROOT, UNSEALED, Root, root_document
+from store.format.layout import Unit, plan_arrays, plan_units
+from store.format.manifest import ROOT, UNSEALED, Root, root_document
+from store.format.shards import encode_digests, encode_unit, lay_out
+from store.format.tables import TEXT, write_numbers, write_text
 from store.schema import Manifest, Split, Table, Upscaler
-from store.shards import encode_digests, encode_unit, lay_out
-from store.tables import TEXT, write_numbers, write_text
-from store.writer import is_document
+from store.writing.writer import is_document
 from tests.bench.pictures import find_sets
 
 PAIRS = 1_000_000

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from prep.demo import DemoSettings, draw_slide
+from prep.demo.draw import DemoSettings, draw_slide
 from store.images import SUFFIXES, read_picture
 
 SIDE = 512  # px

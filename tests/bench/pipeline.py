@@ -24,10 +24,10 @@ import cv2
 import numcodecs
 import numpy as np
 
-from prep.build import Hands, build
-from prep.plan import Data
+from prep.build.plan import Data
+from prep.build.run import Hands, build
 from prep.settings import Enlarger, PrepSettings
-from store.memory import keep_freed_memory
+from store.process import keep_freed_memory
 from tests.bench.pictures import Pixels, find_sets
 
 ROUNDS = 3

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.network_settings import DiscriminatorSettings, GeneratorSettings
+from train.settings import DiscriminatorSettings, GeneratorSettings
 
 TAPS = (0, 4, 8, 12, 16)  # places in the generator: nce_layers
 HALVING, DOUBLING = (1.0, 2.0, 1.0), (1.0, 3.0, 3.0, 1.0)

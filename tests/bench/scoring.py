@@ -23,27 +23,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluate.deep import to_unit
-from evaluate.distribution import Products, fid, kid, mmd
-from evaluate.features import PREPARED, Pooled, pooled
-from evaluate.ground import Ground, gather
-from evaluate.judge import judge_all
-from evaluate.metrics import Metric
-from evaluate.networks import install
-from evaluate.paired import NETWORKS, Perceptual, Trunk, load_perceptual, psnr, ssim
-from evaluate.protocol import ALL, PROTOCOLS, Protocol, ProtocolName, Root
-from evaluate.readings import Network, Reading
-from evaluate.results import Row
-from evaluate.rows import Depth, picture_sets, score_rows
-from evaluate.stain import brown
-from evaluate.summary import PHV_LAYERS
-from prep.build import Hands, build
-from prep.plan import Data
+from evaluate.columns import Metric
+from evaluate.features.extract import to_unit
+from evaluate.features.lpips import NETWORKS, Perceptual, Trunk, load_perceptual
+from evaluate.features.networks import PREPARED, Pooled, pooled
+from evaluate.features.weights import install
+from evaluate.inputs.image_set import Ground, gather
+from evaluate.metrics.dab import brown
+from evaluate.metrics.fid_kid import Products, fid, kid, mmd
+from evaluate.metrics.paired import psnr, ssim
+from evaluate.protocol import ALL, PROTOCOLS, Network, Protocol, ProtocolName, Reading, Root
+from evaluate.scores_file import Row
+from evaluate.scoring.aggregate import PHV_LAYERS
+from evaluate.scoring.per_image import judge_all
+from evaluate.scoring.rows import Depth, picture_sets, score_rows
+from prep.build.plan import Data
+from prep.build.run import Hands, build
 from store.reader import Store
 from store.schema import Split
 from tests.bench.pipeline import TILE, settings, write_pairs
-from tests.fabricated import fabricate
-from tests.networks import loaded, parameters
+from tests.support.feature_networks import loaded, parameters
+from tests.support.predictions import fabricate
 
 PAIRS, STATED, TRAIN = 2, 64, 1
 TOLERANCE = 1e-4  # relative

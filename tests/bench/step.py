@@ -10,14 +10,14 @@ import time
 
 import torch
 
-from train.choices import Precision
-from train.cost import measure_step
-from train.data import Batch
-from train.device import Compute, resolve
-from train.methods import METHODS, Method, build_method
-from train.players import make_optimisers, step_generator, take_step
-from train.recipe import load_recipe
-from train.settings import TrainSettings
+from train.data.batch import Batch
+from train.describe import measure_step
+from train.loop.step import make_optimisers, step_generator, take_step
+from train.methods.base import Method
+from train.methods.recipes import load_recipe
+from train.methods.registry import METHODS, build_method
+from train.runtime.device import Compute, resolve
+from train.settings import Precision, TrainSettings
 
 SIDE = {"cpu": 256, "cuda": 512}  # px, of the timed steps
 ROUNDS = {"cpu": 3, "cuda": 20}

@@ -22,12 +22,12 @@ from pathlib import Path
 import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
-from prep.build import Hands, build
-from prep.cluster import LOOPBACK, PRE_SPAWN, _load
-from prep.plan import Data, plan_geometries, super_resolution_flop
+from prep.build.cluster import LOOPBACK, PRE_SPAWN, _load
+from prep.build.plan import Data, plan_geometries, super_resolution_flop
+from prep.build.run import Hands, build
 from prep.settings import Enlarger
-from prep.upscale import settle
-from store.memory import KEEPING
+from prep.upscaling.upscale import settle
+from store.process import KEEPING
 from store.weights import FOLDER_VARIABLE
 from tests.bench.networks import PUBLISHED, installed
 from tests.bench.pipeline import TILE, settings, write_pairs

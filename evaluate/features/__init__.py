@@ -1,0 +1,1 @@
+"""What feature networks see in pictures."""

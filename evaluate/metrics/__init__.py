@@ -1,0 +1,1 @@
+"""The metrics as formulas, and the statistics of their certainty."""

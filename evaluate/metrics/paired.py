@@ -1,0 +1,52 @@
+"""One number for one translated picture and the real one: SSIM, PSNR, PHV and LPIPS, as the field computes them.
+
+SSIM and PSNR take u8 [H,W,3] RGB, PHV pooled features, LPIPS unit [B,3,H,W]. Sources: the evaluation of ASP (MICCAI
+2023) and of BCI (Pyramid Pix2pix), through scikit-image with its defaults; LPIPS 0.1 (Zhang et al., CVPR 2018), through
+its authors' package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+WHITE = 255  # L of both formulas
+
+
+def ssim(fake_u8: NDArray[np.uint8], real_u8: NDArray[np.uint8]) -> float:
+    """Structural similarity, at most 1: mean over the channels R, G, B, each over 7x7 uniform windows.
+
+    K1 0.01, K2 0.03, sample covariance (N/(N-1), N = 49), mean of the map without its outer 3 px. Not on luminance, not
+    Gaussian-windowed. Source: Wang et al. 2004, eq. (13), in the variant named above.
+    """
+    value = structural_similarity(  # type: ignore[no-untyped-call]  # scikit-image is not typed
+        real_u8, fake_u8, data_range=WHITE, channel_axis=-1
+    )
+    return float(value)
+
+
+def psnr(fake_u8: NDArray[np.uint8], real_u8: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB, 10 log10(255² / MSE) over all pixels and channels.
+
+    Identical pictures give infinity. An average over pictures is the mean of their dB values, so one infinity makes it
+    infinite, and it is reported as such: a copy of the real picture among the translated ones should be seen.
+    """
+    with np.errstate(divide="ignore"):
+        value = peak_signal_noise_ratio(  # type: ignore[no-untyped-call]  # scikit-image is not typed
+            real_u8, fake_u8, data_range=WHITE
+        )
+    return float(value)
+
+
+def phv(
+    fake: Sequence[NDArray[np.floating]], real: Sequence[NDArray[np.floating]], threshold: float
+) -> NDArray[np.float64]:
+    """Perceptual hash value: the share of channels whose spatial mean differs by more than `threshold`, [N,layer].
+
+    fake, real: for each layer the spatial means [N,C] of N pictures. Source: ASP repository, util/perceptual.py.
+    """
+    shares = [(np.abs(one - two) > threshold).mean(axis=1) for one, two in zip(fake, real, strict=True)]
+    return np.stack(shares, axis=1)

@@ -1,0 +1,198 @@
+"""The pictures of the page with their captions: an overview, details, the best and the worst."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import image
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from evaluate.columns import COLUMNS, Agreement, Metric
+from evaluate.metrics.statistics import spread_ranks
+from evaluate.protocol import ProtocolName
+from evaluate.scores_file import WHOLE, Scores
+
+SHOWN = 6  # pictures of the overview
+CASES = 3  # best, and as many worst
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A picture by its address, what it is, and its caption."""
+
+    address: str
+    what: str
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """Pictures in rows under heads; `pixels` shows them pixel by pixel."""
+
+    heads: list[str]
+    rows: list[list[Shown]]
+    pixels: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Album:
+    """How to get the pictures of a place: H&E, real IHC, and those of each run."""
+
+    he: Callable[[int], PictureU8]
+    ihc: Callable[[int], PictureU8]
+    fakes: dict[str, Callable[[int], PictureU8]]
+
+
+def overview(runs: Sequence[Scores], album: Album) -> Sheet:
+    """Whole pictures at equally spaced ranks of the real DAB."""
+    return _sheet(runs, album, shrunk, pixels=False)
+
+
+def details(runs: Sequence[Scores], album: Album) -> Sheet:
+    """The middle of the same pictures."""
+    return _sheet(runs, album, detail, pixels=True)
+
+
+def ranking(scores: Scores) -> Metric:
+    """What the best and worst pictures are chosen by: LPIPS where its network was there, else SSIM."""
+    there = scores.row(ProtocolName.CORRECTED).values.metrics
+    return Metric.LPIPS_ALEX if Metric.LPIPS_ALEX in there else Metric.SSIM
+
+
+def cases(scores: Scores, album: Album) -> Sheet:
+    """The best pictures of a run, and beside them the worst, each with its number."""
+    metric = ranking(scores)
+    values = scores.row(ProtocolName.CORRECTED).values.metrics[metric]
+    order = sorted(range(len(values)), key=lambda place: values[place], reverse=COLUMNS[metric].higher)
+    count = min(CASES, len(order) // 2) or 1
+
+    def shown(place: int, rank: str) -> list[Shown]:
+        name = scores.pictures[place].name.removesuffix(".png")
+        pictures = (album.he(place), album.fakes[scores.run](place), album.ihc(place))
+        number = f"{rank}: {COLUMNS[metric].head} {COLUMNS[metric].show(values[place])}"
+        said = ((f"H&E of {name}", name), (f"{name} translated", number), (f"real IHC of {name}", ""))
+        return [
+            Shown(address=picture_address(shrunk(picture)), what=what, words=words)
+            for picture, (what, words) in zip(pictures, said, strict=True)
+        ]
+
+    rows = [shown(order[n], f"best {n + 1}") + shown(order[-1 - n], f"worst {n + 1}") for n in range(count)]
+    return Sheet(heads=["H&E", f"translated by {scores.run}", "real IHC"] * 2, rows=rows)
+
+
+def _sheet(runs: Sequence[Scores], album: Album, cut: Callable[[PictureU8], PictureU8], *, pixels: bool) -> Sheet:
+    rows = []
+    for place in spread_ranks([picture.density for picture in runs[0].pictures], SHOWN):
+        picture = runs[0].pictures[place]
+        name = picture.name.removesuffix(".png")
+        row = [Shown(address=picture_address(cut(album.he(place))), what=f"H&E of {name}", words=name)]
+        for scores in runs:
+            density = scores.row(ProtocolName.CORRECTED).values.density[place]
+            fake = cut(album.fakes[scores.run](place))
+            what = f"{name}, translated by {scores.run}"
+            row.append(Shown(address=picture_address(fake), what=what, words="" if pixels else f"DAB {density:.3f}"))
+        real = picture_address(cut(album.ihc(place)))
+        words = "" if pixels else f"DAB {picture.density:.3f}"
+        rows.append([*row, Shown(address=real, what=f"real IHC of {name}", words=words)])
+    return Sheet(heads=["H&E", *(scores.run for scores in runs), "real IHC"], rows=rows, pixels=pixels)
+
+
+PictureU8 = NDArray[np.uint8]
+SIDE = 256  # px, of a picture on the page
+INK, RUNS = "#1c2530", ("#0f6fb7", "#c2541b", "#2a8a57", "#8a4fb0", "#b08a1e", "#c03a63", "#4a6572", "#6b8e23")
+PLOT = (3.1, 2.9)  # inches, of one panel
+DPI = 110
+
+
+def picture_address(picture_u8: PictureU8) -> str:
+    """A picture as it is, u8 [H,W,3]."""
+    data = io.BytesIO()
+    image.imsave(data, np.ascontiguousarray(picture_u8), format="png")
+    return png_address(data.getvalue())
+
+
+def png_address(data: bytes) -> str:
+    """The bytes of a PNG file."""
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def shrunk(picture_u8: PictureU8, side: int = SIDE) -> PictureU8:
+    """A picture at no more than about `side` px: means over whole blocks, so that no pixel is skipped."""
+    factor = max(1, round(max(picture_u8.shape[:2]) / side))
+    high, wide = (length // factor for length in picture_u8.shape[:2])
+    blocks = picture_u8[: high * factor, : wide * factor].reshape(high, factor, wide, factor, 3)
+    return np.asarray(blocks.mean(axis=(1, 3)).round(), dtype=np.uint8)
+
+
+def detail(picture_u8: PictureU8) -> PictureU8:
+    """The middle sixteenth of a picture, pixel by pixel."""
+    high, wide = picture_u8.shape[0] // 4, picture_u8.shape[1] // 4
+    top, left = (picture_u8.shape[0] - high) // 2, (picture_u8.shape[1] - wide) // 2
+    return picture_u8[top : top + high, left : left + wide]
+
+
+def scatter(runs: Sequence[Scores]) -> str:
+    """Mean DAB of every picture, real against translated, one panel a run."""
+    figure, panels = _panels(len(runs))
+    most = 1.05 * max(max(_densities(scores)[side]) for scores in runs for side in (0, 1))
+    for place, (scores, panel) in enumerate(zip(runs, panels, strict=True)):
+        real, fake = _densities(scores)
+        panel.plot([0, most], [0, most], color="#b8c0c8", linewidth=1)
+        panel.scatter(real, fake, s=14, color=RUNS[place % len(RUNS)], alpha=0.7, linewidths=0)
+        value = scores.row(ProtocolName.CORRECTED).agreement[WHOLE][Agreement.PEARSON].value
+        panel.set_title(f"{scores.run}: Pearson {value:.2f}", fontsize=9)
+        panel.set(xlabel="real, mean OD", ylabel="translated, mean OD", xlim=(0, most), ylim=(0, most))
+    return _address(figure)
+
+
+def curve(runs: Sequence[Scores]) -> str:
+    """Paired metrics against the shift of the real picture, one panel a metric: the real picture itself, every run."""
+    metrics = list(runs[0].misregistration.perfect)
+    figure, panels = _panels(len(metrics))
+    for metric, panel in zip(metrics, panels, strict=True):
+        first = runs[0].misregistration
+        _draw_curve(panel, first.shifts, first.perfect[metric], "the real picture itself", INK, "--")
+        for place, scores in enumerate(runs):
+            found: Mapping[Metric, Sequence[float]] = scores.misregistration.fake
+            if metric in found:
+                _draw_curve(panel, first.shifts, found[metric], scores.run, RUNS[place % len(RUNS)], "-")
+        panel.set_title(COLUMNS[metric].head, fontsize=9)
+        panel.set(xlabel="shift, px")
+    panels[0].legend(fontsize=7, frameon=False)
+    return _address(figure)
+
+
+def _draw_curve(panel: Axes, shifts: Sequence[int], values: Sequence[float], name: str, colour: str, line: str) -> None:
+    known = [(shift, value) for shift, value in zip(shifts, values, strict=True) if np.isfinite(value)]
+    panel.plot([shift for shift, _ in known], [value for _, value in known], line, color=colour, label=name, marker=".")
+
+
+def _densities(scores: Scores) -> tuple[list[float], list[float]]:
+    return [one.density for one in scores.pictures], list(scores.row(ProtocolName.CORRECTED).values.density)
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    columns = min(count, 4)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(PLOT[0] * columns, PLOT[1] * rows), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+        panel.xaxis.label.set_fontsize(8)
+        panel.yaxis.label.set_fontsize(8)
+    return figure, panels
+
+
+def _address(figure: Figure) -> str:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", metadata={"Software": None})
+    return png_address(data.getvalue())

@@ -1,0 +1,186 @@
+"""`scores.json`: every number of a run and of the floors, picture by picture, and what each was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evaluate.columns import Agreement, Cell, Metric
+from evaluate.inputs.predictions import match_files
+from evaluate.protocol import FAKE, Network, Protocol, ProtocolName
+from store.files import from_json, read_json, write_json
+from store.run_files import RunFolder, check_record
+from store.schema import RunError, Split
+
+SCORES_FORMAT = 2
+WHOLE = "x1"  # agreement of whole pictures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One real IHC picture: the prediction's name, its slide; DAB: mean density, integral (OD px²), positive share."""
+
+    name: str
+    slide: str
+    density: float
+    integrated: float
+    positive: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """One number per picture, in the order of `Scores.pictures`: paired metrics, and the DAB of the row's pictures."""
+
+    metrics: dict[Metric, tuple[float, ...]]
+    density: tuple[float, ...]
+    integrated: tuple[float, ...]
+    positive: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row under one protocol. `agreement` has a zoom's cells under x1, x2, x4; it is empty under `published`."""
+
+    cells: dict[Metric, Cell]
+    agreement: dict[str, dict[Agreement, Cell]]
+    values: Values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misregistration:
+    """Means of paired metrics when the real picture is moved by each of `shifts` px, over `pictures` pictures.
+
+    `perfect` compares the real picture with itself, `fake` the translation with it; all on the part that every shift
+    leaves, `width` px wide.
+    """
+
+    shifts: tuple[int, ...]
+    pictures: int
+    width: int
+    perfect: dict[Metric, tuple[float, ...]]
+    fake: dict[Metric, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """`scores.json`: a run and the floors on the same pictures of one store. The floors are rows of `corrected` only.
+
+    `upscaler` made the views that the run was trained on; `floors_view`, `floors_pictures` say what the floors were
+    fitted on; `generator` is the sha256 of the generator's file; `networks` has the sha256 of each feature network,
+    empty where it was missing; `sets` the digest of each set of pictures; `source` a foreign folder, empty for a run's
+    own; `views` what the run was trained on, empty where that is not known.
+    """
+
+    format: int
+    run: str
+    method: str
+    draws: int
+    generator: str
+    source: str
+    store: str
+    stain: str
+    seal: str
+    synthetic: bool
+    upscaler: str
+    split: Split
+    view: str
+    views: tuple[str, ...]
+    protocols: dict[ProtocolName, Protocol]
+    round_trip: str
+    networks: dict[Network, str]
+    software: dict[str, str]
+    sets: dict[str, str]
+    floors_view: str
+    floors_pictures: int
+    pictures: tuple[Judged, ...]
+    misregistration: Misregistration
+    rows: dict[ProtocolName, dict[str, Row]]
+
+    @property
+    def slides(self) -> int:
+        """From how many slides the pictures come."""
+        return len({picture.slide for picture in self.pictures})
+
+    def row(self, protocol: ProtocolName, name: str = FAKE) -> Row:
+        """A row of one protocol."""
+        return self.rows[protocol][name]
+
+
+def write_scores(scores: Scores, folder: Path) -> Path:
+    """Write `scores.json` whole or not at all."""
+    write_json(folder / "scores.json", scores)
+    return folder / "scores.json"
+
+
+def read_scores(run: Path, split: Split, view: str) -> Scores:
+    """A run's scores; RunError if it has none or they are of another format."""
+    file = RunFolder(run).predictions(split, view).scores
+    remedy = f"make them with: python -m evaluate score --run {run} --split {split} --view {view}"
+    if not file.is_file():
+        raise RunError(f"no scores in {file.parent}; {remedy}")
+    tree = read_json(file, remedy)
+    if tree.get("format") != SCORES_FORMAT:
+        raise RunError(f"{file} has format {tree.get('format')}, this version reads {SCORES_FORMAT}; {remedy}")
+    nothing = {"shifts": [], "pictures": 0, "width": 0, "perfect": {}, "fake": {}}
+    facts = check_record(Scores, tree | {"rows": {}, "misregistration": nothing}, file, remedy)
+    try:
+        return replace(
+            facts,
+            rows={
+                ProtocolName(protocol): {name: _row(row) for name, row in rows.items()}
+                for protocol, rows in tree["rows"].items()
+            },
+            misregistration=_misregistration(tree["misregistration"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{file} is not what it should be (rows: {error!r}); {remedy}") from error
+
+
+def files_of(scores: Scores, run: Path) -> tuple[Path, ...]:
+    """The rounded pictures that were judged, in their order; RunError if they are no longer there."""
+    own = RunFolder(run).predictions(scores.split, scores.view).rounded
+    folder = Path(scores.source) if scores.source else own
+    return match_files(folder, [picture.name for picture in scores.pictures], any_suffix=bool(scores.source))
+
+
+def _row(tree: Mapping[str, Any]) -> Row:
+    """A row by hand: settings, and with them `validate`, know finite numbers only."""
+    values = tree["values"]
+    return Row(
+        cells={Metric(name): _cell(cell) for name, cell in tree["cells"].items()},
+        agreement={
+            zoom: {Agreement(name): _cell(cell) for name, cell in cells.items()}
+            for zoom, cells in tree["agreement"].items()
+        },
+        values=Values(
+            metrics=_numbers(values["metrics"]),
+            density=_row_of(values["density"]),
+            integrated=_row_of(values["integrated"]),
+            positive=_row_of(values["positive"]),
+        ),
+    )
+
+
+def _cell(tree: Mapping[str, Any]) -> Cell:
+    value, low, high, spread = (from_json(tree[name]) for name in ("value", "low", "high", "spread"))
+    return Cell(value=value, low=low, high=high, spread=spread, note=str(tree["note"]))
+
+
+def _misregistration(tree: Mapping[str, Any]) -> Misregistration:
+    return Misregistration(
+        shifts=tuple(int(shift) for shift in tree["shifts"]),
+        pictures=int(tree["pictures"]),
+        width=int(tree["width"]),
+        perfect=_numbers(tree["perfect"]),
+        fake=_numbers(tree["fake"]),
+    )
+
+
+def _numbers(tree: Mapping[str, Any]) -> dict[Metric, tuple[float, ...]]:
+    return {Metric(name): _row_of(values) for name, values in tree.items()}
+
+
+def _row_of(values: list[Any]) -> tuple[float, ...]:
+    return tuple(from_json(value) for value in values)

@@ -1,0 +1,1 @@
+"""From pictures to scores: gather images, extract features, compute metrics."""

@@ -1,0 +1,1 @@
+"""The synthetic data set: tissue that is drawn, for trying everything out."""

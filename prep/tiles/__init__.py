@@ -1,0 +1,1 @@
+"""Which pictures belong together, and whether they are sound: layouts, pairs, slides, splits, checks."""

@@ -1,0 +1,94 @@
+"""The codec chain of each array, and the short way from a stored chunk to a picture's planes.
+
+A portable store holds Zarr's core codecs only. Pictures are transposed to planes before they are compressed: planes
+compress better and are what training feeds to a network. A picture is one blosc block: long runs of equal bits compress
+better and faster than blosc's own small blocks, and the bytes cannot depend on the order in which blosc's threads
+finish. A compact store holds pictures as JPEG-XL, not as planes: its colour transform saves a quarter of the bytes.
+Every chain ends in crc32c, because Zarr itself hands out damaged chunks without a word. The choice is measured in
+`store/README.md`.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
+
+from store.format.jpegxl import JpegXl, jpegxl_library, pack, unpack
+from store.format.layout import ArrayPlan
+from store.schema import Codec, StoreError
+
+MISSING = np.iinfo(np.uint64).max  # how a shard's index marks a chunk that was never written
+CHECKSUM = 4  # bytes of crc32c behind a chunk and behind a shard's index
+NBYTES = slice(4, 8)  # where blosc's header says how many bytes it unpacks to
+
+
+def encoding(plan: ArrayPlan, codec: Codec = Codec.PORTABLE) -> dict[str, Any]:
+    """The codecs of an array as keyword arguments of `zarr.create_array`."""
+    if not plan.pictures:
+        return {"compressors": [ZstdCodec(level=5), Crc32cCodec()]}
+    if codec is Codec.COMPACT:
+        return {"filters": [], "serializer": JpegXl(), "compressors": [Crc32cCodec()]}
+    rank = len(plan.shape)
+    planes = (*range(rank - 3), rank - 1, rank - 3, rank - 2)  # …,y,x,rgb → …,rgb,y,x
+    return {
+        "filters": [TransposeCodec(order=planes)],
+        "compressors": [
+            BloscCodec(typesize=1, cname="zstd", clevel=1, shuffle="bitshuffle", blocksize=prod(plan.chunk)),
+            Crc32cCodec(),
+        ],
+    }
+
+
+def require(codec: Codec) -> None:
+    """Raises StoreError if a codec's library is not installed: to be called before the first picture, not for each."""
+    if codec is Codec.COMPACT:
+        jpegxl_library()
+
+
+def encode_picture(picture: NDArray[np.uint8], codec: Codec = Codec.PORTABLE) -> bytes:
+    """One chunk: u8 [S,S,3] packed as the chain of `encoding` packs it, past zarr."""
+    if codec is Codec.COMPACT:
+        return with_checksum(pack(picture))
+    planes = np.ascontiguousarray(picture.transpose(2, 0, 1))
+    packed: bytes = blosc.compress(planes, b"zstd", 1, blosc.BITSHUFFLE, planes.nbytes, 1)
+    return with_checksum(packed)
+
+
+def with_checksum(body: bytes) -> bytes:
+    """`body` and its crc32c."""
+    return body + int(google_crc32c.value(body)).to_bytes(CHECKSUM, "little")
+
+
+def decode_planes(chunk: bytes, out: NDArray[np.uint8], codec: Codec = Codec.PORTABLE) -> None:
+    """Decode one stored picture into `out`, u8 [3,S,S] contiguous.
+
+    Raises StoreError if the chunk is damaged, is no picture of this side, or if the codec's library is not installed.
+    """
+    body = checked(chunk)
+    if not out.flags.c_contiguous:
+        raise ValueError("planes are decoded into contiguous memory only")
+    if codec is Codec.COMPACT:
+        picture = np.empty((*out.shape[1:], 3), np.uint8)  # [S,S,3]: the decoder writes no planes
+        unpack(body, picture)
+        out[...] = picture.transpose(2, 0, 1)
+        return
+    if int.from_bytes(body[NBYTES], "little") != out.nbytes:  # blosc would leave the rest of `out` as it was
+        raise StoreError(f"its bytes are no picture u8 {list(out.shape)}")
+    try:
+        blosc.decompress(body, out)
+    except RuntimeError as error:
+        raise StoreError(f"its bytes are no blosc chunk ({error})") from error
+
+
+def checked(data: bytes) -> bytes:
+    """`data` without the crc32c at its end; StoreError if the two do not agree."""
+    body, checksum = data[:-CHECKSUM], int.from_bytes(data[-CHECKSUM:], "little")
+    if len(data) <= CHECKSUM or google_crc32c.value(body) != checksum:
+        raise StoreError("its checksum is wrong: the bytes on disk were altered")
+    return body

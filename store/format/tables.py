@@ -1,0 +1,133 @@
+"""The pair tables of a store: who the rows are, and which pairs were left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr import Array, Group, open_array
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from store.location.base import Location
+from store.schema import Pair, Skipped, Split, StoreError, Table
+
+if TYPE_CHECKING:
+    from zarr.core.array_spec import ArrayConfigParams
+
+KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}  # of a handle: an array that is opened again forgets it
+CHUNK = 4096  # rows that are read at once
+TEXT = ("id", "slide", "he", "ihc")
+DIGESTS = ("he_digest", "ihc_digest")
+SKIPPED = ("id", "split", "he", "ihc", "reason")
+
+
+def write_tables(group: Group, table: Table) -> None:
+    """Write `<split>/pair/…` for every split that has pairs, and `skipped/…`."""
+    for split, pairs in table.pairs.items():
+        for name in TEXT:
+            write_text(group, f"{split}/pair/{name}", [getattr(pair, name) for pair in pairs])
+        for name in DIGESTS:
+            digests = np.array([list(bytes.fromhex(getattr(pair, name))) for pair in pairs], np.uint8)
+            write_numbers(group, f"{split}/pair/{name}", digests, ("pair", "byte"))
+    for name in SKIPPED:
+        write_text(group, f"skipped/{name}", [getattr(skipped, name) for skipped in table.skipped])
+
+
+def read_pairs(location: Location, split: Split) -> tuple[Pair, ...]:
+    """The pair table of a split, in the order of its rows."""
+    text = {name: _read_text(location, f"{split}/pair/{name}") for name in TEXT}
+    digests = {name: _read_digests(location, f"{split}/pair/{name}") for name in DIGESTS}
+    rows = _rows(location, f"{split}/pair", [*text.values(), *digests.values()])
+    return tuple(Pair(**dict(zip((*TEXT, *DIGESTS), row, strict=True))) for row in rows)
+
+
+def read_skipped(location: Location) -> tuple[Skipped, ...]:
+    """The pairs that were left out of the store, and why."""
+    rows = _rows(location, "skipped", [_read_text(location, f"skipped/{name}") for name in SKIPPED])
+    return tuple(
+        Skipped(id=id_, split=Split(split), he=he, ihc=ihc, reason=reason) for id_, split, he, ihc, reason in rows
+    )
+
+
+def read_table(location: Location, splits: tuple[Split, ...]) -> Table:
+    """All pair tables of a store."""
+    return Table(pairs={split: read_pairs(location, split) for split in splits}, skipped=read_skipped(location))
+
+
+def array_at(location: Location, path: str) -> Array[Any]:
+    """The array at `path`, whatever became of the groups around it. StoreError if it is missing or cannot be read."""
+    try:
+        return open_array(location.zarr_store(), path=path, mode="r")
+    except FileNotFoundError as error:
+        raise damaged_table(location, path, "its metadata are missing") from error
+    except OSError as error:
+        raise damaged_table(location, path, str(error)) from error
+    except Exception as error:  # zarr meets damaged metadata with nearly every kind
+        raise damaged_table(location, path, "its metadata are damaged") from error
+
+
+def read_array(location: Location, path: str) -> NDArray[Any]:
+    """A whole table. Raises StoreError if a part is missing, for which zarr would hand out zeros, or was altered."""
+    array = array_at(location, path)
+    try:
+        lost = array.nchunks - array.nchunks_initialized
+        values = np.asarray(array[...])
+    except (ValueError, RuntimeError, OSError) as error:
+        raise damaged_table(location, path, str(error)) from error
+    if lost:
+        raise damaged_table(location, path, f"{lost} of {array.nchunks} files are missing")
+    return values
+
+
+def damaged_table(location: Location, path: str, reason: str) -> StoreError:
+    """The error of a table that cannot be read, and where to look for more."""
+    return StoreError(
+        f"table {path} of {location} cannot be read ({reason}); `python -m store verify {location}` lists all damage"
+    )
+
+
+def _rows(location: Location, path: str, columns: list[list[str]]) -> list[tuple[str, ...]]:
+    """The rows of columns; they must be of one length."""
+    if len({len(column) for column in columns}) > 1:
+        raise damaged_table(location, path, "its columns differ in length")
+    return list(zip(*columns, strict=True))
+
+
+def write_numbers(group: Group, path: str, values: NDArray[Any], dimensions: tuple[str, ...]) -> Array[Any]:
+    """Write a table of numbers in chunks of rows; an older one of that name is replaced."""
+    array = _create(group, path, values.shape, values.dtype, dimensions)
+    array[...] = values
+    return array
+
+
+def _read_text(location: Location, path: str) -> list[str]:
+    return [str(value) for value in read_array(location, path)]
+
+
+def _read_digests(location: Location, path: str) -> list[str]:
+    rows = read_array(location, path)
+    if rows.shape[1:] != (32,):
+        raise damaged_table(location, path, f"its rows have the shape {rows.shape[1:]} instead of (32,)")
+    return [row.tobytes().hex() for row in rows]
+
+
+def write_text(group: Group, path: str, values: list[str]) -> None:
+    """Write a column of texts, in chunks of rows."""
+    array = _create(group, path, (len(values),), str, ("pair",))
+    if values:
+        array[...] = np.array(values, dtype=object)
+
+
+def _create(group: Group, path: str, shape: tuple[int, ...], dtype: Any, dimensions: tuple[str, ...]) -> Array[Any]:
+    parent, _, name = path.rpartition("/")
+    return group.require_group(parent).create_array(
+        name,
+        shape=shape,
+        chunks=(min(max(shape[0], 1), CHUNK), *shape[1:]),
+        dtype=dtype,
+        compressors=[ZstdCodec(level=5), Crc32cCodec()],
+        dimension_names=dimensions,
+        config=KEEP_ZEROS,
+        overwrite=True,
+    )

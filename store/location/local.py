@@ -1,0 +1,189 @@
+"""A store on a local disk: a folder, whose files are written beside their place, synced and renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from zarr.storage import LocalStore
+
+from store.files import PARTIAL, digest_file, disk_errors, files_of, locked, sync, sync_all
+from store.location.base import Location
+
+WRITABLE = 0o222  # write permission of everybody
+
+
+class Folder:
+    """A location on a local disk."""
+
+    locks = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def folder(self) -> Path:
+        """The folder."""
+        return self.path
+
+    def beside(self, suffix: str) -> Folder:
+        """The folder beside it whose name is longer by `suffix`."""
+        return Folder(self.path.with_name(self.path.name + suffix))
+
+    def within(self, name: str) -> Folder:
+        """The folder in this one."""
+        return Folder(self.path / name)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.path / name).exists()
+
+    def names(self) -> Iterator[str]:
+        """Every file, in sorted order."""
+        return files_of(self.path)
+
+    def sizes(self) -> dict[str, int]:
+        """Every file with its length in bytes, in sorted order."""
+        return {name: (self.path / name).stat().st_size for name in self.names()}
+
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+        return (self.path / name).read_bytes()
+
+    def read_at(self, name: str, offset: int, length: int) -> bytes:
+        """`length` bytes of a file from `offset`, fewer at its end."""
+        handle = os.open(self.path / name, os.O_RDONLY)
+        try:
+            return os.pread(handle, length, offset)
+        finally:
+            os.close(handle)
+
+    def read_end(self, name: str, length: int) -> bytes:
+        """The last `length` bytes of a file, fewer if it is shorter."""
+        handle = os.open(self.path / name, os.O_RDONLY)
+        try:
+            return os.pread(handle, length, max(0, os.fstat(handle).st_size - length))
+        finally:
+            os.close(handle)
+
+    def digest(self, name: str) -> str:
+        """The sha256 of a file, in hex."""
+        return digest_file(self.path / name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write beside its place under a name of its own, sync, rename, sync the folders that are new."""
+        file = self.path / name
+        new = [folder for folder in file.parents if not folder.exists()]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
+        try:
+            with partial.open("wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            partial.replace(file)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        for folder in (file.parent, *(folder.parent for folder in new)):
+            sync(folder)
+
+    def claim(self, name: str, data: bytes) -> bytes:
+        """Write a file unless there is one; what is there then."""
+        if not self.exists(name):
+            self.write(name, data)
+        return self.read(name)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def remove_all(self) -> None:
+        """Remove everything, as far as that is possible."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def appear(self, files: Mapping[str, bytes], last: str, scratch: Location) -> None:
+        """Write all files into `scratch`, then rename it to this folder: it exists whole or not at all."""
+        made = scratch.folder
+        assert made is not None, "a folder is renamed from a folder"
+        scratch.remove_all()
+        for name, data in files.items():
+            file = made / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        sync_all(made / name for name in files)
+        made.rename(self.path)
+        sync(self.path.parent)
+
+    def taken(self, last: str) -> bool:
+        """Whether anything is here."""
+        return self.path.exists()
+
+    @contextmanager
+    def locked(self, name: str, what: str) -> Iterator[bool]:
+        """Make the folder if it is missing and hold the lock on its file `name`; yields whether the folder is new."""
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            with disk_errors(what):
+                self.path.mkdir(parents=True, exist_ok=True)
+            with locked(self.path / name, what):
+                yield self.path in made
+        except BaseException:
+            for folder in made:
+                with suppress(OSError):  # another process is at work in it, or it holds files
+                    folder.rmdir()
+            raise
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Remove these files as far as that is possible: the disk may be full."""
+        for name in names:
+            with suppress(OSError):
+                self.remove(name)
+
+    def sweep(self) -> None:
+        """Remove what writes that were cut off left behind."""
+        for leftover in self.path.rglob(f"*{PARTIAL}"):
+            leftover.unlink(missing_ok=True)
+
+    def protect(self) -> None:
+        """Take the write permission from every file."""
+        for name in self.names():
+            file = self.path / name
+            if (mode := file.stat().st_mode) & WRITABLE:
+                file.chmod(mode & ~WRITABLE)
+
+    def strays(self, files: Collection[str]) -> Iterator[str]:
+        """Folders that hold none of `files`, each ending in a slash."""
+        needed = {folder.as_posix() for file in files for folder in Path(file).parents}
+        for folder in self.path.rglob("*"):
+            if folder.is_dir() and (name := folder.relative_to(self.path).as_posix()) not in needed:
+                yield f"{name}/"
+
+    def check_writable(self) -> None:
+        """Raise OSError if no file can be made beside the folder."""
+        with tempfile.TemporaryFile(dir=self._nearest()):
+            pass
+
+    def free_bytes(self) -> float:
+        """Free bytes of the disk."""
+        return shutil.disk_usage(self._nearest()).free
+
+    def _nearest(self) -> Path:
+        """The nearest folder above that exists."""
+        return next(folder for folder in self.path.absolute().parents if folder.exists())
+
+    def zarr_store(self) -> LocalStore:
+        """The folder as a store that zarr reads."""
+        return LocalStore(self.path, read_only=True)

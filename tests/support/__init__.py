@@ -1,0 +1,1 @@
+"""What tests share: drawn stores and tiles, damage, servers, small networks."""

@@ -1,0 +1,87 @@
+"""A step as one of several processes takes it: `torchrun -m tests.support.distributed_steps OUT METHOD…` writes it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from train.data.batch import Batch
+from train.loop.step import make_optimisers, step_generator, take_long_step
+from train.methods.recipes import load_recipe
+from train.methods.registry import build_method
+from train.networks.spectral_norm import SpectralConv2d
+from train.runtime.device import Compute
+from train.runtime.distributed import join, mean_of_all
+from train.settings import Precision, TrainSettings
+
+CPU = Compute(device=torch.device("cpu"), precision=Precision.FP32)
+CONTRASTIVE = ("cut", "fastcut", "asp", "attention_gan")
+Told = dict[str, np.ndarray[Any, Any]]
+
+
+def small(method: str, *overrides: str) -> TrainSettings:
+    """A published recipe with narrow networks."""
+    narrow = ["precision=fp32", "device=cpu", "data.workers=0", "generator.base=4", "discriminator.base=4"]
+    narrow += ["generator.depth=5", "generator.dropout=false"]
+    narrow += ["contrast.width=8", "contrast.patches=16"] if method in CONTRASTIVE else []
+    return load_recipe([], [f"method={method}", *narrow, *overrides])
+
+
+def draw_pairs(count: int, seed: int = 1) -> Batch:
+    """The pictures of a step, 96 px."""
+    coarse = torch.rand(2, count, 3, 12, 12, generator=torch.Generator().manual_seed(seed))
+    he, ihc = (torch.nn.functional.interpolate(c, size=96, mode="bicubic").mul(2).sub(1).clamp(-1, 1) for c in coarse)
+    return Batch(he=he, ihc=ihc)
+
+
+def rows(batch: Batch, which: slice) -> Batch:
+    """Some pictures of a batch."""
+    return Batch(he=batch.he[which], ihc=batch.ihc[which])
+
+
+def take(method: str, batches: Sequence[Batch], dtype: torch.dtype, progress: float, frozen: bool) -> Told:
+    """The terms of a step, and the gradients with which each network was moved. All batches draw the same positions.
+
+    Frozen, spectral norm makes no power iteration; else each pass makes one, also that of a second batch.
+    """
+    torch.manual_seed(0)
+    settings = small(method)
+    built = build_method(settings)
+    for module in built.modules().values():
+        module.to(dtype)
+        for layer in module.modules():
+            layer.training = not (frozen and isinstance(layer, SpectralConv2d))
+    optimisers = make_optimisers(built, settings.optimiser, fused=False)
+    generators = [step_generator(0, 1) for _ in batches]
+    cast = [Batch(he=batch.he.to(dtype), ihc=batch.ihc.to(dtype)) for batch in batches]
+    terms = take_long_step(built, optimisers, CPU, cast, progress, generators)
+    told = {name: mean_of_all(term).numpy() for name, term in terms.items()}
+    for name, module in built.modules().items():
+        told |= {f"{name}/{key}": p.grad.numpy() for key, p in module.named_parameters() if p.grad is not None}
+    return told
+
+
+PRECISIONS = {"double": (torch.float64, 0.9, False), "single": (torch.float32, 0.0, True)}
+
+
+def main(out: Path, methods: Sequence[str]) -> None:
+    """Each method's step on this process's share of as many pictures as there are processes."""
+    torch.set_num_threads(1)
+    with join() as ranks:
+        pairs = draw_pairs(ranks.count)
+        for method in methods:
+            for precision, how in PRECISIONS.items():
+                told = take(method, [rows(pairs, slice(ranks.rank, ranks.rank + 1))], *how)
+                if ranks.first:
+                    np.savez(out / f"{method}-{precision}.npz", allow_pickle=False, **told)
+    left = [name for name in map(Path.read_text, Path("/proc/self/task").glob("*/comm")) if "gloo" in name]
+    assert not left, f"threads that may abort the process at its end: {left}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,102 @@
+"""Runs that were never trained: the real IHC pictures with noise, saved in both ways that training saves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.models import squeezenet1_0
+
+from evaluate.features.lpips import Perceptual, Trunk
+from evaluate.features.networks import Pooled, Stages, to_imagenet
+from evaluate.features.weights import WeightsFolder
+from evaluate.protocol import Network, Reading
+from evaluate.scoring.rows import Depth
+from store.files import write_json
+from store.images import write_png
+from store.reader import Store
+from store.run_files import RunFacts, RunFolder
+from store.schema import Split, Stain, picture_name
+
+FLOORS = ["copy H&E", "constant colour", "affine colour map"]
+
+
+def fabricate(run: Path, store: Store, view: str = "tile", noise: float = 8.0, seed: int = 0) -> Path:
+    """Write the predictions of a run and what training says of them; returns their folder."""
+    folder, rng, count = (
+        RunFolder(run).predictions(Split.TEST, view).path,
+        np.random.default_rng(seed),
+        store.count(view),
+    )
+    names = []
+    for row, pair in enumerate(store.pairs(Split.TEST)):
+        for index in range(count):
+            ihc = store.picture(Split.TEST, view, Stain.IHC, row, index)
+            levels = np.clip(ihc + rng.normal(0, noise, ihc.shape), 0, 255) if noise else ihc
+            names.append(picture_name(pair.id, index, count))
+            write_png(folder / "fake" / names[-1], np.rint(levels).astype(np.uint8))
+            write_png(folder / "fake_truncated" / names[-1], levels.astype(np.uint8))
+    record = {"method": "attention_gan", "seal": store.manifest.seal, "split": "test", "view": view, "pairs_seen": 6000}
+    record |= {"step": 6000, "upscaler": "lanczos", "synthetic": True, "generator": "ab" * 32, "pictures": names}
+    (folder / "predictions.json").write_text(json.dumps(record))
+    facts = RunFacts(
+        store=str(store.path),
+        seal=store.manifest.seal,
+        method="attention_gan",
+        synthetic=True,
+        upscaler="lanczos",
+        pairs=8,
+        pairs_seen=6000,
+        device="cpu",
+        precision="fp32",
+        parameters={},
+        software={},
+    )
+    write_json(run / "run.json", facts)
+    return folder
+
+
+def shallow(folder: Path) -> Depth:
+    """No network at all: the folder of weights is empty."""
+    return Depth(networks=WeightsFolder(folder / "no weights", torch.device("cpu")), cache=folder / "features")
+
+
+class Seeded:
+    """A SqueezeNet 1.0 in the place of every network: seeded, or with the parameters that are given."""
+
+    def __init__(self, parameters: dict[str, torch.Tensor] | None = None, digest: str = "seeded") -> None:
+        self.device = torch.device("cpu")
+        self.looked = 0
+        self._digest = digest
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            whole = squeezenet1_0(weights=None)
+        if parameters is not None:
+            whole.load_state_dict(parameters)
+        layers = list(whole.eval().requires_grad_(False).features)
+        self.maps = Stages([nn.Sequential(*layers[:4]), nn.Sequential(*layers[4:7]), nn.Sequential(*layers[7:10]),
+                            nn.Sequential(*layers[10:])])  # fmt: skip
+        self.maps.register_forward_hook(lambda *_: setattr(self, "looked", self.looked + 1))
+
+    def digest(self, network: Network) -> str:
+        return f"{self._digest} for {network}" if self._digest else ""
+
+    def pooled(self, reading: Reading) -> Pooled:
+        return Pooled(maps=self.maps, prepare=to_imagenet, digest=self._digest)
+
+    def perceptual(self, trunk: Trunk) -> Perceptual:
+        widths = (128, 256, 384, 512)
+        return Perceptual(
+            scale=_ToImagenet(),
+            trunk=self.maps,
+            heads=tuple(torch.ones(1, width, 1, 1) for width in widths),
+            digest=self._digest,
+        )
+
+
+class _ToImagenet(nn.Module):
+    def forward(self, signed: torch.Tensor) -> torch.Tensor:
+        return to_imagenet((signed + 1) / 2)

@@ -1,0 +1,27 @@
+"""Stores in a bucket of the S3 server on loopback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from store.location.base import Location
+from store.location.open import locate
+from store.schema import Manifest, Table
+from store.writing.writer import open_writer
+from tests.support.stores import small_blocks, small_manifest, small_table
+
+
+def objects(place: Location | Path | str) -> dict[str, bytes]:
+    """Every object of a store with its journal's, or every file."""
+    store = locate(place)
+    return {
+        f"{part.name}/{name}": part.read(name) for part in (store, store.beside(".journal")) for name in part.names()
+    }
+
+
+def begin(address: str, units: int, manifest: Manifest | None = None, table: Table | None = None) -> None:
+    """Build the first `units` units of the small store and stop."""
+    manifest = manifest or small_manifest()
+    with open_writer(address, manifest, table or small_table()) as writer:
+        for unit in writer.pending()[:units]:
+            writer.write(unit, small_blocks(manifest, unit))

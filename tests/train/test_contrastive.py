@@ -1,0 +1,166 @@
+"""CUT, ASP and the paper's method: a shared pass changes nothing, mirrored pictures, which terms there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.support.contrastive import build, draw_batch, freeze_doubled, narrow
+from train.data.batch import Batch
+from train.loop.step import frozen_except
+from train.losses import adaptive_patch_nce, least_squares, patch_nce, pyramid
+from train.methods.contrastive import Contrastive
+from train.methods.registry import build_method
+from train.networks.patch_projector import draw_positions, normalise, normalise_as_cut
+from train.settings import TrainSettings
+
+TERMS = {
+    "cut": ["adversarial", "nce", "nce_identity"],
+    "cut_paired": ["adversarial", "nce", "nce_identity", "pyramid"],
+    "fastcut": ["adversarial", "nce"],
+    "asp": ["adversarial", "nce", "asp", "pyramid"],
+    "attention_gan": ["adversarial", "nce", "asp", "pyramid"],
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """Fresh networks draw their parameters from torch's global generator."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def gradients(method: Any, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch
+    owned = {name: method.modules()[name] for name in ("generator", "heads")}
+    return {
+        f"{name}.{key}": parameter.grad
+        for name, module in owned.items()
+        for key, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def literal_terms(method: Contrastive, batch: Batch, progress: float, seed: int) -> dict[str, Tensor]:
+    """The generator's terms in the published order: every picture encoded anew, gradients built into keys as well."""
+    generator = torch.Generator().manual_seed(seed)
+    settings = method.contrast
+    mirrored = settings.flip_equivariance and torch.rand((), generator=generator).item() < 0.5
+    sources = torch.cat((batch.he, batch.ihc)) if "nce_identity" in method.names else batch.he
+    pictures = method.generator(sources.flip(3) if mirrored else sources)
+    fake, identity = pictures[: len(batch.he)], pictures[len(batch.he) :]
+
+    def contrast(query: Tensor, key: Tensor, adaptive: bool) -> Tensor:
+        keys = method.generator.encode(key)
+        queries = method.generator.encode(query)
+        if mirrored:
+            queries = [tap.flip(3) for tap in queries]
+        positions = draw_positions(queries, settings.patches, generator)
+        losses = []
+        for q, k in zip(method.heads(queries, positions), method.heads(keys, positions), strict=True):
+            if adaptive:
+                share, asp = method.constant_share, method.asp
+                loss = adaptive_patch_nce(q, k, settings.temperature, progress, share, asp.schedule, asp.lookup)
+            else:
+                loss = patch_nce(q, k, settings.temperature)
+            losses.append(loss.mean())
+        return torch.stack(losses).mean()
+
+    values = {"nce": contrast(fake, batch.he, adaptive=False)}
+    if "nce_identity" in method.names:
+        values["nce_identity"] = contrast(identity, batch.ihc, adaptive=False)
+    if "asp" in method.names:
+        values["asp"] = contrast(fake, batch.ihc, adaptive=True)
+    values["adversarial"] = least_squares(method.discriminator(fake), 1.0).mean()
+    if "pyramid" in method.names:
+        values["pyramid"] = pyramid(fake, batch.ihc.flip(3) if mirrored else batch.ihc).mean()
+    return {name: weight * values[name] for name, weight in method.weights.items()}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+@pytest.mark.parametrize("method_name", TERMS)
+def test_a_step_that_shares_passes_has_the_gradients_of_the_literal_order(method_name: str, seed: int) -> None:
+    settings = narrow(method_name)
+    assert settings.contrast.share_passes
+    method = build(settings)
+    freeze_doubled(method)
+    batch = draw_batch(2)
+    generator = torch.Generator().manual_seed(seed)
+    with frozen_except(method, "generator"):
+        outputs = method.generate(batch, generator)
+        terms = method.terms("generator", batch, outputs, 0.9, generator)
+        shared = gradients(method, terms)
+        for module in method.modules().values():
+            module.zero_grad()
+        plain_terms = literal_terms(method, batch, 0.9, seed)
+        plain = gradients(method, plain_terms)
+    for name, term in plain_terms.items():
+        torch.testing.assert_close(terms[name], term, rtol=1e-9, atol=1e-9)
+    assert shared.keys() == plain.keys()
+    total = torch.cat([gradient.flatten() for gradient in plain.values()]).norm()
+    for name, gradient in plain.items():  # a bias before a norm has no gradient but rounding
+        assert (shared[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-12 * total, name
+
+
+@pytest.mark.parametrize("method_name", TERMS)
+def test_the_plain_order_is_a_setting_and_gives_the_same_terms(method_name: str) -> None:
+    batch, made = draw_batch(), []
+    for share in ("true", "false"):
+        torch.manual_seed(0)
+        method = build(narrow(method_name, f"contrast.share_passes={share}"))
+        freeze_doubled(method)
+        generator = torch.Generator().manual_seed(5)
+        made.append(method.terms("generator", batch, method.generate(batch, generator), 0.5, generator))
+    for name, term in made[0].items():
+        torch.testing.assert_close(term, made[1][name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("method_name", "names"), TERMS.items())
+def test_terms_are_those_of_the_method_and_each_is_told_alone(method_name: str, names: list[str]) -> None:
+    """The ASP repository adds the ASP term to the logged NCE; here NCE is NCE, and the terms add up to the loss."""
+    settings = narrow(method_name)
+    method = build(settings)
+    freeze_doubled(method)
+    batch = draw_batch()
+
+    def terms(changed: TrainSettings) -> dict[str, Tensor]:
+        method.weights = build_method(changed).weights
+        generator = torch.Generator().manual_seed(5)
+        return dict(method.terms("generator", batch, method.generate(batch, generator), 0.5, generator))
+
+    before = terms(settings)
+    assert list(before) == names
+    doubled = terms(replace(settings, weights=replace(settings.weights, nce=2 * settings.weights.nce)))
+    for name in names:
+        factor = 2.0 if name.startswith("nce") else 1.0
+        torch.testing.assert_close(doubled[name], factor * before[name], rtol=1e-9, atol=1e-9)
+
+
+def test_the_identity_term_halves_both_as_in_cut() -> None:
+    assert build_method(narrow("cut")).weights == {"adversarial": 1.0, "nce": 0.5, "nce_identity": 0.5}
+    assert build_method(narrow("fastcut")).weights == {"adversarial": 1.0, "nce": 10.0}
+
+
+def test_every_second_picture_is_mirrored_where_that_is_asked_for() -> None:
+    batch = draw_batch()
+    batch = Batch(he=batch.he.float(), ihc=batch.ihc.float())
+    for name, expected in (("fastcut", True), ("cut", False)):
+        method = build_method(narrow(name))
+        with torch.no_grad():
+            mirrored = [method.generate(batch, torch.Generator().manual_seed(seed)).mirrored for seed in range(40)]
+        assert (10 < sum(mirrored) < 30) if expected else not any(mirrored)
+
+
+def test_both_ways_to_unit_length() -> None:
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-8, 0.0]])
+    cut = normalise_as_cut(vectors)
+    torch.testing.assert_close(cut[0], torch.tensor([3.0, 4.0]) / (5 + 1e-7))
+    torch.testing.assert_close(cut[1:], torch.tensor([[0.0, 0.0], [1e-8 / 1.1e-7, 0.0]]))
+    asp = normalise(vectors)
+    torch.testing.assert_close(asp[2], torch.tensor([1e-8, 0.0]) / torch.tensor([1.1e-7, 1e-7]).norm())

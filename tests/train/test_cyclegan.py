@@ -1,0 +1,83 @@
+"""CycleGAN's history and state; its whole step is in tests/test_steps.py."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+
+from tests.support.published_steps import CPU
+from train.data.batch import Batch
+from train.loop.step import make_optimisers, step_generator, take_step
+from train.methods.cyclegan import ImageHistory
+from train.methods.recipes import load_recipe
+from train.methods.registry import build_method
+
+TINY = load_recipe([], ["method=cyclegan", "generator.base=4", "discriminator.base=4", "precision=fp32"])
+
+
+def picture(value: float) -> torch.Tensor:
+    return torch.full((1, 3, 2, 2), float(value))
+
+
+def test_a_history_is_filled_and_then_exchanges_half_of_what_it_is_given() -> None:
+    history, generator = ImageHistory(capacity=50), torch.Generator().manual_seed(0)
+    for value in range(50):
+        assert torch.equal(history.exchange(picture(value), generator), picture(value))
+    held = set(range(50))
+    exchanged = 0
+    for value in range(50, 2050):
+        given = history.exchange(picture(value), generator).mean().item()
+        if given != value:
+            exchanged += 1
+            held = held - {int(given)} | {value}
+    assert abs(exchanged - 1000) < 4 * 500**0.5
+    assert {int(kept.mean()) for kept in history.pictures} == held  # each stored picture is given at most once
+    assert len(history.pictures) == 50
+
+
+def test_a_history_passes_no_gradient_and_its_pictures_are_its_own() -> None:
+    history = ImageHistory(capacity=1)
+    fake = picture(1.0).requires_grad_()
+    given = history.exchange(fake, torch.Generator())
+    assert not given.requires_grad
+    with torch.no_grad():
+        fake.zero_()
+    assert history.pictures[0].mean() == 1.0
+
+
+def test_a_batch_is_exchanged_picture_by_picture() -> None:
+    history = ImageHistory(capacity=3)
+    batch = torch.cat([picture(1.0), picture(2.0)])
+    assert torch.equal(history.exchange(batch, torch.Generator()), batch)
+    assert [kept.mean().item() for kept in history.pictures] == [1.0, 2.0]
+
+
+def test_a_history_is_saved_as_plain_tensors_and_goes_on_alike() -> None:
+    one, other = ImageHistory(capacity=4), ImageHistory(capacity=4)
+    for value in range(4):
+        one.exchange(picture(value), torch.Generator())
+    buffer = io.BytesIO()
+    torch.save(one.state_dict(), buffer)
+    buffer.seek(0)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    for seed in range(20):
+        given = [h.exchange(picture(10 + seed), torch.Generator().manual_seed(seed)) for h in (one, other)]
+        assert torch.equal(given[0], given[1])
+
+
+def test_generators_move_first_and_discriminators_judge_what_was_made_before() -> None:
+    torch.manual_seed(0)
+    method = build_method(TINY)
+    assert method.players == ("generators", "discriminators")
+    he, ihc = torch.rand(2, 1, 3, 64, 64).mul(2).sub(1)
+    batch = Batch(he=he, ihc=ihc)
+    with torch.no_grad():
+        before = method.generate(batch, torch.Generator()).fake_ihc
+    take_step(method, make_optimisers(method, TINY.optimiser, fused=False), CPU, batch, 0.0, step_generator(0, 1))
+    history = method.modules()["history"]
+    assert isinstance(history, ImageHistory)
+    torch.testing.assert_close(history.pictures[0], before)
+    with torch.no_grad():
+        after = method.generate(batch, torch.Generator()).fake_ihc
+    assert not torch.allclose(after, before, atol=1e-3)

@@ -1,0 +1,122 @@
+"""One step: players move in the published order, each with its own gradients, at the published rate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.optim import Adam
+
+from store.schema import SettingsError
+from train.data.batch import Batch
+from train.loop.step import make_optimisers, set_learning_rate, step_generator, take_step
+from train.methods.contrastive import attention_gan
+from train.methods.registry import build_method
+from train.runtime.device import Compute, resolve
+from train.settings import (
+    ContrastSettings,
+    DiscriminatorSettings,
+    GeneratorSettings,
+    OptimiserSettings,
+    Precision,
+    TrainSettings,
+    WeightSettings,
+)
+
+CPU = Compute(device=torch.device("cpu"), precision=Precision.FP32)
+TINY = TrainSettings(
+    generator=GeneratorSettings(base=4),
+    discriminator=DiscriminatorSettings(base=4),
+    contrast=ContrastSettings(patches=16, width=8),
+)
+
+
+def draw_batch(size: int = 1, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    he, ihc = torch.rand((2, size, 3, 96, 96), generator=generator).mul(2).sub(1)
+    return Batch(he=he, ihc=ihc)
+
+
+def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_step_does() -> None:
+    torch.manual_seed(0)
+    method = build_method(TINY)
+    optimisers = make_optimisers(method, TINY.optimiser, fused=False)
+    torch.manual_seed(0)
+    plain = attention_gan(TINY)
+    movers = {
+        "discriminator": Adam(plain.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999)),
+        "generator": Adam(plain.generator.parameters(), lr=2e-4, betas=(0.5, 0.999)),
+        "heads": Adam(plain.heads.parameters(), lr=2e-4, betas=(0.5, 0.999)),  # a third optimiser, as published
+    }
+    for step in (1, 2, 3):
+        batch = draw_batch(seed=step)
+        terms = take_step(method, optimisers, CPU, batch, 0.5, step_generator(0, step))
+        outputs = plain.generate(batch, step_generator(0, step))
+        judged = plain.terms("discriminator", batch, outputs, 0.5, step_generator(0, step))
+        movers["discriminator"].zero_grad()
+        sum(judged.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
+        movers["discriminator"].step()
+        made = plain.terms("generator", batch, outputs, 0.5, step_generator(0, step))
+        movers["generator"].zero_grad()
+        movers["heads"].zero_grad()
+        sum(made.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
+        movers["generator"].step()
+        movers["heads"].step()
+        assert list(terms) == [*judged, "gradient_discriminator", *made, "gradient_generator"]
+        assert list(judged) == ["discriminator_fake", "discriminator_real"]
+        assert list(made) == ["adversarial", "nce", "asp", "pyramid"]
+        for name, term in (judged | made).items():
+            torch.testing.assert_close(terms[name], term.detach(), rtol=1e-5, atol=1e-6)
+    for name, module in method.modules().items():
+        for (key, ours), theirs in zip(module.named_parameters(), plain.modules()[name].parameters(), strict=True):
+            if not (key.endswith("bias") and name != "heads"):  # before a norm their gradient is rounding
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-6)
+
+
+def test_no_gradient_of_the_fake_reaches_the_generator_from_the_discriminators_move() -> None:
+    method = build_method(TINY)
+    batch = draw_batch()
+    terms = method.terms(
+        "discriminator", batch, method.generate(batch, step_generator(0, 1)), 0.0, step_generator(0, 1)
+    )
+    sum(terms.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
+    assert all(p.grad is None for name in ("generator", "heads") for p in method.modules()[name].parameters())
+    assert all(p.grad is not None for p in method.modules()["discriminator"].parameters())
+
+
+def test_a_step_gives_each_player_only_its_own_gradients() -> None:
+    method = build_method(TINY)
+    before = {name: [p.detach().clone() for p in m.parameters()] for name, m in method.modules().items()}
+    take_step(
+        method, make_optimisers(method, TINY.optimiser, fused=False), CPU, draw_batch(2), 0.0, step_generator(0, 1)
+    )
+    for name, module in method.modules().items():
+        assert all(p.requires_grad for p in module.parameters())
+        assert any(not torch.equal(p, old) for p, old in zip(module.parameters(), before[name], strict=True))
+
+
+def test_terms_are_the_published_weights_times_the_losses() -> None:
+    batch = draw_batch()
+    terms = {}
+    for weights in (WeightSettings(), WeightSettings(adversarial=1, nce=1, asp=1, pyramid=1)):
+        torch.manual_seed(0)
+        method = build_method(replace(TINY, weights=weights))
+        terms[weights.nce] = method.terms(
+            "generator", batch, method.generate(batch, step_generator(0, 1)), 0.5, step_generator(0, 1)
+        )
+    ratios = {name: (terms[10.0][name] / terms[1.0][name]).item() for name in terms[1.0]}
+    assert ratios == pytest.approx({"adversarial": 1, "nce": 10, "asp": 10, "pyramid": 10})
+
+
+def test_the_learning_rate_is_the_published_one_in_every_epoch() -> None:
+    optimisers = make_optimisers(build_method(TINY), OptimiserSettings(), fused=False)
+    rates = [set_learning_rate(optimisers, OptimiserSettings(), epoch) / 2e-4 for epoch in (1, 30, 31, 35, 40)]
+    assert rates == pytest.approx([1, 1, 10 / 11, 6 / 11, 1 / 11])
+    assert all(group["lr"] == 2e-4 * rates[-1] for o in optimisers.values() for group in o.param_groups)
+
+
+@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:99"])
+def test_devices_that_are_not_here_are_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"device = '{name}': .*use auto"):
+        resolve(name, Precision.AUTO)

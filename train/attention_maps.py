@@ -1,0 +1,143 @@
+"""Where AMMFI's gates are open: for each picture and level a heat map over the H&E, and a sheet of some of them.
+
+A gate a of eq. (3) is a number in (0,1) for each channel and position: how much of the encoder's feature passes on to
+the decoder. A map is its mean over channels, [h,w]. Colours span the 1st to the 99th percentile of each map: gates
+vary little around their mean; the numbers themselves stand in `gates.json`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from store.contact_sheet import Row, draw_sheet
+from store.files import PARTIAL, digest_file, disk_errors, write_json
+from store.images import read_picture, write_png
+from store.process import stop_requests
+from store.reader import Store, Target, plan_targets
+from store.run_files import GateRecord, RunFolder, read_gates
+from store.schema import Interrupted, RunError, Split, Stain
+from train.data.batch import to_signed
+from train.networks.resnet import ResnetGenerator
+from train.run.checkpoint import load_generator
+from train.run.inference import at_test
+from train.runtime.device import resolve
+from train.settings import AtTest, Precision
+
+SHOWN = 6  # pictures of the sheet
+OPAQUE = 0.55  # share of the heat map's colour
+SPAN = (1, 99)  # percentiles of a map that the colours span
+
+
+def draw_gates(folder: RunFolder, store: Store, split: Split, view: str, device: str) -> Path:
+    """Heat maps of every picture of a split and view, beside its predictions, which must be there.
+
+    Returns their folder; maps of the same generator are left alone. Raises RunError for one without attention.
+    """
+    predictions = folder.predictions(split, view)
+    digest = digest_file(folder.generator)
+    with suppress(RunError):  # there are none yet, or they are damaged
+        if read_gates(predictions).generator == digest:
+            return predictions.gates
+    trained = load_generator(folder.generator)
+    generator = trained.generator
+    if not isinstance(generator, ResnetGenerator) or not generator.attention:
+        raise RunError(
+            f"{folder.path} has no attention gates to draw: its method is {trained.header.method} with "
+            "generator.attention.enabled = false; leave out --gates, or train one with attention"
+        )
+    compute = resolve(device, Precision.FP32)
+    compute.settle()
+    compute.place(generator)
+    beside = predictions.gates.with_name(predictions.gates.name + PARTIAL)
+    targets, levels = plan_targets(store, split, view), dict[str, dict[str, tuple[float, float, float]]]()
+    with disk_errors(beside):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+    bar = tqdm(targets, desc=f"gates of {split}/{view}", unit="picture", file=sys.stderr)
+    with at_test(generator, AtTest.EVALUATION), stop_requests(lambda text: tqdm.write(text, file=sys.stderr)) as stop:
+        for target in bar:
+            he = store.picture(split, view, Stain.HE, target.pair, target.index)
+            levels[target.name] = {}
+            for level, gate in gate_maps(generator, he, compute.device).items():
+                low, high = (float(end) for end in np.percentile(gate, SPAN))
+                levels[target.name][level] = (float(gate.mean()), low, high)
+                write_png(beside / level / target.name, heat_over(he, gate, low, high))
+            if stop.requested:
+                raise Interrupted(f"the gates of {folder.path} are not all drawn; run the same again")
+    record = GateRecord(generator=digest, levels=levels)
+    write_png(beside / predictions.gates_sheet.name, _sheet(folder, store, split, view, targets, record, maps=beside))
+    write_json(beside / predictions.gates_record.name, record)
+    with disk_errors(predictions.gates):
+        shutil.rmtree(predictions.gates, ignore_errors=True)
+        beside.rename(predictions.gates)
+    return predictions.gates
+
+
+@torch.inference_mode()
+def gate_maps(
+    generator: ResnetGenerator, he: NDArray[np.uint8], device: torch.device
+) -> dict[str, NDArray[np.float32]]:
+    """The gates of one picture, u8 [H,W,3], as means over channels, [h,w] in (0,1), deepest level first."""
+    signed = to_signed(torch.from_numpy(he).to(device)).permute(2, 0, 1)[None]  # [1,3,H,W]
+    _, gates = generator.forward_with_gates(signed)
+    return {level: gate[0].mean(dim=0).float().cpu().numpy() for level, gate in gates.items()}
+
+
+def heat_over(he: NDArray[np.uint8], gate: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
+    """A map [h,w] in colours over the picture in grey, u8 [H,W,3]: dark blue at `low` and below, yellow at `high`."""
+    high_px, wide_px = he.shape[:2]
+    large = cv2.resize(gate, (wide_px, high_px), interpolation=cv2.INTER_LINEAR)
+    unit = np.clip((large - low) / max(high - low, 1e-12), 0, 1)
+    colours = cv2.applyColorMap((unit * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1]
+    grey = he.mean(axis=2, keepdims=True)
+    return np.asarray((OPAQUE * colours + (1 - OPAQUE) * grey).round(), dtype=np.uint8)
+
+
+def _sheet(
+    folder: RunFolder,
+    store: Store,
+    split: Split,
+    view: str,
+    targets: Sequence[Target],
+    record: GateRecord,
+    *,
+    maps: Path,
+) -> NDArray[np.uint8]:
+    """H&E, translation and the maps of pictures spread evenly over the split, u8 [H,W,3]."""
+    predictions = folder.predictions(split, view)
+    shown = [targets[n * len(targets) // min(SHOWN, len(targets))] for n in range(min(SHOWN, len(targets)))]
+    names = list(record.levels[shown[0].name])
+    rows = []
+    for target in shown:
+        he = store.picture(split, view, Stain.HE, target.pair, target.index)
+        heat = [read_picture(maps / level / target.name) for level in names]
+        numbers = [record.levels[target.name][level] for level in names]
+        captions = [f"mean {mean:.3f}, {low:.3f} to {high:.3f}" for mean, low, high in numbers]
+        rows.append(
+            Row(
+                label=target.name.removesuffix(".png"),
+                pictures=(he, read_picture(predictions.rounded / target.name), *heat),
+                captions=("", "", *captions),
+            )
+        )
+    manifest = store.manifest
+    return draw_sheet(
+        title=f"{'SYNTHETIC DATA. ' * manifest.synthetic}Attention gates of {folder.path.name}, {split} {view}",
+        columns=("H&E", f"{manifest.stain}, translated", *(f"gate, {level}" for level in names)),
+        rows=rows,
+        footer=(
+            "A gate says how much of the encoder's feature passes on: its mean over channels, over the H&E in grey. "
+            "Colours span the 1st (dark blue) to the 99th percentile (yellow) of each map; below it, its mean and both "
+            "ends. level2 has a quarter of the picture's side, level1 half of it."
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The methods: which networks each one trains, on which loss terms."""

@@ -1,0 +1,102 @@
+"""AMMFI, the paper's attention-based multi-magnification feature interaction: eq. (1) to eq. (3).
+
+Encoder feature f_e and decoder feature f_d of one level have the same C channels and the same side; a projection has
+C_i. Gates and attention maps lie in (0,1). Sources: the paper; CBAM (ECCV 2018) for both attentions; Attention U-Net
+(2018) for the alternatives in `AttentionSettings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.networks.layers import make_conv, make_norm
+from train.settings import AttentionSettings, Gate, Join, Order, Width
+
+JOINS: dict[Join, Callable[[Tensor, Tensor], Tensor]] = {
+    Join.CONCAT: lambda decoded, gated: torch.cat((decoded, gated), dim=1),  # [B,2C,h,w]
+    Join.ADD: torch.add,
+    Join.MULTIPLY: torch.mul,
+}
+
+
+class ChannelAttention(nn.Module):
+    """M_c of CBAM: one shared two-layer perceptron on the mean and on the maximum of each channel."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.perceptron = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B,C,H,W] -> [B,C,1,1] in (0,1)."""
+        mean = features.mean(dim=(2, 3))  # [B,C]
+        peak = features.amax(dim=(2, 3))  # [B,C]
+        return torch.sigmoid(self.perceptron(mean) + self.perceptron(peak))[:, :, None, None]
+
+
+class SpatialAttention(nn.Module):
+    """M_s of CBAM's formula: a convolution on the maximum and the mean over the channels, without batch norm."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B,C,H,W] -> [B,1,H,W] in (0,1)."""
+        peak, mean = features.amax(dim=1, keepdim=True), features.mean(dim=1, keepdim=True)
+        pooled = torch.cat((peak, mean), dim=1)  # [B,2,H,W]
+        return torch.sigmoid(self.conv(pooled))
+
+
+class AMMFI(nn.Module):
+    """Gates the encoder feature of one level by both features and joins it with the decoder feature."""
+
+    def __init__(self, channels: int, settings: AttentionSettings) -> None:
+        super().__init__()
+        width = channels // 2 if settings.width is Width.HALF else channels
+        gates = channels if settings.gate is Gate.ELEMENTWISE else 1
+        self.encoder_projection = _projection(channels, width, settings)
+        self.decoder_projection = _projection(channels, width, settings)
+        self.channel_attention = ChannelAttention(2 * width, settings.reduction)
+        self.spatial_attention = SpatialAttention(settings.spatial_kernel)
+        self.gate_conv = make_conv(
+            2 * width, gates, settings.kernel, spectral=settings.spectral, padding=settings.kernel // 2
+        )
+        self.relu = settings.relu
+        self.twice = settings.order is Order.TWICE
+        self.join = JOINS[settings.join]
+
+    def forward(self, encoded: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
+        """f_e, f_d [B,C,h,w] -> the joined feature [B,2C,h,w] (concatenated) or [B,C,h,w], and the gate [B,C|1,h,w]."""
+        gate = self.gate(self.weigh_channels(self.project(encoded, decoded)))
+        return self.join(decoded, gate * encoded), gate
+
+    def project(self, encoded: Tensor, decoded: Tensor) -> Tensor:
+        """Projection and concatenation, eq. (1): f' = Cat(W_e f_e + b_e, W_d f_d + b_d), [B,2C_i,h,w]."""
+        both = torch.cat((self.encoder_projection(encoded), self.decoder_projection(decoded)), dim=1)
+        return F.relu(both) if self.relu else both
+
+    def weigh_channels(self, projected: Tensor) -> Tensor:
+        """Channel attention, eq. (2): f'' = M_c(f') ⊗ f', [B,2C_i,h,w]."""
+        weighted: Tensor = self.channel_attention(projected) * projected
+        return weighted
+
+    def gate(self, weighted: Tensor) -> Tensor:
+        """Spatial attention and gate, eq. (3): f''' = M_s(f'') ⊗ f'', a = σ(W_a f''' + b), f_out = a ⊗ f_e. Returns a.
+
+        The printed M_s(M_c(f'')) would leave one number per picture. It is read as M_s(f''), or, in the order `twice`,
+        as M_s(M_c(f'') ⊗ f'').
+        """
+        seen = self.weigh_channels(weighted) if self.twice else weighted
+        focused = self.spatial_attention(seen) * weighted  # [B,2C_i,h,w]
+        return torch.sigmoid(self.gate_conv(focused))
+
+
+def _projection(channels: int, width: int, settings: AttentionSettings) -> nn.Module:
+    """W f + b of eq. (1) with its norm, C -> C_i."""
+    conv = make_conv(channels, width, settings.kernel, spectral=settings.spectral, padding=settings.kernel // 2)
+    return nn.Sequential(conv, make_norm(settings.norm, width, affine=True))

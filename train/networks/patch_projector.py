@@ -1,0 +1,85 @@
+"""Patches of feature maps and the heads that project them: what PatchNCE compares.
+
+A patch is one position of a map, counted row by row. Sources: CUT (ECCV 2020); normalisation ASP (MICCAI 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from train.settings import UnitLength
+
+HEAD_GAIN = 0.02
+NORM_SHIFT = 1e-7
+Positions = list[Tensor]
+
+
+def draw_positions(features: Sequence[Tensor], patches: int, generator: torch.Generator) -> Positions:
+    """For each map [B,C,h,w] min(patches, h w) different positions, int64 [P] on the generator's device.
+
+    One draw serves all pictures of the batch, query and key alike.
+    """
+    return [
+        torch.randperm(x.shape[2] * x.shape[3], generator=generator, device=generator.device)[:patches]
+        for x in features
+    ]
+
+
+def gather_patches(features: Tensor, positions: Tensor) -> Tensor:
+    """The columns of a map at `positions`: [B,C,h,w], [P] -> [B,P,C]."""
+    rows = features.permute(0, 2, 3, 1).flatten(1, 2)  # [B,hw,C], a view of a channels-last map
+    return rows.index_select(1, positions.to(features.device))
+
+
+class ProjectionHeads(nn.Module):
+    """A two-layer perceptron per tap, C -> width -> width, whose output has unit length.
+
+    It is float32 whatever autocast says: its cosines are divided by a temperature of 0.07, and it costs little.
+    Weights Xavier normal with gain 0.02, biases 0, no spectral norm. Source: CUT, netF mlp_sample.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int, unit_length: UnitLength = UnitLength.ASP) -> None:
+        super().__init__()
+        self.normalise = NORMALISERS[unit_length]
+        self.heads = nn.ModuleList(_head(inputs, width) for inputs in channels)
+
+    def forward(self, features: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
+        """Maps [B,C,h,w] and positions [P], one per tap. Returns unit vectors, [B,P,width] per tap."""
+        projected = []
+        for head, tap, chosen in zip(self.heads, features, positions, strict=True):
+            with torch.autocast(tap.device.type, enabled=False):
+                patches = gather_patches(tap, chosen).to(head.get_parameter("0.weight").dtype)
+                projected.append(self.normalise(head(patches)))  # [B,P,width]
+        return projected
+
+
+def normalise(vectors: Tensor) -> Tensor:
+    """Unit length along the last axis, ASP's way: 1e-7 is added to every component before the length is taken.
+
+    A zero vector so has a length and a finite gradient.
+    """
+    length: Tensor = torch.linalg.vector_norm(vectors + NORM_SHIFT, dim=-1, keepdim=True)
+    return vectors / length
+
+
+def normalise_as_cut(vectors: Tensor) -> Tensor:
+    """Unit length along the last axis, CUT's way: divided by length + 1e-7."""
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / (length + NORM_SHIFT)
+
+
+NORMALISERS: dict[UnitLength, Callable[[Tensor], Tensor]] = {
+    UnitLength.ASP: normalise,
+    UnitLength.CUT: normalise_as_cut,
+}
+
+
+def _head(inputs: int, width: int) -> nn.Sequential:
+    first, second = nn.Linear(inputs, width), nn.Linear(width, width)
+    for layer in (first, second):
+        nn.init.xavier_normal_(layer.weight, HEAD_GAIN)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(first, nn.ReLU(), second)

@@ -1,0 +1,1 @@
+"""What a run computes on: device, precision, processes, background work."""

@@ -1,0 +1,106 @@
+"""Where a run computes and in which arithmetic: what `auto` means is decided here, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from store.schema import SettingsError
+from train.runtime.distributed import ALONE, Ranks
+from train.settings import Precision
+
+AMPERE = 8  # compute capability from which there are TF32 products
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """A device and the arithmetic of networks on it: fp32, tf32 or bf16, never auto."""
+
+    device: torch.device
+    precision: Precision
+
+    @property
+    def cuda(self) -> bool:
+        """Whether this is a CUDA device."""
+        return self.device.type == "cuda"
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move a network here, its weights channels last."""
+        return module.to(self.device).to(memory_format=torch.channels_last)
+
+    def settle(self, *, deterministic: bool = False) -> None:
+        """Set PyTorch's switches for this process: products in TF32 only where asked, kernels that repeat or fast ones.
+
+        PyTorch by itself lets convolutions use TF32 whatever precision is asked for.
+        """
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision is Precision.TF32
+        if self.cuda:
+            torch.cuda.set_device(self.device)
+        torch.backends.cudnn.benchmark = not deterministic  # pictures of a run have one size
+        torch.use_deterministic_algorithms(deterministic)
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS adds up in any order
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Run convolutions and matrix products in the chosen precision.
+
+        The cache of cast weights is off: a weight first cast without gradient would stay without one (PyTorch caches it
+        for the whole block), and key features are computed without gradient before query features.
+        """
+        enabled = self.precision is Precision.BF16
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False):
+            yield
+
+
+def resolve(device: str, precision: Precision, ranks: Ranks = ALONE) -> Compute:
+    """The device called `device` (auto, cpu, cuda, cuda:1) and the precision that `auto` means on it.
+
+    Of several processes on a machine each takes the GPU of its own number. Raises SettingsError.
+    """
+    place = _device(device, ranks)
+    if precision is Precision.AUTO:
+        precision = Precision.BF16 if _computes_bf16(place) else Precision.FP32
+    if precision is Precision.TF32 and not _computes_tf32(place):
+        raise SettingsError(
+            f"precision = tf32 on {place}: NVIDIA GPUs have it from Ampere on (A100, RTX 30); use fp32, bf16 or auto"
+        )
+    return Compute(device=place, precision=precision)
+
+
+def _device(name: str, ranks: Ranks) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f"device = {name!r}: no such device; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise SettingsError(f"device = {name!r}: only cpu and cuda are known; use auto, cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return device
+    if ranks.count > 1 and device.index is not None:
+        raise SettingsError(f"device = {name!r} for {ranks.count} processes: each takes its own; use auto or cuda")
+    index = device.index if device.index is not None else ranks.local
+    if index >= torch.cuda.device_count():
+        raise SettingsError(
+            f"device = {name!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices here, and process "
+            f"{ranks.local} of this machine would take number {index}; use auto or cpu, or start fewer processes"
+        )
+    return torch.device("cuda", index)
+
+
+def _computes_tf32(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= AMPERE
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    """Whether bf16 is native; emulated, it is slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
