@@ -14,11 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from store.images import PictureU8
 from store.overview import describe_view
 from store.reader import TILE, Store
 from store.schema import Box, SchemaError, Split, Stain, StoreError
-
-PictureU8 = NDArray[np.uint8]
 
 MARGIN, GAP = 24, 12
 NARROWEST = 560  # a sheet of one small picture still has room for its title

@@ -28,6 +28,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from store.schema import PictureError, StoreError
 
+PictureU8 = NDArray[np.uint8]  # [H,W,3] RGB
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
 _SIGNATURES = {

@@ -20,7 +20,7 @@ FLOORS = {  # of each package from the roof down; a module imports from floors b
         {"reader", "verify"},
         {"format"},
         {"location", "weights"},
-        {"images", "settings", "files", "cli", "process"},
+        {"images", "stain", "settings", "files", "cli", "process"},
         {"schema"},
     ),
     "prep": (
@@ -83,8 +83,8 @@ DOORS = {  # a library, and the only files that import it; numpy and the standar
     "scipy": {"evaluate/metrics/fid_kid.py", "evaluate/metrics/statistics.py", "prep/fidelity/measures.py"},
     "skimage": {
         "evaluate/metrics/paired.py",
-        "evaluate/metrics/dab.py",
         "prep/fidelity/measures.py",
+        "store/stain/dab.py",
         "train/run/snapshots.py",
     },
     "torch": WITH_TORCH | {"prep/upscaling/bsrgan.py"},

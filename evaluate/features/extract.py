@@ -27,8 +27,8 @@ from evaluate.features.lpips import Perceptual, Trunk
 from evaluate.features.networks import Pooled
 from evaluate.protocol import Reading
 from store.files import disk_errors, write_whole
+from store.images import PictureU8
 
-PictureU8 = NDArray[np.uint8]
 PIXELS = 1 << 20  # of the pictures that go through a network together
 WHITE = 255
 

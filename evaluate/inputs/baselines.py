@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from store.images import PictureU8
 from store.reader import Store
 from store.schema import Split, Stain, StoreError
 
-PictureU8 = NDArray[np.uint8]
 Colour = tuple[float, float, float]  # RGB, grey levels
 
 

@@ -6,17 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evaluate.inputs.baselines import Floor, Floors, fit_floors
 from evaluate.inputs.predictions import Candidate, take_folder, take_run
 from evaluate.protocol import FAKE, PROTOCOLS, ProtocolName, Reference, resave
-from store.images import read_picture
+from store.images import PictureU8, read_picture
 from store.reader import Store, Target, plan_targets
 from store.schema import Split, Stain
 
-PictureU8 = NDArray[np.uint8]
 Read = Callable[[int], PictureU8]  # a picture by its place in the order of the store, u8 [H,W,3]
 
 

@@ -17,10 +17,9 @@ from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.color import hed_from_rgb, separate_stains
 
-DAB = 2  # column of the deconvolution matrix
-DECADES = 6.0  # separate_stains divides log(I) by log(1e-6); times 6 it is the decadic density again
+from store.stain.dab import dab_density
+
 POSITIVE = 0.2  # OD from which a pixel counts as positive: QuPath's default for 1+ by the mean DAB density of a nucleus
 ZOOMS = (1, 2, 4)  # agreement is asked of whole pictures, their quarters and their sixteenths
 
@@ -40,21 +39,6 @@ class Parts:
 
     density: dict[int, NDArray[np.float64]]
     positive: dict[int, NDArray[np.float64]]
-
-
-def dab_density(picture_u8: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Optical density of DAB per pixel, [H,W], at least 0.
-
-    A grey value of 0 counts as 1, so that black is 2.4 and not infinite. Where the stains cannot explain a colour,
-    a concentration comes out negative; it is clipped to 0.
-    """
-    light = np.maximum(picture_u8, 1) / 255.0  # unit [H,W,3]
-    return np.asarray(separate_stains(light, hed_from_rgb)[..., DAB] * DECADES, dtype=np.float64)
-
-
-def mean_dab(picture_u8: NDArray[np.uint8]) -> float:
-    """Mean DAB optical density over all pixels, background included."""
-    return float(dab_density(picture_u8).mean())
 
 
 def brown(picture_u8: NDArray[np.uint8]) -> Brown:

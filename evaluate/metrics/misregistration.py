@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from evaluate.columns import Metric
-from evaluate.features.extract import PictureU8, to_unit
+from evaluate.features.extract import to_unit
 from evaluate.features.lpips import Perceptual, Trunk
 from evaluate.features.networks import Pooled
 from evaluate.metrics.paired import phv, psnr, ssim
 from evaluate.protocol import THRESHOLD
+from store.images import PictureU8
 
 SHIFTS = (0, 1, 2, 4, 8, 16, 32, 48)  # px
 SHOWN = 8  # pictures, at equally spaced ranks of the real DAB

@@ -12,12 +12,12 @@ from matplotlib import image
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from evaluate.columns import COLUMNS, Agreement, Metric
 from evaluate.metrics.statistics import spread_ranks
 from evaluate.protocol import ProtocolName
 from evaluate.scores_file import WHOLE, Scores
+from store.images import PictureU8
 
 SHOWN = 6  # pictures of the overview
 CASES = 3  # best, and as many worst
@@ -104,7 +104,6 @@ def _sheet(runs: Sequence[Scores], album: Album, cut: Callable[[PictureU8], Pict
     return Sheet(heads=["H&E", *(scores.run for scores in runs), "real IHC"], rows=rows, pixels=pixels)
 
 
-PictureU8 = NDArray[np.uint8]
 SIDE = 256  # px, of a picture on the page
 INK, RUNS = "#1c2530", ("#0f6fb7", "#c2541b", "#2a8a57", "#8a4fb0", "#b08a1e", "#c03a63", "#4a6572", "#6b8e23")
 PLOT = (3.1, 2.9)  # inches, of one panel

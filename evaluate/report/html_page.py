@@ -14,11 +14,11 @@ from evaluate.columns import COLUMNS
 from evaluate.report import html_images as page_pictures
 from evaluate.report import html_tables as page_tables
 from evaluate.report.captions import caption, notes
-from evaluate.report.html_images import Album, PictureU8, curve, png_address, scatter
+from evaluate.report.html_images import Album, curve, png_address, scatter
 from evaluate.report.paper_tables import PaperTable
 from evaluate.scores_file import Scores, files_of, read_scores
 from store.files import disk_errors, write_whole
-from store.images import read_picture
+from store.images import PictureU8, read_picture
 from store.reader import Store, plan_targets
 from store.run_files import RunFolder, read_gates
 from store.schema import RunError, Split, Stain

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from evaluate.features.extract import digest_pixels
-from evaluate.inputs.image_set import Ground, PictureU8
-from evaluate.metrics.dab import Brown, Parts, dab_density, parts, summed
+from evaluate.inputs.image_set import Ground
+from evaluate.metrics.dab import Brown, Parts, parts, summed
 from evaluate.metrics.paired import psnr, ssim
 from evaluate.protocol import PROTOCOLS, ProtocolName, Reference
+from store.images import PictureU8
 from store.schema import Stain
+from store.stain.dab import dab_density
 
 THREADS = 4  # pictures judged side by side: SSIM releases the interpreter
 

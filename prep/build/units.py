@@ -19,9 +19,8 @@ from prep.tiles.layouts import Sources
 from prep.upscaling.upscale import Enlarges
 from prep.views import Geometry, cut_source, cut_window, finish_view, plan_boxes
 from store.format.layout import Unit
+from store.images import PictureU8
 from store.schema import Box, Manifest, Pair, Stain
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ class Windows:
     """The windows of one view of a unit, u8 [N,W,W,3] in the order (stain, pair, index), with their boxes and names."""
 
     geometry: Geometry
-    pictures: Pixels
+    pictures: PictureU8
     boxes: list[list[Box]]
     names: list[str]
 
@@ -104,8 +103,8 @@ def finish_unit(enlarged: Loaded) -> dict[str, NDArray[Any]]:
 
 
 def _cut_sources(
-    work: Work, tiles: dict[Stain, list[Pixels]], pool: ThreadPoolExecutor
-) -> dict[int, dict[Stain, list[Pixels]]]:
+    work: Work, tiles: dict[Stain, list[PictureU8]], pool: ThreadPoolExecutor
+) -> dict[int, dict[Stain, list[PictureU8]]]:
     """What windows are cut from, by its side: the tile, or the field, which is made once for all views."""
     distinct = {geometry.source_side: geometry for geometry in work.geometries}
     return {
@@ -114,7 +113,7 @@ def _cut_sources(
     }
 
 
-def _cut_windows(sources: dict[Stain, list[Pixels]], boxes: list[list[Box]], geometry: Geometry) -> Pixels:
+def _cut_windows(sources: dict[Stain, list[PictureU8]], boxes: list[list[Box]], geometry: Geometry) -> PictureU8:
     """The windows of one view at the same boxes in both stains, u8 [N,W,W,3]."""
     return np.stack(
         [

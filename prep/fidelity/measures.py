@@ -17,16 +17,15 @@ from math import inf, log10, nan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
-from skimage.color import deltaE_ciede2000, hed_from_rgb, rgb2lab, separate_stains
+from skimage.color import deltaE_ciede2000, rgb2lab
 
+from store.images import PictureU8
 from store.schema import SchemaError, Stain
+from store.stain.dab import mean_dab
 
-PictureU8 = NDArray[np.uint8]
 Values = NDArray[np.float64]
 
 WHITE = 255
-DAB = 2  # column of the deconvolution matrix
-DECADES = 6.0  # separate_stains divides log(I) by log(1e-6); times 6 it is the decadic density
 LITTLE_DAB = 0.02  # mean OD: below it half a grey level in light tissue, 0.0025 OD, is more than a tenth of the stain
 FADED = 1e-6  # grey levels²: less energy than this in a band is rounding of the transform, not detail
 
@@ -127,16 +126,6 @@ def downsample(view: PictureU8, side: int) -> Values:
 def colour_error(one: Values, other: Values) -> float:
     """Mean CIEDE2000 (Sharma, Wu & Dalal 2005) over the pixels of two pictures in CIELAB, [P,P,3]."""
     return float(np.mean(deltaE_ciede2000(one, other)))  # type: ignore[no-untyped-call]  # scikit-image is not typed
-
-
-def mean_dab(picture: PictureU8 | Values) -> float:
-    """Mean optical density of DAB over all pixels of [H,W,3] in grey levels, 0 or more.
-
-    Ruifrok & Johnston 2001 with scikit-image's `hed_from_rgb`. Darker than grey level 1 counts as 1; a negative
-    concentration counts as 0.
-    """
-    light = np.maximum(picture, 1) / WHITE  # unit [H,W,3]
-    return float(separate_stains(light, hed_from_rgb)[..., DAB].mean() * DECADES)
 
 
 def spectrum(picture: PictureU8) -> Values:

@@ -13,10 +13,10 @@ from prep.fidelity.measures import Change, downsample
 from prep.fidelity.run import Group, Judged, Measure, Worst, find_worst
 from prep.fidelity.sources import Pictures, cut_again
 from store.contact_sheet import Row, draw_sheet
+from store.images import PictureU8
 from store.reader import Store
 from store.schema import Stain
 
-PictureU8 = NDArray[np.uint8]
 SIDE = 256  # of a picture on the sheet; a larger view is shown in a window of this side, pixel for pixel
 DISAGREEMENT, ADDED = 8, 4  # amplification of a difference in grey levels, drawn around GREY
 GREY = 128

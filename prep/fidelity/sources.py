@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prep.upscaling.upscale import Lanczos
 from prep.views import Geometry, cut_source, cut_window, finish_view, keyed_generator
+from store.images import PictureU8
 from store.reader import TILE, Store
 from store.schema import Source, Split, Stain, StoreError
-
-PictureU8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from prep.tiles.layouts import Sources
 from prep.tiles.pairs import Candidate, Discovery
-from store.images import Picture, Survey, load_picture, survey_picture
+from store.images import Picture, PictureU8, Survey, load_picture, survey_picture
 from store.schema import Pair, PairingError, PictureError, SchemaError, Skipped, Split, Table
 
-Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
 
@@ -91,7 +87,7 @@ def refuse_bad(skipped: Sequence[Skipped]) -> None:
         raise PairingError(f"{_listing(skipped)}; mend them, or leave them out with --skip-bad")
 
 
-def read_pair(sources: Sources, pair: Pair) -> tuple[Pixels, Pixels]:
+def read_pair(sources: Sources, pair: Pair) -> tuple[PictureU8, PictureU8]:
     """H&E and IHC of a checked pair, u8 [S,S,3] each; raises PairingError if a file changed since it was checked."""
     he, ihc = _read(sources, load_picture, pair.he, pair.ihc)
     for name, picture, expected in ((pair.he, he, pair.he_digest), (pair.ihc, ihc, pair.ihc_digest)):
@@ -152,7 +148,7 @@ def _sizes(sources: Sources, he: Survey, ihc: Survey) -> tuple[tuple[int, int], 
     return (he.height, he.height), (he.height, he.height)
 
 
-def _pixels(sources: Sources, he: Picture, ihc: Picture) -> tuple[Pixels, Pixels]:
+def _pixels(sources: Sources, he: Picture, ihc: Picture) -> tuple[PictureU8, PictureU8]:
     if not sources.joined:
         return he.pixels, ihc.pixels
     height = he.pixels.shape[0]  # [S,2S,3], H&E left

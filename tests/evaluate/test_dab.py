@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from evaluate.columns import Agreement
-from evaluate.metrics.dab import POSITIVE, brown, dab_density, mean_dab, parts, relative_error, summed
+from evaluate.metrics.dab import POSITIVE, brown, parts, relative_error, summed
 from evaluate.metrics.statistics import pearson, spearman
 from evaluate.scoring.aggregate import Draws, agreement_cells
 from store.images import read_picture
+from store.stain.dab import dab_density, mean_dab
 from tests.support.places import GOLDEN, SHARED, needs_shared
 
 IHC = SHARED / "data" / "scikit-image" / "ihc.png"

@@ -21,7 +21,7 @@ from evaluate.features.weights import require_all
 from evaluate.inputs.baselines import fit_floors
 from evaluate.inputs.image_set import gather
 from evaluate.inputs.predictions import ONE_SIDE
-from evaluate.metrics.dab import brown, mean_dab
+from evaluate.metrics.dab import brown
 from evaluate.metrics.paired import psnr, ssim
 from evaluate.metrics.statistics import spread_ranks
 from evaluate.protocol import FAKE, PROTOCOLS, ProtocolName, resave
@@ -34,6 +34,7 @@ from store.images import read_picture, write_png
 from store.reader import Store
 from store.run_files import RunFolder, open_store_of
 from store.schema import MagstainError, PictureError, RunError, Split, Stain, WeightsError
+from store.stain.dab import mean_dab
 from tests.support.places import ROOT
 from tests.support.predictions import FLOORS, fabricate, shallow
 from tests.support.stores import build_small_store

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from prep.fidelity.measures import Change, downsample, energy, mean_dab, measure, pool, spectrum
+from prep.fidelity.measures import Change, downsample, energy, measure, pool, spectrum
 from prep.fidelity.report import report_fidelity
 from prep.fidelity.run import BADNESS, Group, Judged, Measure, find_worst, judge, tail
 from prep.fidelity.sheet import amplify, find_window
@@ -22,6 +22,7 @@ from prep.views import Geometry, plan_views
 from store.images import read_picture
 from store.reader import Store
 from store.schema import Box, SchemaError, Split, Stain, StoreError
+from store.stain.dab import mean_dab
 from store.writing.writer import open_writer
 from tests.support.disks import contents
 from tests.support.stores import draw_tile, small_blocks, small_manifest, small_table

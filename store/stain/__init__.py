@@ -1,0 +1,1 @@
+"""How much stain a picture shows."""
