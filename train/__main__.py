@@ -1,4 +1,4 @@
-"""`python -m train`: train or continue a run, translate a split, say what the networks look like."""
+"""`python -m train`: train or resume a run, translate a split, describe networks, import a published generator."""
 
 from __future__ import annotations
 
@@ -7,30 +7,40 @@ from typing import Annotated
 
 import typer
 
-from store.cli import run_app
+from store.cli import run_app, say
 from store.schema import Split
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Learn to translate from a store, and translate.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Train H&E-to-IHC translation on a store, and translate with it."
+)
 
-RunOption = Annotated[Path, typer.Option(metavar="DIR", help="the run's folder")]
 ConfigOption = Annotated[
     list[Path] | None,
-    typer.Option(metavar="TOML", help="settings over the method's published ones; repeatable, later files win"),
+    typer.Option(
+        "--config",
+        metavar="NAME|TOML",
+        help="a bundled preset or a TOML file, over the method's published settings; repeatable, later ones win",
+    ),
 ]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting; repeatable")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting, over all files; repeatable")
+]
 
 
 @app.command()
 def fit(
-    store: Annotated[str, typer.Option(metavar="STORE", help="the sealed store to learn from, a folder or s3://…")],
-    run: RunOption,
+    store: Annotated[str, typer.Option("--store", metavar="STORE", help="a sealed store: a folder or s3://…")],
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="the run's folder; made if it does not exist")],
     config: ConfigOption = None,
     overrides: SetOption = None,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="lower generator.depth of a U-Net if the store's sides need it")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON line per event on stdout, for schedulers")] = False,
 ) -> None:
-    """Train a run, or go on with it: the same command again continues from the last checkpoint.
+    """Train a run, or resume it: the same command again continues after the last checkpoint.
 
-    Started by torchrun, several processes train one run together.
+    Several processes, started by torchrun, train one run together.
     """
     from store.process import keep_freed_memory
     from store.reader import Store
@@ -39,54 +49,56 @@ def fit(
     from train.methods.recipes import load_recipe
 
     keep_freed_memory()
-    train(RunFolder(run), Store.open(store), load_recipe(config or [], overrides or []), as_json=as_json)
+    folder, opened = RunFolder(run), Store.open(store)
+    settings = load_recipe(config or [], overrides or [], resumed=folder.facts.exists())
+    train(folder, opened, settings, adapt=adapt, as_json=as_json)
 
 
 @app.command()
 def predict(
-    run: Annotated[Path | None, typer.Option(metavar="DIR", help="the run's folder")] = None,
+    run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="the folder of a finished run")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="a generator.safetensors, wherever it came from")
+        Path | None, typer.Option("--checkpoint", metavar="FILE", help="a generator.safetensors without its run")
     ] = None,
     store: Annotated[
-        str | None, typer.Option(metavar="STORE", help="where the run's store is now, or another one")
+        str | None, typer.Option("--store", metavar="STORE", help="another store, or the run's store in its new place")
     ] = None,
-    split: Annotated[Split, typer.Option(help="the part of the store to translate")] = Split.TEST,
-    view: Annotated[str, typer.Option(metavar="VIEW", help="tile, x1, x2, x4")] = "tile",
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1")] = "auto",
-    gates: Annotated[bool, typer.Option("--gates", help="also draw the attention gates over the H&E")] = False,
+    split: Annotated[Split, typer.Option("--split", help="the part of the store to translate")] = Split.TEST,
+    view: Annotated[str, typer.Option("--view", metavar="VIEW", help="tile, x1, x2, x4")] = "tile",
+    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1")] = "auto",
+    gates: Annotated[bool, typer.Option("--gates", help="also draw attention maps over the H&E")] = False,
 ) -> None:
-    """Translate every picture of a split, whole, with a run or a generator file; a complete set is left alone.
+    """Translate every picture of a split, with a run or a generator file; complete predictions are kept.
 
-    Without --store it is the store that the run was trained on, and refused if that is another one by now; a store that
-    is named is taken, and said to be another one if it is.
+    Without --store the run's own store is translated, unless it was replaced since training. A store that is named is
+    translated whichever it is, with a note if the generator was trained on another one.
     """
     from store.reader import Store
     from store.run_files import open_store_of
-    from train.predict import place_of
+    from train.predict import generator_folder
     from train.predict import predict as translate
-    from train.run.checkpoint import load_header
+    from train.run.generator_file import load_header
 
-    folder = place_of(run, checkpoint)
+    folder = generator_folder(run, checkpoint)
     opened = open_store_of(folder) if store is None else Store.open(store)
     if opened.manifest.seal != load_header(folder.generator).seal:
-        typer.echo(f"note: {opened.address} is not the store that {folder.generator} was trained on", err=True)
+        say(f"note: {folder.generator} was not trained on {opened.address}")
     predicted = translate(folder, opened, split, view, device)
-    how = "lie here since before" if predicted.complete_before else "lie"
-    typer.echo(f"{predicted.pictures} pictures {how} in {predicted.folder}", err=True)
+    what = "already exist in" if predicted.already_existed else "written to"
+    say(f"{predicted.pictures} predictions {what} {predicted.folder}")
     if gates:
-        from train.attention_maps import draw_gates
+        from train.attention_maps import draw_attention_maps
 
-        typer.echo(f"gates are drawn in {draw_gates(folder, opened, split, view, device)}", err=True)
+        say(f"attention maps are in {draw_attention_maps(folder, opened, split, view, device)}")
 
 
 @app.command()
 def describe(
     config: ConfigOption = None,
     overrides: SetOption = None,
-    side: Annotated[int, typer.Option(metavar="PX", help="side of the picture that goes in")] = 512,
+    side: Annotated[int, typer.Option("--side", metavar="PX", help="side of the picture to describe")] = 512,
 ) -> None:
-    """Say what the networks look like: settings, tensor shapes, parameter counts."""
+    """Show settings, tensor shapes, parameter counts and operations of a method."""
     from train.describe import describe_method
     from train.methods.recipes import load_recipe
 
@@ -96,23 +108,24 @@ def describe(
 @app.command("import-asp")
 def import_asp(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="a *_net_G.pth of the ASP repository")],
-    run: Annotated[Path | None, typer.Option(metavar="DIR", help="the folder to make; runs/<name of the file>")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", metavar="DIR", help="the folder to make; default runs/<name of the file>")
+    ] = None,
     pairs_seen: Annotated[
         int | None,
-        typer.Option("--pairs-seen", "--draws", metavar="N", help="pairs seen in training, if that is known"),
+        typer.Option("--pairs-seen", "--draws", metavar="N", help="pairs seen in training, if known"),
     ] = None,
 ) -> None:
-    """Make a published ASP generator a finished run, which `predict --store` translates with."""
+    """Turn a published ASP generator into a finished run, for `predict --store`."""
     from store.run_files import RunFolder
     from train.import_asp import import_generator
 
     folder = RunFolder(run or Path("runs") / file.stem)
     header = import_generator(file, folder, pairs_seen)
     generator = header.settings.generator
-    typer.echo(
-        f"{file.name}: a ResNet of {generator.blocks} blocks and {generator.base} base channels; now {folder.path}\n"
-        f"translate with: python -m train predict --run {folder.path} --store STORE",
-        err=True,
+    say(
+        f"{file.name}: a ResNet with {generator.blocks} blocks and {generator.base} base channels, imported into "
+        f"{folder.path}\ntranslate with: python -m train predict --run {folder.path} --store STORE"
     )
 
 

@@ -1,14 +1,13 @@
-"""Where AMMFI's gates are open: for each picture and level a heat map over the H&E, and a sheet of some of them.
+"""Attention maps of AMMFI: for each picture and level a heat map over the H&E, and a contact sheet of some of them.
 
-A gate a of eq. (3) is a number in (0,1) for each channel and position: how much of the encoder's feature passes on to
-the decoder. A map is its mean over channels, [h,w]. Colours span the 1st to the 99th percentile of each map: gates
-vary little around their mean; the numbers themselves stand in `gates.json`.
+A gate a of eq. (3) is a number in (0,1) for each channel and position: the share of the encoder's feature that reaches
+the decoder. A map is its mean over channels, [h,w]. Colours span the 1st to the 99th percentile of each map, because
+gates vary little around their mean; the numbers are in `gates.json`.
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +16,8 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from store.cli import say, track
 from store.contact_sheet import Row, draw_sheet
 from store.files import PARTIAL, digest_file, disk_errors, write_json
 from store.images import read_picture, write_png
@@ -28,52 +27,46 @@ from store.run_files import GateRecord, RunFolder, read_gates
 from store.schema import Interrupted, RunError, Split, Stain
 from train.data.batch import to_signed
 from train.networks.resnet import ResnetGenerator
-from train.run.checkpoint import load_generator
-from train.run.inference import at_test
+from train.run.generator_file import Trained, load_generator
+from train.run.inference import translation_mode
 from train.runtime.device import resolve
 from train.settings import AtTest, Precision
 
 SHOWN = 6  # pictures of the sheet
 OPAQUE = 0.55  # share of the heat map's colour
-SPAN = (1, 99)  # percentiles of a map that the colours span
+SPAN = (1, 99)  # percentiles of a map at both ends of the colours
 
 
-def draw_gates(folder: RunFolder, store: Store, split: Split, view: str, device: str) -> Path:
-    """Heat maps of every picture of a split and view, beside its predictions, which must be there.
+def draw_attention_maps(folder: RunFolder, store: Store, split: Split, view: str, device: str) -> Path:
+    """Attention maps of every picture of a split and view, beside its predictions, which must exist.
 
-    Returns their folder; maps of the same generator are left alone. Raises RunError for one without attention.
+    Returns their folder; existing maps of the same generator are kept. Raises RunError for a generator without
+    attention, and Interrupted when it was stopped.
     """
     predictions = folder.predictions(split, view)
     digest = digest_file(folder.generator)
     with suppress(RunError):  # there are none yet, or they are damaged
         if read_gates(predictions).generator == digest:
             return predictions.gates
-    trained = load_generator(folder.generator)
-    generator = trained.generator
-    if not isinstance(generator, ResnetGenerator) or not generator.attention:
-        raise RunError(
-            f"{folder.path} has no attention gates to draw: its method is {trained.header.method} with "
-            "generator.attention.enabled = false; leave out --gates, or train one with attention"
-        )
+    generator = _attention_generator(folder, load_generator(folder.generator))
     compute = resolve(device, Precision.FP32)
-    compute.settle()
+    compute.configure()
     compute.place(generator)
     beside = predictions.gates.with_name(predictions.gates.name + PARTIAL)
     targets, levels = plan_targets(store, split, view), dict[str, dict[str, tuple[float, float, float]]]()
     with disk_errors(beside):
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
-    bar = tqdm(targets, desc=f"gates of {split}/{view}", unit="picture", file=sys.stderr)
-    with at_test(generator, AtTest.EVALUATION), stop_requests(lambda text: tqdm.write(text, file=sys.stderr)) as stop:
-        for target in bar:
+    with translation_mode(generator, AtTest.EVALUATION), stop_requests(say) as stop:
+        for target in track(targets, what=f"attention maps of {split}/{view}", unit="picture"):
             he = store.picture(split, view, Stain.HE, target.pair, target.index)
             levels[target.name] = {}
-            for level, gate in gate_maps(generator, he, compute.device).items():
+            for level, gate in attention_maps_of(generator, he, compute.device).items():
                 low, high = (float(end) for end in np.percentile(gate, SPAN))
                 levels[target.name][level] = (float(gate.mean()), low, high)
                 write_png(beside / level / target.name, heat_over(he, gate, low, high))
             if stop.requested:
-                raise Interrupted(f"the gates of {folder.path} are not all drawn; run the same again")
+                raise Interrupted(f"not all attention maps of {folder.path} are drawn; run the same command again")
     record = GateRecord(generator=digest, levels=levels)
     write_png(beside / predictions.gates_sheet.name, _sheet(folder, store, split, view, targets, record, maps=beside))
     write_json(beside / predictions.gates_record.name, record)
@@ -83,20 +76,31 @@ def draw_gates(folder: RunFolder, store: Store, split: Split, view: str, device:
     return predictions.gates
 
 
+def _attention_generator(folder: RunFolder, trained: Trained) -> ResnetGenerator:
+    """The generator, if it has attention; else RunError."""
+    generator = trained.generator
+    if not isinstance(generator, ResnetGenerator) or not generator.attention:
+        raise RunError(
+            f"{folder.path} has no attention maps to draw: its method is {trained.header.method} with "
+            "generator.attention.enabled = false; omit --gates (make: GATES=), or train a method with attention"
+        )
+    return generator
+
+
 @torch.inference_mode()
-def gate_maps(
+def attention_maps_of(
     generator: ResnetGenerator, he: NDArray[np.uint8], device: torch.device
 ) -> dict[str, NDArray[np.float32]]:
-    """The gates of one picture, u8 [H,W,3], as means over channels, [h,w] in (0,1), deepest level first."""
+    """The gates of one picture, u8 [H,W,3], as means over channels, [h,w] in (0,1), lowest level first."""
     signed = to_signed(torch.from_numpy(he).to(device)).permute(2, 0, 1)[None]  # [1,3,H,W]
     _, gates = generator.forward_with_gates(signed)
     return {level: gate[0].mean(dim=0).float().cpu().numpy() for level, gate in gates.items()}
 
 
 def heat_over(he: NDArray[np.uint8], gate: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
-    """A map [h,w] in colours over the picture in grey, u8 [H,W,3]: dark blue at `low` and below, yellow at `high`."""
-    high_px, wide_px = he.shape[:2]
-    large = cv2.resize(gate, (wide_px, high_px), interpolation=cv2.INTER_LINEAR)
+    """A map [h,w] in colours over the picture in grey, u8 [H,W,3]: dark blue up to `low`, yellow from `high` on."""
+    height, width = he.shape[:2]
+    large = cv2.resize(gate, (width, height), interpolation=cv2.INTER_LINEAR)
     unit = np.clip((large - low) / max(high - low, 1e-12), 0, 1)
     colours = cv2.applyColorMap((unit * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1]
     grey = he.mean(axis=2, keepdims=True)
@@ -113,7 +117,7 @@ def _sheet(
     *,
     maps: Path,
 ) -> NDArray[np.uint8]:
-    """H&E, translation and the maps of pictures spread evenly over the split, u8 [H,W,3]."""
+    """A contact sheet, u8 [H,W,3]: H&E, translation and maps of pictures spread evenly over the split."""
     predictions = folder.predictions(split, view)
     shown = [targets[n * len(targets) // min(SHOWN, len(targets))] for n in range(min(SHOWN, len(targets)))]
     names = list(record.levels[shown[0].name])
@@ -132,12 +136,12 @@ def _sheet(
         )
     manifest = store.manifest
     return draw_sheet(
-        title=f"{'SYNTHETIC DATA. ' * manifest.synthetic}Attention gates of {folder.path.name}, {split} {view}",
+        title=f"{'SYNTHETIC DATA. ' * manifest.synthetic}Attention maps of {folder.path.name}, {split} {view}",
         columns=("H&E", f"{manifest.stain}, translated", *(f"gate, {level}" for level in names)),
         rows=rows,
         footer=(
-            "A gate says how much of the encoder's feature passes on: its mean over channels, over the H&E in grey. "
-            "Colours span the 1st (dark blue) to the 99th percentile (yellow) of each map; below it, its mean and both "
-            "ends. level2 has a quarter of the picture's side, level1 half of it."
+            "A gate is the share of the encoder's feature that reaches the decoder; a map is its mean over channels, "
+            "over the H&E in grey. Colours span the 1st (dark blue) to the 99th percentile (yellow) of each map; its "
+            "mean and both ends are below it. level2 has a quarter of the picture's side, level1 half of it."
         ),
     )

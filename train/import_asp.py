@@ -20,8 +20,8 @@ from store.schema import RunError
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 from train.networks.resnet import ResnetGenerator, published_names
-from train.run.checkpoint import FORMAT, GeneratorHeader, save_generator
 from train.run.folder import claim, make_folder, software
+from train.run.generator_file import FORMAT, GeneratorHeader, save_generator
 from train.settings import GeneratorSettings
 
 BLOCK = re.compile(r"model\.(\d+)\.conv_block\.1\.weight_orig")
@@ -30,13 +30,13 @@ BLOCK = re.compile(r"model\.(\d+)\.conv_block\.1\.weight_orig")
 def import_generator(file: Path, folder: RunFolder, pairs_seen: int | None) -> GeneratorHeader:
     """Write `folder` as a finished ASP run with the weights of `file`; `pairs_seen` may be unknown (None).
 
-    Base channels and residual blocks are read off the tensors. Raises RunError for a file that is no such state dict.
+    Base channels and residual blocks follow from the tensors. Raises RunError for a file that is not such a state dict.
     """
     state = _read(file)
     recipe = load_recipe([], ["method=asp"])
     settings = replace(recipe, generator=_shape(file, state, recipe.generator))
     names = published_names(settings.generator)
-    generator = build_method(settings).modules()["generator"]
+    generator = build_method(settings).generator
     assert isinstance(generator, ResnetGenerator)
     _check_names(file, state, names)
     try:
@@ -61,7 +61,7 @@ def import_generator(file: Path, folder: RunFolder, pairs_seen: int | None) -> G
     )
     make_folder(folder)
     if folder.generator.exists():
-        raise RunError(f"{folder.path} has a generator already; choose another folder with --run")
+        raise RunError(f"{folder.path} already has a generator; choose another folder with --run")
     claim(folder, settings, facts)
     save_generator(folder.generator, generator, header)
     return header
@@ -75,30 +75,30 @@ def _read(file: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise RunError(
             f"{file} cannot be read as plain tensors ({str(error).splitlines()[0]}); give a *_net_G.pth of the ASP "
-            "repository as it was downloaded"
+            "repository, as downloaded"
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise RunError(f"{file} is no bare state dict; give a *_net_G.pth of the ASP repository")
+        raise RunError(f"{file} is not a bare state dict; give a *_net_G.pth of the ASP repository")
     return dict(state)
 
 
 def _shape(file: Path, state: Mapping[str, Tensor], published: GeneratorSettings) -> GeneratorSettings:
-    """The settings of the network that the tensors are from."""
+    """The settings of the network that has these tensors."""
     blocks = sum(1 for name in state if BLOCK.fullmatch(name))
     if "model.1.weight_orig" not in state or blocks < 5:
         raise RunError(
-            f"{file} is no generator of the ASP repository: a ResNet with spectral norm has model.1.weight_orig and "
+            f"{file} is not a generator of the ASP repository: a ResNet with spectral norm has model.1.weight_orig and "
             f"model.12.conv_block.1.weight_orig; this has {', '.join(list(state)[:3])}, …"
         )
     return replace(published, base=state["model.1.weight_orig"].shape[0], blocks=blocks)
 
 
 def _check_names(file: Path, state: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-    """All tensors of the network are there, and no others but the fixed blur filters."""
+    """Refuse tensors that are missing, and others than the network's and the fixed blur filters. Raises RunError."""
     missing = [name for name in names.values() if name not in state]
     extra = [name for name in state if name not in set(names.values()) and not name.endswith(".filt")]
     if missing or extra:
         raise RunError(
-            f"{file} does not fit the generator of ASP; missing: {', '.join(missing[:3]) or 'none'}; too many: "
-            f"{', '.join(extra[:3]) or 'none'}"
+            f"{file} does not fit the generator of ASP; missing: {', '.join(missing[:3]) or 'none'}; "
+            f"unexpected: {', '.join(extra[:3]) or 'none'}"
         )

@@ -1,7 +1,7 @@
 """The losses as pure functions, each the size of its formula, with one value per picture or per patch.
 
-Pictures are `signed` [B,3,H,W], patches unit vectors [B,P,C]. The means over patches and pictures and the weights of
-eq. (7) are the caller's. Sources: LSGAN (ICCV 2017), CUT (ECCV 2020), ASP (MICCAI 2023), BCI (CVPRW 2022).
+Pictures are `signed` [B,3,H,W], patches are unit vectors [B,P,C]. The caller takes means over patches and pictures and
+multiplies by the weights of eq. (7). Sources: LSGAN (ICCV 2017), CUT (ECCV 2020), ASP (MICCAI 2023), BCI (CVPRW 2022).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.runtime.distributed import mean_of_all
 from train.settings import Lookup, Objective, Schedule
 
 PYRAMID_WEIGHTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # ASP launcher: gp_weights, finest level first
@@ -22,16 +21,15 @@ GAUSSIAN = tuple(math.exp(-x * x / 2) / (1 + 2 * math.exp(-1 / 2)) for x in (-1,
 BLURS_PER_OCTAVE = 4  # BCI repository
 
 
-def least_squares(verdict: Tensor, target: float) -> Tensor:
-    """Squared distance of a discriminator's verdict [B,1,h,w] to `target` (1 real, 0 fake), mean per picture, [B]."""
-    return (verdict - target).square().mean(dim=(1, 2, 3))
+def least_squares(logits: Tensor, target: float) -> Tensor:
+    """Squared distance of a discriminator's logits [B,1,h,w] to `target` (1 real, 0 fake), mean per picture, [B]."""
+    return (logits - target).square().mean(dim=(1, 2, 3))
 
 
-def cross_entropy(verdict: Tensor, target: float) -> Tensor:
-    """-log of the probability that a verdict [B,1,h,w], as a logit, gives to `target` (1, 0), mean per picture, [B]."""
-    return F.binary_cross_entropy_with_logits(verdict, torch.full_like(verdict, target), reduction="none").mean(
-        dim=(1, 2, 3)
-    )
+def cross_entropy(logits: Tensor, target: float) -> Tensor:
+    """-log of the probability that logits [B,1,h,w] give to `target` (1 real, 0 fake), mean per picture, [B]."""
+    losses = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target), reduction="none")
+    return losses.mean(dim=(1, 2, 3))
 
 
 OBJECTIVES: dict[Objective, Callable[[Tensor, float], Tensor]] = {
@@ -49,8 +47,8 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     """Each patch of `query` must pick out the same patch of `key` among all patches of its picture.
 
     query, key: [B,P,C], unit length along C; no gradient reaches the key. Returns one loss per patch, [B,P].
-    The published code adds the positive once more among the negatives, as a logit of -10/T: nothing in float32.
-    In the paper, InfoNCE, the l_i that eq. (4) weights.
+    The published code also lists the positive among the negatives, with a logit of -10/T: zero effect in float32.
+    The paper calls it InfoNCE; it is the l_i that eq. (4) weights.
     Source: CUT, PatchNCE with negatives from the same picture only.
     """
     with torch.autocast(query.device.type, enabled=False):  # a bf16 cosine is off by 0.004, its logit by 0.06
@@ -59,7 +57,7 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
 
 
 def schedule_weight(schedule: Schedule, progress: float, constant_share: float) -> float:
-    """g(t) in [0,1]: how far the loss trusts h at progress t in [0,1). Source: ASP.
+    """g(t) in [0,1]: how much the loss relies on h at progress t in [0,1). Source: ASP.
 
     constant_share: k, the share of the epochs with a constant learning rate.
     """
@@ -75,7 +73,7 @@ def schedule_weight(schedule: Schedule, progress: float, constant_share: float) 
 
 
 def lookup_weight(lookup: Lookup, similarity: Tensor) -> Tensor:
-    """h(x) >= 0 of cosines x in [-1,1], any shape: what a pair of patches so much alike is worth. Source: ASP."""
+    """h(x) >= 0 for cosines x in [-1,1], any shape: the weight of a pair of patches by its similarity. Source: ASP."""
     match lookup:
         case Lookup.UNIFORM:
             return torch.ones_like(similarity)
@@ -88,16 +86,21 @@ def lookup_weight(lookup: Lookup, similarity: Tensor) -> Tensor:
 
 
 def asp_weights(
-    similarity: Tensor, progress: float, constant_share: float, schedule: Schedule, lookup: Lookup
+    similarity: Tensor,
+    progress: float,
+    constant_share: float,
+    schedule: Schedule,
+    lookup: Lookup,
+    mean: Callable[[Tensor], Tensor] = Tensor.mean,
 ) -> Tensor:
-    """Weights of eq. (4) and eq. (5): w = (1 - g(t)) + g(t) h(x), rescaled to mean 1, a step the paper leaves out.
+    """Weights of eq. (4) and eq. (5): w = (1 - g(t)) + g(t) h(x), rescaled to mean 1, a step that the paper omits.
 
-    similarity: cosines of query and key of one tap, [B,P]; no gradient reaches them. The mean is that of the whole
-    batch, in all processes. Returns [B,P]. Source: ASP.
+    similarity: cosines of query and key of one tap, [B,P]; no gradient reaches them. `mean` gives the mean of the
+    whole batch, []; with several processes the caller passes one over all of them. Returns [B,P]. Source: ASP.
     """
     trust = schedule_weight(schedule, progress, constant_share)
     weights = (1 - trust) + trust * lookup_weight(lookup, similarity.detach())
-    return weights / mean_of_all(weights.mean())
+    return weights / mean(weights)
 
 
 def adaptive_patch_nce(
@@ -108,20 +111,24 @@ def adaptive_patch_nce(
     constant_share: float,
     schedule: Schedule,
     lookup: Lookup,
+    mean: Callable[[Tensor], Tensor] = Tensor.mean,
 ) -> Tensor:
     """Adaptive supervised PatchNCE, eq. (4): each patch's loss weighted by how alike fake and ihc are there, eq. (5).
 
-    query, key: patches of fake and ihc at the same positions, [B,P,C], unit length. Returns one loss per patch, [B,P].
+    query, key: patches of fake and ihc at the same positions, [B,P,C], unit length; `mean` as in `asp_weights`.
+    Returns one loss per patch, [B,P].
     """
-    similarity = (query * key).sum(dim=2)
-    return asp_weights(similarity, progress, constant_share, schedule, lookup) * patch_nce(query, key, temperature)
+    similarity = (query * key).sum(dim=2)  # [B,P]
+    weights = asp_weights(similarity, progress, constant_share, schedule, lookup, mean)
+    return weights * patch_nce(query, key, temperature)
 
 
 def pyramid_levels(fake: Tensor, real: Tensor) -> list[Tensor]:
     """Mean absolute difference of six Gaussian pyramid levels, finest first, each [B].
 
-    Five times the picture is blurred, given out at full side and then halved; what is left is given out as it is. The
-    pyramid is linear, so that of the difference is taken. Sides from 33 px. Source: ASP, gauss_pyramid.
+    Each of the first five levels is the blurred picture, which is then halved for the next; the sixth is the last
+    halved picture. The pyramid is linear, so it is built from the difference. Sides of at least 33 px. Source: ASP,
+    gauss_pyramid.
     """
     rest = fake - real
     levels = []
@@ -141,8 +148,8 @@ def pyramid(fake: Tensor, real: Tensor, weights: Sequence[float] = PYRAMID_WEIGH
 def octaves(fake: Tensor, real: Tensor) -> list[Tensor]:
     """Mean absolute difference at four scales, full side first, each [B].
 
-    From each scale to the next a Gaussian of 3 x 3 px is applied four times and every second pixel taken. Sides from 16
-    px. Source: BCI (CVPRW 2022), Pyramid Pix2pix.
+    From each scale to the next a Gaussian of 3 x 3 px is applied four times and every second pixel is kept. Sides of at
+    least 16 px. Source: BCI, Pyramid Pix2pix.
     """
     rest = fake - real
     scales = [rest]
@@ -155,7 +162,7 @@ def octaves(fake: Tensor, real: Tensor) -> list[Tensor]:
 
 
 def _blur(picture: Tensor, taps: Sequence[float] = BINOMIAL) -> Tensor:
-    """A separable kernel, by default (1,4,6,4,1)x(1,4,6,4,1)/256, reflection padded; as sums, which stay float32."""
+    """A separable blur, by default (1,4,6,4,1)x(1,4,6,4,1)/256, reflection padded; written as sums to stay float32."""
     height, width = picture.shape[2:]
     margin = len(taps) // 2
     padded = F.pad(picture, (margin,) * 4, mode="reflect")

@@ -1,14 +1,12 @@
-"""A trained generator and a store in, translated pictures out: each rounded, and truncated as is published."""
+"""A trained generator and a store in, translated pictures out: each rounded, and truncated as published."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from store.cli import say, track
 from store.files import PARTIAL, digest_file, disk_errors, sync, write_json
 from store.images import write_png
 from store.process import stop_requests
@@ -16,25 +14,25 @@ from store.reader import Store, Target, plan_targets
 from store.run_files import GENERATOR, PredictionFolder, Predictions, RunFolder, load_predictions
 from store.schema import Interrupted, RunError, Split, Stain
 from train.methods.registry import check_multiple
-from train.run.checkpoint import load_generator
-from train.run.inference import at_test, rounded, translate, truncated
+from train.run.generator_file import Trained, load_generator
+from train.run.inference import rounded, translate, translation_mode, truncated
 from train.runtime.device import resolve
 from train.settings import Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
-    """Where the pictures of a split and view lie, how many there are, and whether they had been there before."""
+    """The folder with the pictures of a split and view, how many there are, and whether they existed before."""
 
     folder: Path
     pictures: int
-    complete_before: bool
+    already_existed: bool
 
 
-def place_of(run: Path | None, checkpoint: Path | None) -> RunFolder:
-    """Where a generator lies and its pictures go: a run's folder, or that of a file, or one beside a file by its name.
+def generator_folder(run: Path | None, checkpoint: Path | None) -> RunFolder:
+    """The run folder of a generator: that of a run, that of a generator file, or one beside the file with its name.
 
-    Raises RunError unless exactly one of the two is named.
+    Raises RunError unless exactly one of the two is given.
     """
     if (run is None) == (checkpoint is None):
         raise RunError("which generator? Name a run with --run, or a generator file with --checkpoint, not both")
@@ -47,17 +45,44 @@ def place_of(run: Path | None, checkpoint: Path | None) -> RunFolder:
 
 
 def predict(folder: RunFolder, store: Store, split: Split, view: str, device: str) -> Predicted:
-    """Translate every picture of a split and view, whole, one at a time, in float32.
+    """Translate every picture of a split and view as a whole, one at a time, in float32.
 
-    Spectral norm makes no more iterations; batch norm and dropout are as `generator.at_test` says, the latter seeded by
-    the picture's place in the store.
-    The set grows in a folder beside its place and is renamed when it is complete, in place of an older one. A set that
-    was cut off is continued; a complete one of the same generator and store is left alone.
+    Spectral norm makes no more iterations; batch norm and dropout are as `generator.at_test` says, dropout seeded by
+    the picture's place in the store. New predictions are written beside their place and replace older ones when they
+    are complete. An interrupted prediction is resumed; complete predictions of the same generator and store are kept.
+    Raises RunError, SettingsError, StoreError, and Interrupted when it was stopped.
     """
     trained = load_generator(folder.generator)
     targets = plan_targets(store, split, view)
     check_multiple(store.side(view), trained.multiple, f"the {view} pictures of {store.address}")
-    record = Predictions(
+    record = _record_of(trained, folder, store, split, view, targets)
+    place = folder.predictions(split, view)
+    files = [file for target in targets for file in _files(place, target)]
+    if _has_record(place, record) and all(file.is_file() for file in files):
+        return Predicted(folder=place.path, pictures=len(targets), already_existed=True)
+    beside = PredictionFolder(place.path.with_name(place.path.name + PARTIAL))
+    _prepare(beside, record)
+    compute = resolve(device, Precision.FP32)
+    compute.configure()
+    generator = compute.place(trained.generator)
+    with stop_requests(say) as stop, translation_mode(generator, trained.header.settings.generator.at_test):
+        for seed, target in enumerate(track(targets, what=f"translating {split}/{view}", unit="picture")):
+            rounded_file, truncated_file = _files(beside, target)
+            if not (rounded_file.is_file() and truncated_file.is_file()):
+                he = store.picture(split, view, Stain.HE, target.pair, target.index)
+                signed = translate(generator, he, compute.device, seed=seed)
+                write_png(rounded_file, rounded(signed))
+                write_png(truncated_file, truncated(signed))
+            if stop.requested:
+                raise Interrupted(f"{beside.path} has the predictions so far; run the same command to resume")
+    _replace(place, beside)
+    return Predicted(folder=place.path, pictures=len(targets), already_existed=False)
+
+
+def _record_of(
+    trained: Trained, folder: RunFolder, store: Store, split: Split, view: str, targets: list[Target]
+) -> Predictions:
+    return Predictions(
         method=trained.header.method,
         seal=store.manifest.seal,
         split=split,
@@ -69,29 +94,6 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
         generator=digest_file(folder.generator),
         pictures=tuple(target.name for target in targets),
     )
-    place = folder.predictions(split, view)
-    files = [file for target in targets for file in _files(place, target)]
-    if _is_of(place, record) and all(file.is_file() for file in files):
-        return Predicted(folder=place.path, pictures=len(targets), complete_before=True)
-    beside = PredictionFolder(place.path.with_name(place.path.name + PARTIAL))
-    _begin(beside, record)
-    compute = resolve(device, Precision.FP32)
-    compute.settle()
-    generator = compute.place(trained.generator)
-    progress_bar = tqdm(targets, desc=f"translating {split}/{view}", unit="picture", file=sys.stderr)
-    mode = at_test(generator, trained.header.settings.generator.at_test)
-    with stop_requests(lambda text: tqdm.write(text, file=sys.stderr)) as stop, progress_bar as bar, mode:
-        for place_in_store, target in enumerate(bar):
-            whole, cut = _files(beside, target)
-            if not (whole.is_file() and cut.is_file()):
-                he = store.picture(split, view, Stain.HE, target.pair, target.index)
-                signed = translate(generator, he, compute.device, seed=place_in_store)
-                write_png(whole, rounded(signed))
-                write_png(cut, truncated(signed))
-            if stop.requested:
-                raise Interrupted(f"{beside.path} has the pictures so far; run the same again")
-    _finish(beside, place)
-    return Predicted(folder=place.path, pictures=len(targets), complete_before=False)
 
 
 def _files(folder: PredictionFolder, target: Target) -> tuple[Path, Path]:
@@ -99,9 +101,9 @@ def _files(folder: PredictionFolder, target: Target) -> tuple[Path, Path]:
     return folder.rounded / target.name, folder.truncated / target.name
 
 
-def _begin(beside: PredictionFolder, record: Predictions) -> None:
-    """Make room for a new set, unless this very set was begun before."""
-    if _is_of(beside, record):
+def _prepare(beside: PredictionFolder, record: Predictions) -> None:
+    """Make an empty folder for new predictions, unless an earlier start of the same has left one."""
+    if _has_record(beside, record):
         return
     with disk_errors(beside.path):
         if beside.path.exists():
@@ -110,8 +112,8 @@ def _begin(beside: PredictionFolder, record: Predictions) -> None:
     write_json(beside.record, record)
 
 
-def _finish(beside: PredictionFolder, place: PredictionFolder) -> None:
-    """Put a complete set in its place; an older one goes, and with it the scores of its pictures."""
+def _replace(place: PredictionFolder, beside: PredictionFolder) -> None:
+    """Move complete predictions to their place; older ones are deleted together with their scores."""
     with disk_errors(place.path):
         if place.path.exists():
             shutil.rmtree(place.path)
@@ -119,8 +121,8 @@ def _finish(beside: PredictionFolder, place: PredictionFolder) -> None:
         sync(place.path.parent)
 
 
-def _is_of(folder: PredictionFolder, record: Predictions) -> bool:
-    """Whether a folder has a record, whole, that equals `record`."""
+def _has_record(folder: PredictionFolder, record: Predictions) -> bool:
+    """Whether a folder has an intact record that equals `record`."""
     try:
         return load_predictions(folder, remedy="") == record
     except RunError:

@@ -1,7 +1,7 @@
-"""Every knob of training on one page. A default is the published value or the recommended reading, with its source.
+"""Every setting of training on one page. A default is the published value or our reading of the paper, with its source.
 
-Those of the networks are in `train/network_settings.py`. L and M numbers are the open questions of the paper's text as
-listed in `train/README.md`. Weights are plain factors.
+Letters with numbers (G1, L4, M8, E6) are the open questions of the paper's text, listed in `train/README.md`. "ASP
+launcher" is experiments/mist_launcher.py of the ASP repository.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Network(StrEnum):
 
 
 class Resampling(StrEnum):
-    """How sides are halved and doubled: blurred, as in CUT and ASP, or by strided and transposed convolutions."""
+    """How sides are halved and doubled: with blurs, as in CUT and ASP, or by strided and transposed convolutions."""
 
     BLURRED = "blurred"
     STRIDED = "strided"
@@ -44,9 +44,9 @@ class Initial(StrEnum):
 
 
 class AtTest(StrEnum):
-    """How a generator translates when it is trained: in evaluation mode, or as the published test scripts leave it.
+    """The mode in which a trained generator translates: evaluation, or training as in the published test scripts (E6).
 
-    Left in training mode batch norm takes the statistics of the one picture, and dropout goes on (E6).
+    In training mode batch norm uses the statistics of the picture itself, and dropout is active.
     """
 
     EVALUATION = "evaluation"
@@ -61,21 +61,21 @@ class Objective(StrEnum):
 
 
 class UnitLength(StrEnum):
-    """How projected patches get unit length: CUT divides by length + 1e-7, ASP adds 1e-7 to every component before."""
+    """How projected patches get unit length: CUT divides by length + 1e-7, ASP first adds 1e-7 to every component."""
 
     ASP = "asp"
     CUT = "cut"
 
 
 class RateStep(StrEnum):
-    """When the learning rate steps: behind an epoch (CUT, ASP), or before it, so that decay begins one earlier."""
+    """When the learning rate steps: after an epoch (CUT, ASP), or before it, so that decay starts one epoch earlier."""
 
     AFTER = "after"
     BEFORE = "before"
 
 
 class Levels(StrEnum):
-    """Which encoder and decoder levels AMMFI joins: the two deepest, the two a U-Net would take, or all three (G7)."""
+    """Which encoder and decoder levels AMMFI joins: the two lowest, the two that a U-Net would join, or all (G7)."""
 
     P1 = "p1"
     P2 = "p2"
@@ -97,7 +97,7 @@ class Gate(StrEnum):
 
 
 class Order(StrEnum):
-    """Eq. (3): spatial attention on f'', or on f'' weighted by channel attention once more (G10, readings A and B)."""
+    """Eq. (3): spatial attention on f'', or on f'' with channel attention a second time (G10, readings A and B)."""
 
     ONCE = "once"
     TWICE = "twice"
@@ -130,16 +130,16 @@ class Lookup(StrEnum):
 
 
 class Sampling(StrEnum):
-    """How an epoch draws its pairs: with replacement, as the ASP repository does, or each once."""
+    """How an epoch samples its pairs: with replacement, as in the ASP repository, or each pair once."""
 
     REPLACEMENT = "replacement"
     SHUFFLED = "shuffled"
 
 
 class Precision(StrEnum):
-    """Arithmetic of the networks; `auto` is bf16 where the device computes it natively, else fp32.
+    """Precision of the networks; `auto` is bf16 where the device has native support for it, else fp32.
 
-    `tf32` is float32 whose products are rounded to ten bits, on NVIDIA GPUs from Ampere on.
+    `tf32` is float32 with products rounded to ten bits, on NVIDIA GPUs from Ampere on.
     """
 
     AUTO = "auto"
@@ -161,7 +161,7 @@ class AttentionSettings:
     gate: Gate = Gate.ELEMENTWISE  # G11
     order: Order = Order.ONCE  # G10
     join: Join = Join.CONCAT  # G12
-    norm: Norm = Norm.INSTANCE  # G4: at batch 1 the same function as the caption's batch norm in training mode
+    norm: Norm = Norm.INSTANCE  # G4: at batch 1 equal to the caption's batch norm in training mode
     spectral: bool = False  # G5
     relu: bool = False  # G14: eq. (1) is affine
     reduction: int = 16  # G15: CBAM
@@ -178,9 +178,12 @@ class AttentionSettings:
             )
 
 
+SMALLEST_DEPTH = 5  # of a U-Net: the published one has five fixed levels and depth - 5 more
+
+
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSettings:
-    """ResNet of the ASP launcher with the paper's stem, or the U-Net of pix2pix, which has `depth` halvings."""
+    """The ResNet of the ASP launcher with the paper's stem, or the U-Net of pix2pix, which has `depth` halvings."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -194,7 +197,7 @@ class GeneratorSettings:
     norm: Norm = Norm.INSTANCE  # G3
     spectral: bool = True  # ASP launcher: weight_norm spectral
     dropout: bool = False  # ASP launcher: no_dropout
-    at_test: AtTest = AtTest.EVALUATION  # E6: instance norm does not change by it
+    at_test: AtTest = AtTest.EVALUATION  # E6: no difference with instance norm and without dropout
     attention: AttentionSettings = field(default_factory=AttentionSettings)
 
     def __post_init__(self) -> None:
@@ -206,8 +209,10 @@ class GeneratorSettings:
                 f"generator.base = {self.base}, blocks = {self.blocks}: base must be at least 4, and blocks at least 5 "
                 "because PatchNCE taps the fifth"
             )
-        if self.depth < 5:
-            raise SettingsError(f"generator.depth = {self.depth}: the U-Net has at least 5 levels; 8 as published")
+        if self.depth < SMALLEST_DEPTH:
+            raise SettingsError(
+                f"generator.depth = {self.depth}: the U-Net has at least {SMALLEST_DEPTH} levels; 8 as published"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +226,7 @@ class DiscriminatorSettings:
     resampling: Resampling = Resampling.BLURRED  # ASP launcher: no_antialias false
     norm: Norm = Norm.INSTANCE  # ASP launcher: normD
     spectral: bool = True  # ASP launcher: weight_norm spectral
-    conditional: bool = False  # L2: ASP's sees the IHC alone, pix2pix's H&E and IHC
+    conditional: bool = False  # L2: that of ASP sees the IHC only, that of pix2pix H&E and IHC
 
     def __post_init__(self) -> None:
         if self.base < 1 or self.layers < 1:
@@ -240,14 +245,14 @@ class ContrastSettings:
     width: int = 256  # CUT: netF_nc
     temperature: float = 0.07  # CUT: nce_T
     unit_length: UnitLength = UnitLength.ASP
-    flip_equivariance: bool = False  # ASP launcher; FastCUT: translate mirrored pictures every second time
-    share_passes: bool = True  # features of `he` come from its translation; false encodes them anew, as published
+    flip_equivariance: bool = False  # ASP launcher; FastCUT: in half of the steps translate mirrored pictures
+    share_passes: bool = True  # features of `he` come from its translation; false encodes it again, as published
 
     def __post_init__(self) -> None:
         if self.patches < 2 or self.width < 1 or not 0 < self.temperature < inf:
             raise SettingsError(
-                f"contrast.patches = {self.patches}, width = {self.width}, temperature = {self.temperature}: at "
-                "least 2 patches to tell apart, a width of at least 1, a temperature above 0, e.g. 256, 256 and 0.07"
+                f"contrast.patches = {self.patches}, width = {self.width}, temperature = {self.temperature}: "
+                "needs at least 2 patches, a width of at least 1 and a temperature above 0, e.g. 256, 256 and 0.07"
             )
 
 
@@ -269,7 +274,7 @@ class WeightSettings:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 <= value < inf:
-                raise SettingsError(f"weights.{name} = {value}: a weight is a number >= 0; 0 silences the term")
+                raise SettingsError(f"weights.{name} = {value}: a weight is a number >= 0; 0 switches the term off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,17 +289,17 @@ class AspSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """What a draw is: a pair, then one of `views`, then one of its pictures, then a flip."""
+    """What is sampled for a step: a pair, then one of `views`, then one of its pictures, then a flip."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
     views: tuple[str, ...] = ("x1", "x2", "x4")  # "tile" is a random crop of the tile at the view side, as in ASP
-    view_weights: tuple[float, ...] = ()  # M8: none, all views alike; else one for each, e.g. 2, 1, 1
+    view_weights: tuple[float, ...] = ()  # M8: empty, all views equally often; else one for each, e.g. 2, 1, 1
     batch: int = 1  # ASP launcher; of each process
-    accumulate: int = 1  # batches of each process that one step adds up, for an effective batch that memory cannot hold
-    block: int = 0  # neighbouring pairs that are read at once and then shuffled, for object storage; 0 reads one by one
-    buffer: int = 256  # pairs among which blocks are shuffled, per process
-    paired: bool = True  # false: each picture goes with the IHC of any pair, as CUT and CycleGAN are published
+    accumulate: int = 1  # batches of each process per step, for an effective batch that does not fit into memory
+    block: int = 0  # neighbouring pairs that are read in one request, for object storage; 0 reads one by one
+    buffer: int = 256  # pairs in the buffer that shuffles blocks, per process
+    paired: bool = True  # false: each H&E goes with the IHC of a random pair, as CUT and CycleGAN are published
     sampling: Sampling = Sampling.REPLACEMENT  # ASP repository: the loader's index is ignored
     flip: bool = True  # ASP repository: horizontal, p = 0.5
     workers: int = 2  # processes that read the store; 0 reads in the training process
@@ -309,7 +314,7 @@ class DataSettings:
         ):
             raise SettingsError(
                 f"data.view_weights = {list(self.view_weights)}: give a number above 0 for each of the "
-                f"{len(self.views)} views {list(self.views)}, e.g. {[1] * len(self.views)}, or none for all alike"
+                f"{len(self.views)} views {list(self.views)}, e.g. {[1] * len(self.views)}, or none: all equally often"
             )
         if self.batch < 1 or self.accumulate < 1 or self.workers < 0:
             raise SettingsError(
@@ -318,24 +323,24 @@ class DataSettings:
             )
         if self.block < 0 or self.buffer < max(1, self.block):
             raise SettingsError(
-                f"data.block = {self.block}, buffer = {self.buffer}: a block is >= 0 pairs (0: none), and the buffer "
-                "holds at least one block, e.g. 16 and 256"
+                f"data.block = {self.block}, buffer = {self.buffer}: a block has >= 0 pairs (0: no blocks), and the "
+                "buffer holds at least one block, e.g. 16 and 256"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserSettings:
-    """Adam and its schedule: constant, then linear decay, in epochs of as many draws as there are pairs."""
+    """Adam and its schedule: constant, then linear decay. An epoch is as many pairs seen as the store has."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
-    learning_rate: float = 2e-4  # ASP launcher: lr, for all players alike
+    learning_rate: float = 2e-4  # ASP launcher: lr, the same for all players
     beta1: float = 0.5  # ASP launcher
     beta2: float = 0.999  # ASP launcher
     constant_epochs: int = 30  # ASP launcher: n_epochs
     decay_epochs: int = 10  # ASP launcher: n_epochs_decay
     rate_step: RateStep = RateStep.AFTER  # ASP repository: train.py
-    clip: float = 0.0  # longest gradient of a player (2-norm) that is not shortened; 0, as published, shortens none
+    clip: float = 0.0  # a player's gradient is shortened to this length (2-norm); 0, as published: never
 
     @property
     def epochs(self) -> int:
@@ -365,21 +370,21 @@ class TrainSettings:
 
     method: str = "attention_gan"
     seed: int = 0
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, …; of several processes, each takes a GPU of its own
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, …; each of several processes uses another GPU
     precision: Precision = Precision.AUTO
-    deterministic: bool = False  # on a GPU: only kernels that repeat bit for bit, which are slower; a CPU always does
+    deterministic: bool = (
+        False  # on a GPU: only kernels that repeat bit for bit, which are slower; a CPU always repeats
+    )
     compile: bool = False  # torch.compile: a minute or two at the start, then shorter steps
     initial: Initial = Initial.PYTORCH  # L10: under spectral norm, what the published runs on a GPU had
     objective: Objective = Objective.LEAST_SQUARES  # L1: ASP launcher: gan_mode lsgan
-    ema: float = (
-        0.0  # share that a moving average of the generator keeps in a step, e.g. 0.999; 0, as published, is none
-    )
+    ema: float = 0.0  # decay of an exponential moving average of the generator, e.g. 0.999; 0, as published: none
     checkpoint_every: int = 500  # steps
-    keep_every: int = 0  # steps; checkpoints at its multiples stay when newer ones push the others out; 0: none stays
+    keep_every: int = 0  # steps; the last two checkpoints and those at its multiples are kept; 0: only the last two
     sample_every: int = 250  # steps
-    validate_every: int = 1000  # steps; of val, which is held out by slide; 0 is never
-    tensorboard: bool = True  # scalars and contact sheets as event files in the run's folder
-    time_limit: float = 0.0  # minutes after which a run saves and leaves with exit code 3; 0 is none
+    validate_every: int = 1000  # steps; on val, which is held out by slide; 0 is never
+    tensorboard: bool = True  # curves and contact sheets as event files in the run's folder
+    time_limit: float = 0.0  # minutes after which a run saves and exits with code 3; 0 is none
     data: DataSettings = field(default_factory=DataSettings)
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
@@ -392,7 +397,7 @@ class TrainSettings:
         if not 0 <= self.seed < 2**63 or self.time_limit < 0 or not 0 <= self.ema < 1:
             raise SettingsError(
                 f"seed = {self.seed}, time_limit = {self.time_limit}, ema = {self.ema}: the seed must be in "
-                "[0, 2^63), minutes >= 0, the share in [0, 1), e.g. 0.999"
+                "[0, 2^63), minutes >= 0, the decay in [0, 1), e.g. 0.999"
             )
         if self.checkpoint_every < 1 or self.sample_every < 1 or self.keep_every < 0 or self.validate_every < 0:
             raise SettingsError(

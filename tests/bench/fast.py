@@ -23,8 +23,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from store.process import keep_freed_memory
 from tests.bench.plain import PlainAsp
 from train.data.batch import Batch
-from train.describe import keeping, kept_bytes
-from train.loop.step import frozen_except, make_optimisers, rehearse_step, step_generator, take_step
+from train.describe import saved_tensors, storage_bytes
+from train.loop.step import frozen_except, make_optimisers, optimisation_step, step_generator, trial_step
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 from train.networks.compiling import compile_passes
@@ -72,10 +72,10 @@ def make_fast(side: int, *, compiled: bool = False) -> Step:
     optimisers = make_optimisers(method, settings.optimiser, fused=True)
     if compiled:
         start = time.monotonic()
-        reason = compile_passes(method.modules(), lambda: rehearse_step(method, compute, batch))
+        reason = compile_passes(method.modules(), lambda: trial_step(method, compute, batch))
         assert not reason, reason
         print(f"{side} px compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
-    return lambda number: take_step(method, optimisers, compute, batch, PROGRESS, step_generator(0, number))
+    return lambda number: optimisation_step(method, optimisers, compute, [batch], PROGRESS, [step_generator(0, number)])
 
 
 WAYS: dict[str, Callable[[int], Step]] = {
@@ -145,14 +145,14 @@ def kept_by_plain(side: int) -> int:
         plain, generator = PlainAsp(published()), step_generator(0, 1)
         he, ihc = torch.empty(2, 1, 3, side, side)
         modules = list(plain.modules().values())
-        with keeping(modules) as shared:
+        with saved_tensors(modules) as shared:
             fake = plain.generator(he)
-        with keeping(modules) as first:
+        with saved_tensors(modules) as first:
             plain.discriminator_terms(fake, ihc)
         plain.discriminator.requires_grad_(False)
-        with keeping(modules) as second:
+        with saved_tensors(modules) as second:
             plain.generator_terms(he, fake, ihc, PROGRESS, generator)
-        return max(kept_bytes(shared + own) for own in (first, second))
+        return max(storage_bytes(shared + own) for own in (first, second))
 
 
 def kept_by_fast(side: int) -> int:
@@ -161,13 +161,13 @@ def kept_by_fast(side: int) -> int:
         method, compute, generator = build_method(published()), resolve("cpu", Precision.AUTO), step_generator(0, 1)
         batch = channels_last(side)
         modules: list[nn.Module] = list(method.modules().values())
-        with keeping(modules) as shared, compute.autocast():
+        with saved_tensors(modules) as shared, compute.autocast():
             outputs = method.generate(batch, generator)
         most = 0
         for player in method.players:
-            with frozen_except(method, player), keeping(modules) as own, compute.autocast():
+            with frozen_except(method, player), saved_tensors(modules) as own, compute.autocast():
                 method.terms(player, batch, outputs, PROGRESS, generator)
-            most = max(most, kept_bytes(shared + own))
+            most = max(most, storage_bytes(shared + own))
         return most
 
 

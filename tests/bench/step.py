@@ -12,7 +12,7 @@ import torch
 
 from train.data.batch import Batch
 from train.describe import measure_step
-from train.loop.step import make_optimisers, step_generator, take_step
+from train.loop.step import make_optimisers, optimisation_step, step_generator
 from train.methods.base import Method
 from train.methods.recipes import load_recipe
 from train.methods.registry import METHODS, build_method
@@ -37,8 +37,8 @@ def count() -> None:
     for method in METHODS:
         here = measure_step(settings(method, shared=True), 512)
         before = measure_step(settings(method, shared=False), 512) if method in CONTRASTIVE else here
-        numbers = [f"{cost.flops / 1e12:.3f} | {cost.kept_bytes / 2**30:.2f}" for cost in (before, here)]
-        operations, kept = here.flops / before.flops, here.kept_bytes / before.kept_bytes
+        numbers = [f"{cost.flops / 1e12:.3f} | {cost.saved_bytes / 2**30:.2f}" for cost in (before, here)]
+        operations, kept = here.flops / before.flops, here.saved_bytes / before.saved_bytes
         print(f"| {method} | {numbers[0]} | {numbers[1]} | {operations:.0%} | {kept:.0%} |")
 
 
@@ -46,7 +46,7 @@ def seconds(compute: Compute, method: Method[object], run: TrainSettings, batch:
     """How long a step takes until the device is done."""
     optimisers = make_optimisers(method, run.optimiser, fused=compute.cuda)
     start = time.perf_counter()
-    take_step(method, optimisers, compute, batch, 0.5, step_generator(0, 1))
+    optimisation_step(method, optimisers, compute, [batch], 0.5, [step_generator(0, 1)])
     if compute.cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from tests.support.tiny_run import NARROW, NARROW_CONTRAST
 from train.data.batch import Batch
 from train.methods.contrastive import Contrastive
 from train.methods.recipes import load_recipe
@@ -11,11 +12,9 @@ from train.methods.registry import build_method
 from train.networks.spectral_norm import SpectralConv2d
 from train.settings import TrainSettings
 
-NARROW = ["generator.base=4", "discriminator.base=4", "contrast.width=8", "contrast.patches=16", "precision=fp32"]
-
 
 def narrow(method: str, *overrides: str) -> TrainSettings:
-    return load_recipe([], [f"method={method}", *NARROW, *overrides])
+    return load_recipe([], [f"method={method}", *NARROW, *NARROW_CONTRAST, *overrides])
 
 
 def build(settings: TrainSettings) -> Contrastive:

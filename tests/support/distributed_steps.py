@@ -10,25 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.support.tiny_run import CPU, NARROW, NARROW_CONTRAST
 from train.data.batch import Batch
-from train.loop.step import make_optimisers, step_generator, take_long_step
+from train.loop.step import make_optimisers, optimisation_step, step_generator
 from train.methods.recipes import load_recipe
-from train.methods.registry import build_method
+from train.methods.registry import METHODS, build_method
 from train.networks.spectral_norm import SpectralConv2d
-from train.runtime.device import Compute
 from train.runtime.distributed import join, mean_of_all
-from train.settings import Precision, TrainSettings
+from train.settings import TrainSettings
 
-CPU = Compute(device=torch.device("cpu"), precision=Precision.FP32)
-CONTRASTIVE = ("cut", "fastcut", "asp", "attention_gan")
 Told = dict[str, np.ndarray[Any, Any]]
 
 
 def small(method: str, *overrides: str) -> TrainSettings:
     """A published recipe with narrow networks."""
-    narrow = ["precision=fp32", "device=cpu", "data.workers=0", "generator.base=4", "discriminator.base=4"]
-    narrow += ["generator.depth=5", "generator.dropout=false"]
-    narrow += ["contrast.width=8", "contrast.patches=16"] if method in CONTRASTIVE else []
+    contrast = NARROW_CONTRAST if "contrast" in METHODS[method].reads else ()
+    narrow = (*NARROW, *contrast, "generator.depth=5", "generator.dropout=false")
     return load_recipe([], [f"method={method}", *narrow, *overrides])
 
 
@@ -59,7 +56,7 @@ def take(method: str, batches: Sequence[Batch], dtype: torch.dtype, progress: fl
     optimisers = make_optimisers(built, settings.optimiser, fused=False)
     generators = [step_generator(0, 1) for _ in batches]
     cast = [Batch(he=batch.he.to(dtype), ihc=batch.ihc.to(dtype)) for batch in batches]
-    terms = take_long_step(built, optimisers, CPU, cast, progress, generators)
+    terms = optimisation_step(built, optimisers, CPU, cast, progress, generators)
     told = {name: mean_of_all(term).numpy() for name, term in terms.items()}
     for name, module in built.modules().items():
         told |= {f"{name}/{key}": p.grad.numpy() for key, p in module.named_parameters() if p.grad is not None}

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tests.support.places import GOLDEN
 from train.data.batch import Batch
+from train.methods.asp import asp
 from train.methods.base import Method
-from train.methods.contrastive import IDENTITY, NCE, Contrastive, asp
+from train.methods.contrastive import IDENTITY, NCE, Contrastive
 from train.methods.cyclegan import CycleGan
 from train.methods.pix2pix import pix2pix, pyramid_p2p
 from train.methods.recipes import load_recipe
@@ -21,11 +22,9 @@ from train.networks import patchgan as discriminators
 from train.networks import resnet as generators
 from train.networks import unet
 from train.networks.patch_projector import Positions
-from train.runtime.device import Compute
-from train.settings import Norm, Precision, TrainSettings
+from train.settings import Norm, TrainSettings
 
 Names = dict[str, str]
-CPU = Compute(device=torch.device("cpu"), precision=Precision.FP32)
 
 
 @dataclass(frozen=True)

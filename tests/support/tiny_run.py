@@ -1,7 +1,10 @@
-"""The settings of a run of 32 steps on the small store."""
+"""Small settings and the plainest device: what tests of training share."""
 
 from __future__ import annotations
 
+import torch
+
+from train.runtime.device import Compute
 from train.settings import (
     AspSettings,
     ContrastSettings,
@@ -14,6 +17,12 @@ from train.settings import (
     TrainSettings,
 )
 
+CPU = Compute(device=torch.device("cpu"), precision=Precision.FP32)
+NARROW = ("precision=fp32", "device=cpu", "data.workers=0", "generator.base=4", "discriminator.base=4")
+"""Narrow networks on a CPU, for any method."""
+NARROW_CONTRAST = ("contrast.width=8", "contrast.patches=16")
+"""The same for projection heads; only contrastive methods read these."""
+ONE_EPOCH = ("optimiser.constant_epochs=1", "optimiser.decay_epochs=0")
 TINY = TrainSettings(
     device="cpu",
     precision=Precision.FP32,
@@ -25,4 +34,5 @@ TINY = TrainSettings(
     contrast=ContrastSettings(patches=16, width=8),
     asp=AspSettings(schedule=Schedule.LINEAR),
     optimiser=OptimiserSettings(constant_epochs=3, decay_epochs=1),
-)  # on the store below: 4 epochs of 8 steps; a line of metrics after 25 and after 32
+)
+"""A run of 4 epochs of 8 steps on the small store; a line of metrics after 25 and after 32."""

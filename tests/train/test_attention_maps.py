@@ -1,4 +1,4 @@
-"""Gates over the H&E: the numbers of eq. (3) reach the picture, and a set is whole or absent."""
+"""Attention maps over the H&E: the numbers of eq. (3) reach the picture, and a set is complete or absent."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from store.images import read_picture
 from store.reader import TILE, Store
 from store.run_files import RunFolder
 from store.schema import RunError, Split, Stain
-from train.attention_maps import draw_gates, gate_maps, heat_over
+from tests.support.tiny_run import NARROW, NARROW_CONTRAST, ONE_EPOCH
+from train.attention_maps import attention_maps_of, draw_attention_maps, heat_over
 from train.loop.fit import fit
 from train.methods.recipes import load_recipe
 from train.networks.resnet import ResnetGenerator
 from train.predict import predict
-from train.run.checkpoint import load_generator
+from train.run.generator_file import load_generator
 
-TINY = ["device=cpu", "precision=fp32", "data.workers=0", "generator.base=4", "discriminator.base=4"]
-TINY += ["contrast.width=8", "contrast.patches=16", "optimiser.constant_epochs=1", "optimiser.decay_epochs=0"]
+SHORT = [*NARROW, *NARROW_CONTRAST, *ONE_EPOCH]
 
 
 @pytest.fixture(scope="module")
 def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "gated")
-    fit(folder, store, load_recipe([], TINY))
+    fit(folder, store, load_recipe([], SHORT))
     predict(folder, store, Split.TEST, TILE, "cpu")
     return folder
 
 
 def test_each_picture_has_a_map_for_each_level_and_the_sheet_shows_some(run: RunFolder, store: Store) -> None:
-    place = draw_gates(run, store, Split.TEST, TILE, "cpu")
+    place = draw_attention_maps(run, store, Split.TEST, TILE, "cpu")
     names = [f"{pair.id}.png" for pair in store.pairs(Split.TEST)]
     for level in ("level1", "level2"):
         assert sorted(file.name for file in (place / level).iterdir()) == sorted(names)
@@ -43,7 +43,7 @@ def test_each_picture_has_a_map_for_each_level_and_the_sheet_shows_some(run: Run
     assert all(0 < low < mean < high < 1 for levels in said.values() for mean, low, high in levels.values())
     assert read_picture(place / "gates.png").std() > 10
     before = {file: file.stat().st_mtime_ns for file in place.rglob("*.png")}
-    assert draw_gates(run, store, Split.TEST, TILE, "cpu") == place
+    assert draw_attention_maps(run, store, Split.TEST, TILE, "cpu") == place
     assert {file: file.stat().st_mtime_ns for file in place.rglob("*.png")} == before
     assert not place.with_name("gates.partial").exists()
 
@@ -52,7 +52,7 @@ def test_maps_are_the_gates_of_the_generator(run: RunFolder, store: Store) -> No
     generator = load_generator(run.generator).generator
     assert isinstance(generator, ResnetGenerator)
     he = store.picture(Split.TEST, TILE, Stain.HE, 0)
-    maps = gate_maps(generator, he, torch.device("cpu"))
+    maps = attention_maps_of(generator, he, torch.device("cpu"))
     assert {level: gate.shape for level, gate in maps.items()} == {"level2": (48, 48), "level1": (96, 96)}
     with torch.no_grad():
         _, gates = generator.forward_with_gates(torch.from_numpy(he).permute(2, 0, 1)[None] / 127.5 - 1)
@@ -73,7 +73,7 @@ def test_colours_grow_with_the_gate_and_the_picture_shows_through() -> None:
 
 def test_a_generator_without_attention_is_refused(store: Store, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    fit(folder, store, load_recipe([], ["method=asp", *TINY]))
+    fit(folder, store, load_recipe([], ["method=asp", *SHORT]))
     predict(folder, store, Split.TEST, TILE, "cpu")
-    with pytest.raises(RunError, match=r"has no attention gates to draw: its method is asp"):
-        draw_gates(folder, store, Split.TEST, TILE, "cpu")
+    with pytest.raises(RunError, match=r"has no attention maps to draw: its method is asp"):
+        draw_attention_maps(folder, store, Split.TEST, TILE, "cpu")

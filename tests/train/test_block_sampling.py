@@ -15,13 +15,13 @@ from store.location.local import Folder
 from store.reader import TILE, Store
 from store.schema import Split, Stain
 from tests.support.stores import build_small_store
-from train.data.block_sampling import draw_blocks, plan_all_reads, plan_reads, shuffle_through
-from train.data.loader import Reading, read_batches, to_batch
-from train.data.sampling import Choice, Draw, Order, plan_order
+from train.data.block_sampling import buffered_shuffle, plan_all_reads, plan_reads, sample_blocks
+from train.data.loader import RawBatch, read_batches, to_batch
+from train.data.sampling import PairRef, ReadingOrder, ViewShare, plan_order
 from train.settings import DataSettings, Sampling
 
-VIEWS = tuple(Choice(view=view, share=1 / 3, count=2) for view in ("x1", "x2", "x4"))
-ORDER = Order(
+VIEWS = tuple(ViewShare(view=view, share=1 / 3, count=2) for view in ("x1", "x2", "x4"))
+ORDER = ReadingOrder(
     seed=3,
     pairs=50,
     views=VIEWS,
@@ -35,37 +35,37 @@ ORDER = Order(
 )
 
 
-def learned(order: Order, done: int = 0, rank: int = 0) -> list[Draw]:
+def learned(order: ReadingOrder, done: int = 0, rank: int = 0) -> list[PairRef]:
     """What a process learns from, in its order."""
-    drawn: list[Draw] = []
+    drawn: list[PairRef] = []
     for reads in plan_all_reads(order, done, rank):
-        placed = {one.place: one.draw for block in reads.blocks for one in block}
-        drawn += [placed[place] for place in reads.learned]
+        placed = {one.place: one.pair for block in reads.blocks for one in block}
+        drawn += [placed[place] for place in reads.used]
     return drawn
 
 
 def test_a_block_is_neighbouring_pairs_in_one_picture_of_one_view() -> None:
-    for block in draw_blocks(ORDER, 1):
+    for block in sample_blocks(ORDER, 1):
         pairs = [draw.he.pair for draw in block]
         assert pairs == list(range(pairs[0], pairs[0] + len(block)))
         assert len(block) == (8 if pairs[0] < 48 else 2)
         assert len({(draw.he.view, draw.he.index) for draw in block}) == 1
         assert all(draw.he == draw.ihc for draw in block)
-    flips = [draw.he.flip for block in draw_blocks(replace(ORDER, pairs=5000), 1) for draw in block]
+    flips = [draw.he.flip for block in sample_blocks(replace(ORDER, pairs=5000), 1) for draw in block]
     assert abs(np.mean(flips) - 0.5) < 4 * 0.5 / 5000**0.5
 
 
 def test_shuffled_each_pair_comes_once_an_epoch_and_with_replacement_as_often_as_chance_has_it() -> None:
-    once = Counter(draw.he.pair for block in draw_blocks(ORDER, 2) for draw in block)
+    once = Counter(draw.he.pair for block in sample_blocks(ORDER, 2) for draw in block)
     assert once == dict.fromkeys(range(50), 1)
     order = replace(ORDER, pairs=40_000, sampling=Sampling.REPLACEMENT)
-    drawn = [draw.he.pair for block in draw_blocks(order, 1) for draw in block]
+    drawn = [draw.he.pair for block in sample_blocks(order, 1) for draw in block]
     assert len(drawn) == 40_000
     assert abs(len(set(drawn)) / 40_000 - (1 - np.exp(-1))) < 0.02
 
 
 def test_unpaired_the_ihc_is_a_block_from_anywhere() -> None:
-    blocks = draw_blocks(replace(ORDER, pairs=5000, paired=False), 1)
+    blocks = sample_blocks(replace(ORDER, pairs=5000, paired=False), 1)
     for block in blocks:
         ihc = sorted(draw.ihc.pair for draw in block)
         assert ihc == list(range(ihc[0], ihc[0] + len(block)))
@@ -93,16 +93,16 @@ def test_processes_share_an_epoch_without_reading_a_pair_twice() -> None:
 
 def test_only_what_is_still_to_come_is_read() -> None:
     reads = plan_reads(ORDER, 1, 0, skipped=10)
-    assert sorted(reads.learned) == sorted(one.place for block in reads.blocks for one in block)
-    assert len(reads.learned) == 48 - 30
+    assert sorted(reads.used) == sorted(one.place for block in reads.blocks for one in block)
+    assert len(reads.used) == 48 - 30
 
 
 def test_a_buffer_gives_out_everything_once_and_nothing_before_it_is_there() -> None:
-    left = shuffle_through(1000, 32, np.random.default_rng(0))
+    left = buffered_shuffle(1000, 32, np.random.default_rng(0))
     assert sorted(left) == list(range(1000))
     assert all(number < place + 32 for place, number in enumerate(left))
     assert abs(np.mean([number - place for place, number in enumerate(left)])) < 1
-    assert shuffle_through(3, 8, np.random.default_rng(1)) != [0, 1, 2] or shuffle_through(
+    assert buffered_shuffle(3, 8, np.random.default_rng(1)) != [0, 1, 2] or buffered_shuffle(
         3, 8, np.random.default_rng(2)
     ) != [0, 1, 2]
 
@@ -129,7 +129,7 @@ def settings(batch: int = 2, block: int = 4) -> DataSettings:
     return DataSettings(views=("x1", "x4", TILE), block=block, buffer=5, batch=batch, sampling=Sampling.SHUFFLED)
 
 
-def read(store: Store, order: Order, workers: int = 0, done: int = 0) -> list[Reading]:
+def read(store: Store, order: ReadingOrder, workers: int = 0, done: int = 0) -> list[RawBatch]:
     return list(read_batches(store, order, done=done, workers=workers, pin=False))
 
 

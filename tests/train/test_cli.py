@@ -81,11 +81,11 @@ def test_a_run_that_is_terminated_leaves_with_3_and_the_same_command_ends_it(
     assert process.returncode == 3, said
     assert "SIGTERM: saving, then exiting" in said
     assert "stopped:" in said.splitlines()[-1]
-    assert "of 24; run the same again" in said.splitlines()[-1]
+    assert "of 24; run the same command to resume" in said.splitlines()[-1]
 
     again = run(*command)
     assert again.code == 0, again.err
-    assert "going on after step" in again.err
+    assert "resuming after step" in again.err
     assert "finished: the generator is" in again.err
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [24]
 
@@ -104,7 +104,7 @@ def test_a_run_that_is_terminated_leaves_with_3_and_the_same_command_ends_it(
 
     predicted = run("predict", "--run", folder)
     assert predicted.code == 0, predicted.err
-    assert f"4 pictures lie in {folder}/predictions/test/tile" in predicted.err
+    assert f"4 predictions written to {folder}/predictions/test/tile" in predicted.err
     assert len(list(folder.rglob("predictions/test/tile/fake/*.png"))) == 4
 
 

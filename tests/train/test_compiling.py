@@ -12,12 +12,13 @@ import torch
 
 from store.reader import Store
 from store.run_files import RunFolder
-from tests.support.distributed_steps import CPU, Told, draw_pairs, small
+from tests.support.distributed_steps import Told, draw_pairs, small
 from tests.support.runs import assert_equal, state
 from tests.support.stores import build_small_store
+from tests.support.tiny_run import CPU
 from train.data.batch import Batch
 from train.loop.fit import fit
-from train.loop.step import make_optimisers, rehearse_step, step_generator, take_step
+from train.loop.step import make_optimisers, optimisation_step, step_generator, trial_step
 from train.methods.base import Method
 from train.methods.registry import METHODS, build_method
 from train.networks import compiling as compiled
@@ -44,7 +45,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 def take(method: Method[Any], batch: Batch, settings: Any) -> Told:
     """A step: its terms, gradients, and all buffers after it."""
     optimisers = make_optimisers(method, settings.optimiser, fused=False)
-    terms = take_step(method, optimisers, CPU, batch, 0.9, step_generator(0, 1))
+    terms = optimisation_step(method, optimisers, CPU, [batch], 0.9, [step_generator(0, 1)])
     told = {name: term.numpy() for name, term in terms.items()}
     for name, module in method.modules().items():
         told |= {f"{name}/{key}": p.grad.numpy() for key, p in module.named_parameters() if p.grad is not None}
@@ -70,7 +71,7 @@ def test_a_compiled_step_is_the_step(method: str, captured: list[object]) -> Non
     """Each network is one graph, which runs several times before one backward; the rehearsal leaves nothing."""
     plain = take(build(method), pairs(), small(method))
     built = build(method)
-    assert compiled.compile_passes(built.modules(), lambda: rehearse_step(built, CPU, pairs())) == ""
+    assert compiled.compile_passes(built.modules(), lambda: trial_step(built, CPU, pairs())) == ""
     assert captured
     count = len(captured)
     told = take(built, pairs(), small(method))

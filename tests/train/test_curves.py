@@ -14,16 +14,15 @@ import pytest
 import torch
 
 from tests.support.places import GOLDEN
+from tests.support.tiny_run import CPU
 from train.data.batch import Batch
-from train.loop.step import make_optimisers, set_learning_rate, step_generator, take_step
+from train.loop.schedule import set_learning_rate
+from train.loop.step import make_optimisers, optimisation_step, step_generator
 from train.methods.recipes import load_recipe
 from train.methods.registry import METHODS, build_method
-from train.runtime.device import Compute
-from train.settings import Precision
 
 CURVES = GOLDEN / "curves"
-CPU = Compute(device=torch.device("cpu"), precision=Precision.FP32)
-NARROW = ["generator.base=8", "generator.depth=6", "discriminator.base=8"]
+WIDTHS = ["generator.base=8", "generator.depth=6", "discriminator.base=8"]
 STEPS = 5
 
 
@@ -40,7 +39,7 @@ def plain() -> Iterator[None]:
 
 def curve(name: str, *overrides: str) -> list[dict[str, float]]:
     """The terms of each step, on pictures drawn anew for each."""
-    settings = load_recipe([], [f"method={name}", "precision=fp32", *NARROW, *overrides])
+    settings = load_recipe([], [f"method={name}", "precision=fp32", *WIDTHS, *overrides])
     method = build_method(settings)
     optimisers = make_optimisers(method, settings.optimiser, fused=False)
     set_learning_rate(optimisers, settings.optimiser, 1)
@@ -50,7 +49,7 @@ def curve(name: str, *overrides: str) -> list[dict[str, float]]:
         coarse = torch.rand(2, 1, 3, 8, 8, generator=pictures)  # he, ihc: smooth, as tissue is
         he, ihc = (torch.nn.functional.interpolate(c, size=128, mode="bicubic").mul(2).sub(1) for c in coarse)
         batch = Batch(he=he, ihc=ihc)
-        made = take_step(method, optimisers, CPU, batch, 0.9, step_generator(0, step))
+        made = optimisation_step(method, optimisers, CPU, [batch], 0.9, [step_generator(0, step)])
         terms.append({name: term.item() for name, term in made.items() if not name.startswith("gradient_")})
     return terms
 

@@ -6,14 +6,14 @@ import io
 
 import torch
 
-from tests.support.published_steps import CPU
+from tests.support.tiny_run import CPU, NARROW
 from train.data.batch import Batch
-from train.loop.step import make_optimisers, step_generator, take_step
-from train.methods.cyclegan import ImageHistory
+from train.loop.step import make_optimisers, optimisation_step, step_generator
+from train.methods.image_pool import ImagePool
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 
-TINY = load_recipe([], ["method=cyclegan", "generator.base=4", "discriminator.base=4", "precision=fp32"])
+SMALL = load_recipe([], ["method=cyclegan", *NARROW])
 
 
 def picture(value: float) -> torch.Tensor:
@@ -21,7 +21,7 @@ def picture(value: float) -> torch.Tensor:
 
 
 def test_a_history_is_filled_and_then_exchanges_half_of_what_it_is_given() -> None:
-    history, generator = ImageHistory(capacity=50), torch.Generator().manual_seed(0)
+    history, generator = ImagePool(capacity=50), torch.Generator().manual_seed(0)
     for value in range(50):
         assert torch.equal(history.exchange(picture(value), generator), picture(value))
     held = set(range(50))
@@ -37,7 +37,7 @@ def test_a_history_is_filled_and_then_exchanges_half_of_what_it_is_given() -> No
 
 
 def test_a_history_passes_no_gradient_and_its_pictures_are_its_own() -> None:
-    history = ImageHistory(capacity=1)
+    history = ImagePool(capacity=1)
     fake = picture(1.0).requires_grad_()
     given = history.exchange(fake, torch.Generator())
     assert not given.requires_grad
@@ -47,14 +47,14 @@ def test_a_history_passes_no_gradient_and_its_pictures_are_its_own() -> None:
 
 
 def test_a_batch_is_exchanged_picture_by_picture() -> None:
-    history = ImageHistory(capacity=3)
+    history = ImagePool(capacity=3)
     batch = torch.cat([picture(1.0), picture(2.0)])
     assert torch.equal(history.exchange(batch, torch.Generator()), batch)
     assert [kept.mean().item() for kept in history.pictures] == [1.0, 2.0]
 
 
 def test_a_history_is_saved_as_plain_tensors_and_goes_on_alike() -> None:
-    one, other = ImageHistory(capacity=4), ImageHistory(capacity=4)
+    one, other = ImagePool(capacity=4), ImagePool(capacity=4)
     for value in range(4):
         one.exchange(picture(value), torch.Generator())
     buffer = io.BytesIO()
@@ -68,15 +68,16 @@ def test_a_history_is_saved_as_plain_tensors_and_goes_on_alike() -> None:
 
 def test_generators_move_first_and_discriminators_judge_what_was_made_before() -> None:
     torch.manual_seed(0)
-    method = build_method(TINY)
+    method = build_method(SMALL)
     assert method.players == ("generators", "discriminators")
     he, ihc = torch.rand(2, 1, 3, 64, 64).mul(2).sub(1)
     batch = Batch(he=he, ihc=ihc)
     with torch.no_grad():
         before = method.generate(batch, torch.Generator()).fake_ihc
-    take_step(method, make_optimisers(method, TINY.optimiser, fused=False), CPU, batch, 0.0, step_generator(0, 1))
+    optimisers = make_optimisers(method, SMALL.optimiser, fused=False)
+    optimisation_step(method, optimisers, CPU, [batch], 0.0, [step_generator(0, 1)])
     history = method.modules()["history"]
-    assert isinstance(history, ImageHistory)
+    assert isinstance(history, ImagePool)
     torch.testing.assert_close(history.pictures[0], before)
     with torch.no_grad():
         after = method.generate(batch, torch.Generator()).fake_ihc

@@ -16,7 +16,7 @@ def test_a_step_of_asp_costs_what_was_counted_and_sharing_passes_costs_less() ->
     shared = measure_step(load_recipe([], ["method=asp"]), 512)
     assert published.flops / TERA == pytest.approx(2.69, rel=0.005)
     assert (published.flops - shared.flops) / TERA == pytest.approx(0.827 / 3, rel=0.01)
-    assert shared.kept_bytes < 0.6 * published.kept_bytes  # keys keep nothing
+    assert shared.saved_bytes < 0.6 * published.saved_bytes  # keys keep nothing
 
 
 def test_attention_makes_a_step_as_much_dearer_as_was_counted() -> None:
@@ -28,7 +28,7 @@ def test_attention_makes_a_step_as_much_dearer_as_was_counted() -> None:
 def test_every_method_can_be_measured_and_costs_grow_with_the_area(method: str) -> None:
     small, large = (measure_step(load_recipe([], [f"method={method}"]), side) for side in (256, 512))
     assert large.flops == pytest.approx(4 * small.flops, rel=0.03)
-    assert large.kept_bytes == pytest.approx(4 * small.kept_bytes, rel=0.05)
+    assert large.saved_bytes == pytest.approx(4 * small.saved_bytes, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -22,12 +21,12 @@ from store.schema import Interrupted, RunError, SettingsError
 from tests.support.runs import assert_equal, newest, state
 from tests.support.tiny_run import TINY
 from train.data.batch import Batch
-from train.data.loader import Reading, to_batch
+from train.data.loader import RawBatch, to_batch
 from train.loop import fit as loop
 from train.loop.fit import fit
-from train.loop.step import set_learning_rate, step_generator
-from train.run.checkpoint import load_generator
-from train.run.reporting import Window, cut_metrics
+from train.loop.schedule import set_learning_rate
+from train.run.generator_file import load_generator
+from train.run.metrics import TermWindow, drop_lines_after
 from train.runtime.device import resolve
 from train.settings import (
     DataSettings,
@@ -43,21 +42,6 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "whole")
     fit(folder, store, TINY)
     return folder
-
-
-@pytest.fixture
-def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Send this process a real SIGTERM in the middle of a step."""
-
-    def arrange(at: int) -> None:
-        def generator(seed: int, step: int, part: int = 0) -> torch.Generator:
-            if step == at:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return step_generator(seed, step, part)
-
-        monkeypatch.setattr(loop, "step_generator", generator)
-
-    return arrange
 
 
 def metrics(folder: RunFolder) -> list[dict[str, float]]:
@@ -90,7 +74,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(
 ) -> None:
     folder = RunFolder(tmp_path / "run")
     signal_at(at)
-    with pytest.raises(Interrupted, match=f"saved after step {at} of 32; run the same again"):
+    with pytest.raises(Interrupted, match=f"saved after step {at} of 32; run the same command to resume"):
         fit(folder, store, TINY)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     signal_at(0)
@@ -104,7 +88,7 @@ def test_a_time_limit_saves_and_leaves_and_the_limit_may_change(
     finished: RunFolder, store: Store, tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    with pytest.raises(Interrupted, match="saved after step 1 of 32; run the same again"):
+    with pytest.raises(Interrupted, match="saved after step 1 of 32; run the same command to resume"):
         fit(folder, store, replace(TINY, time_limit=1e-6))
     with pytest.raises(Interrupted, match="saved after step 2 of 32"):  # of this start, not of the whole run
         fit(folder, store, replace(TINY, time_limit=1e-6))
@@ -114,18 +98,18 @@ def test_a_time_limit_saves_and_leaves_and_the_limit_may_change(
 
 
 @pytest.mark.gpu
-def test_a_run_on_this_device_is_stopped_and_goes_on(
+def test_a_run_on_this_device_is_stopped_and_resumed(
     store: Store, tmp_path: Path, signal_at: Callable[[int], None], device: torch.device
 ) -> None:
     """In the precision that the device gets by itself."""
     folder, settings = RunFolder(tmp_path / "run"), replace(TINY, device=device.type, precision=Precision.AUTO)
     signal_at(10)
-    with pytest.raises(Interrupted, match="saved after step 10 of 32; run the same again"):
+    with pytest.raises(Interrupted, match="saved after step 10 of 32; run the same command to resume"):
         fit(folder, store, settings)
     before = state(folder)["modules"]
     signal_at(0)
     fit(folder, store, settings)
-    assert (read_facts(folder).device.partition(":")[0], state(folder)["step"]) == (device.type, 32)
+    assert (str(read_facts(folder).device).partition(":")[0], state(folder)["step"]) == (device.type, 32)
     for name, module in state(folder)["modules"].items():
         moved = [not torch.equal(value, before[name][key]) for key, value in module.items()]
         assert any(moved), name
@@ -133,24 +117,22 @@ def test_a_run_on_this_device_is_stopped_and_goes_on(
 
 
 def test_a_run_that_was_killed_between_checkpoints_repeats_the_steps_and_their_lines(
-    finished: RunFolder, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: RunFolder, store: Store, tmp_path: Path, at_step: Callable[[int, Callable[[], object]], None]
 ) -> None:
     class Killed(BaseException):
         pass
 
-    def die(seed: int, step: int, part: int = 0) -> torch.Generator:
-        if step == 28:
-            raise Killed
-        return step_generator(seed, step, part)
+    def die() -> None:
+        raise Killed
 
     folder = RunFolder(tmp_path / "run")
-    monkeypatch.setattr(loop, "step_generator", die)
+    at_step(28, die)
     with pytest.raises(Killed):
         fit(folder, store, TINY)
     assert [line["step"] for line in metrics(folder)] == [25]
     with folder.metrics.open("a") as file:
         file.write('{"step": 26, "ep')
-    monkeypatch.undo()
+    at_step(0, die)
     fit(folder, store, TINY)
     assert metrics(folder) == metrics(finished)
     assert_equal(state(folder), state(finished))
@@ -166,14 +148,14 @@ def test_how_often_a_run_is_saved_and_who_reads_may_change_and_its_numbers_do_no
     assert [file.name for file in sorted(folder.samples.iterdir())] == ["000013.png", "000026.png", "000032.png"]
 
 
-def test_a_finished_run_is_left_alone(finished: RunFolder, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_not_changed(finished: RunFolder, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     before = listing(finished.path)
     fit(finished, store, TINY)
     assert "is finished (32 steps)" in capsys.readouterr().err
     assert listing(finished.path) == before
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_goes_on(
+def test_a_damaged_checkpoint_is_skipped_and_the_one_before_is_resumed(
     finished: RunFolder, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
@@ -183,13 +165,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_goes_on(
     fit(folder, store, TINY)
     said = capsys.readouterr().err
     assert f"warning: {last} is damaged" in said
-    assert "going on after step 30" in said
+    assert "resuming after step 30" in said
     assert folder.generator.read_bytes() == finished.generator.read_bytes()
     assert metrics(folder) == metrics(finished)
     assert last.with_suffix(".damaged").exists()
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_again(
     finished: RunFolder, store: Store, tmp_path: Path
 ) -> None:
     folder = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
@@ -198,7 +180,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(
         file.write_bytes(b"")
     before = listing(folder.path)
     for _ in range(2):
-        with pytest.raises(RunError, match=r"no checkpoint of .* is whole.*bring back a copy, or delete"):
+        with pytest.raises(RunError, match=r"no checkpoint of .* is intact.*bring back a copy, or delete"):
             fit(folder, store, TINY)
         assert listing(folder.path) == before
 
@@ -206,7 +188,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"seed": 1}, r"was begun with seed = 0 \(now 1\)"),
+        ({"seed": 1}, r"was started with seed = 0 \(now 1\)"),
         ({"precision": Precision.BF16}, r'precision = "fp32" \(now "bf16"\)'),
         ({"data": DataSettings(views=("x1",))}, r'data.views = \["x1", "x2", "x4"\] \(now \["x1"\]\)'),
     ],
@@ -246,7 +228,7 @@ def test_views_too_small_for_the_discriminator_are_refused_before_anything_is_wr
 def test_a_term_that_is_not_finite_stops_the_run_and_is_not_saved(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def poisoned(reading: Reading, device: torch.device) -> Batch:
+    def poisoned(reading: RawBatch, device: torch.device) -> Batch:
         batch = to_batch(reading, device)
         poisoned_steps.append(len(poisoned_steps) + 1)
         return Batch(he=batch.he, ihc=batch.ihc * math.nan) if poisoned_steps[-1] == 13 else batch
@@ -275,22 +257,22 @@ def test_parameters_that_the_last_step_broke_are_not_saved(
     assert not folder.checkpoints.exists()
 
 
-def test_a_window_tells_means_and_is_continued() -> None:
-    whole, cut = Window(), Window()
+def test_a_window_gives_means_and_is_resumed() -> None:
+    whole, cut = TermWindow(), TermWindow()
     for step in range(1, 5):
         whole.add(step, {"a": torch.tensor(float(step)), "b": torch.tensor(0.1)})
         cut.add(step, {"a": torch.tensor(float(step)), "b": torch.tensor(0.1)})
-        cut = Window(seen=json.loads(json.dumps(cut.look())))
+        cut = TermWindow(fetched=json.loads(json.dumps(cut.fetch())))
     assert cut.means() == whole.means() == {"a": 2.5, "b": pytest.approx(0.1)}
-    assert whole.look() == []
+    assert whole.fetch() == []
 
 
-def test_lines_after_the_checkpoint_and_torn_ones_are_cut(tmp_path: Path) -> None:
+def test_lines_after_the_checkpoint_and_torn_ones_are_dropped(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(b'{"step": 5}\n{"step": 10}\n{"step": 15}\n\0\0')
-    cut_metrics(file, 10)
+    drop_lines_after(file, 10)
     assert file.read_bytes() == b'{"step": 5}\n{"step": 10}\n'
-    cut_metrics(file, 7)
+    drop_lines_after(file, 7)
     assert file.read_bytes() == b'{"step": 5}\n'
 
 

@@ -17,7 +17,7 @@ from train.import_asp import import_generator
 from train.loop.fit import fit
 from train.methods.recipes import load_recipe
 from train.predict import predict
-from train.run.checkpoint import load_generator
+from train.run.generator_file import load_generator
 
 NUMBERS = GOLDEN / "generator_resnet6.npz"
 
@@ -57,20 +57,20 @@ def test_it_translates_a_store_that_is_named_and_is_not_trained_on(
     with pytest.raises(RunError, match=r"was imported, not trained on a store; name the store with --store"):
         open_store_of(folder)
     assert predict(folder, small_store, Split.TEST, TILE, "cpu").pictures == 4
-    with pytest.raises(RunError, match=r"holds an imported generator, which is not trained here; choose another"):
+    with pytest.raises(RunError, match=r"is an imported generator, which cannot be trained further; choose another"):
         fit(folder, small_store, load_recipe([], ["method=cut", "data.views=['x1']"]))
-    with pytest.raises(RunError, match=r"has a generator already"):
+    with pytest.raises(RunError, match=r"already has a generator"):
         import_generator(published, folder, 0)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("model.13.conv_block.1.bias"), "missing: model.13.conv_block.1.bias; too many: none"),
-        (lambda s: s.update({"model.40.weight": torch.ones(1)}), "missing: none; too many: model.40.weight"),
-        (lambda s: s.pop("model.1.weight_orig"), "is no generator of the ASP repository"),
+        (lambda s: s.pop("model.13.conv_block.1.bias"), "missing: model.13.conv_block.1.bias; unexpected: none"),
+        (lambda s: s.update({"model.40.weight": torch.ones(1)}), "missing: none; unexpected: model.40.weight"),
+        (lambda s: s.pop("model.1.weight_orig"), "is not a generator of the ASP repository"),
         (lambda s: s.update({"model.4.bias": torch.ones(3)}), "does not fit the generator of ASP"),
-        (lambda s: s.update({"epoch": 3}), "is no bare state dict"),
+        (lambda s: s.update({"epoch": 3}), "is not a bare state dict"),
     ],
 )
 def test_other_files_are_refused(published: Path, tmp_path: Path, change: object, message: str) -> None:

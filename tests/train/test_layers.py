@@ -62,7 +62,7 @@ def test_instance_norm_is_the_formula_with_its_gradients(
             norm.bias.copy_(draw(6, seed=3) if affine else torch.zeros(6))
         truth = [x.detach().double().requires_grad_() for x in (picture, norm.weight, norm.bias)]
         explicit = explicit_norm(*truth)
-        explicit.backward(incoming.double())
+        explicit.backward(incoming.double())  # type: ignore[no-untyped-call]  # torch
 
         norm = norm.to(device)
         x = picture.to(device, memory_format=layout, copy=True).requires_grad_()
@@ -259,25 +259,25 @@ def test_ammfi_is_equations_1_to_3() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "gates", "joined"),
+    ("settings", "gates", "joined"),
     [
-        ({"gate": Gate.SINGLE}, 1, 16),
-        ({"join": Join.ADD}, 8, 8),
-        ({"join": Join.MULTIPLY}, 8, 8),
-        ({"width": Width.FULL, "kernel": 1}, 8, 16),
-        ({"spectral": True, "norm": Norm.NONE, "relu": True}, 8, 16),
-        ({"norm": Norm.BATCH, "spatial_kernel": 3}, 8, 16),
+        (AttentionSettings(gate=Gate.SINGLE), 1, 16),
+        (AttentionSettings(join=Join.ADD), 8, 8),
+        (AttentionSettings(join=Join.MULTIPLY), 8, 8),
+        (AttentionSettings(width=Width.FULL, kernel=1), 8, 16),
+        (AttentionSettings(spectral=True, norm=Norm.NONE, relu=True), 8, 16),
+        (AttentionSettings(norm=Norm.BATCH, spatial_kernel=3), 8, 16),
     ],
 )
-def test_ammfi_alternatives_have_their_shapes(changes: dict[str, object], gates: int, joined: int) -> None:
-    module = AMMFI(8, AttentionSettings(**changes))
+def test_ammfi_alternatives_have_their_shapes(settings: AttentionSettings, gates: int, joined: int) -> None:
+    module = AMMFI(8, settings)
     encoded, decoded = draw(2, 8, 6, 6), draw(2, 8, 6, 6, seed=1)
     feature, gate = module(encoded, decoded)
     assert gate.shape == (2, gates, 6, 6)
     assert feature.shape == (2, joined, 6, 6)
     assert 0 < gate.min() < gate.max() < 1
     if joined == 8:
-        expected = decoded + gate * encoded if changes["join"] is Join.ADD else decoded * (gate * encoded)
+        expected = decoded + gate * encoded if settings.join is Join.ADD else decoded * (gate * encoded)
         torch.testing.assert_close(feature, expected)
 
 

@@ -15,36 +15,38 @@ import torch
 
 from store.reader import TILE, Store
 from store.schema import SettingsError, Split, Stain, StoreError
-from train.data.loader import Pictures, Reading, read_batches, to_batch
-from train.data.sampling import Choice, Draw, Look, Order, draws, plan_order
+from train.data.loader import RawBatch, StorePictures, read_batches, to_batch
+from train.data.sampling import PairRef, PictureRef, ReadingOrder, ViewShare, plan_order, sample_pairs
 from train.settings import DataSettings, Sampling
 
-VIEWS = tuple(Choice(view=view, share=1 / 3, count=2) for view in ("x1", "x2", "x4"))
-ORDER = Order(seed=3, pairs=10, views=VIEWS, batch=3, epochs=4, paired=True, sampling=Sampling.REPLACEMENT, flip=True)
+VIEWS = tuple(ViewShare(view=view, share=1 / 3, count=2) for view in ("x1", "x2", "x4"))
+ORDER = ReadingOrder(
+    seed=3, pairs=10, views=VIEWS, batch=3, epochs=4, paired=True, sampling=Sampling.REPLACEMENT, flip=True
+)
 
 
 def many_draws(
-    sampling: Sampling = Sampling.REPLACEMENT, views: tuple[Choice, ...] = VIEWS, *, paired: bool = True
-) -> list[Draw]:
-    return draws((0, 1), pairs=30_000, views=views, paired=paired, sampling=sampling, flip=True)
+    sampling: Sampling = Sampling.REPLACEMENT, views: tuple[ViewShare, ...] = VIEWS, *, paired: bool = True
+) -> list[PairRef]:
+    return sample_pairs((0, 1), pairs=30_000, views=views, paired=paired, sampling=sampling, flip=True)
 
 
-def many(sampling: Sampling = Sampling.REPLACEMENT, views: tuple[Choice, ...] = VIEWS) -> list[Look]:
+def many(sampling: Sampling = Sampling.REPLACEMENT, views: tuple[ViewShare, ...] = VIEWS) -> list[PictureRef]:
     return [draw.he for draw in many_draws(sampling, views)]
 
 
-def read(store: Store, order: Order, workers: int = 0, done: int = 0) -> list[Reading]:
+def read(store: Store, order: ReadingOrder, workers: int = 0, done: int = 0) -> list[RawBatch]:
     return list(read_batches(store, order, done=done, workers=workers, pin=False))
 
 
 def test_draws_are_a_function_of_seed_and_epoch_alone() -> None:
-    first = ORDER.draws(2)
+    first = ORDER.pairs_of_epoch(2)
     torch.manual_seed(5)
     np.random.default_rng(5).random()
-    assert ORDER.draws(2) == first
-    assert ORDER.draws(3) != first
-    assert replace(ORDER, seed=4).draws(2) != first
-    assert pickle.loads(pickle.dumps(ORDER)).draws(2) == first
+    assert ORDER.pairs_of_epoch(2) == first
+    assert ORDER.pairs_of_epoch(3) != first
+    assert replace(ORDER, seed=4).pairs_of_epoch(2) != first
+    assert pickle.loads(pickle.dumps(ORDER)).pairs_of_epoch(2) == first
 
 
 @pytest.mark.parametrize("done", [0, 1, 2, 3, 4, 8, 11, 12])
@@ -76,7 +78,7 @@ def test_flips_pictures_and_corners_are_uniform() -> None:
     assert corners.min() >= 0
     assert corners.max() < 1
     np.testing.assert_allclose(corners.mean(axis=0), 0.5, atol=4 * 12**-0.5 / 30_000**0.5)
-    still = draws((0, 1), pairs=99, views=VIEWS, paired=False, sampling=Sampling.SHUFFLED, flip=False)
+    still = sample_pairs((0, 1), pairs=99, views=VIEWS, paired=False, sampling=Sampling.SHUFFLED, flip=False)
     assert not any(look.flip for draw in still for look in (draw.he, draw.ihc))
 
 
@@ -133,7 +135,7 @@ def test_a_batch_is_the_stores_pictures_in_the_range_of_the_networks(small_store
 
 
 def test_bytes_become_exactly_minus_one_to_one() -> None:
-    reading = Reading(
+    reading = RawBatch(
         torch.tensor([0, 255] * 3, dtype=torch.uint8).view(3, 2).t().reshape(2, 1, 1, 1, 3),
         torch.tensor([[False], [False]]),
     )
@@ -143,12 +145,12 @@ def test_bytes_become_exactly_minus_one_to_one() -> None:
 
 
 def test_a_crop_of_a_tile_is_the_same_place_in_both_stains_and_reaches_the_edges(small_store: Store) -> None:
-    pictures = Pictures(small_store)
+    pictures = StorePictures(small_store)
     tiles = [small_store.planes(Split.TRAIN, TILE, stain, 5) for stain in Stain]
     for crop, top, left in (((0.0, 0.0), 0, 0), ((0.9999, 0.9999), 64, 64), ((0.5, 0.25), 32, 16)):
-        look = Look(pair=5, view=TILE, index=0, flip=False, crop=crop)
-        reading = pictures.__getitems__([Draw(he=look, ihc=look)])
-        assert isinstance(reading, Reading)
+        look = PictureRef(pair=5, view=TILE, index=0, flip=False, crop=crop)
+        reading = pictures.__getitems__([PairRef(he=look, ihc=look)])
+        assert isinstance(reading, RawBatch)
         for pixels, tile in zip(reading.pixels[:, 0].numpy(), tiles, strict=True):
             np.testing.assert_array_equal(pixels.transpose(2, 0, 1), tile[:, top : top + 64, left : left + 64])
 

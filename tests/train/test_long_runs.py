@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import psutil
@@ -28,16 +29,15 @@ from tests.support.places import ROOT
 from tests.support.runs import assert_equal, newest, state
 from tests.support.stores import IDS, Ids, build_small_store
 from tests.support.tiny_run import TINY
-from train.data.loader import Reading, read_batches
+from train.data.loader import read_batches
 from train.data.sampling import plan_order
 from train.loop import fit as loop
-from train.loop.ema import MovingAverage
+from train.loop.ema import Ema
 from train.loop.fit import fit
-from train.loop.session import Run
-from train.loop.step import settle_gradients, step_generator
-from train.run.checkpoint import load_generator
-from train.run.inference import at_test, rounded, translate
-from train.run.snapshots import choose_examples, validation
+from train.loop.step import average_and_clip, optimisation_step
+from train.run.generator_file import load_generator
+from train.run.inference import rounded, translate, translation_mode
+from train.run.snapshots import choose_examples, validation_scores
 from train.runtime.device import resolve
 from train.runtime.distributed import Ranks
 from train.settings import AtTest, DataSettings, OptimiserSettings, Precision
@@ -62,21 +62,6 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
 
 def lines(file: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """Have something happen in the middle of a step."""
-
-    def arrange(wanted: int, happens: Callable[[], object]) -> None:
-        def generator(seed: int, step: int, part: int = 0) -> torch.Generator:
-            if step == wanted:
-                happens()
-            return step_generator(seed, step, part)
-
-        monkeypatch.setattr(loop, "step_generator", generator)
-
-    return arrange
 
 
 KILLED_WHILE_WRITING = """
@@ -120,8 +105,8 @@ def test_kill_9_while_a_checkpoint_is_written_costs_at_most_the_steps_since_the_
     folder = RunFolder(run)
     fit(folder, store, TINY)
     said = capsys.readouterr().err
-    assert f"going on after step {step}" in said
-    assert ("is damaged: its bytes do not give the digest" in said) == (where == "in place")
+    assert f"resuming after step {step}" in said
+    assert ("is damaged: its bytes do not have the digest" in said) == (where == "in place")
     assert_equal(state(folder), state(finished))
     left, whole = (load_generator(run.generator).generator.state_dict() for run in (folder, finished))
     assert_equal(dict(left), dict(whole))
@@ -178,10 +163,12 @@ def test_a_store_that_becomes_another_under_a_run_is_noticed_before_anything_of_
         build_small_store(path, tile_side=192, view_side=96, unit=4, ids=WITH_VAL)
 
     at_step(13, exchange)
-    with pytest.raises(RunError, match=r"became another store .* \(seal .*, now .*\); the steps after step 10 are not"):
+    with pytest.raises(
+        RunError, match=r"was replaced by another store .* \(seal .*, now .*\); the steps after step 10 are not"
+    ):
         fit(folder, Store.open(path), TINY)
     assert newest(folder).name.startswith("00000010")
-    with pytest.raises(RunError, match=r"was begun on .* but .* is another store"):
+    with pytest.raises(RunError, match=r"was started on .* but .* is another store"):
         fit(folder, Store.open(path), TINY)
 
 
@@ -212,14 +199,14 @@ def test_checkpoints_of_round_steps_are_kept(store: Store, tmp_path: Path) -> No
 def test_an_average_keeps_its_share_and_copies_what_is_no_parameter() -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
-    average = MovingAverage(network, 0.9)
+    average = Ema(network, 0.9)
     expected: list[torch.Tensor] = [parameter.detach().clone() for parameter in network.parameters()]
     for _ in range(5):
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(torch.randn_like(parameter))
         network(torch.rand(4, 3))
-        average.follow(network)
+        average.update(network)
         expected = [0.9 * own + 0.1 * p.detach() for own, p in zip(expected, network.parameters(), strict=True)]
     for own, value in zip(average.network.parameters(), expected, strict=True):
         torch.testing.assert_close(own, value)
@@ -243,7 +230,7 @@ def test_the_average_is_what_a_run_leaves_and_it_goes_on_bit_for_bit(
     left = load_generator(whole.generator).generator.state_dict()
     assert_equal(dict(left), dict(state(whole)["modules"]["average0"]))
     assert any(not torch.equal(left[key], value) for key, value in state(whole)["modules"]["generator"].items())
-    with pytest.raises(SettingsError, match=r"ema = 1\.0.*the share in \[0, 1\)"):
+    with pytest.raises(SettingsError, match=r"ema = 1\.0.*the decay in \[0, 1\)"):
         replace(TINY, ema=1.0)
 
 
@@ -254,7 +241,7 @@ def test_a_gradient_that_is_too_long_is_shortened_and_a_short_one_is_not() -> No
         gradients = torch.tensor([6.0, 0.0, 0.0]), torch.tensor([[0.0, 8.0], [0.0, 0.0]])
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient
-        assert settle_gradients(optimiser, clip).item() == pytest.approx(10.0)
+        assert average_and_clip(optimiser, clip).item() == pytest.approx(10.0)
         assert math.hypot(gradients[0][0].item(), gradients[1][0, 1].item()) == pytest.approx(length)
     with pytest.raises(SettingsError, match=r"optimiser.clip = -1\.0"):
         OptimiserSettings(clip=-1.0)
@@ -263,13 +250,14 @@ def test_a_gradient_that_is_too_long_is_shortened_and_a_short_one_is_not() -> No
 def test_a_run_that_diverges_names_the_checkpoint_to_rely_on(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = loop._step
+    steps: list[int] = []
 
-    def poisoned(run: Run, parts: list[Reading], number: int) -> dict[str, torch.Tensor]:
-        terms = step(run, parts, number)
-        return terms | {"nce": terms["nce"] * math.nan} if number == 14 else terms
+    def poisoned(*arguments: Any) -> dict[str, torch.Tensor]:
+        terms = optimisation_step(*arguments)
+        steps.append(len(steps) + 1)
+        return terms | {"nce": terms["nce"] * math.nan} if steps[-1] == 14 else terms
 
-    monkeypatch.setattr(loop, "_step", poisoned)
+    monkeypatch.setattr(loop, "optimisation_step", poisoned)
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(RunError, match=r"term nce is nan at step 14;.*the last good checkpoint is .*00000010-\w+\.pt"):
         fit(folder, store, TINY)
@@ -282,7 +270,7 @@ def test_val_is_scored_as_evaluate_does_and_told_as_lines_and_events(finished: R
     assert [line["step"] for line in told] == [16, 32]
     generator = load_generator(finished.generator).generator
     scores = []
-    with at_test(generator, AtTest.EVALUATION):
+    with translation_mode(generator, AtTest.EVALUATION):
         for pair, view in enumerate(("x1", "x2", "x4")):
             he, ihc = (store.picture(Split.VAL, view, stain, pair) for stain in Stain)
             fake = rounded(translate(generator.to(memory_format=torch.channels_last), he, torch.device("cpu")))
@@ -300,8 +288,8 @@ def test_validation_is_one_number_for_perfect_pictures(store: Store) -> None:
     examples = choose_examples(store, ("x1",))
     assert [example.pair for example in examples] == [0, 1, 2]
     noisy = [np.clip(e.ihc.astype(int) + 10, 0, 255).astype(np.uint8) for e in examples]
-    assert validation([e.ihc for e in examples[:1]], examples[:1])["ssim"] == pytest.approx(1.0)
-    assert 20 < validation(noisy, examples)["psnr"] < 40
+    assert validation_scores([e.ihc for e in examples[:1]], examples[:1])["ssim"] == pytest.approx(1.0)
+    assert 20 < validation_scores(noisy, examples)["psnr"] < 40
 
 
 def test_what_was_told_after_the_checkpoint_is_told_once(
@@ -333,7 +321,7 @@ def test_a_card_says_what_the_generator_is_and_is_not_for(finished: RunFolder, s
     for said in (
         "H&E to test by attention_gan",
         "Not for clinical use",
-        "The pictures are drawn, not tissue",
+        "SYNTHETIC DATA: the pictures are drawn, not tissue",
         store.manifest.seal,
         "8 train pairs, views x1, x2, x4 at 96 px",
         "32 steps, 32 pairs seen",
@@ -376,14 +364,14 @@ def test_a_generator_file_needs_no_run_to_translate(finished: RunFolder, store: 
     assert len(pictures) == 4
     generator = load_generator(finished.generator).generator.to(memory_format=torch.channels_last)
     he = store.picture(Split.TEST, "tile", Stain.HE, 0)
-    with at_test(generator, AtTest.EVALUATION):
+    with translation_mode(generator, AtTest.EVALUATION):
         expected = rounded(translate(generator, he, torch.device("cpu")))
     assert np.abs(read_picture(pictures[0]).astype(int) - expected).max() <= 1
     assert "name the store with --store" in predict("--checkpoint", file).stderr
     assert "not both" in predict("--checkpoint", file, "--run", finished.path).stderr
     resume = predict("--checkpoint", newest(finished), "--store", store.path)
     assert resume.returncode == 2
-    assert "is what a run goes on from, not a generator" in resume.stderr
+    assert "is a checkpoint, from which a run resumes, not a generator" in resume.stderr
 
 
 def test_a_run_on_a_cpu_may_be_asked_to_be_deterministic_and_is_the_same(
@@ -401,7 +389,7 @@ def test_a_run_on_a_cpu_may_be_asked_to_be_deterministic_and_is_the_same(
 def test_tf32_and_a_gpu_of_ones_own_are_refused_where_they_cannot_be() -> None:
     with pytest.raises(SettingsError, match=r"precision = tf32 on cpu.*from Ampere on"):
         resolve("cpu", Precision.TF32)
-    with pytest.raises(SettingsError, match=r"device = 'cuda:1' for 4 processes: each takes its own"):
+    with pytest.raises(SettingsError, match=r"device = 'cuda:1' for 4 processes: each needs its own GPU"):
         resolve("cuda:1", Precision.FP32, Ranks(rank=1, count=4, local=1))
 
 

@@ -1,9 +1,8 @@
-"""Every method from its recipe to pictures: stopped and continued bit for bit; what cannot be is refused first."""
+"""Every method from its recipe to pictures: stopped and resumed bit for bit; what cannot work is refused first."""
 
 from __future__ import annotations
 
-import os
-import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,43 +13,36 @@ from store.reader import TILE, Store
 from store.run_files import RunFolder
 from store.schema import Interrupted, SettingsError, Split
 from tests.support.runs import assert_equal, state
-from train.loop import fit as loop
+from tests.support.tiny_run import NARROW, ONE_EPOCH
 from train.loop.fit import fit
-from train.loop.step import step_generator
 from train.methods.recipes import load_recipe
 from train.methods.registry import METHODS
 from train.predict import predict
 from train.settings import TrainSettings
 
-TINY = ["precision=fp32", "data.workers=0", "checkpoint_every=100", "sample_every=100", "data.views=['x1', 'tile']"]
-TINY += ["generator.base=4", "generator.depth=5", "discriminator.base=4"]
-TINY += ["optimiser.constant_epochs=1", "optimiser.decay_epochs=0"]  # 8 steps, of batch 2 four
+SHORT = [*NARROW, *ONE_EPOCH, "generator.depth=5", "checkpoint_every=100", "sample_every=100"]
+SHORT += ["data.views=['x1', 'tile']"]  # 8 steps, or 4 of batch 2
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(method: str, *overrides: str) -> TrainSettings:
-    return load_recipe([], [f"method={method}", *TINY, *overrides])
+    return load_recipe([], [f"method={method}", *SHORT, *overrides])
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_ends_in_pictures_whether_it_was_stopped_or_not(
-    method: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: torch.device
+    method: str, store: Store, tmp_path: Path, signal_at: Callable[[int], None], device: torch.device
 ) -> None:
     """On a CPU bit for bit, the history of CycleGAN, dropout and batch norm included, and however often samples are."""
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     fit(whole, store, tiny(method, f"device={device.type}", "sample_every=3"))
 
-    def stop(seed: int, step: int, part: int = 0) -> torch.Generator:
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step_generator(seed, step, part)
-
-    monkeypatch.setattr(loop, "step_generator", stop)
+    signal_at(2)
     with pytest.raises(Interrupted, match="saved after step 2"):
         fit(cut, store, tiny(method, f"device={device.type}"))
-    monkeypatch.undo()
+    signal_at(0)
     torch.manual_seed(99)
     fit(cut, store, tiny(method, f"device={device.type}"))
     if device.type == "cpu":
@@ -86,5 +78,5 @@ def test_what_does_not_go_together_is_refused_before_anything_is_written(
     overrides: list[str], message: str, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        fit(RunFolder(tmp_path / "run"), store, load_recipe([], [*TINY, *overrides]))
+        fit(RunFolder(tmp_path / "run"), store, load_recipe([], [*SHORT, *overrides]))
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from train.networks.patchgan import PatchDiscriminator, check_side, smallest_sid
 from train.networks.resnet import ResnetGenerator
 from train.networks.spectral_norm import SpectralConv2d
 from train.networks.unet import UnetGenerator
-from train.run.inference import at_test, translate
+from train.run.inference import translate, translation_mode
 from train.settings import (
     AttentionSettings,
     AtTest,
@@ -141,7 +141,7 @@ def test_a_conditional_discriminator_sees_the_he_and_another_does_not() -> None:
     he, other, ihc = torch.rand(3, 1, 3, 32, 32).mul(2).sub(1)
     for conditional in (True, False):
         network = PatchDiscriminator(DiscriminatorSettings(base=4, layers=2, conditional=conditional)).eval()
-        differs = not torch.equal(network.judge(he, ihc), network.judge(other, ihc))
+        differs = not torch.equal(network.score(he, ihc), network.score(other, ihc))
         assert differs == conditional
 
 
@@ -225,9 +225,9 @@ def test_at_test_batch_norm_and_dropout_are_as_the_settings_say_and_nothing_is_c
     he = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     made = {}
     state = torch.get_rng_state()
-    for how in AtTest:
-        with at_test(network, how):
-            made[how] = [translate(network, he, torch.device("cpu"), seed=seed) for seed in (1, 1, 2)]
+    for mode in AtTest:
+        with translation_mode(network, mode):
+            made[mode] = [translate(network, he, torch.device("cpu"), seed=seed) for seed in (1, 1, 2)]
         assert network.training
         assert all(module.training for module in network.modules())
     assert torch.equal(torch.get_rng_state(), state)

@@ -24,7 +24,7 @@ from train import predict as predict_module
 from train.data.batch import to_signed
 from train.methods.registry import build_method
 from train.predict import predict
-from train.run.checkpoint import FORMAT, GeneratorHeader, load_generator, save_generator
+from train.run.generator_file import FORMAT, GeneratorHeader, load_generator, save_generator
 from train.run.inference import rounded, translate, truncated
 from train.runtime.device import resolve
 from train.settings import DiscriminatorSettings, GeneratorSettings, Precision, TrainSettings
@@ -44,7 +44,7 @@ def make_run(folder: Path, store: Store, seed: int = 0) -> RunFolder:
     header = GeneratorHeader(
         version=FORMAT, method="attention_gan", settings=SETTINGS, seal=store.manifest.seal, step=80, pairs_seen=80
     )
-    save_generator(run.generator, build_method(SETTINGS).modules()["generator"], header)
+    save_generator(run.generator, build_method(SETTINGS).generator, header)
     return run
 
 
@@ -78,7 +78,7 @@ def test_both_files_come_from_the_float_output_of_the_generator(
     run: RunFolder, small_store: Store, view: str, side: int
 ) -> None:
     made = predict(run, small_store, Split.TEST, view, "cpu")
-    assert (made.folder, made.pictures, made.complete_before) == (run.predictions("test", view).path, 4, False)
+    assert (made.folder, made.pictures, made.already_existed) == (run.predictions("test", view).path, 4, False)
     generator = resolve("cpu", Precision.FP32).place(load_generator(run.generator).generator)  # memory format as there
     apart = []
     for row, pair in enumerate(small_store.pairs(Split.TEST)):
@@ -147,10 +147,10 @@ def test_a_complete_set_is_left_alone_and_one_with_a_hole_is_made_again(run: Run
     made = predict(run, small_store, Split.TEST, TILE, "cpu")
     (made.folder / "scores.json").write_text("{}")
     before = listing(made.folder)
-    assert predict(run, small_store, Split.TEST, TILE, "cpu").complete_before
+    assert predict(run, small_store, Split.TEST, TILE, "cpu").already_existed
     assert listing(made.folder) == before
     (made.folder / "fake_truncated" / "s3_1_0.png").unlink()
-    assert not predict(run, small_store, Split.TEST, TILE, "cpu").complete_before
+    assert not predict(run, small_store, Split.TEST, TILE, "cpu").already_existed
     del before["scores.json"]
     assert listing(made.folder) == before
 
@@ -181,7 +181,7 @@ def test_a_set_that_was_cut_off_is_absent_until_the_same_command_completes_it(
         return translate(generator, he, device, seed=seed)
 
     monkeypatch.setattr(predict_module, "translate", signalling)
-    with pytest.raises(Interrupted, match=r"run the same again"):
+    with pytest.raises(Interrupted, match=r"run the same command to resume"):
         predict(run, small_store, Split.TEST, TILE, "cpu")
     place = run.predictions("test", TILE).path
     assert not place.exists()

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.published_steps import CPU, STEPS, Step, batch_of, dead_biases, load, names_of
-from train.loop.step import make_optimisers, take_step
+from tests.support.published_steps import STEPS, Step, batch_of, dead_biases, load, names_of
+from tests.support.tiny_run import CPU
+from train.loop.step import make_optimisers, optimisation_step
 from train.methods.base import Method
 
 """Our name of a tensor -> its published name."""
@@ -61,7 +62,7 @@ def test_a_step_is_the_published_one(step: Step, layout: torch.memory_format, dt
     for module in method.modules().values():
         module.to(memory_format=layout)
     optimisers = make_optimisers(method, step.settings.optimiser, fused=False)
-    terms = take_step(method, optimisers, CPU, batch_of(golden), step.progress, torch.Generator())
+    terms = optimisation_step(method, optimisers, CPU, [batch_of(golden)], step.progress, [torch.Generator()])
 
     for ours, theirs in step.terms.items():
         factor = 0.5 if ours in step.halved else 1.0
@@ -98,7 +99,7 @@ def test_a_step_with_negated_gradients_is_not_the_published_one(step: Step) -> N
     optimisers = make_optimisers(method, step.settings.optimiser, fused=False)
     for optimiser in optimisers.values():
         optimiser.register_step_pre_hook(negate)
-    take_step(method, optimisers, CPU, batch_of(golden), step.progress, torch.Generator())
+    optimisation_step(method, optimisers, CPU, [batch_of(golden)], step.progress, [torch.Generator()])
     assert share_of_wrong_parameters(step, method, golden) > 0.5
 
 

@@ -11,7 +11,7 @@ import torch
 from store.schema import SettingsError
 from store.settings import load, plain, to_toml
 from tests.support.places import ROOT
-from train.methods.recipes import READS, load_recipe, published
+from train.methods.recipes import load_recipe, published
 from train.methods.registry import METHODS, build_method
 from train.settings import (
     Lookup,
@@ -163,22 +163,25 @@ def test_the_ablation_is_the_four_rows_of_table_ii() -> None:
 
 
 def test_the_weights_that_a_method_reads_are_those_that_change_it() -> None:
-    assert READS.keys() == METHODS.keys()
-    for method, reads in READS.items():
+    for method, entry in METHODS.items():
         plain_settings = load_recipe([], [f"method={method}"])
         for name in vars(WeightSettings()):
             changed = replace(plain_settings, weights=replace(plain_settings.weights, **{name: 77.0}))
             with torch.device("meta"):
                 moved = build_method(changed).weights != build_method(plain_settings).weights
-            assert moved == (name in reads), (method, name)
+            assert moved == entry.reads_setting(f"weights.{name}"), (method, name)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["method=cut", "weights.l1=3"], "--set weights.l1: method = cut does not read it; its weights are advers"),
-        (["method=pix2pix", "contrast.patches=64"], "--set contrast.patches: method = pix2pix does not read it"),
-        (["method=cut_paired", "asp.lookup=top"], "--set asp.lookup: method = cut_paired does not read it"),
+        (
+            ["method=cut", "weights.l1=3"],
+            r"weights.l1 \(--set\): method = cut does not read it; it reads .*weights.adversarial, contrast, "
+            r"weights.nce. Remove it, or use a method that reads it \(pix2pix, pyramid_p2p\)",
+        ),
+        (["method=pix2pix", "contrast.patches=64"], r"contrast.patches \(--set\): method = pix2pix does not read it"),
+        (["method=cut_paired", "asp.lookup=top"], r"asp.lookup \(--set\): method = cut_paired does not read it"),
         (["method=gan"], "method = 'gan': no such method; did you mean 'cyclegan'"),
     ],
 )

@@ -9,26 +9,17 @@ import torch
 from torch.optim import Adam
 
 from store.schema import SettingsError
+from tests.support.tiny_run import CPU, TINY
 from train.data.batch import Batch
-from train.loop.step import make_optimisers, set_learning_rate, step_generator, take_step
-from train.methods.contrastive import attention_gan
+from train.loop.schedule import set_learning_rate
+from train.loop.step import make_optimisers, optimisation_step, step_generator
+from train.methods.attention_gan import attention_gan
 from train.methods.registry import build_method
-from train.runtime.device import Compute, resolve
+from train.runtime.device import resolve
 from train.settings import (
-    ContrastSettings,
-    DiscriminatorSettings,
-    GeneratorSettings,
     OptimiserSettings,
     Precision,
-    TrainSettings,
     WeightSettings,
-)
-
-CPU = Compute(device=torch.device("cpu"), precision=Precision.FP32)
-TINY = TrainSettings(
-    generator=GeneratorSettings(base=4),
-    discriminator=DiscriminatorSettings(base=4),
-    contrast=ContrastSettings(patches=16, width=8),
 )
 
 
@@ -51,7 +42,7 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
     }
     for step in (1, 2, 3):
         batch = draw_batch(seed=step)
-        terms = take_step(method, optimisers, CPU, batch, 0.5, step_generator(0, step))
+        terms = optimisation_step(method, optimisers, CPU, [batch], 0.5, [step_generator(0, step)])
         outputs = plain.generate(batch, step_generator(0, step))
         judged = plain.terms("discriminator", batch, outputs, 0.5, step_generator(0, step))
         movers["discriminator"].zero_grad()
@@ -88,8 +79,8 @@ def test_no_gradient_of_the_fake_reaches_the_generator_from_the_discriminators_m
 def test_a_step_gives_each_player_only_its_own_gradients() -> None:
     method = build_method(TINY)
     before = {name: [p.detach().clone() for p in m.parameters()] for name, m in method.modules().items()}
-    take_step(
-        method, make_optimisers(method, TINY.optimiser, fused=False), CPU, draw_batch(2), 0.0, step_generator(0, 1)
+    optimisation_step(
+        method, make_optimisers(method, TINY.optimiser, fused=False), CPU, [draw_batch(2)], 0.0, [step_generator(0, 1)]
     )
     for name, module in method.modules().items():
         assert all(p.requires_grad for p in module.parameters())

@@ -1,4 +1,4 @@
-"""What a step learns from: a batch of pairs on the device, in [-1, 1]."""
+"""A batch of pairs on the device, in [-1, 1]: what a training step uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A pair per row: what goes in and what should come out, both signed [B,3,S,S]."""
+    """One pair per row: H&E and the IHC to learn from, both signed [B,3,S,S]."""
 
     he: Tensor
     ihc: Tensor

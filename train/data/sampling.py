@@ -1,6 +1,7 @@
-"""What a run reads, and when: draws are a pure function of (seed, epoch), so that a run continues at any step.
+"""Which pairs a run reads, step by step: a pure function of (seed, epoch), so that a run resumes at any step.
 
-Read in blocks (`data.block`), it is `train/blocks.py` that says when, a function of (seed, epoch, rank).
+With `data.block` above 0 the pairs come in blocks instead (`train/data/block_sampling.py`), as a function of (seed,
+epoch, rank).
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from train.settings import DataSettings, Sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """A picture of one stain: `index` of `pair` in `view`; `crop` says how far down and right it lies, in [0,1)."""
+class PictureRef:
+    """A picture of one stain: number `index` of `pair` in `view`, mirrored if `flip`.
+
+    `crop` is where a crop of a tile starts, down and right, as shares in [0,1) of the room there is.
+    """
 
     pair: int
     view: str
@@ -28,16 +32,16 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
-    """One draw: what is seen of both stains, the same place with the same geometry unless pairs are not asked for."""
+class PairRef:
+    """The pictures of one sampled pair; unless unpaired, both stains show the same place with the same geometry."""
 
-    he: Look
-    ihc: Look
+    he: PictureRef
+    ihc: PictureRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """A view that draws choose with probability `share`; it has `count` pictures of a pair."""
+class ViewShare:
+    """A view, the probability `share` with which it is sampled, and the number of its pictures per pair."""
 
     view: str
     share: float
@@ -45,17 +49,17 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a run reads, step by step. `views` are what a draw chooses from.
+class ReadingOrder:
+    """What a run reads, step by step.
 
-    An epoch is as many draws as there are pairs; the rest that fills no step is dropped, as published. Epochs and
-    steps are counted from 1. A step takes `accumulate` batches of each process: which draws it takes in all does not
-    depend on how they are divided, unless blocks are read (`train/blocks.py`).
+    An epoch is as many pairs seen as the store has; the last ones, too few for a step, are dropped, as published.
+    Epochs and steps are counted from 1. A step uses `accumulate` batches of each process; which pairs it uses in total
+    does not depend on how they are divided among processes, unless they are read in blocks.
     """
 
     seed: int
     pairs: int
-    views: tuple[Choice, ...]
+    views: tuple[ViewShare, ...]
     batch: int
     epochs: int
     paired: bool
@@ -81,7 +85,7 @@ class Order:
 
     @property
     def effective_batch(self) -> int:
-        """Draws of a step."""
+        """Pairs of a step, over all processes."""
         return self.batch * self.parts
 
     @property
@@ -98,9 +102,13 @@ class Order:
         """The epoch that a step belongs to."""
         return (step - 1) // self.steps_per_epoch + 1
 
-    def draws(self, epoch: int) -> list[Draw]:
-        """The draws of an epoch, counted from 1."""
-        return draws(
+    def progress(self, step: int) -> float:
+        """Completed epochs / all epochs at a step, in [0,1): constant within an epoch."""
+        return (self.epoch(step) - 1) / self.epochs
+
+    def pairs_of_epoch(self, epoch: int) -> list[PairRef]:
+        """The pairs of an epoch, in their order."""
+        return sample_pairs(
             (self.seed, epoch),
             pairs=self.pairs,
             views=self.views,
@@ -109,83 +117,70 @@ class Order:
             flip=self.flip,
         )
 
-    def batches(self, done: int, rank: int = 0) -> Iterator[list[Draw]]:
+    def batches(self, done: int, rank: int = 0) -> Iterator[list[PairRef]]:
         """All batches of a process after the first `done` steps, `accumulate` of them for each step."""
         first, skipped = divmod(done, self.steps_per_epoch)
         for epoch in range(first + 1, self.epochs + 1):
-            drawn = self.draws(epoch)
+            refs = self.pairs_of_epoch(epoch)
             for step in range(skipped, self.steps_per_epoch):
                 for part in range(rank, self.parts, self.processes):
                     start = step * self.effective_batch + part * self.batch
-                    yield drawn[start : start + self.batch]
+                    yield refs[start : start + self.batch]
             skipped = 0
 
 
-def draws(
-    seed: tuple[int, int], *, pairs: int, views: Sequence[Choice], paired: bool, sampling: Sampling, flip: bool
-) -> list[Draw]:
-    """`pairs` draws, a pure function of (seed, epoch): each a pair, a view, one of its pictures, a flip and a crop.
+def sample_pairs(
+    seed: tuple[int, int], *, pairs: int, views: Sequence[ViewShare], paired: bool, sampling: Sampling, flip: bool
+) -> list[PairRef]:
+    """As many pairs as there are, a pure function of `seed` = (seed, epoch).
 
-    Pairs come with replacement, as in the ASP repository, or each once. Unpaired, the IHC is drawn by itself: of any
-    pair, with replacement, in the same view, so that magnifications agree, with a flip and crop of its own. Source:
-    the unaligned data set of the CycleGAN and CUT repositories.
+    For each a pair, a view, one of the view's pictures, a flip and a crop are drawn. Pairs come with replacement, as in
+    the ASP repository, or each once. Unpaired, the IHC is drawn separately: from any pair, with replacement, in the
+    same view, so that magnifications agree, with its own flip and crop. Source: the unaligned data set of the CycleGAN
+    and CUT repositories.
     """
     generator = np.random.default_rng(seed)
     if sampling is Sampling.REPLACEMENT:
         rows = generator.integers(0, pairs, size=pairs)
     else:
         rows = generator.permutation(pairs)
-    chosen = [views[n] for n in generator.choice(len(views), size=pairs, p=[choice.share for choice in views])]
-    he = _looks(generator, rows, chosen, flip)
-    ihc = he if paired else _looks(generator, generator.integers(0, pairs, size=pairs), chosen, flip)
-    return [Draw(he=one, ihc=other) for one, other in zip(he, ihc, strict=True)]
+    chosen = [views[n] for n in generator.choice(len(views), size=pairs, p=[view.share for view in views])]
+    he = _picture_refs(generator, rows, chosen, flip)
+    ihc = he if paired else _picture_refs(generator, generator.integers(0, pairs, size=pairs), chosen, flip)
+    return [PairRef(he=one, ihc=other) for one, other in zip(he, ihc, strict=True)]
 
 
-def _looks(generator: np.random.Generator, rows: NDArray[np.int64], chosen: Sequence[Choice], flip: bool) -> list[Look]:
-    """One look for each row and view: which picture of the view, mirrored or not, and where it is cropped."""
-    indices = generator.integers(0, [choice.count for choice in chosen])
+def _picture_refs(
+    generator: np.random.Generator, rows: NDArray[np.int64], chosen: Sequence[ViewShare], flip: bool
+) -> list[PictureRef]:
+    """For each row and view: which picture of the view, mirrored or not, and where it is cropped."""
+    indices = generator.integers(0, [view.count for view in chosen])
     flips = generator.integers(0, 2, size=len(rows)) == 1
     crops = generator.random((len(rows), 2))
     return [
-        Look(
+        PictureRef(
             pair=int(row),
-            view=choice.view,
+            view=view.view,
             index=int(index),
             flip=flip and bool(flipped),
             crop=(float(down), float(right)),
         )
-        for row, choice, index, flipped, (down, right) in zip(rows, chosen, indices, flips, crops, strict=True)
+        for row, view, index, flipped, (down, right) in zip(rows, chosen, indices, flips, crops, strict=True)
     ]
 
 
-def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int, processes: int = 1) -> Order:
-    """The order in which a run reads a store's train split; refuses what the store cannot give."""
-    has = store.views(Split.TRAIN)
-    weights = settings.view_weights or (1.0,) * len(settings.views)
-    for view in settings.views:
-        if view == TILE and TILE not in has:
-            raise SettingsError(
-                f"data.views names {TILE!r}, but {store.address} was built without the tiles of train "
-                f"(keep_tiles = false); it has {', '.join(has)}"
-            )
-        if view not in has:
-            raise SettingsError(
-                f"data.views names {view!r}, but {store.address} has {', '.join(has)}; name some of these"
-            )
-    manifest = store.manifest
-    if TILE in settings.views and manifest.tile_side < manifest.view_side:
-        raise SettingsError(
-            f"data.views names {TILE!r}, but a crop of {manifest.view_side} px does not fit the tiles of "
-            f"{store.address}, which have {manifest.tile_side} px; name views such as x1"
-        )
-    pairs = manifest.counts.get(Split.TRAIN, 0)
+def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int, processes: int = 1) -> ReadingOrder:
+    """The order in which a run reads a store's train split. Raises SettingsError for what the store does not have."""
+    _check_views(store, settings)
+    pairs = store.manifest.counts.get(Split.TRAIN, 0)
     if pairs == 0:
         raise SettingsError(f"{store.address} has no train pairs; build a store whose split leaves some for training")
-    return Order(
+    weights = settings.view_weights or (1.0,) * len(settings.views)
+    return ReadingOrder(
         seed=seed,
         pairs=pairs,
         views=tuple(
-            Choice(view=view, share=weight / sum(weights), count=store.count(view))
+            ViewShare(view=view, share=weight / sum(weights), count=store.count(view))
             for view, weight in zip(settings.views, weights, strict=True)
         ),
         batch=settings.batch,
@@ -198,3 +193,23 @@ def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int, 
         block=settings.block,
         buffer=settings.buffer,
     )
+
+
+def _check_views(store: Store, settings: DataSettings) -> None:
+    """Refuse views that the train split does not have. Raises SettingsError."""
+    available, manifest = store.views(Split.TRAIN), store.manifest
+    for view in settings.views:
+        if view == TILE and TILE not in available:
+            raise SettingsError(
+                f"data.views names {TILE!r}, but {store.address} was built without the tiles of train "
+                f"(keep_tiles = false); it has {', '.join(available)}"
+            )
+        if view not in available:
+            raise SettingsError(
+                f"data.views names {view!r}, but {store.address} has {', '.join(available)}; name some of these"
+            )
+    if TILE in settings.views and manifest.tile_side < manifest.view_side:
+        raise SettingsError(
+            f"data.views names {TILE!r}, but a crop of {manifest.view_side} px does not fit into the tiles of "
+            f"{store.address}, which have {manifest.tile_side} px; name views such as x1"
+        )

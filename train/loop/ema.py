@@ -1,6 +1,7 @@
-"""A moving average of the generator: what is shown, validated and kept where `ema` is on.
+"""EMA: an exponential moving average of the generator's weights, used where the setting `ema` is above 0.
 
-Source: EMA of GAN weights, Yazıcı et al. (ICLR 2019). Published runs of the methods here have none.
+Source: Yazıcı et al., "The Unusual Effectiveness of Averaging in GAN Training", ICLR 2019. The published runs of the
+methods here use none.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 
-class MovingAverage:
-    """A copy of a network that keeps `share` of itself in a step and takes the rest from the network."""
+class Ema:
+    """A copy of a network whose weights are averaged: decay x itself + (1 - decay) x the network, after each step."""
 
-    def __init__(self, network: nn.Module, share: float) -> None:
+    def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
-        self.share = share
+        self.decay = decay
 
     @torch.no_grad()
-    def follow(self, network: nn.Module) -> None:
-        """Take a step after the network has: parameters are averaged, vectors and statistics copied."""
-        torch._foreach_lerp_(_parameters(self.network), _parameters(network), 1 - self.share)
-        for own, other in zip(self.network.buffers(), network.buffers(), strict=True):
-            own.copy_(other)
+    def update(self, network: nn.Module) -> None:
+        """Take in a step of `network`: parameters are averaged; buffers (statistics, vectors) are copied."""
+        torch._foreach_lerp_(_parameters(self.network), _parameters(network), 1 - self.decay)
+        for averaged, current in zip(self.network.buffers(), network.buffers(), strict=True):
+            averaged.copy_(current)
 
 
 def _parameters(network: nn.Module) -> list[Tensor]:

@@ -1,7 +1,8 @@
-"""CUT, FastCUT, CUT on pairs, and ASP: patches of a translation must be told apart by patches of what it came from.
+"""What CUT, FastCUT, ASP and the paper's method share: a GAN step with contrastive losses on patches (PatchNCE).
 
-Discriminator first, then generator and projection heads on the fake made before. The paper's method takes the same step
-(`train/attention_gan.py`). Sources: CUT (ECCV 2020), ASP (MICCAI 2023).
+A patch of the translation must be more like the patch of the H&E at its place than like other patches. The
+discriminator steps first, then generator and projection heads on the fake made before. The methods themselves are in
+`cut.py`, `asp.py` and `attention_gan.py`.
 """
 
 from __future__ import annotations
@@ -16,23 +17,26 @@ from torch import Tensor, nn
 from store.schema import SettingsError
 from train.data.batch import Batch
 from train.losses import OBJECTIVES, adaptive_patch_nce, patch_nce, pyramid
-from train.methods.base import DISCRIMINATOR, GENERATOR, adversarial_pair
+from train.methods.base import ADVERSARIAL, DISCRIMINATOR, GENERATOR, adversarial_pair
 from train.networks.build import make_discriminator, make_generator
 from train.networks.patch_projector import Positions, ProjectionHeads, draw_positions
 from train.networks.patchgan import check_side
 from train.networks.resnet import ResnetGenerator
+from train.runtime.distributed import global_mean
 from train.settings import TrainSettings
 
-ADVERSARIAL, NCE, IDENTITY, ASP, PYRAMID = "adversarial", "nce", "nce_identity", "asp", "pyramid"
+NCE, IDENTITY, ADAPTIVE, PYRAMID = "nce", "nce_identity", "asp", "pyramid"  # names of terms
+CONTRAST_SETTINGS = ("contrast", "weights.nce")
+"""Settings that every method here reads besides those of a GAN."""
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """What a step's forward pass made of `he`, or of he and ihc where there is an identity term.
+    """What a step's forward pass made from he, or from he and ihc where there is an identity term.
 
-    pictures: the translations, signed [B,3,S,S] or [2B,3,S,S], he's first; mirrored if `mirrored`. taps: features of
-    what was translated, from the same pass, without gradient.
+    pictures: the translations, signed [B,3,S,S] or [2B,3,S,S], those of he first; mirrored if `mirrored`. taps:
+    features of the translated pictures, from the same pass, without gradient.
     """
 
     pictures: Tensor
@@ -43,10 +47,10 @@ class Outputs:
 class Contrastive:
     """L_G = the weighted sum of some of: adversarial, NCE, identity NCE, adaptive supervised NCE, Gaussian pyramid.
 
-    A step encodes what it needs once (`contrast.share_passes`): features of what was translated are those of its
-    translation's own pass, keys carry no gradient, and both queries of the identity term share a pass. The published
-    order encodes everything anew and lets gradients into keys only to throw them away; gradients are the same, but each
-    pass of a spectrally normalised network makes a power iteration, of which the shared step makes fewer.
+    A step encodes each picture once (`contrast.share_passes`): features of what is translated come from the pass that
+    translates it, keys carry no gradient, and both queries of the identity term share a pass. The published order
+    encodes every picture again and computes gradients of keys, which it then discards. The gradients are the same, but
+    each pass of a network with spectral norm makes a power iteration, and the shared step makes fewer of them.
     """
 
     players: tuple[str, ...] = (DISCRIMINATOR, GENERATOR)
@@ -71,22 +75,23 @@ class Contrastive:
         self.draw = draw
         self.names = tuple(names)
         self.weights = _weights(settings, self.names)
-        self.needs_pairs = ASP in names or PYRAMID in names or settings.discriminator.conditional
+        self.needs_pairs = ADAPTIVE in names or PYRAMID in names or settings.discriminator.conditional
+        self.input_channels = {"generator": 3, "discriminator": self.discriminator.channels}
 
     def modules(self) -> dict[str, nn.Module]:
         """Everything that has state."""
         return {"generator": self.generator, "discriminator": self.discriminator, "heads": self.heads}
 
     def owned(self, player: str) -> list[nn.Module]:
-        """The heads move with the generator; the published third Adam does the same, parameter by parameter."""
+        """The heads belong to the generator's player; the published third Adam computes the same update."""
         return [self.discriminator] if player == DISCRIMINATOR else [self.generator, self.heads]
 
     def check_side(self, side: int) -> None:
-        """The discriminator must have an output for a side; raises SettingsError with the smallest that has one."""
+        """Refuse sides, px, too small for the discriminator: SettingsError with the smallest that works."""
         check_side(side, self.layers)
 
     def generate(self, batch: Batch, generator: torch.Generator) -> Outputs:
-        """The translations that both players judge."""
+        """The translations that both players use."""
         mirrored = self.contrast.flip_equivariance and torch.rand((), generator=generator).item() < 0.5
         sources = torch.cat((batch.he, batch.ihc)) if IDENTITY in self.names else batch.he
         pictures, taps = self.generator.forward_with_taps(sources.flip(3) if mirrored else sources)
@@ -95,17 +100,17 @@ class Contrastive:
     def terms(
         self, player: str, batch: Batch, outputs: Outputs, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The weighted scalars of a player, by name."""
+        """The weighted terms of a player, by name."""
         he = batch.he.flip(3) if outputs.mirrored else batch.he
         fake = outputs.pictures[: len(he)]
         if player == DISCRIMINATOR:
             return adversarial_pair(
                 self.objective,
-                fake=self.discriminator.judge(he, fake.detach()),
-                real=self.discriminator.judge(batch.he, batch.ihc),
+                fake=self.discriminator.score(he, fake.detach()),
+                real=self.discriminator.score(batch.he, batch.ihc),
             )
         values = self._contrasts(batch, outputs, progress, generator)
-        values[ADVERSARIAL] = self.objective(self.discriminator.judge(he, fake), 1.0).mean()
+        values[ADVERSARIAL] = self.objective(self.discriminator.score(he, fake), 1.0).mean()
         if PYRAMID in self.names:
             values[PYRAMID] = pyramid(fake, batch.ihc.flip(3) if outputs.mirrored else batch.ihc).mean()
         return {name: weight * values[name] for name, weight in self.weights.items()}
@@ -113,7 +118,7 @@ class Contrastive:
     def _contrasts(
         self, batch: Batch, outputs: Outputs, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The contrastive terms, unweighted. Each draws its own positions."""
+        """The contrastive terms, unweighted. Each draws its own patch positions."""
         nce = partial(patch_nce, temperature=self.contrast.temperature)
         asp = partial(
             adaptive_patch_nce,
@@ -122,20 +127,21 @@ class Contrastive:
             constant_share=self.constant_share,
             schedule=self.asp.schedule,
             lookup=self.asp.lookup,
+            mean=global_mean,
         )
-        seen = self._encode(batch, outputs)
-        values = {NCE: self._contrast(seen["fake"], seen["he"], generator, nce)}
+        taps = self._encode(batch, outputs)
+        values = {NCE: self._contrast(taps["fake"], taps["he"], generator, nce)}
         if IDENTITY in self.names:
-            values[IDENTITY] = self._contrast(seen["identity"], seen["ihc"], generator, nce)
-        if ASP in self.names:
-            values[ASP] = self._contrast(seen["fake"], seen["ihc"], generator, asp)
+            values[IDENTITY] = self._contrast(taps["identity"], taps["ihc"], generator, nce)
+        if ADAPTIVE in self.names:
+            values[ADAPTIVE] = self._contrast(taps["fake"], taps["ihc"], generator, asp)
         return values
 
     def _encode(self, batch: Batch, outputs: Outputs) -> dict[str, list[Tensor]]:
         """The taps of all pictures that the terms compare: keys `he`, `ihc` without gradient, queries with.
 
-        Queries are not cut where they need not be: the gradient of a slice is a contiguous map of zeros, which every
-        layer before it would then have to add to a channels-last one, 7 % of a step.
+        Queries are sliced only where needed: the gradient of a slice is a contiguous map of zeros, which every layer
+        before it would have to add to a channels-last one, 7 % of a step.
         """
         shared, size = self.contrast.share_passes and not outputs.mirrored, len(batch.he)
         he = [tap[:size] for tap in outputs.taps] if shared else self._key(batch.he)
@@ -147,19 +153,19 @@ class Contrastive:
             fake, identity = ([half[n] for half in halves] for n in range(2))
             ihc = [tap[size:] for tap in outputs.taps] if shared else self._key(batch.ihc)
             return {"he": he, "fake": fake, "identity": identity, "ihc": ihc}
-        if ASP in self.names:
+        if ADAPTIVE in self.names:
             return {"he": he, "fake": queries, "ihc": self._key(batch.ihc)}
         return {"he": he, "fake": queries}
 
     def _key(self, picture: Tensor) -> list[Tensor]:
-        """Taps of a picture as keys. The published order keeps what their gradients would need, and throws it away."""
+        """Taps of a picture as keys. The published order computes with gradient here and discards it."""
         with torch.set_grad_enabled(not self.contrast.share_passes):
             return self.generator.encode(picture)
 
     def _contrast(
         self, query: Sequence[Tensor], key: Sequence[Tensor], generator: torch.Generator, loss: Loss
     ) -> Tensor:
-        """Mean over patches, then over taps, of `loss` at positions drawn anew."""
+        """Mean over patches, then over taps, of `loss` at newly drawn positions."""
         positions = self.draw(query, self.contrast.patches, generator)
         queries = self.heads(query, positions)
         with torch.no_grad():
@@ -174,36 +180,7 @@ def _weights(settings: TrainSettings, names: Sequence[str]) -> dict[str, float]:
         ADVERSARIAL: weights.adversarial,
         NCE: half * weights.nce,
         IDENTITY: half * weights.nce,
-        ASP: weights.asp,
+        ADAPTIVE: weights.asp,
         PYRAMID: weights.pyramid,
     }
     return {name: table[name] for name in names}
-
-
-def cut(settings: TrainSettings) -> Contrastive:
-    """CUT: adversarial, PatchNCE, and PatchNCE of ihc with its own translation. No pairs."""
-    return Contrastive(settings, (ADVERSARIAL, NCE, IDENTITY))
-
-
-def cut_paired(settings: TrainSettings) -> Contrastive:
-    """CUT on pairs with the Gaussian pyramid, as the ASP paper is reported to have run it (ASP repository, issue 7)."""
-    return Contrastive(settings, (ADVERSARIAL, NCE, IDENTITY, PYRAMID))
-
-
-def fastcut(settings: TrainSettings) -> Contrastive:
-    """FastCUT: CUT without the identity term; its preset mirrors every second picture and weights NCE with 10."""
-    return Contrastive(settings, (ADVERSARIAL, NCE))
-
-
-def asp(settings: TrainSettings) -> Contrastive:
-    """ASP: adversarial, PatchNCE, adaptive supervised PatchNCE, Gaussian pyramid."""
-    return Contrastive(settings, (ADVERSARIAL, NCE, ASP, PYRAMID))
-
-
-def attention_gan(settings: TrainSettings) -> Contrastive:
-    """L_G = adversarial + λ_NCE NCE + λ_ASP ASP + λ_GP pyramid, eq. (7), weights as in the settings.
-
-    The generator is `train/generators.py` with `generator.attention` (eq. (1) to eq. (3)), the terms are those of
-    `train/losses.py`. Switched off, the attention leaves ASP with the paper's stem. Sources: the paper, ASP.
-    """
-    return Contrastive(settings, (ADVERSARIAL, NCE, ASP, PYRAMID))

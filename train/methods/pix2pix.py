@@ -1,6 +1,6 @@
 """Pix2pix and Pyramid Pix2pix: a conditional discriminator, and the absolute difference to the real picture.
 
-Discriminator first, then the generator on the fake made before. Sources: pix2pix (CVPR 2017); BCI (CVPRW 2022).
+The discriminator steps first, then the generator on the fake made before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from train.data.batch import Batch
 from train.losses import OBJECTIVES, absolute, octaves
-from train.methods.base import DISCRIMINATOR, GENERATOR, adversarial_pair
+from train.methods.base import (
+    ADVERSARIAL,
+    DISCRIMINATOR,
+    GAN_SETTINGS,
+    GENERATOR,
+    MethodEntry,
+    adversarial_pair,
+)
 from train.networks.build import make_discriminator, make_generator
 from train.networks.patchgan import check_side
 from train.settings import TrainSettings
@@ -26,7 +33,7 @@ class Outputs:
 
 
 class Paired:
-    """L_G = adversarial + weight x L1 at one scale (pix2pix) or at four, an octave apart (Pyramid Pix2pix)."""
+    """L_G = adversarial + weight x L1, at one scale (pix2pix) or at four, an octave apart (Pyramid Pix2pix)."""
 
     players: tuple[str, ...] = (DISCRIMINATOR, GENERATOR)
     needs_pairs = True
@@ -37,47 +44,65 @@ class Paired:
         self.multiple: int = self.generator.multiple
         self.layers = settings.discriminator.layers
         self.objective = OBJECTIVES[settings.objective]
-        l1, octave = settings.weights.l1, settings.weights.octaves
-        self.weights = {"adversarial": settings.weights.adversarial, "l1": l1}
-        self.weights |= {f"octave{scale}": octave for scale in range(1, scales)}
+        self.scales = scales
+        weights = settings.weights
+        self.weights = {ADVERSARIAL: weights.adversarial, "l1": weights.l1}
+        self.weights |= {f"octave{scale}": weights.octaves for scale in range(1, scales)}
+        self.input_channels = {"generator": 3, "discriminator": self.discriminator.channels}
 
     def modules(self) -> dict[str, nn.Module]:
         """Everything that has state."""
         return {"generator": self.generator, "discriminator": self.discriminator}
 
     def owned(self, player: str) -> list[nn.Module]:
-        """Each player moves its own network."""
+        """Each player trains its own network."""
         return [self.discriminator] if player == DISCRIMINATOR else [self.generator]
 
     def check_side(self, side: int) -> None:
-        """The discriminator must have an output for a side; raises SettingsError with the smallest that has one."""
+        """Refuse sides, px, too small for the discriminator: SettingsError with the smallest that works."""
         check_side(side, self.layers)
 
     def generate(self, batch: Batch, generator: torch.Generator) -> Outputs:
-        """The translated picture that both players judge."""
+        """The translation that both players use."""
         return Outputs(fake=self.generator(batch.he))
 
     def terms(
         self, player: str, batch: Batch, outputs: Outputs, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The weighted scalars of a player, by name."""
+        """The weighted terms of a player, by name."""
         if player == DISCRIMINATOR:
             return adversarial_pair(
                 self.objective,
-                fake=self.discriminator.judge(batch.he, outputs.fake.detach()),
-                real=self.discriminator.judge(batch.he, batch.ihc),
+                fake=self.discriminator.score(batch.he, outputs.fake.detach()),
+                real=self.discriminator.score(batch.he, batch.ihc),
             )
-        verdict = self.discriminator.judge(batch.he, outputs.fake)
-        differences = octaves(outputs.fake, batch.ihc) if len(self.weights) > 2 else [absolute(outputs.fake, batch.ihc)]
-        values = [self.objective(verdict, 1.0), *differences]
+        logits = self.discriminator.score(batch.he, outputs.fake)  # [B,1,h,w]
+        differences = octaves(outputs.fake, batch.ihc) if self.scales > 1 else [absolute(outputs.fake, batch.ihc)]
+        values = [self.objective(logits, 1.0), *differences]
         return {name: w * value.mean() for (name, w), value in zip(self.weights.items(), values, strict=True)}
 
 
 def pix2pix(settings: TrainSettings) -> Paired:
-    """Pix2pix: L1 on the picture as it is."""
+    """Pix2pix: L1 at the full side."""
     return Paired(settings, scales=1)
 
 
 def pyramid_p2p(settings: TrainSettings) -> Paired:
     """Pyramid Pix2pix: L1 at four scales."""
     return Paired(settings, scales=4)
+
+
+PIX2PIX = MethodEntry(
+    title="pix2pix",
+    source="Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017",
+    build=pix2pix,
+    reads=(*GAN_SETTINGS, "weights.l1"),
+    paper_row="Pix2pix",
+)
+PYRAMID_P2P = MethodEntry(
+    title="Pyramid Pix2pix",
+    source="Liu et al., BCI: Breast Cancer Immunohistochemical Image Generation through Pyramid Pix2pix, CVPRW 2022",
+    build=pyramid_p2p,
+    reads=(*GAN_SETTINGS, "weights.l1", "weights.octaves"),
+    paper_row="PyramidP2P",
+)

@@ -1,8 +1,9 @@
 """AMMFI, the paper's attention-based multi-magnification feature interaction: eq. (1) to eq. (3).
 
 Encoder feature f_e and decoder feature f_d of one level have the same C channels and the same side; a projection has
-C_i. Gates and attention maps lie in (0,1). Sources: the paper; CBAM (ECCV 2018) for both attentions; Attention U-Net
-(2018) for the alternatives in `AttentionSettings`.
+C_i. Gates and attention maps are in (0,1). Sources: the target paper; Woo et al., CBAM: Convolutional Block Attention
+Module, ECCV 2018, for both attentions; Oktay et al., Attention U-Net: Learning Where to Look for the Pancreas, MIDL
+2018, for the alternatives in `AttentionSettings`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ JOINS: dict[Join, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class ChannelAttention(nn.Module):
-    """M_c of CBAM: one shared two-layer perceptron on the mean and on the maximum of each channel."""
+    """M_c of CBAM: a shared two-layer perceptron on the mean and on the maximum of each channel."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -88,11 +89,11 @@ class AMMFI(nn.Module):
     def gate(self, weighted: Tensor) -> Tensor:
         """Spatial attention and gate, eq. (3): f''' = M_s(f'') ⊗ f'', a = σ(W_a f''' + b), f_out = a ⊗ f_e. Returns a.
 
-        The printed M_s(M_c(f'')) would leave one number per picture. It is read as M_s(f''), or, in the order `twice`,
-        as M_s(M_c(f'') ⊗ f'').
+        The printed M_s(M_c(f'')) would be one number per picture. It is read as M_s(f''), or, in the order `twice`, as
+        M_s(M_c(f'') ⊗ f'').
         """
-        seen = self.weigh_channels(weighted) if self.twice else weighted
-        focused = self.spatial_attention(seen) * weighted  # [B,2C_i,h,w]
+        attended = self.weigh_channels(weighted) if self.twice else weighted
+        focused = self.spatial_attention(attended) * weighted  # [B,2C_i,h,w]
         return torch.sigmoid(self.gate_conv(focused))
 
 

@@ -1,4 +1,4 @@
-"""What methods are put together from: players' names, networks by settings, and the discriminator's two terms."""
+"""Generators and discriminators by their settings, with initial weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from train.settings import Network, Resampling, TrainSettings
 
 
 def make_generator(settings: TrainSettings) -> ResnetGenerator | UnetGenerator:
-    """A fresh generator with its initial weights. Raises SettingsError where its settings do not go together."""
+    """A new generator with its initial weights. Raises SettingsError where its settings do not go together."""
     wanted = settings.generator
     unet = wanted.network is Network.UNET
     if unet and wanted.attention.enabled:
@@ -30,7 +30,7 @@ def make_generator(settings: TrainSettings) -> ResnetGenerator | UnetGenerator:
 
 
 def make_discriminator(settings: TrainSettings) -> PatchDiscriminator:
-    """A fresh discriminator with its initial weights."""
+    """A new discriminator with its initial weights."""
     network = PatchDiscriminator(settings.discriminator)
     initialise(network, settings.initial)
     return network

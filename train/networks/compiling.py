@@ -1,7 +1,7 @@
-"""Passes of a network through `torch.compile`, and what is done where that cannot be.
+"""Passes of a network through `torch.compile`, and without it where compiling fails.
 
-The power iteration of spectral norm stays outside of what is compiled: a step runs a network several times before it
-goes backward, and each pass needs the weights that it had (`SpectralConv2d`).
+The power iteration of spectral norm stays outside the compiled part: a step runs a network several times before its
+backward pass, and each pass needs the weights that it started with (`SpectralConv2d`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from train.networks.spectral_norm import settled_weights
+from train.networks.spectral_norm import precomputed_weights
 
 T = TypeVar("T")
 
@@ -23,60 +23,61 @@ class Runner(Protocol):
     """How a network runs one of its passes on a picture."""
 
     def __call__(self, function: Callable[[Tensor], T], picture: Tensor, modules: Iterable[nn.Module]) -> T:
-        """`function(picture)`, which runs through `modules` and no others."""
+        """`function(picture)`, which uses `modules` and no others."""
         ...
 
 
 @runtime_checkable
-class Runs(Protocol):
-    """A network that lets a runner run its passes."""
+class HasRunner(Protocol):
+    """A network whose passes go through a runner."""
 
     runner: Runner
 
 
-def directly(function: Callable[[Tensor], T], picture: Tensor, modules: Iterable[nn.Module]) -> T:
-    """As it is written."""
+def run_eagerly(function: Callable[[Tensor], T], picture: Tensor, modules: Iterable[nn.Module]) -> T:
+    """The pass without compiling."""
     return function(picture)
 
 
-class Compiled:
-    """Passes in training mode are compiled at their first call, each for the sides it sees; others run as they are."""
+class CompiledRunner:
+    """Compiles passes in training mode at their first call, for each side of pictures; other passes run eagerly."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._compiled: dict[str, Callable[[Tensor], Any]] = {}
 
     def __call__(self, function: Callable[[Tensor], T], picture: Tensor, modules: Iterable[nn.Module]) -> T:
-        """`function(picture)`, `function` being a method of the network."""
+        """`function(picture)`, where `function` is a method of the network."""
         if not self._network.training:
             return function(picture)
         name = function.__qualname__
         if name not in self._compiled:
             self._compiled[name] = torch.compile(function, dynamic=False)
-        with settled_weights(modules):
+        with precomputed_weights(modules):
             return cast(T, self._compiled[name](picture))
 
 
-def compile_passes(modules: Mapping[str, nn.Module], rehearse: Callable[[], None]) -> str:
-    """Let the networks run compiled, and `rehearse` a step so that all is compiled now; returns why not, if not.
+def compile_passes(modules: Mapping[str, nn.Module], try_step: Callable[[], None]) -> str:
+    """Let the networks run compiled; `try_step` runs every pass once, so that all is compiled now.
 
-    What the rehearsal changed in the networks is brought back, and if it fails they run as they are written.
+    Returns the reason where compiling fails, and then the networks run eagerly; "" where it works. The state of the
+    networks is afterwards the same as before.
     """
-    networks = [module for module in modules.values() if isinstance(module, Runs)]
+    networks = [module for module in modules.values() if isinstance(module, HasRunner)]
     before = {name: copy.deepcopy(module.state_dict()) for name, module in modules.items()}
     for network in networks:
-        network.runner = Compiled(cast(nn.Module, network))
+        network.runner = CompiledRunner(cast(nn.Module, network))
     reason = ""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "The .grad attribute of a Tensor", UserWarning
-            )  # a divided weight has none
-            rehearse()
-    except Exception as error:  # whatever the compiler, or the compiler that it calls, could not do
+            )  # a weight that spectral norm divides has none
+            try_step()
+    except Exception as error:  # anything that the compiler, or the C++ compiler it calls, cannot do
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         for network in networks:
-            network.runner = directly
+            network.runner = run_eagerly
     for name, module in modules.items():
         module.load_state_dict(before[name])
         for parameter in module.parameters():

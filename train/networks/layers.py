@@ -1,7 +1,8 @@
 """Building blocks of the networks: instance norm, stage, residual block.
 
-Tensors are `[B,C,H,W]` in any memory format, which every block keeps. Under the caller's autocast convolutions are bf16
-and everything else returns the dtype it was given. Times are forward and backward on two cores with AVX-512 bf16.
+Tensors are `[B,C,H,W]` in any memory format, which every block preserves. Under the caller's autocast convolutions
+compute in bf16; everything else returns its input's dtype. Times are forward and backward on two cores with AVX-512
+bf16.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ INITIAL_GAIN = 0.02  # pix2pix, CycleGAN, CUT: init_gain
 
 
 class InstanceNorm(nn.Module):
-    """Each channel of each picture with mean 0 and variance 1, then scaled and shifted if `affine`; [B,C,H,W] alike.
+    """Each channel of each picture to mean 0 and variance 1, then scaled and shifted if `affine`. Keeps [B,C,H,W].
 
     It is batch norm in training mode, one picture at a time. `F.instance_norm` must not be used: on a CPU it returns
-    wrong gradients at batch 1 when the incoming gradient is channels-last. Group norm and `var_mean` are right but
-    slow: 1x64x128x128 channels-last takes 2.1 ms (bf16 0.9) here, 5.1 (16.9) and 11.7 (8.4) there. Scale and shift are
-    always given, in float32: without them the bf16 kernel rounds twice, 2 % off at a mean of ten standard deviations.
-    Channels-last on a CPU the kernel adds up plainly: in float32 it is 2e-6 off at 256 px, the contiguous one 5e-8. A
-    map of one position has no variance; torch refuses it with a ValueError.
+    wrong gradients at batch 1 when the incoming gradient is channels-last. Group norm and `var_mean` are correct but
+    slow: 1x64x128x128 channels-last takes 2.1 ms (bf16 0.9) here, 5.1 (16.9) and 11.7 (8.4) with them. Scale and shift
+    are always passed, in float32: without them the bf16 kernel rounds twice, 2 % off at a mean of ten standard
+    deviations. Channels-last on a CPU the kernel sums without compensation: in float32 it is 2e-6 off at 256 px, the
+    contiguous kernel 5e-8. A map of one position has no variance; torch refuses it with a ValueError.
     """
 
     weight: Tensor
@@ -43,7 +44,7 @@ class InstanceNorm(nn.Module):
             self.register_buffer("bias", torch.zeros(channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B,C,H,W] alike, normalised over H and W."""
+        """[B,C,H,W] to the same shape, normalised over H and W."""
         pictures = [self._normalise(picture) for picture in torch.split(x, 1)]
         return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
@@ -52,7 +53,7 @@ class InstanceNorm(nn.Module):
 
 
 def make_norm(norm: Norm, channels: int, affine: bool = False) -> nn.Module:
-    """The norm layer of that name; `affine` concerns instance norm, batch norm always is."""
+    """The norm layer of that name; `affine` is for instance norm, batch norm always is affine."""
     match norm:
         case Norm.INSTANCE:
             return InstanceNorm(channels, affine)
@@ -83,9 +84,9 @@ def make_doubling_conv(inputs: int, outputs: int, kernel: int, *, bias: bool) ->
 
 
 def initialise(network: nn.Module, initial: Initial) -> None:
-    """Draw the weights of all convolutions anew, and the scales of batch norm around 1, with a gain of 0.02.
+    """Draw the weights of all convolutions, and the scales of batch norm around 1, with a gain of 0.02.
 
-    `pytorch` leaves everything as it was made. Source: init_weights of the pix2pix/CycleGAN and CUT repositories.
+    `pytorch` keeps PyTorch's weights. Source: init_weights of the pix2pix/CycleGAN and CUT repositories.
     """
     if initial is Initial.PYTORCH:
         return
@@ -137,7 +138,7 @@ class TappedStage(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + [pad, conv 3x3, norm, ReLU, dropout, pad, conv 3x3, norm](x), reflection padded; no activation behind it."""
+    """x + [pad, conv 3x3, norm, ReLU, dropout, pad, conv 3x3, norm](x), reflection padded; no activation at the end."""
 
     def __init__(self, channels: int, norm: Norm, spectral: bool, dropout: bool = False) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class ResidualBlock(nn.Module):
         self.second_norm = make_norm(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B,C,H,W] alike."""
+        """[B,C,H,W] to the same shape."""
         inner: Tensor = F.relu(self.first_norm(self.first(reflect_pad(x, 1))))
         inner = self.second_norm(self.second(reflect_pad(self.dropout(inner), 1)))
         return x + inner

@@ -1,6 +1,6 @@
 """Patches of feature maps and the heads that project them: what PatchNCE compares.
 
-A patch is one position of a map, counted row by row. Sources: CUT (ECCV 2020); normalisation ASP (MICCAI 2023).
+A patch is one position of a map, counted row by row. Sources: CUT (ECCV 2020); normalisation of ASP (MICCAI 2023).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Positions = list[Tensor]
 def draw_positions(features: Sequence[Tensor], patches: int, generator: torch.Generator) -> Positions:
     """For each map [B,C,h,w] min(patches, h w) different positions, int64 [P] on the generator's device.
 
-    One draw serves all pictures of the batch, query and key alike.
+    The same positions serve all pictures of the batch, query and key.
     """
     return [
         torch.randperm(x.shape[2] * x.shape[3], generator=generator, device=generator.device)[:patches]
@@ -37,8 +37,8 @@ def gather_patches(features: Tensor, positions: Tensor) -> Tensor:
 class ProjectionHeads(nn.Module):
     """A two-layer perceptron per tap, C -> width -> width, whose output has unit length.
 
-    It is float32 whatever autocast says: its cosines are divided by a temperature of 0.07, and it costs little.
-    Weights Xavier normal with gain 0.02, biases 0, no spectral norm. Source: CUT, netF mlp_sample.
+    It stays float32 under autocast: its cosines are divided by a temperature of 0.07, and it costs little. Weights are
+    Xavier normal with gain 0.02, biases 0; no spectral norm. Source: CUT, netF mlp_sample.
     """
 
     def __init__(self, channels: Sequence[int], width: int, unit_length: UnitLength = UnitLength.ASP) -> None:
@@ -57,16 +57,16 @@ class ProjectionHeads(nn.Module):
 
 
 def normalise(vectors: Tensor) -> Tensor:
-    """Unit length along the last axis, ASP's way: 1e-7 is added to every component before the length is taken.
+    """Unit length along the last axis as in ASP: 1e-7 is added to every component before the length is computed.
 
-    A zero vector so has a length and a finite gradient.
+    A zero vector then has a length and a finite gradient.
     """
     length: Tensor = torch.linalg.vector_norm(vectors + NORM_SHIFT, dim=-1, keepdim=True)
     return vectors / length
 
 
 def normalise_as_cut(vectors: Tensor) -> Tensor:
-    """Unit length along the last axis, CUT's way: divided by length + 1e-7."""
+    """Unit length along the last axis as in CUT: divided by length + 1e-7."""
     length: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors / (length + NORM_SHIFT)
 

@@ -1,6 +1,6 @@
 """The PatchGAN discriminator: strided as in pix2pix and CycleGAN, or blurred as in CUT and ASP.
 
-It judges a `signed` picture [B,C,H,W] patch by patch: one number per position, towards 1 for real and 0 for fake.
+It scores a `signed` picture [B,C,H,W] region by region: one logit per position, trained to 1 for real and 0 for fake.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from store.schema import SettingsError
-from train.networks.compiling import Runner, directly
+from train.networks.compiling import Runner, run_eagerly
 from train.networks.layers import Stage, make_conv, make_norm
 from train.networks.resampling import blur_down
 from train.settings import DiscriminatorSettings, Norm, Resampling
@@ -19,10 +19,10 @@ SLOPE = 0.2
 
 
 class PatchDiscriminator(nn.Module):
-    """`layers` stages of convolution, norm, leaky ReLU and halving, one more without halving, and the verdict.
+    """`layers` stages of convolution, norm, leaky ReLU and halving, one more without halving, and the logits.
 
-    The first stage has no norm. Convolutions are 4 x 4 with zero padding 1, so each takes one pixel off the side; a
-    strided one halves it as well. A conditional one sees H&E and IHC, 6 channels.
+    The first stage has no norm. Convolutions are 4 x 4 with zero padding 1, so each makes the side one pixel smaller; a
+    strided one also halves it. `channels` is 6, H&E and IHC, for a conditional one, else 3.
     Sources: pix2pix (CVPR 2017); blurred halving CUT (ECCV 2020); spectral norm ASP (MICCAI 2023).
     """
 
@@ -30,41 +30,39 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         self.blurred = settings.resampling is Resampling.BLURRED
         self.conditional = settings.conditional
-        widths = [
-            6 if settings.conditional else 3,
-            *(settings.base * min(2**stage, 8) for stage in range(settings.layers + 1)),
-        ]
+        self.channels = 6 if settings.conditional else 3
+        widths = [self.channels, *(settings.base * min(2**stage, 8) for stage in range(settings.layers + 1))]
         norms = [Norm.NONE, *([settings.norm] * settings.layers)]
         self.stages = nn.ModuleList(
             _stage(inputs, outputs, norm, settings, stride=1 if self.blurred or place == settings.layers else 2)
             for place, (inputs, outputs, norm) in enumerate(zip(widths[:-1], widths[1:], norms, strict=True))
         )
         self.output = make_conv(widths[-1], 1, KERNEL, spectral=settings.spectral, padding=1)
-        self.runner: Runner = directly
+        self.runner: Runner = run_eagerly
 
     def forward(self, picture: Tensor) -> Tensor:
-        """picture: signed [B,C,H,W], sides from `smallest_side(layers)` on. Returns [B,1,h,w] in its dtype."""
-        return self.runner(self._judge, picture, [self])
+        """picture: signed [B,C,H,W], sides of at least `smallest_side(layers)`. Returns logits [B,1,h,w], its dtype."""
+        return self.runner(self._logits, picture, [self])
 
-    def _judge(self, picture: Tensor) -> Tensor:
+    def _logits(self, picture: Tensor) -> Tensor:
         x = picture
         for stage in self.stages[:-1]:
             x = blur_down(stage(x)) if self.blurred else stage(x)
-        verdict: Tensor = self.output(self.stages[-1](x))
-        return verdict.to(picture.dtype)
+        logits: Tensor = self.output(self.stages[-1](x))  # [B,1,h,w]
+        return logits.to(picture.dtype)
 
-    def judge(self, he: Tensor, picture: Tensor) -> Tensor:
-        """The verdict on an IHC picture, real or fake, signed [B,3,H,W]; a conditional one sees its `he` beside it."""
-        verdict: Tensor = self(torch.cat((he, picture), dim=1) if self.conditional else picture)
-        return verdict
+    def score(self, he: Tensor, picture: Tensor) -> Tensor:
+        """Logits [B,1,h,w] of an IHC picture, real or fake, signed [B,3,H,W]; a conditional one also sees its `he`."""
+        logits: Tensor = self(torch.cat((he, picture), dim=1) if self.conditional else picture)
+        return logits
 
 
 def smallest_side(layers: int) -> int:
-    """The side, in px, from which a discriminator with `layers` halvings works.
+    """The smallest side, px, that a discriminator with `layers` halvings takes.
 
-    The last instance norm needs a map of 2 px, since one position has no variance, and its convolution takes 1 px off:
-    3 px. Before each halving there are twice as many, whether a strided convolution rounds down or a blurred one, which
-    takes 1 px off, rounds up. The verdict then is 1 x 1.
+    The last instance norm needs a map of 2 px, because one position has no variance, and the convolution before it
+    takes 1 px off: 3 px. Each halving needs twice as many, whether a strided convolution rounds down or a blurred one,
+    which takes 1 px off, rounds up. The output is then one logit.
 
     >>> smallest_side(5)
     96
@@ -84,15 +82,15 @@ def check_side(side: int, layers: int) -> None:
 
 
 def published_names(settings: DiscriminatorSettings) -> dict[str, str]:
-    """Our name -> published name of every stored tensor: ASP's names of a blurred one, CycleGAN's of a strided one.
+    """Our name -> published name of every stored tensor: ASP's names for a blurred one, CycleGAN's for a strided one.
 
-    Published state dicts also hold the fixed blur filters (`filt`), which are no state here. CUT calls ASP's `enc` and
-    `final_conv` both `model`.
+    Published state dicts also hold the fixed blur filters (`filt`), which are not state here. CUT uses `model` for both
+    `enc` and `final_conv` of ASP.
     """
     blurred, batch_norm = settings.resampling is Resampling.BLURRED, settings.norm is Norm.BATCH
     places = [0, *(4 * n - 1 if blurred else 3 * n - 1 for n in range(1, settings.layers + 1))]
-    room = "enc" if blurred else "model"
-    layers = {f"stages.{n}.conv": f"{room}.{place}" for n, place in enumerate(places)}
+    prefix = "enc" if blurred else "model"
+    layers = {f"stages.{n}.conv": f"{prefix}.{place}" for n, place in enumerate(places)}
     layers["output"] = "final_conv" if blurred else f"model.{3 * settings.layers + 2}"
     weight = ("weight_orig", "weight_u", "weight_v") if settings.spectral else ("weight",)
     names: dict[str, str] = {}
@@ -102,7 +100,7 @@ def published_names(settings: DiscriminatorSettings) -> dict[str, str]:
     if batch_norm:
         tensors = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
         for n, place in list(enumerate(places))[1:]:
-            names |= {f"stages.{n}.norm.{tensor}": f"{room}.{place + 1}.{tensor}" for tensor in tensors}
+            names |= {f"stages.{n}.norm.{tensor}": f"{prefix}.{place + 1}.{tensor}" for tensor in tensors}
     return names
 
 

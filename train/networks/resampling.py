@@ -1,6 +1,6 @@
-"""Padding, halving and doubling of feature maps `[B,C,H,W]`, in any memory format, which each keeps.
+"""Padding, halving and doubling of feature maps `[B,C,H,W]`, in any memory format, which each preserves.
 
-Times are of two cores with AVX-512 bf16.
+Times are on two cores with AVX-512 bf16.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 
 def reflect_pad(x: Tensor, margin: int) -> Tensor:
-    """`x` mirrored by `margin` px on each side, in its own dtype: CPU autocast would turn bf16 into float32.
+    """`x` mirrored by `margin` px on each side, in its dtype: CPU autocast would turn bf16 into float32.
 
-    PyTorch's gradient of it adds up in any order on a GPU and is refused where runs have to repeat.
+    PyTorch's gradient of it sums in varying order on a GPU, and PyTorch refuses it in deterministic runs.
     """
     with torch.autocast(x.device.type, enabled=False):
         if x.is_cuda and torch.are_deterministic_algorithms_enabled():
@@ -24,7 +24,7 @@ def reflect_pad(x: Tensor, margin: int) -> Tensor:
 
 
 def mirror(x: Tensor, margin: int) -> Tensor:
-    """`reflect_pad` put together from slices, the gradient of which adds up in one order."""
+    """`reflect_pad` built from slices, whose gradient always sums in the same order."""
     for axis in (2, 3):
         before = x.narrow(axis, 1, margin).flip(axis)
         behind = x.narrow(axis, x.shape[axis] - 1 - margin, margin).flip(axis)
@@ -36,15 +36,15 @@ def blur_down(x: Tensor) -> Tensor:
     """Half the side, rounded up: reflection pad 1, kernel (1,2,1)x(1,2,1)/16, stride 2.
 
     The kernel is two 2 x 2 means in a row: 8 ms at 1x128x128x128 bf16 channels-last, as a depthwise convolution 21 ms.
-    It is linear, so its gradient needs nothing of `x`; PyTorch's means would keep both their inputs, once a quarter of
-    all that a step of ASP kept.
+    It is linear, so its gradient does not need `x`; PyTorch's means would save both their inputs, which was a quarter
+    of all that a step of ASP saved.
     """
     halved: Tensor = _BlurDown.apply(x)
     return halved
 
 
 class _BlurDown(torch.autograd.Function):
-    """`blur_down` with a gradient that keeps nothing."""
+    """`blur_down` with a gradient that saves no tensor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -55,16 +55,16 @@ class _BlurDown(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """The transposed steps: each value to its 2 x 2, the means again, and the mirrored rim folded back.
+        """The transposed steps: each value to its 2 x 2, the means again, and the mirrored border folded back.
 
-        3.5 ms at 1x128x256x256 bf16 channels-last, where PyTorch's own kernels take 22.6; it repeats bit for bit.
+        3.5 ms at 1x128x256x256 bf16 channels-last, where PyTorch's kernels take 22.6; it repeats bit for bit.
         """
         spread = F.interpolate(gradient.contiguous(memory_format=ctx.layout) * 0.25, scale_factor=2, mode="nearest")
         padded = F.avg_pool2d(spread, 2, stride=1, padding=1)
         height, width = ctx.sides
         for axis, side in ((2, height), (3, width)):
             padded.narrow(axis, 2, 1).add_(padded.narrow(axis, 0, 1))
-            if side % 2:  # of an even side nothing has reached the far rim
+            if side % 2:  # with an even side nothing reaches the far border
                 padded.narrow(axis, side - 1, 1).add_(padded.narrow(axis, side + 1, 1))
         inner = padded[:, :, 1 : height + 1, 1 : width + 1]
         return inner.contiguous(memory_format=ctx.layout)
@@ -73,8 +73,8 @@ class _BlurDown(torch.autograd.Function):
 def blur_up(x: Tensor) -> Tensor:
     """Twice the side: kernel (1,3,3,1)x(1,3,3,1)/16 after replicate padding, which is bilinear with half-pixel centres.
 
-    3.4 ms at 1x256x64x64 bf16 channels-last; as a transposed depthwise convolution 16 ms. What the compiler makes of it
-    for a CPU takes twenty times as long, so that there it is handed PyTorch's kernel whole.
+    3.4 ms at 1x256x64x64 bf16 channels-last; as a transposed depthwise convolution 16 ms. The compiler's version for a
+    CPU takes twenty times as long, so the compiler is given PyTorch's kernel as one operation.
     """
     if torch.compiler.is_compiling() and not x.is_cuda:
         doubled: Tensor = double(x)
@@ -84,7 +84,7 @@ def blur_up(x: Tensor) -> Tensor:
 
 @torch.library.custom_op("magstain::double", mutates_args=())
 def double(x: Tensor) -> Tensor:
-    """`blur_up` as one operation that the compiler leaves alone."""
+    """`blur_up` as one operation that the compiler does not change."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 

@@ -1,4 +1,4 @@
-"""The ResNet generators with named taps: blurred as in CUT and ASP, strided as in CycleGAN, and the paper's with AMMFI.
+"""The ResNet generators with their taps: blurred as in CUT and ASP, strided as in CycleGAN, and the paper's with AMMFI.
 
 Pictures are `signed` [B,3,H,W]; level 0 is the picture's side, level 1 half of it, level 2 a quarter.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from store.schema import SettingsError
 from train.networks.ammfi import AMMFI
-from train.networks.compiling import Runner, directly
+from train.networks.compiling import Runner, run_eagerly
 from train.networks.layers import ResidualBlock, Stage, TappedStage, make_conv, make_doubling_conv, make_norm
 from train.networks.resampling import blur_down, blur_up, reflect_pad
 from train.settings import GeneratorSettings, Join, Levels, Norm, Resampling
@@ -24,7 +24,7 @@ TAPPED_BLOCKS = (1, 5)  # counted from 1; layers 12 and 16 of the published netw
 class ResnetGenerator(nn.Module):
     """Stem, two halvings, residual blocks, two doublings, output.
 
-    Sources: CycleGAN (ICCV 2017); blurred, CUT (ECCV 2020) and ASP (MICCAI 2023); the paper for stem and AMMFI.
+    Sources: CycleGAN (ICCV 2017); blurred, CUT (ECCV 2020) and ASP (MICCAI 2023); the target paper for stem and AMMFI.
     """
 
     multiple: int = 4
@@ -46,36 +46,36 @@ class ResnetGenerator(nn.Module):
         )
         self.decoder = nn.ModuleList((_doubling(joined[2], 2 * base, settings), _doubling(joined[1], base, settings)))
         self.output = make_conv(joined[0], 3, settings.output, spectral=settings.spectral)
-        self.runner: Runner = directly
+        self.runner: Runner = run_eagerly
 
     def forward(self, he: Tensor) -> Tensor:
-        """he: signed [B,3,H,W], sides multiples of 4 from 8 on. Returns the fake, signed [B,3,H,W], in he's dtype."""
+        """he: signed [B,3,H,W], sides multiples of 4, at least 8. Returns the fake, signed [B,3,H,W], in he's dtype."""
         return self.forward_with_taps(he)[0]
 
     def forward_with_taps(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The fake, and what `encode(he)` would give: the same pass makes both."""
+        """The fake, and the taps that `encode(he)` returns, from one pass."""
         _check_sides(he, self.multiple)
         return self.runner(self._translate, he, [self])
 
     def _translate(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
-        taps, levels, deep = self._encode(he)
+        taps, levels, bottom = self._encode(he)
         for block in self.blocks[TAPPED_BLOCKS[-1] :]:
-            deep = block(deep)
-        return torch.tanh(self._decode(levels, deep, {}).to(he.dtype)), taps
+            bottom = block(bottom)
+        return torch.tanh(self._decode(levels, bottom, {}).to(he.dtype)), taps
 
     def forward_with_gates(self, he: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The fake, and each level's gate a of eq. (3), in (0,1), [B,C|1,h,w] under `level2`, `level1`, `level0`."""
         _check_sides(he, self.multiple)
-        _, levels, deep = self._encode(he)
+        _, levels, bottom = self._encode(he)
         for block in self.blocks[TAPPED_BLOCKS[-1] :]:
-            deep = block(deep)
+            bottom = block(bottom)
         gates: dict[str, Tensor] = {}
-        return torch.tanh(self._decode(levels, deep, gates).to(he.dtype)), gates
+        return torch.tanh(self._decode(levels, bottom, gates).to(he.dtype)), gates
 
     def encode(self, picture: Tensor) -> list[Tensor]:
         """The five taps: padded picture, both tapped convolutions before their norm, residual blocks 1 and 5.
 
-        picture: signed [B,3,H,W]. Nothing behind the fifth block is computed, so AMMFI never is.
+        picture: signed [B,3,H,W]. Nothing after the fifth block is computed, so AMMFI is not either.
         """
         _check_sides(picture, self.multiple)
         return self.runner(self._tap, picture, [self.stem, self.encoder, *self.blocks[: TAPPED_BLOCKS[-1]]])
@@ -84,7 +84,7 @@ class ResnetGenerator(nn.Module):
         return self._encode(picture)[0]
 
     def _encode(self, picture: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Taps, the three levels, and what the fifth block made."""
+        """Taps, the three levels, and the output of the fifth block."""
         taps = [reflect_pad(picture, self.stem_margin)]  # [B,3,H+2m,W+2m]
         levels: list[Tensor] = [self.stem(taps[0])]
         for stage in self.encoder:
@@ -98,9 +98,9 @@ class ResnetGenerator(nn.Module):
                 taps.append(x)
         return taps, levels, x
 
-    def _decode(self, levels: list[Tensor], deep: Tensor, gates: dict[str, Tensor]) -> Tensor:
-        """The picture before its tanh, [B,3,H,W]; gates are put into `gates`."""
-        x = self._interact("level2", levels[2], deep, gates)
+    def _decode(self, levels: list[Tensor], bottom: Tensor, gates: dict[str, Tensor]) -> Tensor:
+        """The picture before its tanh, [B,3,H,W]; `gates` receives the gates."""
+        x = self._interact("level2", levels[2], bottom, gates)
         x = self.decoder[0](blur_up(x) if self.blurred else x)  # [B,2b,H/2,W/2]
         x = self._interact("level1", levels[1], x, gates)
         x = self.decoder[1](blur_up(x) if self.blurred else x)  # [B,b,H,W]
@@ -119,8 +119,8 @@ class ResnetGenerator(nn.Module):
 def published_names(settings: GeneratorSettings) -> dict[str, str]:
     """Our name -> published name of every stored tensor of a generator without AMMFI.
 
-    Published state dicts also hold the fixed blur filters (`filt`), which are no state here. With dropout the second
-    half of a published block moves by one.
+    Published state dicts also hold the fixed blur filters (`filt`), which are not state here. With dropout the numbers
+    in the second half of a published block are one higher.
     """
     return {
         f"{ours}.{tensor}": f"{theirs}.{tensor}"
@@ -160,14 +160,14 @@ def _stage(inputs: int, outputs: int, settings: GeneratorSettings, *, kernel: in
 
 
 def _halving(inputs: int, settings: GeneratorSettings) -> TappedStage:
-    """Twice the channels; a blur that halves follows, unless the convolution does."""
+    """Twice the channels. A strided convolution halves the side; otherwise a blur after it does."""
     stride, bias = 1 if settings.resampling is Resampling.BLURRED else 2, settings.norm is not Norm.BATCH
     conv = make_conv(inputs, 2 * inputs, 3, spectral=settings.spectral, stride=stride, padding=1, bias=bias)
     return TappedStage(conv, make_norm(settings.norm, 2 * inputs), nn.ReLU())
 
 
 def _doubling(inputs: int, outputs: int, settings: GeneratorSettings) -> Stage:
-    """A blur that doubles goes before, unless the convolution does."""
+    """A transposed convolution doubles the side; otherwise a blur before it does."""
     if settings.resampling is Resampling.BLURRED:
         return _stage(inputs, outputs, settings, kernel=3, padding=1)
     conv = make_doubling_conv(inputs, outputs, 3, bias=settings.norm is not Norm.BATCH)
@@ -196,5 +196,5 @@ def _check_sides(picture: Tensor, multiple: int) -> None:
             below = max(side // multiple, 2) * multiple
             raise SettingsError(
                 f"a picture of {picture.shape[3]} x {picture.shape[2]} px: the generator halves it twice, so sides "
-                f"must be multiples of {multiple} from {2 * multiple} on; near {side}: {below} and {below + multiple}"
+                f"must be multiples of {multiple}, at least {2 * multiple}; near {side}: {below} and {below + multiple}"
             )

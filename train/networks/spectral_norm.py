@@ -15,12 +15,13 @@ SPECTRAL_EPSILON = 1e-12
 class SpectralConv2d(nn.Module):
     """A convolution whose weight is divided by its largest singular value, estimated by power iteration.
 
-    As in the classic hook of PyTorch, which the ASP repository uses: the weight is read as out x (in k k), a forward
+    As in PyTorch's older hook, which the ASP repository uses: the weight is read as a matrix out x (in k k), a forward
     pass in training mode makes one iteration, v before u, and the state is `weight_orig`, `weight_u`, `weight_v`. The
     vectors are replaced, not written into, so that several passes can precede one backward pass; within
-    `settled_weights` that was done before the pass. All this stays float32 under autocast.
-    `nn.utils.parametrizations.spectral_norm` is another function: u first, 15 iterations at the start.
-    Sources: Miyato et al. (ICLR 2018); PyTorch's default weights and bias 0, which is what the published runs had.
+    `precomputed_weights` they were replaced before the pass. All of this stays float32 under autocast.
+    `nn.utils.parametrizations.spectral_norm` is a different function: u first, 15 iterations at the start.
+    Sources: Miyato et al., Spectral Normalization for Generative Adversarial Networks, ICLR 2018; PyTorch's default
+    weights and bias 0, which the published runs had.
     """
 
     weight_u: Tensor
@@ -34,15 +35,15 @@ class SpectralConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.register_buffer("weight_u", _unit(torch.randn(outputs)))
         self.register_buffer("weight_v", _unit(torch.randn(inputs * kernel * kernel)))
-        self.settled: Tensor | None = None
+        self.precomputed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,in,H,W] -> [B,out,h,w]."""
-        weight = self.divided_weight() if self.settled is None else self.settled
+        weight = self.normalised_weight() if self.precomputed is None else self.precomputed
         return F.conv2d(x, weight, self.bias, stride=self.stride, padding=self.padding)
 
-    def divided_weight(self) -> Tensor:
-        """The weight of a pass, [out,in,k,k], after an iteration in training mode."""
+    def normalised_weight(self) -> Tensor:
+        """The weight for one pass, [out,in,k,k]; in training mode after one iteration."""
         with torch.autocast(self.weight_orig.device.type, enabled=False):
             matrix = self.weight_orig.flatten(1)
             if self.training:
@@ -54,19 +55,19 @@ class SpectralConv2d(nn.Module):
 
 
 @contextmanager
-def settled_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Divide the weights of all spectrally normalised layers in `modules` now, outside of the pass that needs them.
+def precomputed_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Compute the weights of all layers with spectral norm in `modules` now, before the pass that uses them.
 
-    A layer that the pass does not reach must not be among them: its vectors would make an iteration too many.
+    `modules` must not hold a layer that the pass does not use: its vectors would make an extra iteration.
     """
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, SpectralConv2d)]
     for layer in layers:
-        layer.settled = layer.divided_weight()
+        layer.precomputed = layer.normalised_weight()
     try:
         yield
     finally:
         for layer in layers:
-            layer.settled = None
+            layer.precomputed = None
 
 
 def _unit(vector: Tensor) -> Tensor:

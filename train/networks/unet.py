@@ -1,4 +1,4 @@
-"""The U-Net generator of pix2pix: halved to almost nothing, doubled back, each level handing its input across.
+"""The U-Net generator of pix2pix: pictures are halved `depth` times and doubled back, with a skip at each level.
 
 Pictures are `signed` [B,3,H,W]. Level 0 is the outermost. Source: pix2pix (CVPR 2017).
 """
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from store.schema import SettingsError
-from train.networks.compiling import Runner, directly
+from train.networks.compiling import Runner, run_eagerly
 from train.networks.layers import DROPPED, make_conv, make_doubling_conv, make_norm
 from train.settings import GeneratorSettings, Norm
 
 SLOPE = 0.2
-FIRST_DROPPED = 4  # the level from which on, but for the innermost, dropout follows
+FIRST_DROPPED = 4  # the first level with dropout; the innermost has none
 
 
 class Level(nn.Module):
-    """Activation, convolution, norm, dropout: one way through a level, down or up."""
+    """Activation, convolution, norm, dropout: one level, on the way down or up."""
 
     def __init__(self, activation: nn.Module, conv: nn.Module, norm: nn.Module, dropout: nn.Module) -> None:
         super().__init__()
@@ -34,10 +34,9 @@ class Level(nn.Module):
 
 
 class UnetGenerator(nn.Module):
-    """`depth` levels; sides are multiples of `multiple` = 2 ** depth, and at the smallest the innermost map is 1 x 1.
+    """`depth` levels; sides are multiples of `multiple` = 2 ** depth, and at that side the innermost map is 1 x 1.
 
-    The published leaky ReLU works in place, so that what is handed across has passed it; the ReLU that meets it next
-    makes both the same.
+    The published leaky ReLU works in place, so skips carry its output; the ReLU that follows makes both the same.
     """
 
     multiple: int
@@ -48,7 +47,7 @@ class UnetGenerator(nn.Module):
         widths = [settings.base * min(2**level, 8) for level in range(settings.depth)]
         self.down = nn.ModuleList(_down(level, widths, settings) for level in range(settings.depth))
         self.up = nn.ModuleList(_up(level, widths, settings) for level in range(settings.depth))
-        self.runner: Runner = directly
+        self.runner: Runner = run_eagerly
 
     def forward(self, he: Tensor) -> Tensor:
         """he: signed [B,3,H,W], sides multiples of `multiple`. Returns the fake, signed [B,3,H,W], in he's dtype."""
@@ -56,14 +55,14 @@ class UnetGenerator(nn.Module):
         return self.runner(self._translate, he, [self])
 
     def _translate(self, he: Tensor) -> Tensor:
-        handed: list[Tensor] = []
+        skips: list[Tensor] = []
         x = self.down[0](he)  # [B,c,H/2,W/2]
         for level in self.down[1:]:
-            handed.append(x)
+            skips.append(x)
             x = level(x)
         x = self.up[-1](x)
-        for level, across in zip(reversed(self.up[:-1]), reversed(handed), strict=True):
-            x = level(torch.cat((across, x), dim=1))
+        for level, skip in zip(reversed(self.up[:-1]), reversed(skips), strict=True):
+            x = level(torch.cat((skip, x), dim=1))
         return torch.tanh(x.to(he.dtype))
 
     def _check_sides(self, picture: Tensor) -> None:

@@ -9,36 +9,39 @@ from store.files import disk_errors, write_whole
 from store.reader import Store
 from store.run_files import RunFacts, RunFolder
 from store.settings import to_toml
-from train.run.checkpoint import GeneratorHeader
+from train.methods.registry import METHODS
+from train.run.generator_file import GeneratorHeader
 
 
-def write_card(folder: RunFolder, store: Store, header: GeneratorHeader, facts: RunFacts, *, seconds: float) -> None:
-    """Write the card of a finished run, whole or not at all."""
+def write_model_card(
+    folder: RunFolder, store: Store, header: GeneratorHeader, facts: RunFacts, *, seconds: float
+) -> None:
+    """Write the model card of a finished run, completely or not at all."""
     with disk_errors(folder.model_card):
-        write_whole(folder.model_card, draw_card(folder, store, header, facts, seconds=seconds).encode())
+        write_whole(folder.model_card, model_card(folder, store, header, facts, seconds=seconds).encode())
 
 
-def draw_card(folder: RunFolder, store: Store, header: GeneratorHeader, facts: RunFacts, *, seconds: float) -> str:
-    """The card's text, of nothing but what the run and its store know."""
-    manifest = store.manifest
+def model_card(folder: RunFolder, store: Store, header: GeneratorHeader, facts: RunFacts, *, seconds: float) -> str:
+    """The text, from what the run and its store know; `seconds` is the time of training."""
+    manifest, method = store.manifest, METHODS[header.method]
     counts = ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
     mpp = ", ".join(f"{view} {value:g}" for view, value in manifest.mpp.items()) or "not stated"
     synthetic = (
-        "**The pictures are drawn, not tissue: this generator shows that the programs work, no more.**\n\n"
+        "**SYNTHETIC DATA: the pictures are drawn, not tissue. This generator only shows that the programs work.**\n\n"
         if facts.synthetic
         else ""
     )
     return f"""# {folder.path.resolve().name}: H&E to {manifest.stain} by {header.method}
 
-{synthetic}A generator that turns H&E pictures into {manifest.stain}, trained with magstain.
-`{folder.generator.name}` says in its own header what it is;
-`python -m train predict --checkpoint {folder.generator.name} --store STORE` translates with it.
+{synthetic}A generator that translates H&E pictures into {manifest.stain}, trained with magstain.
+The header of `{folder.generator.name}` describes it; to use it:
+`python -m train predict --checkpoint {folder.generator.name} --store STORE`
 
 ## Use
 
-For research on stain translation. **Not for clinical use**: a translated picture is a guess at what {manifest.stain}
-would look like, no measurement of it, and may show stain where there is none. The generator knows the data below only;
-other scanners, staining protocols, organs and magnifications are outside of it.
+For research on stain translation. **Not for clinical use**: a translated picture is an estimate of how {manifest.stain}
+would look, not a measurement, and may show stain where there is none. The generator was trained on the data below only;
+it was not tested on other scanners, staining protocols, organs or magnifications.
 
 ## Data
 
@@ -47,16 +50,16 @@ other scanners, staining protocols, organs and magnifications are outside of it.
 | store | {manifest.name}, seal `{manifest.seal}` |
 | stain | {manifest.stain} |
 | pairs | {counts}; split {manifest.split} |
-| learned from | {facts.pairs} train pairs, views {", ".join(header.settings.data.views)} at {manifest.view_side} px |
+| trained on | {facts.pairs} train pairs, views {", ".join(header.settings.data.views)} at {manifest.view_side} px |
 | micrometres per pixel | {mpp} |
 | views enlarged by | {facts.upscaler} |
-| terms of use | those of the pictures: whoever passes this file on has to keep to the terms of that data set |
+| terms of use | those of the data set also apply to this file and to anyone who receives it |
 
 ## Training
 
 | | |
 |---|---|
-| method | {header.method} |
+| method | {header.method}: {method.title} ({method.source}) |
 | length | {header.step} steps, {header.pairs_seen} pairs seen |
 | effective batch | {facts.effective_batch}, in {facts.processes} process(es) |
 | time | {seconds / 3600:.2f} h on {facts.device} in {facts.precision} |
@@ -66,7 +69,7 @@ other scanners, staining protocols, organs and magnifications are outside of it.
 ## Scores
 
 {_scores(folder.validation)}
-Scores on held-out pictures, with their protocol, are made by `python -m evaluate score` and lie in
+`python -m evaluate score` scores it on held-out pictures and writes the scores, with their protocol, to
 `predictions/<split>/<view>/`.
 
 ## Settings
@@ -80,9 +83,9 @@ Scores on held-out pictures, with their protocol, are made by `python -m evaluat
 def _scores(validation: Path) -> str:
     lines = validation.read_text(encoding="utf-8").splitlines() if validation.exists() else []
     if not lines:
-        return "Nothing was validated while training.\n"
+        return "There was no validation during training.\n"
     last = json.loads(lines[-1])
     return (
-        f"On {last['pictures']} pictures of val, other slides than those of train, at step {last['step']}: SSIM "
-        f"{last['ssim']:.4f}, PSNR {last['psnr']:.2f} dB (rounded pictures, as they are).\n"
+        f"On {last['pictures']} pictures of val, whose slides are not in train, at step {last['step']}: SSIM "
+        f"{last['ssim']:.4f}, PSNR {last['psnr']:.2f} dB (rounded pictures, without registration).\n"
     )

@@ -1,139 +1,173 @@
-"""What a run says: lines and a progress bar for a person on stderr, JSON lines for a scheduler on stdout."""
+"""What a run reports while it trains: progress, lines of metrics, contact sheets, validation scores, event files.
+
+Every process calls the reporter at the same steps, because terms are averaged over processes; only the process with
+the active console writes.
+Samples and validation pictures are translated at once; everything else about them is done in the background.
+"""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import takewhile
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from store.files import disk_errors, write_whole
-from store.schema import RunError
-from train.runtime.distributed import mean_of_all
-
-EVERY = 25  # steps between two looks at the terms: each look waits for the device
-DIVERGED = (
-    "nothing was saved of it: begin a new run with --set precision=fp32, a lower optimiser.learning_rate or "
-    "optimiser.clip=1"
+from store.cli import Progress
+from store.images import write_png
+from store.reader import Store
+from store.run_files import RunFolder
+from train.data.sampling import ReadingOrder
+from train.methods.base import ADVERSARIAL, DISCRIMINATOR
+from train.run.checkpoint import Position, naming_last_checkpoint
+from train.run.console import Console
+from train.run.event_files import EventFiles
+from train.run.inference import rounded
+from train.run.metrics import TermWindow, append_line, drop_lines_after
+from train.run.snapshots import (
+    Example,
+    Samples,
+    choose_examples,
+    choose_samples,
+    draw_samples,
+    read_samples,
+    translate_all,
+    validation_scores,
 )
+from train.runtime.background import Background, background_work
+from train.runtime.device import Compute
+from train.settings import TrainSettings
+
+EVERY = 25  # steps between two lines of metrics, because each waits for the device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Teller:
-    """`speaks`: of several processes one does. `as_json`: events are written, and no bar is drawn between them."""
+class Reporter:
+    """The reports of one start of a run; made by `open_reporter`. `terms` are the names of the generator's terms."""
 
-    speaks: bool = True
-    as_json: bool = False
-
-    def say(self, text: str) -> None:
-        """A line for the person, above the progress bar."""
-        if self.speaks:
-            tqdm.write(text, file=sys.stderr)
-
-    def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        """A line for a program: {"event": name, …}."""
-        if self.speaks and self.as_json:
-            sys.stdout.write(json.dumps({"event": name, **facts}) + "\n")
-            sys.stdout.flush()
-
-    def bar(self, *, total: int, done: int, what: str) -> tqdm[Any]:
-        """The progress bar: steps a second, time left, terms."""
-        hidden = self.as_json or not self.speaks
-        return tqdm(total=total, initial=done, desc=what, unit="step", file=sys.stderr, disable=hidden)
-
-
-class Board:
-    """Event files in `folder`, or none unless `wanted`. What was told of steps after `done` is no longer shown."""
-
-    def __init__(self, folder: Path, *, done: int, wanted: bool) -> None:
-        self._writers = [SummaryWriter(str(folder), purge_step=done + 1)] if wanted else []
-
-    def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
-        """Numbers, shown as `group/name`."""
-        for writer in self._writers:
-            for name, value in values.items():
-                writer.add_scalar(f"{group}/{name}", value, step)
-
-    def picture(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """A picture, u8 [H,W,3]."""
-        for writer in self._writers:
-            writer.add_image(name, pixels, step, dataformats="HWC")
-
-    def flush(self) -> None:
-        """Onto the disk."""
-        for writer in self._writers:
-            writer.flush()
-
-    def close(self) -> None:
-        """No more comes."""
-        for writer in self._writers:
-            writer.close()
-
-
-@dataclass(slots=True)
-class Window:
-    """The terms since the last line of `metrics.jsonl`: `fresh` ones still on the device, so that no step waits."""
-
-    seen: list[dict[str, float]] = field(default_factory=list)
-    fresh: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
+    folder: RunFolder
+    settings: TrainSettings
+    order: ReadingOrder
+    terms: Collection[str]
+    compute: Compute
+    console: Console
+    window: TermWindow
+    samples: Samples
+    examples: list[Example]
+    event_files: EventFiles
+    background: Background
+    bar: Progress
 
     def add(self, step: int, terms: dict[str, Tensor]) -> None:
-        """Keep a step's terms."""
-        self.fresh.append((step, terms))
+        """Take in the terms of a step, [] each, still on the device."""
+        self.window.add(step, terms)
+        self.bar.set_description_str(f"epoch {self.order.epoch(step)}/{self.order.epochs}", refresh=False)
+        self.bar.update()
 
-    def look(self) -> list[dict[str, float]]:
-        """Wait for the device and see all terms, each the mean of all processes. RunError if one is not finite."""
-        names = list(self.fresh[0][1]) if self.fresh else []
-        rows = [torch.stack([terms[name].double() for name in names]) for _, terms in self.fresh]
-        table = mean_of_all(torch.stack(rows)).tolist() if rows else []
-        for (step, _), row in zip(self.fresh, table, strict=True):
-            for name, value in zip(names, row, strict=True):
-                if not math.isfinite(value):
-                    raise RunError(f"the term {name} is {value} at step {step}; {DIVERGED}")
-            self.seen.append(dict(zip(names, row, strict=True)))
-        self.fresh = []
-        return self.seen
+    def write_metrics(self, step: int, rate: float, seconds: float) -> None:
+        """A line of metrics: the means of all terms since the last line. RunError if a term is not finite."""
+        with naming_last_checkpoint(self.folder):
+            means = self.window.means()
+        line = {"step": step, "epoch": self.order.epoch(step), "seconds": round(seconds, 3), "learning_rate": rate}
+        losses = main_losses(means, self.terms)
+        self.bar.set_postfix_str(", ".join(f"{name} {value:.3g}" for name, value in losses.items()), refresh=False)
+        if self.console.active:
+            append_line(self.folder.metrics, line | means)
+            self.event_files.scalars("train", means | {"learning_rate": rate}, step)
+            self.console.event("metrics", line | means)
 
-    def means(self) -> dict[str, float]:
-        """The mean of each term over the window, which then begins anew."""
-        rows = self.look()
-        self.seen = []
-        return {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    def write_samples(self, step: int, generator: nn.Module) -> None:
+        """A contact sheet of fixed pictures, translated by `generator`."""
+        if not self.console.active:
+            return
+        samples = self.samples
+        pictures, seeds = [row.pictures[0] for row in samples.rows], [ref.pair for ref in samples.refs]
+        fakes = translate_all(generator, self.compute, self.settings.generator.at_test, pictures, seeds)
+
+        def draw() -> None:
+            title = f"{self.settings.method}, step {step} of {self.order.steps}"
+            sheet = draw_samples(samples, [rounded(fake) for fake in fakes], title)
+            write_png(self.folder.samples / f"{step:06d}.png", sheet)
+            self.event_files.picture("samples", sheet, step)
+
+        self.background.submit(draw)
+
+    def write_validation(self, step: int, generator: nn.Module) -> None:
+        """A line with SSIM and PSNR on val, as `generator` translates it; nothing if the store has no val pairs."""
+        if not self.console.active or not self.examples:
+            return
+        examples = self.examples
+        pictures, seeds = [example.he for example in examples], [example.pair for example in examples]
+        fakes = translate_all(generator, self.compute, self.settings.generator.at_test, pictures, seeds)
+
+        def score() -> None:
+            means = validation_scores([rounded(fake) for fake in fakes], examples)
+            line = {"step": step, "pictures": len(examples)} | means
+            append_line(self.folder.validation, line)
+            self.event_files.scalars("validation", means, step)
+            self.console.event("validation", line)
+
+        self.background.submit(score)
+
+    def unwritten_terms(self) -> list[dict[str, float]]:
+        """The terms of each step since the last line of metrics. RunError if one is not finite."""
+        return self.window.fetch()
+
+    def flush(self) -> None:
+        """Return when every report so far is on disk."""
+        self.background.wait()
+        self.event_files.flush()
 
 
-def append_metrics(file: Path, line: Mapping[str, Any]) -> None:
-    """One JSON line more, on the disk before the checkpoint that counts on it."""
-    with disk_errors(file), file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(line) + "\n")
-        lines.flush()
-        os.fsync(lines.fileno())
+@contextmanager
+def open_reporter(
+    folder: RunFolder,
+    store: Store,
+    settings: TrainSettings,
+    *,
+    order: ReadingOrder,
+    terms: Collection[str],
+    compute: Compute,
+    console: Console,
+    start: Position,
+) -> Iterator[Reporter]:
+    """A reporter for the steps after `start`; reports of later steps, from an earlier start, are removed."""
+    if console.active:
+        drop_lines_after(folder.metrics, start.step)
+        drop_lines_after(folder.validation, start.step)
+    views = settings.data.views
+    event_files = EventFiles(folder.tensorboard, done=start.step, wanted=settings.tensorboard and console.active)
+    bar = console.progress(total=order.steps, done=start.step, what=settings.method)
+    with closing(event_files), background_work() as background, bar:
+        yield Reporter(
+            folder=folder,
+            settings=settings,
+            order=order,
+            terms=terms,
+            compute=compute,
+            console=console,
+            window=TermWindow(fetched=start.terms),
+            samples=read_samples(store, choose_samples(store, views)),
+            examples=choose_examples(store, views) if settings.validate_every else [],
+            event_files=event_files,
+            background=background,
+            bar=bar,
+        )
 
 
-def cut_metrics(file: Path, step: int) -> None:
-    """Keep the lines up to `step`; those after it, whole or cut off, a continued run writes again."""
-    if not file.exists():
-        return
-    lines = file.read_bytes().splitlines(keepends=True)
-    kept = list(takewhile(lambda line: _step_of(line) <= step, lines))
-    with disk_errors(file):
-        write_whole(file, b"".join(kept))
+def main_losses(means: Mapping[str, float], terms: Collection[str]) -> dict[str, float]:
+    """The losses on the progress line: of the discriminator (D), adversarial (adv), and the largest other in `terms`.
 
-
-def _step_of(line: bytes) -> float:
-    """The step of a line; infinity for one that a crash left unfinished."""
-    try:
-        return int(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
-    except ValueError:
-        return math.inf
+    >>> means = {"discriminator_fake": 0.1, "discriminator_real": 0.2, "adversarial": 0.9, "nce": 4.0, "asp": 5.0}
+    >>> list(main_losses(means, ["adversarial", "nce", "asp"]))
+    ['D', 'adv', 'asp']
+    """
+    scored = [means[name] for name in (f"{DISCRIMINATOR}_fake", f"{DISCRIMINATOR}_real") if name in means]
+    losses = {"D": sum(scored)} if scored else {}
+    if ADVERSARIAL in terms:
+        losses["adv"] = means[ADVERSARIAL]
+    others = [name for name in terms if not name.startswith(ADVERSARIAL)]
+    if others:
+        largest = max(others, key=lambda name: means[name])
+        losses[largest] = means[largest]
+    return losses

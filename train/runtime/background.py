@@ -1,4 +1,7 @@
-"""Work that no step waits for: sheets, scores and event files, done in order by one thread beside the loop."""
+"""Work that no training step waits for: contact sheets, validation scores, event files.
+
+One thread does it beside the loop, in the order in which it was submitted.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +10,37 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 
-class Aside:
-    """What was handed over is done in its order; an error comes out at the next `do` or `settle`."""
+class Background:
+    """A queue of work. An error in it is raised by the next `submit` or `wait`."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
-        self._waiting: list[Future[None]] = []
+        self._pending: list[Future[None]] = []
 
-    def do(self, work: Callable[[], None]) -> None:
-        """Have `work` done when its turn comes."""
-        self._raise([future for future in self._waiting if future.done()])
-        self._waiting = [future for future in self._waiting if not future.done()]
-        self._waiting.append(self._pool.submit(work))
+    def submit(self, work: Callable[[], None]) -> None:
+        """Queue `work`; returns at once."""
+        _raise_errors([future for future in self._pending if future.done()])
+        self._pending = [future for future in self._pending if not future.done()]
+        self._pending.append(self._pool.submit(work))
 
-    def settle(self) -> None:
-        """Wait until everything is done."""
-        waiting, self._waiting = self._waiting, []
-        self._raise(waiting)
+    def wait(self) -> None:
+        """Return when everything submitted so far is done."""
+        pending, self._pending = self._pending, []
+        _raise_errors(pending)
 
-    @staticmethod
-    def _raise(futures: list[Future[None]]) -> None:
-        for future in futures:
-            future.result()
+
+def _raise_errors(futures: list[Future[None]]) -> None:
+    for future in futures:
+        future.result()
 
 
 @contextmanager
-def working_aside() -> Iterator[Aside]:
-    """A thread for the time of a run. What an error has left waiting is given up."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="aside")
+def background_work() -> Iterator[Background]:
+    """A thread for the length of a run. At its end all work is done; after an error, work not yet begun is dropped."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="background")
     try:
-        aside = Aside(pool)
-        yield aside
-        aside.settle()
+        background = Background(pool)
+        yield background
+        background.wait()
     finally:
         pool.shutdown(cancel_futures=True)

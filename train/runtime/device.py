@@ -1,4 +1,4 @@
-"""Where a run computes and in which arithmetic: what `auto` means is decided here, once."""
+"""The device and the precision of a run: `auto` is resolved here, once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from store.schema import SettingsError
 from train.runtime.distributed import ALONE, Ranks
 from train.settings import Precision
 
-AMPERE = 8  # compute capability from which there are TF32 products
+AMPERE = 8  # the first compute capability with TF32 products
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """A device and the arithmetic of networks on it: fp32, tf32 or bf16, never auto."""
+    """A device and the precision of networks on it: fp32, tf32 or bf16, never auto."""
 
     device: torch.device
     precision: Precision
@@ -30,13 +30,13 @@ class Compute:
         return self.device.type == "cuda"
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move a network here, its weights channels last."""
+        """Move a network to the device, its weights channels last."""
         return module.to(self.device).to(memory_format=torch.channels_last)
 
-    def settle(self, *, deterministic: bool = False) -> None:
-        """Set PyTorch's switches for this process: products in TF32 only where asked, kernels that repeat or fast ones.
+    def configure(self, *, deterministic: bool = False) -> None:
+        """Set PyTorch's switches for this process: TF32 products only where asked, deterministic or fast kernels.
 
-        PyTorch by itself lets convolutions use TF32 whatever precision is asked for.
+        By default PyTorch lets convolutions use TF32 in every precision.
         """
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision is Precision.TF32
         if self.cuda:
@@ -44,14 +44,14 @@ class Compute:
         torch.backends.cudnn.benchmark = not deterministic  # pictures of a run have one size
         torch.use_deterministic_algorithms(deterministic)
         if deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS adds up in any order
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS sums in varying order
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Run convolutions and matrix products in the chosen precision.
+        """Run convolutions and matrix products in this precision.
 
-        The cache of cast weights is off: a weight first cast without gradient would stay without one (PyTorch caches it
-        for the whole block), and key features are computed without gradient before query features.
+        The cache of cast weights is off: PyTorch caches a weight for the whole block, so one that is first cast without
+        gradient would have none later, and key features are computed without gradient before query features.
         """
         enabled = self.precision is Precision.BF16
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False):
@@ -59,18 +59,18 @@ class Compute:
 
 
 def resolve(device: str, precision: Precision, ranks: Ranks = ALONE) -> Compute:
-    """The device called `device` (auto, cpu, cuda, cuda:1) and the precision that `auto` means on it.
+    """The device named `device` (auto, cpu, cuda, cuda:1) and the precision that `auto` stands for on it.
 
-    Of several processes on a machine each takes the GPU of its own number. Raises SettingsError.
+    With several processes on a machine each uses the GPU of its number. Raises SettingsError.
     """
-    place = _device(device, ranks)
+    found = _device(device, ranks)
     if precision is Precision.AUTO:
-        precision = Precision.BF16 if _computes_bf16(place) else Precision.FP32
-    if precision is Precision.TF32 and not _computes_tf32(place):
+        precision = Precision.BF16 if _computes_bf16(found) else Precision.FP32
+    if precision is Precision.TF32 and not _computes_tf32(found):
         raise SettingsError(
-            f"precision = tf32 on {place}: NVIDIA GPUs have it from Ampere on (A100, RTX 30); use fp32, bf16 or auto"
+            f"precision = tf32 on {found}: NVIDIA GPUs have it from Ampere on (A100, RTX 30); use fp32, bf16 or auto"
         )
-    return Compute(device=place, precision=precision)
+    return Compute(device=found, precision=precision)
 
 
 def _device(name: str, ranks: Ranks) -> torch.device:
@@ -81,16 +81,16 @@ def _device(name: str, ranks: Ranks) -> torch.device:
     except RuntimeError as error:
         raise SettingsError(f"device = {name!r}: no such device; use auto, cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
-        raise SettingsError(f"device = {name!r}: only cpu and cuda are known; use auto, cpu, cuda or cuda:N")
+        raise SettingsError(f"device = {name!r}: only cpu and cuda are supported; use auto, cpu, cuda or cuda:N")
     if device.type == "cpu":
         return device
     if ranks.count > 1 and device.index is not None:
-        raise SettingsError(f"device = {name!r} for {ranks.count} processes: each takes its own; use auto or cuda")
+        raise SettingsError(f"device = {name!r} for {ranks.count} processes: each needs its own GPU; use auto or cuda")
     index = device.index if device.index is not None else ranks.local
     if index >= torch.cuda.device_count():
         raise SettingsError(
-            f"device = {name!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices here, and process "
-            f"{ranks.local} of this machine would take number {index}; use auto or cpu, or start fewer processes"
+            f"device = {name!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices on this machine, and process "
+            f"{ranks.local} of it would use number {index}; use auto or cpu, or start fewer processes"
         )
     return torch.device("cuda", index)
 

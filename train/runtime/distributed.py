@@ -1,8 +1,8 @@
-"""The little that torchrun needs: who a process is, and what all processes settle together.
+"""Several processes that train one run, as torchrun starts them: which process this is, and what all of them agree on.
 
-Every process holds the same networks and optimisers, sees its own pictures of a batch and moves by the mean of all
-gradients; files are rank 0's business. Alone, everything here is the identity. Collectives go through NCCL where a
-tensor is on a GPU, else through gloo.
+Every process holds the same networks and optimisers, sees its own pictures of a batch, and steps with the mean of all
+gradients; only rank 0 writes files. In a single process every function here returns its input. Collectives use NCCL
+for tensors on a GPU and gloo for the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.distributed.nn  # before a group is made: its defaults would keep the group, and gloo's threads, to the end
+import torch.distributed.nn  # before a group exists: its defaults would hold the group, and gloo's threads, until exit
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """Which of how many processes this is, and which on its machine."""
+    """Which process this is of how many (`rank` of `count`), and which on its machine (`local`)."""
 
     rank: int
     count: int
@@ -30,7 +30,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the files and speaks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
 
@@ -39,10 +39,10 @@ ALONE = Ranks(rank=0, count=1, local=0)
 
 @contextmanager
 def join() -> Iterator[Ranks]:
-    """Meet the other processes that torchrun started, if it did; leave them at the end.
+    """Join the other processes that torchrun started, if any; leave them at the end.
 
-    torchrun's store outlives a restart: without a prefix of its own, a process may find the address that a killed one
-    left there, and wait for it.
+    torchrun's store survives a restart. Without a prefix for each restart a process may find the address of one that
+    was killed, and wait for it.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -58,14 +58,14 @@ def join() -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     """Whether there are other processes."""
     return dist.is_available() and dist.is_initialized()
 
 
 def average_(tensors: Sequence[Tensor]) -> None:
-    """Replace each tensor by its mean over all processes: one collective for all of them, 40 MB for ASP."""
-    if not together() or not tensors:
+    """Replace each tensor by its mean over all processes, in one collective: 40 MB for ASP."""
+    if not is_distributed() or not tensors:
         return
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     dist.all_reduce(flat)
@@ -75,51 +75,56 @@ def average_(tensors: Sequence[Tensor]) -> None:
 
 
 def mean_of_all(value: Tensor) -> Tensor:
-    """The mean over all processes of a value that carries no gradient."""
-    if not together():
+    """The mean of `value` over all processes, element by element; no gradient passes."""
+    if not is_distributed():
         return value
     mean = value.clone()
     dist.all_reduce(mean)
     return mean / dist.get_world_size()
 
 
+def global_mean(values: Tensor) -> Tensor:
+    """The mean of all elements of `values` in all processes, []; no gradient passes."""
+    return mean_of_all(values.mean())
+
+
 def gather_rows(rows: Tensor) -> Tensor:
     """The rows of all processes, in the order of ranks: [B,...] -> [count x B,...]; no gradient passes."""
-    if not together():
+    if not is_distributed():
         return rows
-    mine = rows.contiguous()
-    all_rows = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(all_rows, mine)
-    return torch.cat(all_rows)
+    contiguous = rows.contiguous()
+    gathered = [torch.empty_like(contiguous) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, contiguous)
+    return torch.cat(gathered)
 
 
-def own_rows(rows: Tensor) -> Tensor:
-    """What `gather_rows` added of the other processes is taken away again."""
-    return rows.chunk(dist.get_world_size())[dist.get_rank()] if together() else rows
+def local_rows(rows: Tensor) -> Tensor:
+    """The rows of this process among those of all, the inverse of `gather_rows`: [count x B,...] -> [B,...]."""
+    return rows.chunk(dist.get_world_size())[dist.get_rank()] if is_distributed() else rows
 
 
-def anyone(says: bool) -> bool:
-    """Whether any process says so. Every process must ask, at the same place."""
-    if not together():
-        return says
-    said = torch.tensor(int(says))  # on the CPU: nobody waits for a device
-    dist.all_reduce(said, dist.ReduceOp.MAX)
-    return bool(said.item())
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is true in any process. Every process must call it at the same point."""
+    if not is_distributed():
+        return flag
+    flags = torch.tensor(int(flag))  # on the CPU, so that no process waits for its device
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags.item())
 
 
-def share(data: bytes) -> bytes:
-    """The bytes that rank 0 has, in every process."""
-    if not together():
+def broadcast(data: bytes) -> bytes:
+    """The bytes that rank 0 passes, in every process."""
+    if not is_distributed():
         return data
     length = torch.tensor(len(data))
     dist.broadcast(length, 0)
     buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data and dist.get_rank() == 0 else None
-    held = torch.empty(int(length.item()), dtype=torch.uint8) if buffer is None else buffer
-    if len(held):
-        dist.broadcast(held, 0)
-    return held.numpy().tobytes()
+    received = torch.empty(int(length.item()), dtype=torch.uint8) if buffer is None else buffer
+    if len(received):
+        dist.broadcast(received, 0)
+    return received.numpy().tobytes()
 
 
-def wait() -> None:
-    """Until every process is here."""
-    anyone(False)
+def wait_for_all() -> None:
+    """Return when every process has called it."""
+    any_process(False)

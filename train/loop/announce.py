@@ -1,0 +1,66 @@
+"""What a run says before its first step: a line for each thing that matters, and notes on what may surprise."""
+
+from __future__ import annotations
+
+from store.cli import wrapped
+from store.run_files import RunFacts
+from store.schema import Split
+from train.data.sampling import ReadingOrder
+from train.loop.session import Run
+from train.methods.registry import METHODS
+from train.run.snapshots import sample_split
+from train.settings import Norm
+
+COLUMN = 11  # characters of the first column
+
+
+def announce(run: Run, facts: RunFacts) -> str:
+    """What the run will do, in lines of at most 100 columns unless a path is longer."""
+    settings, order, manifest = run.settings, run.order, run.store.manifest
+    views = ", ".join(f"{view.view} ({view.share:.0%})" for view in order.views)
+    unpaired = "" if order.paired else "; unpaired: each H&E picture goes with the IHC of a random pair"
+    lines = {
+        "method": f"{settings.method}: {METHODS[settings.method].title}",
+        "store": f"{facts.store}: H&E to {manifest.stain}{', SYNTHETIC DATA' * manifest.synthetic}",
+        "data": (
+            f"{order.pairs} train pairs, views {views} of {manifest.view_side} px, enlarged by {facts.upscaler}"
+            f"{unpaired}"
+        ),
+        "loss": " + ".join(f"{weight:g} x {name}" for name, weight in run.method.weights.items()),
+        "length": (
+            f"{order.epochs} epochs x {order.steps_per_epoch} steps of batch {_batch(order)} = {order.steps} steps on "
+            f"{facts.device} in {facts.precision}"
+        ),
+        "parameters": ", ".join(f"{name} {count:,}" for name, count in facts.parameters.items() if count),
+        "settings": str(run.folder.settings),
+    }
+    if settings.tensorboard:
+        lines["watch"] = f"tensorboard --logdir {run.folder.tensorboard}"
+    entries = [*lines.items(), *(("note", note) for note in _notes(run))]
+    return "\n".join(wrapped(f"{name:<{COLUMN}}{text}", indent=" " * COLUMN) for name, text in entries)
+
+
+def _batch(order: ReadingOrder) -> str:
+    if order.parts == 1:
+        return str(order.batch)
+    factors = f"{order.batch} in each of {order.processes} processes x {order.accumulate} accumulated"
+    return f"{order.effective_batch} ({factors}; the learning rate stays as set)"
+
+
+def _notes(run: Run) -> list[str]:
+    settings, order = run.settings, run.order
+    notes = []
+    if not run.store.manifest.counts.get(Split.VAL, 0):
+        shown = sample_split(run.store)
+        notes.append(
+            f"the store has no val pairs: there is no validation, and samples show {shown} pairs"
+            f"{' (do not choose settings by them)' * (shown is Split.TEST)}"
+        )
+    if order.parts > 1 and Norm.BATCH in (settings.generator.norm, settings.discriminator.norm):
+        notes.append(
+            f"batch norm uses the statistics of {order.batch} pictures at a time, not of {order.effective_batch}: the "
+            "run differs from one with that batch"
+        )
+    if settings.ema:
+        notes.append(f"EMA (decay {settings.ema:g}): samples, validation and the saved generator use averaged weights")
+    return notes

@@ -1,0 +1,53 @@
+"""A pool of earlier fakes, so that a discriminator also sees pictures that the generator no longer makes.
+
+Sources: Shrivastava et al., Learning from Simulated and Unsupervised Images through Adversarial Training, CVPR 2017;
+the CycleGAN repository, ImagePool.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from train.runtime.distributed import gather_rows, local_rows
+
+CAPACITY = 50  # CycleGAN: pool_size
+
+
+class ImagePool(nn.Module):
+    """Up to `capacity` fakes. It is a module so that its state is saved with the run."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.pictures: list[Tensor] = []
+
+    def exchange(self, fakes: Tensor, generator: torch.Generator) -> Tensor:
+        """New fakes [B,3,S,S] in, fakes for the discriminator out, [B,3,S,S]; no gradient passes.
+
+        Until the pool is full, a fake is stored and returned. After that, with probability one half, a stored fake is
+        returned and the new one takes its place. `generator` is on the CPU, so that choosing waits for no device. With
+        several processes there is one pool, of the fakes of all: each process holds a copy and returns its own rows.
+        """
+        all_fakes = gather_rows(fakes.detach())
+        return local_rows(torch.cat([self._exchange(fake, generator) for fake in torch.split(all_fakes, 1)]))
+
+    def _exchange(self, fake: Tensor, generator: torch.Generator) -> Tensor:
+        if len(self.pictures) < self.capacity:
+            self.pictures.append(fake.clone())
+            return fake
+        if torch.rand((), generator=generator).item() < 0.5:
+            return fake
+        place = int(torch.randint(self.capacity, (), generator=generator))
+        stored, self.pictures[place] = self.pictures[place], fake.clone()
+        return stored.to(fake.device)
+
+    def get_extra_state(self) -> list[Tensor]:
+        """What `state_dict` saves."""
+        return self.pictures
+
+    def set_extra_state(self, state: Any) -> None:
+        """What `load_state_dict` restores."""
+        self.pictures = list(state)

@@ -1,0 +1,84 @@
+"""`metrics.jsonl` and `validation.jsonl`: a JSON line now and then, and the terms that wait for the next one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from store.files import disk_errors, write_whole
+from store.schema import RunError
+from train.runtime.distributed import mean_of_all
+
+DIVERGED = (
+    "nothing was saved of it: start a new run with --set precision=fp32, a lower optimiser.learning_rate or "
+    "optimiser.clip=1"
+)
+
+
+@dataclass(slots=True)
+class TermWindow:
+    """The terms since the last line of `metrics.jsonl`.
+
+    Those of `fresh` steps stay on the device, so that no step waits for it; `fetched` ones are numbers.
+    """
+
+    fetched: list[dict[str, float]] = field(default_factory=list)
+    fresh: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
+
+    def add(self, step: int, terms: dict[str, Tensor]) -> None:
+        """Take in the terms of a step, [] each."""
+        self.fresh.append((step, terms))
+
+    def fetch(self) -> list[dict[str, float]]:
+        """Wait for the device; all terms of the window, each the mean over processes. RunError if one is not finite."""
+        names = list(self.fresh[0][1]) if self.fresh else []
+        rows = [torch.stack([terms[name].double() for name in names]) for _, terms in self.fresh]
+        table = mean_of_all(torch.stack(rows)).tolist() if rows else []  # [steps, terms]
+        for (step, _), row in zip(self.fresh, table, strict=True):
+            for name, value in zip(names, row, strict=True):
+                if not math.isfinite(value):
+                    raise RunError(f"the term {name} is {value} at step {step}; {DIVERGED}")
+            self.fetched.append(dict(zip(names, row, strict=True)))
+        self.fresh = []
+        return self.fetched
+
+    def means(self) -> dict[str, float]:
+        """The mean of each term over the window, which is empty afterwards. RunError if a term is not finite."""
+        rows = self.fetch()
+        self.fetched = []
+        return {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def append_line(file: Path, line: Mapping[str, Any]) -> None:
+    """Append a JSON line and wait until it is on disk: a checkpoint that follows relies on it."""
+    with disk_errors(file), file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(line) + "\n")
+        lines.flush()
+        os.fsync(lines.fileno())
+
+
+def drop_lines_after(file: Path, step: int) -> None:
+    """Keep the lines up to `step`; a resumed run writes those after it again, complete or torn."""
+    if not file.exists():
+        return
+    lines = file.read_bytes().splitlines(keepends=True)
+    kept = list(takewhile(lambda line: _step_of(line) <= step, lines))
+    with disk_errors(file):
+        write_whole(file, b"".join(kept))
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line; infinity for one that a crash left incomplete."""
+    try:
+        return int(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
+    except ValueError:
+        return math.inf
