@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -133,9 +134,51 @@ def _explain(kind: Any, error: str, location: tuple[int | str, ...], given: obje
     key = ".".join(str(part) for part in location)
     if error == "unexpected_keyword_argument" or error == "extra_forbidden":
         known = [f.name for f in fields(_class_at(kind, location[:-1]))]
-        nearest = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
-        return f"unknown setting {key!r}; did you mean {nearest[0]!r}? Known here: {', '.join(known)}"
+        nearest = " or ".join(repr(name) for name in _nearest(kind, key, known))
+        return f"unknown setting {key!r}; did you mean {nearest}? Known here: {', '.join(known)}"
+    if error == "tuple_type":
+        example = f"{key}={_as_list(given)}"
+        return f"setting {key} = {json.dumps(given)}: a list has words in quotes: {example} (make: SET='{example}')"
     return f"setting {key} = {json.dumps(given, default=str)}: {message[:1].lower()}{message[1:]}"
+
+
+def _nearest(kind: Any, key: str, known: Sequence[str]) -> list[str]:
+    """The settings that an unknown `key` may mean; `known` are those of its group, which are named without the group.
+
+    A setting of the same name in another group comes first, then one whose name has it as a word, then a similar one.
+    """
+    group, _, name = key.rpartition(".")
+    leaves = {path: path.rpartition(".")[2] for path in _paths(kind)}
+    alike = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(name, leaves.values(), n=1)
+    for wanted in (
+        [path for path, leaf in leaves.items() if leaf == name],
+        [path for path, leaf in leaves.items() if name in leaf.split("_")],
+        [path for path, leaf in leaves.items() if leaf in alike],
+    ):
+        here = [leaves[path] for path in wanted if path.rpartition(".")[0] == group]
+        if wanted:
+            return here or wanted
+    return alike or difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+
+
+def _paths(kind: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all settings of a class."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        if is_dataclass(hints[field.name]):
+            yield from _paths(hints[field.name], f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def _as_list(given: object) -> str:
+    """What was probably meant by a value that is not a list, as TOML.
+
+    >>> _as_list("[x1, x2]"), _as_list("x1"), _as_list(2)
+    ('["x1","x2"]', '["x1"]', '[2]')
+    """
+    words = [word for word in re.split(r"[][\s,'\"]+", given) if word] if isinstance(given, str) else [given]
+    return json.dumps(words, separators=(",", ":"))
 
 
 def _class_at(kind: Any, location: tuple[int | str, ...]) -> Any:

@@ -75,7 +75,17 @@ def test_the_defaults_are_the_published_run() -> None:
         ("seed=-1", "the seed must be in"),
         ("time_limit=-1", "time_limit = -1.*minutes >= 0"),
         ("seed=1.5", "setting seed = 1.5"),
-        ("generator.bas=32", "unknown setting 'generator.bas'; did you mean 'base'"),
+        ("generator.bas=32", r"unknown setting 'generator.bas'; did you mean 'base'\?"),
+        ("epochs=5", r"'epochs'; did you mean 'optimiser.constant_epochs' or 'optimiser.decay_epochs'\?"),
+        ("optimiser.epochs=5", r"'optimiser.epochs'; did you mean 'constant_epochs' or 'decay_epochs'\?"),
+        ("batch=2", r"unknown setting 'batch'; did you mean 'data.batch'\?"),
+        ("generator.batch=2", r"unknown setting 'generator.batch'; did you mean 'data.batch'\?"),
+        ("learningrate=1", r"unknown setting 'learningrate'; did you mean 'optimiser.learning_rate'\?"),
+        (
+            "data.views=[x1]",
+            r"""data.views = "\[x1\]": a list .*: data.views=\["x1"\] \(make: SET='data.views=\["x1"\]'""",
+        ),
+        ("data.view_weights=2", r"data.view_weights = 2: a list has words in quotes: data.view_weights=\[2\]"),
         ("asp.schedule=cosine", "setting asp.schedule = \"cosine\".*'lambda'"),
     ],
 )
