@@ -105,6 +105,9 @@ def test_a_run_that_is_terminated_leaves_with_3_and_the_same_command_ends_it(
     predicted = run("predict", "--run", folder)
     assert predicted.code == 0, predicted.err
     assert f"4 predictions written to {folder}/predictions/test/tile" in predicted.err
+    again = run("predict", "--run", folder)
+    assert again.code == 0
+    assert again.err == f"4 predictions already exist in {folder}/predictions/test/tile\n"
     assert len(list(folder.rglob("predictions/test/tile/fake/*.png"))) == 4
 
 

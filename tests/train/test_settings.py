@@ -200,6 +200,44 @@ def test_what_a_method_does_not_read_is_refused(overrides: list[str], message: s
         load_recipe([], overrides)
 
 
+@pytest.mark.parametrize("name", ["mine.toml", "demo.toml"])  # the name of a preset does not make it one
+def test_what_a_method_does_not_read_is_refused_in_a_file_too(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text('method = "cyclegan"\n[contrast]\nwidth = 64\n')
+    with pytest.raises(SettingsError, match=rf"contrast.width \(.*{name}\): method = cyclegan does not read it; it re"):
+        load_recipe([file], [])
+    assert load_recipe([file], ["method=cut"]).contrast.width == 64
+    assert load_recipe([file], [], resumed=True).contrast.width == 64  # of a run that was started before the check
+    file.write_text('method = "cyclegan"\n[data]\nbatch = 2\n[weights]\ncycle = 5\n[generator]\nbase = 8\n')
+    assert load_recipe([file], []).weights.cycle == 5
+
+
+def test_presets_serve_several_methods_and_the_settings_of_a_run_are_complete(tmp_path: Path) -> None:
+    """`demo` sets the weight of the pyramid, which pix2pix does not read; so does the settings.toml of such a run."""
+    settings = load_recipe([Path("demo")], ["method=pix2pix"])
+    assert settings.weights.pyramid == 100
+    (tmp_path / "settings.toml").write_text(to_toml(settings))
+    assert load_recipe([tmp_path / "settings.toml"], []) == settings
+
+
+def test_a_preset_is_named_without_its_path() -> None:
+    assert load_recipe([Path("cut_matched")], []) == load_recipe([published("cut_matched")], [])
+    with pytest.raises(SettingsError, match=r"no settings file cutt, and no preset of that name; .*asp, asp_matched"):
+        load_recipe([Path("cutt")], [])
+
+
+def test_the_rows_of_the_papers_tables_belong_to_the_same_methods_in_training_and_evaluation() -> None:
+    from evaluate.report.paper_tables import TABLE_ONE
+
+    rows = {method: entry.paper_row for method, entry in METHODS.items() if entry.paper_row}
+    assert rows == {method: row.name for method, row in TABLE_ONE.items()}
+
+
+def test_each_method_names_its_paper() -> None:
+    for entry in METHODS.values():
+        assert any(venue in entry.source for venue in ("CVPR", "ICCV", "ECCV", "MICCAI", "Multi-Magnification"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

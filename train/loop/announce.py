@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from store.cli import wrapped
 from store.run_files import RunFacts
 from store.schema import Split
@@ -32,12 +34,17 @@ def announce(run: Run, facts: RunFacts) -> str:
             f"{facts.device} in {facts.precision}"
         ),
         "parameters": ", ".join(f"{name} {count:,}" for name, count in facts.parameters.items() if count),
-        "settings": str(run.folder.settings),
     }
+    to_copy = {"settings": str(run.folder.settings)}
     if settings.tensorboard:
-        lines["watch"] = f"tensorboard --logdir {run.folder.tensorboard}"
-    entries = [*lines.items(), *(("note", note) for note in _notes(run))]
-    return "\n".join(wrapped(f"{name:<{COLUMN}}{text}", indent=" " * COLUMN) for name, text in entries)
+        to_copy["watch"] = f"tensorboard --logdir {quote(str(run.folder.tensorboard))}"
+    return "\n".join(
+        [
+            *(wrapped(f"{name:<{COLUMN}}{text}", indent=" " * COLUMN) for name, text in lines.items()),
+            *(f"{name:<{COLUMN}}{text}" for name, text in to_copy.items()),
+            *(wrapped(f"{'note':<{COLUMN}}{note}", indent=" " * COLUMN) for note in _notes(run)),
+        ]
+    )
 
 
 def _batch(order: ReadingOrder) -> str:
