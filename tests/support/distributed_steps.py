@@ -19,7 +19,7 @@ from train.networks.spectral_norm import SpectralConv2d
 from train.runtime.distributed import join, mean_of_all
 from train.settings import TrainSettings
 
-Told = dict[str, np.ndarray[Any, Any]]
+Recorded = dict[str, np.ndarray[Any, Any]]
 
 
 def small(method: str, *overrides: str) -> TrainSettings:
@@ -41,7 +41,7 @@ def rows(batch: Batch, which: slice) -> Batch:
     return Batch(he=batch.he[which], ihc=batch.ihc[which])
 
 
-def take(method: str, batches: Sequence[Batch], dtype: torch.dtype, progress: float, frozen: bool) -> Told:
+def take(method: str, batches: Sequence[Batch], dtype: torch.dtype, progress: float, frozen: bool) -> Recorded:
     """The terms of a step, and the gradients with which each network was moved. All batches draw the same positions.
 
     Frozen, spectral norm makes no power iteration; else each pass makes one, also that of a second batch.
@@ -57,10 +57,10 @@ def take(method: str, batches: Sequence[Batch], dtype: torch.dtype, progress: fl
     generators = [step_generator(0, 1) for _ in batches]
     cast = [Batch(he=batch.he.to(dtype), ihc=batch.ihc.to(dtype)) for batch in batches]
     terms = optimisation_step(built, optimisers, CPU, cast, progress, generators)
-    told = {name: mean_of_all(term).numpy() for name, term in terms.items()}
+    recorded = {name: mean_of_all(term).numpy() for name, term in terms.items()}
     for name, module in built.modules().items():
-        told |= {f"{name}/{key}": p.grad.numpy() for key, p in module.named_parameters() if p.grad is not None}
-    return told
+        recorded |= {f"{name}/{key}": p.grad.numpy() for key, p in module.named_parameters() if p.grad is not None}
+    return recorded
 
 
 PRECISIONS = {"double": (torch.float64, 0.9, False), "single": (torch.float32, 0.0, True)}
@@ -73,9 +73,9 @@ def main(out: Path, methods: Sequence[str]) -> None:
         pairs = draw_pairs(ranks.count)
         for method in methods:
             for precision, how in PRECISIONS.items():
-                told = take(method, [rows(pairs, slice(ranks.rank, ranks.rank + 1))], *how)
+                recorded = take(method, [rows(pairs, slice(ranks.rank, ranks.rank + 1))], *how)
                 if ranks.first:
-                    np.savez(out / f"{method}-{precision}.npz", allow_pickle=False, **told)
+                    np.savez(out / f"{method}-{precision}.npz", allow_pickle=False, **recorded)
     left = [name for name in map(Path.read_text, Path("/proc/self/task").glob("*/comm")) if "gloo" in name]
     assert not left, f"threads that may abort the process at its end: {left}"
 

@@ -35,58 +35,58 @@ ORDER = ReadingOrder(
 )
 
 
-def learned(order: ReadingOrder, done: int = 0, rank: int = 0) -> list[PairRef]:
+def used_pairs(order: ReadingOrder, done: int = 0, rank: int = 0) -> list[PairRef]:
     """What a process learns from, in its order."""
-    drawn: list[PairRef] = []
+    pairs: list[PairRef] = []
     for reads in plan_all_reads(order, done, rank):
         placed = {one.place: one.pair for block in reads.blocks for one in block}
-        drawn += [placed[place] for place in reads.used]
-    return drawn
+        pairs += [placed[place] for place in reads.used]
+    return pairs
 
 
 def test_a_block_is_neighbouring_pairs_in_one_picture_of_one_view() -> None:
     for block in sample_blocks(ORDER, 1):
-        pairs = [draw.he.pair for draw in block]
+        pairs = [pair.he.pair for pair in block]
         assert pairs == list(range(pairs[0], pairs[0] + len(block)))
         assert len(block) == (8 if pairs[0] < 48 else 2)
-        assert len({(draw.he.view, draw.he.index) for draw in block}) == 1
-        assert all(draw.he == draw.ihc for draw in block)
-    flips = [draw.he.flip for block in sample_blocks(replace(ORDER, pairs=5000), 1) for draw in block]
+        assert len({(pair.he.view, pair.he.index) for pair in block}) == 1
+        assert all(pair.he == pair.ihc for pair in block)
+    flips = [pair.he.flip for block in sample_blocks(replace(ORDER, pairs=5000), 1) for pair in block]
     assert abs(np.mean(flips) - 0.5) < 4 * 0.5 / 5000**0.5
 
 
 def test_shuffled_each_pair_comes_once_an_epoch_and_with_replacement_as_often_as_chance_has_it() -> None:
-    once = Counter(draw.he.pair for block in sample_blocks(ORDER, 2) for draw in block)
+    once = Counter(pair.he.pair for block in sample_blocks(ORDER, 2) for pair in block)
     assert once == dict.fromkeys(range(50), 1)
     order = replace(ORDER, pairs=40_000, sampling=Sampling.REPLACEMENT)
-    drawn = [draw.he.pair for block in sample_blocks(order, 1) for draw in block]
-    assert len(drawn) == 40_000
-    assert abs(len(set(drawn)) / 40_000 - (1 - np.exp(-1))) < 0.02
+    pairs = [pair.he.pair for block in sample_blocks(order, 1) for pair in block]
+    assert len(pairs) == 40_000
+    assert abs(len(set(pairs)) / 40_000 - (1 - np.exp(-1))) < 0.02
 
 
 def test_unpaired_the_ihc_is_a_block_from_anywhere() -> None:
     blocks = sample_blocks(replace(ORDER, pairs=5000, paired=False), 1)
     for block in blocks:
-        ihc = sorted(draw.ihc.pair for draw in block)
+        ihc = sorted(pair.ihc.pair for pair in block)
         assert ihc == list(range(ihc[0], ihc[0] + len(block)))
-        assert {draw.ihc.view for draw in block} == {draw.he.view for draw in block}
-    starts = np.array([[b[0].he.pair, min(draw.ihc.pair for draw in b)] for b in blocks])
+        assert {pair.ihc.view for pair in block} == {pair.he.view for pair in block}
+    starts = np.array([[b[0].he.pair, min(pair.ihc.pair for pair in b)] for b in blocks])
     assert abs(np.corrcoef(starts.T)[0, 1]) < 4 / len(blocks) ** 0.5
 
 
-def test_the_order_is_a_function_of_seed_epoch_and_rank_and_goes_on_anywhere() -> None:
-    whole = learned(ORDER)
+def test_the_order_is_a_function_of_seed_epoch_and_rank_and_resumes_anywhere() -> None:
+    whole = used_pairs(ORDER)
     assert len(whole) == ORDER.steps * 3 == 3 * 48
     torch.manual_seed(5)
-    assert learned(ORDER) == whole
-    assert learned(replace(ORDER, seed=4)) != whole
+    assert used_pairs(ORDER) == whole
+    assert used_pairs(replace(ORDER, seed=4)) != whole
     for done in (1, 5, 15, 16, 17, 40, 48):
-        assert learned(ORDER, done) == whole[done * 3 :]
+        assert used_pairs(ORDER, done) == whole[done * 3 :]
 
 
 def test_processes_share_an_epoch_without_reading_a_pair_twice() -> None:
     order = replace(ORDER, processes=2, batch=2, accumulate=3)
-    shares = [[draw.he.pair for draw in learned(replace(order, epochs=1), rank=rank)] for rank in (0, 1)]
+    shares = [[pair.he.pair for pair in used_pairs(replace(order, epochs=1), rank=rank)] for rank in (0, 1)]
     assert [len(share) for share in shares] == [24, 24]
     assert len({*shares[0], *shares[1]}) == 48
 
@@ -98,23 +98,23 @@ def test_only_what_is_still_to_come_is_read() -> None:
 
 
 def test_a_buffer_gives_out_everything_once_and_nothing_before_it_is_there() -> None:
-    left = buffered_shuffle(1000, 32, np.random.default_rng(0))
-    assert sorted(left) == list(range(1000))
-    assert all(number < place + 32 for place, number in enumerate(left))
-    assert abs(np.mean([number - place for place, number in enumerate(left)])) < 1
+    shuffled = buffered_shuffle(1000, 32, np.random.default_rng(0))
+    assert sorted(shuffled) == list(range(1000))
+    assert all(number < place + 32 for place, number in enumerate(shuffled))
+    assert abs(np.mean([number - place for place, number in enumerate(shuffled)])) < 1
     assert buffered_shuffle(3, 8, np.random.default_rng(1)) != [0, 1, 2] or buffered_shuffle(
         3, 8, np.random.default_rng(2)
     ) != [0, 1, 2]
 
 
 def test_the_price_is_that_neighbours_stay_near_each_other() -> None:
-    """What train/README.md states: of a hundred draws in a row, how many couples are of one block.
+    """What train/README.md states: among a hundred pairs in a row, how many twos are of one block.
 
     Of MIST-HER2's 4,642 pairs 15 / 4641, fully shuffled; in blocks of 16 through a buffer of 256 about eight times
     as many.
     """
     order = replace(ORDER, pairs=4642, batch=1, epochs=1, block=16, buffer=256)
-    blocks = np.array([draw.he.pair // 16 for draw in learned(order)])
+    blocks = np.array([pair.he.pair // 16 for pair in used_pairs(order)])
     windows = np.lib.stride_tricks.sliding_window_view(blocks, 100)[::50]
     alike = np.mean([(np.bincount(w) * (np.bincount(w) - 1)).sum() / (100 * 99) for w in windows])
     assert 6 < alike / (15 / 4641) < 11
@@ -134,17 +134,17 @@ def read(store: Store, order: ReadingOrder, workers: int = 0, done: int = 0) -> 
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_batches_are_the_stores_pictures_whoever_reads_and_wherever_the_stream_goes_on(store: Store, size: int) -> None:
+def test_batches_are_the_stores_pictures_whoever_reads_and_wherever_the_stream_resumes(store: Store, size: int) -> None:
     order = plan_order(store, settings(batch=size), seed=1, epochs=3)
     whole = read(store, order)
     assert len(whole) == order.steps == 24 // size
-    for n, reading in enumerate(whole):
-        batch = to_batch(reading, torch.device("cpu"))
-        for row, draw in enumerate(learned(order)[size * n : size * (n + 1)]):
-            for stain, look, seen in ((Stain.HE, draw.he, batch.he[row]), (Stain.IHC, draw.ihc, batch.ihc[row])):
-                if look.view != TILE:
-                    picture = store.picture(Split.TRAIN, look.view, stain, look.pair, look.index)
-                    expected = (picture[:, ::-1] if look.flip else picture) / 127.5 - 1
+    for n, raw in enumerate(whole):
+        batch = to_batch(raw, torch.device("cpu"))
+        for row, pair in enumerate(used_pairs(order)[size * n : size * (n + 1)]):
+            for stain, ref, seen in ((Stain.HE, pair.he, batch.he[row]), (Stain.IHC, pair.ihc, batch.ihc[row])):
+                if ref.view != TILE:
+                    picture = store.picture(Split.TRAIN, ref.view, stain, ref.pair, ref.index)
+                    expected = (picture[:, ::-1] if ref.flip else picture) / 127.5 - 1
                     np.testing.assert_allclose(seen.permute(1, 2, 0).numpy(), expected, atol=1e-6)
     for other, start in ((read(store, order, workers=1), 0), (read(store, order, done=5), 5)):
         for one, two in zip(whole[start:], other, strict=True):
@@ -178,10 +178,10 @@ def test_a_block_is_one_request_for_each_stain(store: Store, requests: list[tupl
 def test_a_store_with_several_pictures_of_a_pair_is_read_too(tmp_path: Path) -> None:
     store = build_small_store(tmp_path / "s.zarr", boxes=2, unit=4)
     order = plan_order(store, settings(), seed=1, epochs=8)
-    drawn = learned(order)
-    assert {draw.he.index for draw in drawn if draw.he.view == "x4"} == {0, 1}
-    for n, reading in enumerate(read(store, order)):
-        for row, draw in enumerate(drawn[2 * n : 2 * n + 2]):
-            if draw.ihc.view != TILE:
-                planes = store.planes(Split.TRAIN, draw.ihc.view, Stain.IHC, draw.ihc.pair, draw.ihc.index)
-                np.testing.assert_array_equal(reading.pixels[1, row].numpy().transpose(2, 0, 1), planes)
+    pairs = used_pairs(order)
+    assert {pair.he.index for pair in pairs if pair.he.view == "x4"} == {0, 1}
+    for n, raw in enumerate(read(store, order)):
+        for row, pair in enumerate(pairs[2 * n : 2 * n + 2]):
+            if pair.ihc.view != TILE:
+                planes = store.planes(Split.TRAIN, pair.ihc.view, Stain.IHC, pair.ihc.pair, pair.ihc.index)
+                np.testing.assert_array_equal(raw.pixels[1, row].numpy().transpose(2, 0, 1), planes)

@@ -58,7 +58,7 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_a_run_that_is_terminated_leaves_with_3_and_the_same_command_ends_it(
+def test_a_run_that_is_terminated_exits_with_3_and_the_same_command_finishes_it(
     run: Callable[..., Done], store: Store, tmp_path: Path
 ) -> None:
     folder = tmp_path / "a run"
@@ -122,7 +122,7 @@ def test_a_run_that_is_terminated_leaves_with_3_and_the_same_command_ends_it(
         (["--store", "{small}"], "pictures of 64 px.*96 px"),
     ],
 )
-def test_bad_input_is_one_line_exit_code_2_and_leaves_nothing(
+def test_bad_input_is_one_line_exit_code_2_and_writes_nothing(
     run: Callable[..., Done], store: Store, small_store: Store, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
 

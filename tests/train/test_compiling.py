@@ -1,4 +1,4 @@
-"""Compiled passes take the same step, and where there is no compiler a run says so and goes on without."""
+"""Compiled passes take the same step, and where there is no compiler a run says so and trains without."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from store.reader import Store
 from store.run_files import RunFolder
-from tests.support.distributed_steps import Told, draw_pairs, small
+from tests.support.distributed_steps import Recorded, draw_pairs, small
 from tests.support.runs import assert_equal, state
 from tests.support.stores import build_small_store
 from tests.support.tiny_run import CPU
@@ -42,15 +42,15 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     torch._dynamo.reset()
 
 
-def take(method: Method[Any], batch: Batch, settings: Any) -> Told:
+def take(method: Method[Any], batch: Batch, settings: Any) -> Recorded:
     """A step: its terms, gradients, and all buffers after it."""
     optimisers = make_optimisers(method, settings.optimiser, fused=False)
     terms = optimisation_step(method, optimisers, CPU, [batch], 0.9, [step_generator(0, 1)])
-    told = {name: term.numpy() for name, term in terms.items()}
+    recorded = {name: term.numpy() for name, term in terms.items()}
     for name, module in method.modules().items():
-        told |= {f"{name}/{key}": p.grad.numpy() for key, p in module.named_parameters() if p.grad is not None}
-        told |= {f"{name}/{key}": buffer.numpy() for key, buffer in module.named_buffers()}
-    return told
+        recorded |= {f"{name}/{key}": p.grad.numpy() for key, p in module.named_parameters() if p.grad is not None}
+        recorded |= {f"{name}/{key}": buffer.numpy() for key, buffer in module.named_buffers()}
+    return recorded
 
 
 def build(method: str) -> Method[Any]:
@@ -68,19 +68,21 @@ def pairs() -> Batch:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_compiled_step_is_the_step(method: str, captured: list[object]) -> None:
-    """Each network is one graph, which runs several times before one backward; the rehearsal leaves nothing."""
+    """Each network is one graph, which runs several times before one backward; the trial step changes nothing."""
     plain = take(build(method), pairs(), small(method))
     built = build(method)
     assert compiled.compile_passes(built.modules(), lambda: trial_step(built, CPU, pairs())) == ""
     assert captured
     count = len(captured)
-    told = take(built, pairs(), small(method))
-    assert len(captured) == count  # all was compiled in the rehearsal
-    assert told.keys() == plain.keys()
+    recorded = take(built, pairs(), small(method))
+    assert len(captured) == count  # all was compiled in the trial step
+    assert recorded.keys() == plain.keys()
     longest = max(float(np.abs(value).max()) for value in plain.values())
-    for name, value in plain.items():  # behind a norm a bias has a gradient of rounding alone
+    for name, value in plain.items():  # before a norm a bias has a gradient of rounding alone
         atol = 1e-12 * longest if name.endswith("bias") else 0
-        torch.testing.assert_close(torch.from_numpy(told[name]), torch.from_numpy(value), rtol=1e-8, atol=atol + 1e-12)
+        torch.testing.assert_close(
+            torch.from_numpy(recorded[name]), torch.from_numpy(value), rtol=1e-8, atol=atol + 1e-12
+        )
 
 
 def test_a_run_without_a_compiler_says_why_and_is_the_run_that_does_not_ask_for_one(

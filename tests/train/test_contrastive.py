@@ -30,7 +30,7 @@ TERMS = {
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """Fresh networks draw their parameters from torch's global generator."""
+    """New networks take their parameters from torch's global generator."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
@@ -122,7 +122,7 @@ def test_the_plain_order_is_a_setting_and_gives_the_same_terms(method_name: str)
 
 
 @pytest.mark.parametrize(("method_name", "names"), TERMS.items())
-def test_terms_are_those_of_the_method_and_each_is_told_alone(method_name: str, names: list[str]) -> None:
+def test_terms_are_those_of_the_method_and_each_is_reported_alone(method_name: str, names: list[str]) -> None:
     """The ASP repository adds the ASP term to the logged NCE; here NCE is NCE, and the terms add up to the loss."""
     settings = narrow(method_name)
     method = build(settings)

@@ -1,8 +1,8 @@
-"""Five steps of each method, kept as plain text: a drift that no other test names shows here.
+"""Five steps of each method, recorded as plain text: they show a change that no other test notices.
 
 Recorded on a CPU in fp32 with one thread, after the step of the method had passed its golden test. The first step
 agrees to rounding. Instruction sets add up in different orders, and Adam makes much of little: between AVX-512 and
-SSE 4.1 terms of later steps were up to 0.006 apart. Record anew with MAGSTAIN_RECORD=1, and say in the commit why.
+SSE 4.1 terms of later steps were up to 0.006 apart. Record again with MAGSTAIN_RECORD=1, and say in the commit why.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEPS = 5
 
 @pytest.fixture(autouse=True)
 def plain() -> Iterator[None]:
-    """One thread, and the global generator left as it was: networks and dropout draw from it."""
+    """One thread, and the global generator restored: networks and dropout use it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng():
@@ -38,7 +38,7 @@ def plain() -> Iterator[None]:
 
 
 def curve(name: str, *overrides: str) -> list[dict[str, float]]:
-    """The terms of each step, on pictures drawn anew for each."""
+    """The terms of each step, on pictures drawn again for each."""
     settings = load_recipe([], [f"method={name}", "precision=fp32", *WIDTHS, *overrides])
     method = build_method(settings)
     optimisers = make_optimisers(method, settings.optimiser, fused=False)

@@ -1,4 +1,4 @@
-"""CycleGAN's history and state; its whole step is in tests/test_steps.py."""
+"""CycleGAN's image pools and state; its whole step is in test_published_steps.py."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ def picture(value: float) -> torch.Tensor:
     return torch.full((1, 3, 2, 2), float(value))
 
 
-def test_a_history_is_filled_and_then_exchanges_half_of_what_it_is_given() -> None:
-    history, generator = ImagePool(capacity=50), torch.Generator().manual_seed(0)
+def test_a_pool_is_filled_and_then_exchanges_half_of_what_it_is_given() -> None:
+    pool, generator = ImagePool(capacity=50), torch.Generator().manual_seed(0)
     for value in range(50):
-        assert torch.equal(history.exchange(picture(value), generator), picture(value))
+        assert torch.equal(pool.exchange(picture(value), generator), picture(value))
     held = set(range(50))
     exchanged = 0
     for value in range(50, 2050):
-        given = history.exchange(picture(value), generator).mean().item()
+        given = pool.exchange(picture(value), generator).mean().item()
         if given != value:
             exchanged += 1
             held = held - {int(given)} | {value}
     assert abs(exchanged - 1000) < 4 * 500**0.5
-    assert {int(kept.mean()) for kept in history.pictures} == held  # each stored picture is given at most once
-    assert len(history.pictures) == 50
+    assert {int(stored.mean()) for stored in pool.pictures} == held  # each stored picture is given at most once
+    assert len(pool.pictures) == 50
 
 
-def test_a_history_passes_no_gradient_and_its_pictures_are_its_own() -> None:
-    history = ImagePool(capacity=1)
+def test_a_pool_passes_no_gradient_and_its_pictures_are_copies() -> None:
+    pool = ImagePool(capacity=1)
     fake = picture(1.0).requires_grad_()
-    given = history.exchange(fake, torch.Generator())
+    given = pool.exchange(fake, torch.Generator())
     assert not given.requires_grad
     with torch.no_grad():
         fake.zero_()
-    assert history.pictures[0].mean() == 1.0
+    assert pool.pictures[0].mean() == 1.0
 
 
 def test_a_batch_is_exchanged_picture_by_picture() -> None:
-    history = ImagePool(capacity=3)
+    pool = ImagePool(capacity=3)
     batch = torch.cat([picture(1.0), picture(2.0)])
-    assert torch.equal(history.exchange(batch, torch.Generator()), batch)
-    assert [kept.mean().item() for kept in history.pictures] == [1.0, 2.0]
+    assert torch.equal(pool.exchange(batch, torch.Generator()), batch)
+    assert [stored.mean().item() for stored in pool.pictures] == [1.0, 2.0]
 
 
-def test_a_history_is_saved_as_plain_tensors_and_goes_on_alike() -> None:
+def test_a_pool_is_saved_as_plain_tensors_and_resumes_equal() -> None:
     one, other = ImagePool(capacity=4), ImagePool(capacity=4)
     for value in range(4):
         one.exchange(picture(value), torch.Generator())
@@ -66,7 +66,7 @@ def test_a_history_is_saved_as_plain_tensors_and_goes_on_alike() -> None:
         assert torch.equal(given[0], given[1])
 
 
-def test_generators_move_first_and_discriminators_judge_what_was_made_before() -> None:
+def test_generators_step_first_and_discriminators_score_what_was_made_before() -> None:
     torch.manual_seed(0)
     method = build_method(SMALL)
     assert method.players == ("generators", "discriminators")
@@ -76,9 +76,9 @@ def test_generators_move_first_and_discriminators_judge_what_was_made_before() -
         before = method.generate(batch, torch.Generator()).fake_ihc
     optimisers = make_optimisers(method, SMALL.optimiser, fused=False)
     optimisation_step(method, optimisers, CPU, [batch], 0.0, [step_generator(0, 1)])
-    history = method.modules()["history"]
-    assert isinstance(history, ImagePool)
-    torch.testing.assert_close(history.pictures[0], before)
+    pool = method.modules()["history"]
+    assert isinstance(pool, ImagePool)
+    torch.testing.assert_close(pool.pictures[0], before)
     with torch.no_grad():
         after = method.generate(batch, torch.Generator()).fake_ihc
     assert not torch.allclose(after, before, atol=1e-3)

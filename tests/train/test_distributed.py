@@ -17,7 +17,7 @@ import torch
 from store.reader import Store
 from store.run_files import RunFolder, read_facts
 from store.schema import RunError
-from tests.support.distributed_steps import PRECISIONS, Told, draw_pairs, rows, small, take
+from tests.support.distributed_steps import PRECISIONS, Recorded, draw_pairs, rows, small, take
 from tests.support.places import ROOT
 from tests.support.runs import state
 from train.loop.fit import fit
@@ -45,17 +45,17 @@ def torchrun(*words: object, restarts: int = 0) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two processes left the step that each method took on a picture each."""
+    """The folder with the step that two processes took with each method, on one picture each."""
     out = tmp_path_factory.mktemp("steps")
     done = torchrun("-m", "tests.support.distributed_steps", out, *METHODS)
     assert done.returncode == 0, done.stderr
     return out
 
 
-def worst(one: Told, two: Told) -> float:
+def worst(one: Recorded, two: Recorded) -> float:
     """The largest difference of a gradient, in units of its length; of biases in units of the longest gradient.
 
-    Behind a norm a bias has a gradient of rounding alone, and a layer behind a ReLU that lets nothing through has none.
+    Before a norm a bias has a gradient of rounding only, and a layer after a ReLU whose output is zero has none.
     """
     assert one.keys() == two.keys()
     longest = max(float(np.linalg.norm(one[name])) for name in one)
@@ -65,7 +65,7 @@ def worst(one: Told, two: Told) -> float:
 
 @pytest.mark.parametrize("method", INSTANCE_NORM)
 def test_two_processes_with_a_picture_each_take_the_step_of_one_with_both(method: str, steps: Path) -> None:
-    """In double, where no rounding turns a ReLU over its kink: ASP's weights, the history and positions agree too."""
+    """In double, where no rounding turns a ReLU over its kink: ASP's weights, image pools and positions agree too."""
     with np.load(steps / f"{method}-double.npz") as file:
         two = dict(file)
     assert worst(take(method, [draw_pairs(2)], *PRECISIONS["double"]), two) < 1e-9
@@ -157,10 +157,10 @@ def test_torchrun_trains_one_run_that_a_single_process_could_have_trained(
     torch.manual_seed(0)
     moved = unlike = 0.0
     for name, module in build_method(small("asp")).modules().items():
-        for key, began in module.named_parameters():
+        for key, initial in module.named_parameters():
             if not key.endswith("bias"):
                 alone, other = state(one)["modules"][name][key], state(two)["modules"][name][key]
-                moved += float((alone - began.detach()).square().sum())
+                moved += float((alone - initial.detach()).square().sum())
                 unlike += float((alone - other).square().sum())
     assert unlike < 0.3**2 * moved  # Adam's first steps are as long for a gradient of rounding as for any other
     lines = [[json.loads(line) for line in folder.metrics.read_text().splitlines()] for folder in (one, two)]

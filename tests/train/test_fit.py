@@ -84,7 +84,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(
     assert folder.generator.read_bytes() == finished.generator.read_bytes()
 
 
-def test_a_time_limit_saves_and_leaves_and_the_limit_may_change(
+def test_a_time_limit_saves_and_exits_and_the_limit_may_change(
     finished: RunFolder, store: Store, tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / "run")

@@ -24,7 +24,7 @@ FORMATS = [torch.contiguous_format, torch.channels_last]
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """Fresh networks draw their parameters from torch's global generator."""
+    """New networks take their parameters from torch's global generator."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
@@ -171,7 +171,7 @@ def test_blur_down_is_the_published_filter(sides: tuple[int, int]) -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("side", [31, 32])
-def test_blur_down_has_the_gradient_of_its_formula_and_keeps_nothing(
+def test_blur_down_has_the_gradient_of_its_formula_and_saves_nothing(
     side: int, dtype: torch.dtype, layout: torch.memory_format, device: torch.device
 ) -> None:
     kept: list[Tensor] = []
@@ -281,7 +281,7 @@ def test_ammfi_alternatives_have_their_shapes(settings: AttentionSettings, gates
         torch.testing.assert_close(feature, expected)
 
 
-def test_ammfi_in_the_order_twice_looks_at_twice_weighted_features() -> None:
+def test_ammfi_in_the_order_twice_attends_to_twice_weighted_features() -> None:
     module = AMMFI(8, AttentionSettings(order=Order.TWICE))
     encoded, decoded = draw(1, 8, 6, 6), draw(1, 8, 6, 6, seed=1)
     weighted = module.weigh_channels(module.project(encoded, decoded))

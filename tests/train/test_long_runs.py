@@ -196,7 +196,7 @@ def test_checkpoints_of_round_steps_are_kept(store: Store, tmp_path: Path) -> No
     assert kept == [8, 16, 24, 28, 32]
 
 
-def test_an_average_keeps_its_share_and_copies_what_is_no_parameter() -> None:
+def test_an_ema_averages_parameters_and_copies_buffers() -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
     average = Ema(network, 0.9)
@@ -215,7 +215,7 @@ def test_an_average_keeps_its_share_and_copies_what_is_no_parameter() -> None:
         assert torch.equal(kept, buffer)
 
 
-def test_the_average_is_what_a_run_leaves_and_it_goes_on_bit_for_bit(
+def test_the_ema_is_the_saved_generator_and_resumes_bit_for_bit(
     store: Store, tmp_path: Path, at_step: Callable[[int, Callable[[], object]], None]
 ) -> None:
     settings = replace(TINY, ema=0.9)
@@ -263,7 +263,7 @@ def test_a_run_that_diverges_names_the_checkpoint_to_rely_on(
         fit(folder, store, TINY)
 
 
-def test_val_is_scored_as_evaluate_does_and_told_as_lines_and_events(finished: RunFolder, store: Store) -> None:
+def test_val_is_scored_as_evaluate_does_and_reported_as_lines_and_events(finished: RunFolder, store: Store) -> None:
     from evaluate.metrics.paired import psnr, ssim
 
     told = lines(finished.validation)
@@ -292,7 +292,7 @@ def test_validation_is_one_number_for_perfect_pictures(store: Store) -> None:
     assert 20 < validation_scores(noisy, examples)["psnr"] < 40
 
 
-def test_what_was_told_after_the_checkpoint_is_told_once(
+def test_what_was_reported_after_the_checkpoint_is_reported_once(
     finished: RunFolder, store: Store, tmp_path: Path, at_step: Callable[[int, Callable[[], object]], None]
 ) -> None:
     """A kill between two checkpoints, after a validation and a line: both come again, and the curves do not fork."""
@@ -316,7 +316,7 @@ def test_what_was_told_after_the_checkpoint_is_told_once(
     assert [e.step for e in board.Scalars("train/nce")] == [25, 32]
 
 
-def test_a_card_says_what_the_generator_is_and_is_not_for(finished: RunFolder, store: Store) -> None:
+def test_a_model_card_says_what_the_generator_is_and_is_not_for(finished: RunFolder, store: Store) -> None:
     card = finished.model_card.read_text(encoding="utf-8")
     for said in (
         "H&E to test by attention_gan",
@@ -386,7 +386,7 @@ def test_a_run_on_a_cpu_may_be_asked_to_be_deterministic_and_is_the_same(
     assert_equal(state(folder), state(finished))
 
 
-def test_tf32_and_a_gpu_of_ones_own_are_refused_where_they_cannot_be() -> None:
+def test_tf32_and_a_numbered_gpu_are_refused_where_they_cannot_be() -> None:
     with pytest.raises(SettingsError, match=r"precision = tf32 on cpu.*from Ampere on"):
         resolve("cpu", Precision.TF32)
     with pytest.raises(SettingsError, match=r"device = 'cuda:1' for 4 processes: each needs its own GPU"):

@@ -39,7 +39,7 @@ PAIRS += ["sigmoid_linear", "sigmoid_bell", "zero_linear"]
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """Fresh networks draw their parameters from torch's global generator."""
+    """New networks take their parameters from torch's global generator."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
@@ -212,7 +212,7 @@ def test_pyramid_of_constant_pictures() -> None:
     torch.testing.assert_close(10 * pyramid(fake, real), 2.473958 * torch.tensor([0.25, 0.5]), rtol=1e-6, atol=0)
 
 
-def test_pyramid_levels_halve_from_512_to_16_and_weigh_alike_by_choice() -> None:
+def test_pyramid_levels_halve_from_512_to_16_and_weigh_the_same_by_choice() -> None:
     fake = torch.zeros(1, 3, 512, 512)
     fake[:, :, 256, 256] = 1  # the blur keeps its mass, and every second pixel of a blurred picture has half of it
     levels = torch.stack(pyramid_levels(fake, torch.zeros_like(fake)))[:, 0]
@@ -224,8 +224,8 @@ def test_pyramid_levels_halve_from_512_to_16_and_weigh_alike_by_choice() -> None
 
 def test_least_squares_is_the_published_one() -> None:
     golden = load_golden("losses.npz")
-    verdict = golden["gan_pred"]
-    real, fake = least_squares(verdict, 1.0), least_squares(verdict, 0.0)
+    logits = golden["gan_pred"]
+    real, fake = least_squares(logits, 1.0), least_squares(logits, 0.0)
     torch.testing.assert_close(real[0], golden["gan_lsgan_real"], rtol=1e-5, atol=0)
     torch.testing.assert_close(fake[0], golden["gan_lsgan_fake"], rtol=1e-5, atol=0)
     assert not torch.allclose(real, fake, rtol=0.1)
@@ -233,8 +233,8 @@ def test_least_squares_is_the_published_one() -> None:
 
 def test_cross_entropy_is_the_published_one() -> None:
     golden = load_golden("losses.npz")
-    verdict = golden["gan_pred"]
-    real, fake = cross_entropy(verdict, 1.0), cross_entropy(verdict, 0.0)
+    logits = golden["gan_pred"]
+    real, fake = cross_entropy(logits, 1.0), cross_entropy(logits, 0.0)
     torch.testing.assert_close(real[0], golden["gan_vanilla_real"], rtol=1e-5, atol=0)
     torch.testing.assert_close(fake[0], golden["gan_vanilla_fake"], rtol=1e-5, atol=0)
     assert not torch.allclose(real, fake, rtol=0.05)
@@ -242,11 +242,11 @@ def test_cross_entropy_is_the_published_one() -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values())
 def test_objectives_are_means_per_picture(objective: Callable[[Tensor, float], Tensor]) -> None:
-    verdicts = torch.linspace(-2, 2, 2 * 9).view(2, 1, 3, 3)
-    together = objective(verdicts, 1.0)
+    logits = torch.linspace(-2, 2, 2 * 9).view(2, 1, 3, 3)
+    together = objective(logits, 1.0)
     assert together.shape == (2,)
     for row in range(2):
-        torch.testing.assert_close(together[row], objective(verdicts[row : row + 1], 1.0)[0])
+        torch.testing.assert_close(together[row], objective(logits[row : row + 1], 1.0)[0])
 
 
 def test_octaves_are_the_published_ones() -> None:

@@ -35,7 +35,7 @@ def tiny(method: str, *overrides: str) -> TrainSettings:
 def test_a_run_ends_in_pictures_whether_it_was_stopped_or_not(
     method: str, store: Store, tmp_path: Path, signal_at: Callable[[int], None], device: torch.device
 ) -> None:
-    """On a CPU bit for bit, the history of CycleGAN, dropout and batch norm included, and however often samples are."""
+    """On a CPU bit for bit, with CycleGAN's image pools, dropout and batch norm, and however often samples are made."""
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     fit(whole, store, tiny(method, f"device={device.type}", "sample_every=3"))
 

@@ -44,7 +44,7 @@ BLURRED = DiscriminatorSettings(base=8, layers=3)
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """Fresh networks draw their parameters from torch's global generator."""
+    """New networks take their parameters from torch's global generator."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
@@ -120,10 +120,10 @@ def test_parameters_of_the_strided_discriminator(conditional: bool, norm: Norm, 
         assert count(PatchDiscriminator(settings)) == parameters
 
 
-@pytest.mark.parametrize(("layers", "side", "verdicts"), [(3, 256, 30), (3, 512, 62), (3, 1024, 126), (5, 512, 14)])
-def test_verdict_sides_of_the_strided_discriminator(layers: int, side: int, verdicts: int) -> None:
+@pytest.mark.parametrize(("layers", "side", "positions"), [(3, 256, 30), (3, 512, 62), (3, 1024, 126), (5, 512, 14)])
+def test_the_side_of_the_logits_of_the_strided_discriminator(layers: int, side: int, positions: int) -> None:
     settings = DiscriminatorSettings(base=1, layers=layers, resampling=Resampling.STRIDED, norm=Norm.NONE)
-    assert PatchDiscriminator(settings)(torch.zeros(1, 3, side, side)).shape[2:] == (verdicts, verdicts)
+    assert PatchDiscriminator(settings)(torch.zeros(1, 3, side, side)).shape[2:] == (positions, positions)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4])
@@ -159,7 +159,7 @@ def test_a_unet_at_its_smallest_side_has_one_position_at_the_bottom_and_trains()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_dropout_stands_where_it_is_published() -> None:
+def test_dropout_is_where_it_is_published() -> None:
     settings = GeneratorSettings(
         network=Network.UNET, base=4, norm=Norm.BATCH, dropout=True, spectral=False, attention=OFF
     )

@@ -17,7 +17,7 @@ from train.settings import DiscriminatorSettings, Norm
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """Fresh networks draw their parameters from torch's global generator."""
+    """New networks take their parameters from torch's global generator."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
@@ -29,7 +29,7 @@ def load_golden() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_verdict_is_the_published_one(layout: torch.memory_format) -> None:
+def test_logits_are_the_published_one(layout: torch.memory_format) -> None:
     golden = load_golden()
     settings = DiscriminatorSettings(base=8)
     names = published_names(settings)
@@ -58,11 +58,11 @@ def test_parameter_counts(settings: DiscriminatorSettings, parameters: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("layers", "side", "verdicts"), [(5, 256, 6), (5, 512, 14), (5, 1024, 30), (3, 256, 30), (3, 512, 62), (5, 96, 1)]
+    ("layers", "side", "positions"), [(5, 256, 6), (5, 512, 14), (5, 1024, 30), (3, 256, 30), (3, 512, 62), (5, 96, 1)]
 )
-def test_verdict_sides(layers: int, side: int, verdicts: int) -> None:
+def test_the_side_of_the_logits(layers: int, side: int, positions: int) -> None:
     network = PatchDiscriminator(DiscriminatorSettings(base=1, layers=layers, norm=Norm.NONE))
-    assert network(torch.zeros(1, 3, side, side)).shape == (1, 1, verdicts, verdicts)
+    assert network(torch.zeros(1, 3, side, side)).shape == (1, 1, positions, positions)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4, 5])
@@ -92,6 +92,6 @@ def test_bf16_is_close_to_fp32_and_answers_in_fp32() -> None:
         network.eval()
         exact = network(picture)
         with torch.autocast("cpu", torch.bfloat16):
-            verdict = network(picture)
-    assert verdict.dtype == torch.float32
-    assert (verdict - exact).abs().max() < 0.03 * exact.abs().max()
+            logits = network(picture)
+    assert logits.dtype == torch.float32
+    assert (logits - exact).abs().max() < 0.03 * exact.abs().max()

@@ -21,7 +21,7 @@ LATE = 36 / 40  # the adaptive weights act
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """Fresh networks draw their parameters from torch's global generator."""
+    """New networks take their parameters from torch's global generator."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
@@ -43,11 +43,11 @@ def published_states(method: Contrastive) -> dict[str, dict[str, Tensor]]:
 def test_the_plain_step_is_the_published_one() -> None:
     golden = load(STEP)
     plain = PlainAsp(STEP.settings, positions_of(golden, "nce", "asp"))
-    rooms = {ours: f"{theirs}_before/" for ours, theirs in STEP.networks.items()}
+    prefixes = {ours: f"{theirs}_before/" for ours, theirs in STEP.networks.items()}
     plain.load(
         {
-            ours: {key.removeprefix(room): tensor for key, tensor in golden.items() if key.startswith(room)}
-            for ours, room in rooms.items()
+            ours: {key.removeprefix(prefix): tensor for key, tensor in golden.items() if key.startswith(prefix)}
+            for ours, prefix in prefixes.items()
         }
     )
     terms = plain.step(golden["he"], golden["ihc"], STEP.progress, torch.Generator())
@@ -72,7 +72,7 @@ def test_the_plain_step_is_the_published_one() -> None:
 def test_the_fast_path_has_the_terms_and_gradients_of_the_plain_step(seed: int) -> None:
     """From equal states, with spectral norms at rest, since a shared step makes fewer iterations; in double precision.
 
-    The discriminator moves in between, so that its Adam is compared as well.
+    The discriminator steps in between, so that its Adam is compared as well.
     """
     settings = narrow("asp")
     assert settings.contrast.share_passes

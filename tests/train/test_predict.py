@@ -143,7 +143,7 @@ def test_names_with_folders_spaces_quotes_and_other_letters_are_kept(run: RunFol
         assert found == set(names)
 
 
-def test_a_complete_set_is_left_alone_and_one_with_a_hole_is_made_again(run: RunFolder, small_store: Store) -> None:
+def test_complete_predictions_are_kept_and_incomplete_ones_made_again(run: RunFolder, small_store: Store) -> None:
     made = predict(run, small_store, Split.TEST, TILE, "cpu")
     (made.folder / "scores.json").write_text("{}")
     before = listing(made.folder)
@@ -169,7 +169,7 @@ def test_another_generator_replaces_the_pictures_and_their_scores(
     assert all(first[name] != data for name, data in second.items())
 
 
-def test_a_set_that_was_cut_off_is_absent_until_the_same_command_completes_it(
+def test_interrupted_predictions_are_absent_until_the_same_command_completes_it(
     run: RunFolder, small_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []

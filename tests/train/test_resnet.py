@@ -19,7 +19,7 @@ OFF = AttentionSettings(enabled=False)
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """Fresh networks draw their parameters from torch's global generator."""
+    """New networks take their parameters from torch's global generator."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
@@ -123,7 +123,7 @@ def test_taps_have_the_published_shapes_and_start_with_the_padded_picture(stem: 
     assert torch.equal(taps[0][:, :, 0, margin:-margin], picture[:, :, margin])  # mirrored, the edge not repeated
 
 
-def test_tapped_convolutions_lie_before_their_norm() -> None:
+def test_tapped_convolutions_are_before_their_norm() -> None:
     taps = small().encode(draw_picture(32))
     assert taps[1].min() < 0
     assert taps[2].min() < 0
@@ -163,7 +163,7 @@ def test_the_fifth_tap_is_the_fifth_block() -> None:
     ],
 )
 @pytest.mark.parametrize("join", list(Join))
-def test_gates_lie_at_their_levels(levels: Levels, sides: dict[str, tuple[int, int]], join: Join) -> None:
+def test_gates_are_at_their_levels(levels: Levels, sides: dict[str, tuple[int, int]], join: Join) -> None:
     network = small(AttentionSettings(levels=levels, join=join))
     fake, gates = network.forward_with_gates(draw_picture(32, batch=2))
     assert {level: tuple(gate.shape) for level, gate in gates.items()} == {

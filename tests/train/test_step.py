@@ -1,4 +1,4 @@
-"""One step: players move in the published order, each with its own gradients, at the published rate."""
+"""One step: players step in the published order, each with its own gradients, at the published rate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
     optimisers = make_optimisers(method, TINY.optimiser, fused=False)
     torch.manual_seed(0)
     plain = attention_gan(TINY)
-    movers = {
+    adams = {
         "discriminator": Adam(plain.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999)),
         "generator": Adam(plain.generator.parameters(), lr=2e-4, betas=(0.5, 0.999)),
         "heads": Adam(plain.heads.parameters(), lr=2e-4, betas=(0.5, 0.999)),  # a third optimiser, as published
@@ -44,20 +44,20 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
         batch = draw_batch(seed=step)
         terms = optimisation_step(method, optimisers, CPU, [batch], 0.5, [step_generator(0, step)])
         outputs = plain.generate(batch, step_generator(0, step))
-        judged = plain.terms("discriminator", batch, outputs, 0.5, step_generator(0, step))
-        movers["discriminator"].zero_grad()
-        sum(judged.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
-        movers["discriminator"].step()
-        made = plain.terms("generator", batch, outputs, 0.5, step_generator(0, step))
-        movers["generator"].zero_grad()
-        movers["heads"].zero_grad()
-        sum(made.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
-        movers["generator"].step()
-        movers["heads"].step()
-        assert list(terms) == [*judged, "gradient_discriminator", *made, "gradient_generator"]
-        assert list(judged) == ["discriminator_fake", "discriminator_real"]
-        assert list(made) == ["adversarial", "nce", "asp", "pyramid"]
-        for name, term in (judged | made).items():
+        of_discriminator = plain.terms("discriminator", batch, outputs, 0.5, step_generator(0, step))
+        adams["discriminator"].zero_grad()
+        sum(of_discriminator.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
+        adams["discriminator"].step()
+        of_generator = plain.terms("generator", batch, outputs, 0.5, step_generator(0, step))
+        adams["generator"].zero_grad()
+        adams["heads"].zero_grad()
+        sum(of_generator.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
+        adams["generator"].step()
+        adams["heads"].step()
+        assert list(terms) == [*of_discriminator, "gradient_discriminator", *of_generator, "gradient_generator"]
+        assert list(of_discriminator) == ["discriminator_fake", "discriminator_real"]
+        assert list(of_generator) == ["adversarial", "nce", "asp", "pyramid"]
+        for name, term in (of_discriminator | of_generator).items():
             torch.testing.assert_close(terms[name], term.detach(), rtol=1e-5, atol=1e-6)
     for name, module in method.modules().items():
         for (key, ours), theirs in zip(module.named_parameters(), plain.modules()[name].parameters(), strict=True):
@@ -65,7 +65,7 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-6)
 
 
-def test_no_gradient_of_the_fake_reaches_the_generator_from_the_discriminators_move() -> None:
+def test_no_gradient_of_the_fake_reaches_the_generator_from_the_discriminators_step() -> None:
     method = build_method(TINY)
     batch = draw_batch()
     terms = method.terms(

@@ -21,7 +21,7 @@ from train.settings import DataSettings, Sampling
 class PictureRef:
     """A picture of one stain: number `index` of `pair` in `view`, mirrored if `flip`.
 
-    `crop` is where a crop of a tile starts, down and right, as shares in [0,1) of the room there is.
+    `crop` is the place of a crop of a tile: its distance from the top and the left, as shares in [0,1) of the largest.
     """
 
     pair: int

@@ -1,4 +1,4 @@
-"""What a run works with, built before the first batch, and the records of itself that it leaves."""
+"""What a run works with, built before the first batch, and the records that it writes about itself."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
 def adapt_to_store(settings: TrainSettings, store: Store) -> TrainSettings:
     """The settings with the depth of a U-Net lowered, if need be, so that it can halve the store's views and tiles.
 
-    Where even the smallest U-Net is too deep for them, the settings stay, and `build` refuses them.
+    Where even the smallest U-Net is too deep for them, the settings stay as they are, and `build` refuses them.
     """
     side = math.gcd(store.manifest.view_side, store.manifest.tile_side)
     halvings = (side & -side).bit_length() - 1

@@ -1,6 +1,6 @@
 """From a method's name to its settings: its published recipe, then what a user asks for.
 
-`presets/<method>.toml` is the recipe of a method as published. It lies below all other files, so that a method is the
+`presets/<method>.toml` is the recipe of a method as published. Everything else overrides it, so that a method is the
 published one except for what the user changes. A method without such a file starts from the defaults.
 """
 

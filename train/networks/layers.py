@@ -123,7 +123,7 @@ class Stage(nn.Module):
 
 
 class TappedStage(nn.Module):
-    """A stage that also gives out what its convolution made, before the norm."""
+    """A stage that also returns the output of its convolution, before the norm."""
 
     def __init__(self, conv: nn.Module, norm: nn.Module, activation: nn.Module) -> None:
         super().__init__()

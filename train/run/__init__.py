@@ -1,1 +1,1 @@
-"""What a run leaves in its folder: checkpoints, metrics, samples, the generator and its model card."""
+"""What a run writes into its folder: checkpoints, metrics, samples, the generator and its model card."""

@@ -1,4 +1,4 @@
-"""A run's folder: it is made once, records what it was started with, and may be resumed only with the same."""
+"""A run's folder: it records settings and store at the first start, and a run is resumed only with the same."""
 
 from __future__ import annotations
 
