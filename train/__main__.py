@@ -70,8 +70,8 @@ def predict(
 ) -> None:
     """Translate every picture of a split, with a run or a generator file; complete predictions are kept.
 
-    Without --store the run's own store is translated, unless it was replaced since training. A store that is named is
-    translated whichever it is, with a note if the generator was trained on another one.
+    Without --store it is the store that the run was trained on; if that was replaced since, it is
+    refused. A store that is named is always translated, with a note if training used another one.
     """
     from store.reader import Store
     from store.run_files import open_store_of

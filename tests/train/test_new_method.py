@@ -55,7 +55,7 @@ def test_a_new_method_needs_one_file_and_one_line(
     assert stopped.generator.read_bytes() == straight.generator.read_bytes()
     line = json.loads(stopped.metrics.read_text().splitlines()[-1])
     assert line.keys() == {"step", "epoch", "seconds", "learning_rate", "l1", "gradient_generator"}
-    assert "method     mine: One convolution" in capsys.readouterr().err
+    assert "method      mine: One convolution" in capsys.readouterr().err
 
     assert predict(stopped, store, Split.TEST, TILE, "cpu").pictures == 4
     words = ["evaluate", "score", "--run", str(stopped.path), "--split", "test", "--view", "tile"]

@@ -35,10 +35,10 @@ def test_a_run_starts_with_the_lines_that_matter_and_its_log_has_no_carriage_ret
     assert [line.split()[0] for line in lines[:8]] == [
         *("method", "store", "data", "loss", "length", "parameters", "settings", "watch")
     ]
-    assert lines[0] == "method     attention_gan: multi-magnification attention GAN"
+    assert lines[0] == "method      attention_gan: multi-magnification attention GAN"
     assert "SYNTHETIC DATA" in lines[1]
-    assert lines[6] == f"settings   {folder.settings}"
-    assert lines[7] == f"watch      tensorboard --logdir {folder.tensorboard}"
+    assert lines[6] == f"settings    {folder.settings}"
+    assert lines[7] == f"watch       tensorboard --logdir {folder.tensorboard}"
     text = " ".join(said.split())
     assert "8 train pairs, views x1 (33%), x2 (33%), x4 (33%) of 96 px, enlarged by lanczos" in text
     assert "4 epochs x 8 steps of batch 1 = 32 steps on cpu in fp32" in text

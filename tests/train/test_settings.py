@@ -103,7 +103,7 @@ def test_presets_load_and_are_read_back_equal(preset: Path, tmp_path: Path) -> N
 
 
 def test_every_method_has_its_published_recipe_and_the_matched_one() -> None:
-    expected = {"demo", "ablation_baseline", "ablation_multi", "ablation_attention", "ablation_both"}
+    expected = {"demo", "small", "ablation_baseline", "ablation_multi", "ablation_attention", "ablation_both"}
     expected |= {f"{method}{suffix}" for method in METHODS for suffix in ("", "_matched")}
     assert {file.stem for file in PRESETS} == expected
 

@@ -13,7 +13,7 @@ from train.methods.registry import METHODS
 from train.run.snapshots import sample_split
 from train.settings import Norm
 
-COLUMN = 11  # characters of the first column
+COLUMN = 12  # characters of the first column
 
 
 def announce(run: Run, facts: RunFacts) -> str:
