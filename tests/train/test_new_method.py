@@ -22,7 +22,7 @@ from train.methods.base import MethodEntry
 from train.methods.recipes import load_recipe
 from train.methods.registry import METHODS
 from train.predict import predict
-from train.settings import TrainSettings
+from train.settings import AtTest, TrainSettings
 
 SHORT = ["method=mine", "device=cpu", "precision=fp32", "data.workers=0", "checkpoint_every=5", "weights.l1=10"]
 SHORT += ["optimiser.constant_epochs=2", "optimiser.decay_epochs=0"]  # 16 steps
@@ -88,6 +88,11 @@ def test_what_a_new_method_does_not_read_is_refused(key: str) -> None:
     name = key.partition("=")[0]
     with pytest.raises(SettingsError, match=rf"{name} \(--set\): method = mine does not read it; it reads weights.l1"):
         load_recipe([], ["method=mine", key])
+
+
+def test_settings_of_the_loop_are_read_for_every_method() -> None:
+    settings = load_recipe([], ["method=mine", "generator.at_test=training", "data.batch=2"])
+    assert (settings.generator.at_test, settings.data.batch) == (AtTest.TRAINING, 2)
 
 
 def test_an_entry_names_settings_that_depend_on_the_method() -> None:

@@ -18,7 +18,8 @@ from train.settings import TrainSettings
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"  # names of players
 ADVERSARIAL = "adversarial"  # the name of a generator's term, and of its weight
 METHOD_SETTINGS = ("initial", "objective", "generator", "discriminator", "contrast", "weights", "asp")
-"""Settings that the loop never reads: each method says which of them it reads."""
+"""Settings of a method, not of the loop: each method says which of them it reads."""
+AT_TEST = "generator.at_test"  # the exception: every generator is used in this mode
 GAN_SETTINGS = ("initial", "objective", "generator", "discriminator", "weights.adversarial")
 """Those that a method with both networks reads."""
 OutputsT = TypeVar("OutputsT")
@@ -87,7 +88,7 @@ class MethodEntry:
 
     def reads_setting(self, key: str) -> bool:
         """Whether the method reads a setting such as `weights.l1`; true for settings of the loop."""
-        if key.partition(".")[0] not in METHOD_SETTINGS:
+        if key == AT_TEST or key.partition(".")[0] not in METHOD_SETTINGS:
             return True
         return any(key == read or key.startswith(f"{read}.") for read in self.reads)
 
