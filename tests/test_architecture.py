@@ -20,7 +20,8 @@ FLOORS = {  # of each package from the roof down; a module imports from floors b
         {"reader", "verify"},
         {"format"},
         {"location", "weights"},
-        {"images", "stain", "settings", "files", "cli", "process"},
+        {"images", "stain", "files", "cli", "process"},
+        {"settings"},
         {"schema"},
     ),
     "prep": (

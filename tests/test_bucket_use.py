@@ -73,7 +73,7 @@ def test_the_store_commands(
     told = command("store", "info", stored)
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.startswith(f"{stored}: small: SYNTHETIC")
-    assert line("verify", stored)[:2] == (0, f"{stored} is whole: 126 files agree with their digests\n")
+    assert line("verify", stored)[:2] == (0, f"{stored} is intact: 126 files match their digests\n")
     assert line("show", stored, "--out", tmp_path / "s.png")[:2] == (0, f"contact sheet of s3_0_0: {tmp_path}/s.png\n")
     locate(stored).remove("test/x1/he/c/0/0/0/0/0")
     code, out, err = line("verify", stored)
@@ -83,7 +83,8 @@ def test_the_store_commands(
     code, out, err = line("info", stored.replace("small", "smal"))
     assert (code, out) == (2, "")
     assert err.endswith(
-        "smal.zarr is no store: no zarr.json is there; correct the address, or make one with `python -m prep build`\n"
+        "smal.zarr is no store: it has no zarr.json; correct the address, or build a store with "
+        "`python -m prep build`\n"
     )
 
 
@@ -151,9 +152,9 @@ def test_building_and_repairing(mist: Path, bucket: str, tmp_path: Path) -> None
     assert objects(address) == whole
     run(lanczos(), mist, address)  # finished: nothing is done
     locate(address).remove("train/x4/he/c/1/0/0/0/0")
-    mended = prep("build", "--repair", "--store", address, "--data", mist, cwd=tmp_path)
-    assert mended.returncode == 0, mended.stderr
-    assert "1 unit(s) to build again: train-000001" in mended.stderr
+    repaired = prep("build", "--repair", "--store", address, "--data", mist, cwd=tmp_path)
+    assert repaired.returncode == 0, repaired.stderr
+    assert "1 unit(s) to build again: train-000001" in repaired.stderr
     assert objects(address) == whole
     with pytest.raises(
         StoreError, match=r"^s3://nosuch/s\.zarr: .*; there is no bucket 'nosuch' on that server; correct"

@@ -68,15 +68,15 @@ def test_info_says_what_is_in_a_store(line: Line, small_store: Store) -> None:
         "  sides     tiles of 128 px, views of 64 px",
         "  mpp       unknown",
         "  recipe    paper, margin 4 px",
-        "  view x1   1 picture a pair: 64 px of the tile downsampled to 64 px, as it is",
-        "  view x2   1 picture a pair: 32 px of the tile downsampled to 64 px, enlarged x2 by lanczos",
-        "  view x4   1 picture a pair: 16 px of the tile downsampled to 64 px, enlarged x4 by lanczos",
-        "  tiles     as delivered, in train, test",
-        "  upscaler  lanczos: a plain filter that stands in for super-resolution",
+        "  view x1   1 picture per pair, the whole tile downsampled to 64 px",
+        "  view x2   1 picture per pair, 32 px of the tile downsampled to 64 px, enlarged 2x by lanczos",
+        "  view x4   1 picture per pair, 16 px of the tile downsampled to 64 px, enlarged 4x by lanczos",
+        "  tiles     stored as delivered in train and test",
+        "  upscaler  lanczos: a plain filter, not super-resolution",
         "  split     published, seed 0",
         "  train     8 pairs of 2 slides",
         "  test      4 pairs of 1 slide",
-        "  left out  nothing",
+        "  skipped   none",
         f"  disk      {size:,} bytes in 126 files, codec portable",
         "  software  test 1",
         f"  seal      {small_store.manifest.seal}",
@@ -89,7 +89,7 @@ def test_info_as_json_is_the_manifest(line: Line, small_store: Store) -> None:
     assert (outcome.code, outcome.err) == (0, "")
 
 
-def test_info_names_leaks_and_pairs_that_were_left_out(tmp_path: Path) -> None:
+def test_info_warns_of_leakage_and_lists_skipped_pairs(tmp_path: Path) -> None:
     bad = tuple(Skipped(id=f"b{n}", split=Split.TRAIN, he="x", ihc="y", reason=f"reason {n}") for n in range(12))
     table = small_table()
     test = tuple(replace(pair, slide="s1") for pair in table.pairs[Split.TEST])
@@ -103,8 +103,8 @@ def test_info_names_leaks_and_pairs_that_were_left_out(tmp_path: Path) -> None:
     lines = describe(Store.open(tmp_path / "s.zarr")).splitlines()
     assert lines[0] == f"{tmp_path}/s.zarr: small"
     assert "  mpp       tile 0.4661 um/px, x4 0.233 um/px" in lines
-    assert "  note      1 slide in more than one split, so that scores flatter" in lines
-    begin = lines.index("  left out  12 pairs")
+    assert "  warning   1 slide occurs in more than one split (leakage): test scores will be optimistic" in lines
+    begin = lines.index("  skipped   12 pairs")
     assert lines[begin + 1] == "            train 'b0': reason 0"
     assert lines[begin + 10 : begin + 12] == ["            train 'b9': reason 9", "            and 2 more"]
 
@@ -113,18 +113,23 @@ def test_views_and_upscalers_in_words() -> None:
     manifest = replace(small_manifest(), upscaler=Upscaler(name="bsrgan", digests={}, precision="bf16", batch=4))
     native = [View(zoom=zoom, source=Source.NATIVE) for zoom in (1, 2, 4)]
     assert [describe_view(view, manifest) for view in native] == [
-        "1 picture a pair: 128 px of the tile as delivered, downsampled x0.5",
-        "1 picture a pair: 64 px of the tile as delivered, as it is",
-        "1 picture a pair: 32 px of the tile as delivered, enlarged x2 by bsrgan",
+        "1 picture per pair, the whole tile downsampled to 64 px",
+        "1 picture per pair, 64 px of the tile",
+        "1 picture per pair, 32 px of the tile, enlarged 2x by bsrgan",
     ]
+    assert describe_view(View(zoom=2, source=Source.NATIVE, count=3), replace(manifest, tile_side=512)) == (
+        "3 pictures per pair, 256 px of the tile, downsampled to 64 px"
+    )
+    whole = View(zoom=1, source=Source.FIELD)
+    assert describe_view(whole, replace(manifest, view_side=128)) == "1 picture per pair, the whole tile"
     bsrgan = replace(manifest.upscaler, digests={"x4": "ab" * 32, "x2": "cd" * 32})
     assert describe_upscaler(bsrgan) == f"bsrgan, bf16, batches of 4; x4 sha256 {'ab' * 32}, x2 sha256 {'cd' * 32}"
 
 
-def test_verify_says_that_a_store_is_whole(line: Line, small_store: Store) -> None:
+def test_verify_says_that_a_store_is_intact(line: Line, small_store: Store) -> None:
     outcome = line("verify", small_store.path)
     assert outcome.code == 0
-    assert outcome.out == f"{small_store.path} is whole: 126 files agree with their digests\n"
+    assert outcome.out == f"{small_store.path} is intact: 126 files match their digests\n"
     assert "verifying: 125 of 125 file, 100 %" in outcome.err
 
 
@@ -136,9 +141,8 @@ def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> 
     assert outcome.code == 2
     assert outcome.out == ""
     assert outcome.err.splitlines()[-3:] == [
-        f"error: {copied} is not whole (1 missing, 1 extra; 125 files checked): remove what is extra, then "
-        f"python -m prep build --repair --store '{copied}' --data DIR builds just what is damaged again from the tiles "
-        "in DIR",
+        f"error: {copied} is damaged (1 missing, 1 extra; 125 files checked): remove the extra files, then "
+        f"repair it with `python -m prep build --repair --store '{copied}' --data DIR` (DIR: the folder of its tiles)",
         "  missing: test/x1/he/c/0/0/0/0/0",
         "  extra: train/notes.txt",
     ]
@@ -151,7 +155,7 @@ def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> 
     [
         (
             "none.zarr",
-            "none.zarr is no store: nothing is there; in {folder} there are: newer.zarr, begun.zarr; correct",
+            "none.zarr is no store: it does not exist; stores in {folder}: newer.zarr, begun.zarr; correct",
         ),
         ("data", "data is no store: a folder without zarr.json; correct the path"),
         ("begun.zarr", "begun.zarr is not finished: its journal is begun.zarr.journal; run the `prep build`"),
@@ -192,7 +196,7 @@ def test_show_draws_the_pair_and_says_where(
         (("--split", "val"), "no pairs in val of {store}; it has train, test"),
         (("--pair", "4"), "no pair '4' in test of {store}; give 0 to 3 or an id, such as s3_"),
         (("--pair", "s3_1"), "no pair 's3_1' in test of {store}; give 0 to 3 or an id, such as s3_1_0, s3_"),
-        (("--out", "sheet.jpg"), "--out sheet.jpg: the sheet is a PNG; name it sheet.png"),
+        (("--out", "sheet.jpg"), "--out sheet.jpg: the sheet is a PNG file; use sheet.png"),
     ],
 )
 def test_show_refuses_what_is_not_there(
@@ -252,14 +256,14 @@ def test_weights_from_a_folder(line: Line, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(FOLDER_VARIABLE, str(cache))
     outcome = line("weights", "--list")
     assert outcome.code == 0
-    assert [text.rpartition("; ")[2] for text in outcome.out.splitlines()] == [f"belongs into {cache}"] * 2
+    assert [text for text in outcome.out.splitlines() if str(cache) in text] == [f"  not in {cache}"] * 2
     assert not cache.exists()
     assert line("weights", "--from", usb / "two.pth").out == f"{cache}/two.pth\n"
     assert line("weights", "--from", usb).out == f"{cache}/one.pth\n{cache}/two.pth\n"
     assert contents(cache) == contents(usb)
     assert (
         line("weights", "three.pth").err
-        == "error: no weight file 'three.pth' is known; there are one.pth, two.pth, prep, evaluate\n"
+        == "error: there is no weight file 'three.pth'; give one of one.pth, two.pth, prep, evaluate\n"
     )
     assert line("weights", "one.pth", "--from", usb, "--folder", tmp_path / "b").out == f"{tmp_path}/b/one.pth\n"
     shutil.rmtree(cache)
@@ -283,7 +287,7 @@ def test_words_that_are_no_command_end_with_2(line: Line, words: tuple[str, ...]
         (
             KeyboardInterrupt(),
             3,
-            "stopped by Ctrl-C: what is already written is safe; run the same command to resume\n",
+            "stopped by Ctrl-C: what is already written is kept; run the same command to resume\n",
         ),
     ],
 )

@@ -37,7 +37,7 @@ imagecodecs = pytest.importorskip("imagecodecs", reason="needs the extra compact
 
 SIDE = 64
 AXES = ("pair", "view", "y", "x", "rgb")
-INSTALL = r"needs an extra; run `make setup`, or pip install '.\[compact\]'"
+INSTALL = r"needs an extra: run `make setup`, or pip install '.\[compact\]'"
 
 
 def plan(pairs: int, side: int = SIDE, unit: int = 1) -> ArrayPlan:
@@ -125,7 +125,7 @@ def test_a_store_of_either_codec_holds_the_same_pictures(small_store: Store, com
                     assert (compact_store.picture(split, view, stain, pair) == expected).all()
                     assert (np.squeeze(group[f"{split}/{view}/{stain}"][pair]) == expected).all()
                 assert compact_store.box(split, view, 0) == small_store.box(split, view, 0)
-    assert verify(compact_store.path).whole
+    assert verify(compact_store.path).intact
 
 
 def test_a_compact_store_is_built_twice_with_the_same_bytes(compact_store: Store, tmp_path: Path) -> None:
@@ -274,11 +274,11 @@ def test_every_flipped_bit_is_noticed(chunk: bytes) -> None:
 )
 def test_a_chunk_with_a_fitting_checksum_but_without_our_picture_is_an_error(tmp_path: Path, body: Any) -> None:
     chunk = with_checksum(bytes(body(pack(draw_tile(SIDE, 5)))))
-    with pytest.raises(StoreError, match=r"no JPEG-XL picture u8 \[64, 64, 3\]|checksum is wrong"):
+    with pytest.raises(StoreError, match=r"not a JPEG-XL picture u8 \[64, 64, 3\]|checksum is wrong"):
         decode_planes(chunk, np.empty((3, SIDE, SIDE), np.uint8), Codec.COMPACT)
     create(tmp_path / "he.zarr", plan(1), draw_tile(SIDE, 5)[None], sharded=False)
     (tmp_path / "he.zarr/c/0/0/0/0/0").write_bytes(chunk)
-    with pytest.raises(StoreError, match=r"no JPEG-XL picture u8 \[64, 64, 3\]"):
+    with pytest.raises(StoreError, match=r"not a JPEG-XL picture u8 \[64, 64, 3\]"):
         zarr.open_array(tmp_path / "he.zarr", mode="r")[0, 0]
 
 
@@ -310,7 +310,7 @@ def test_without_the_extra_pictures_say_which_and_all_else_is_read(
     assert read_root(compact_store.path).manifest.codec is Codec.COMPACT
     assert [pair.id for pair in store.pairs(Split.TEST)] == [f"s3_{n}_0" for n in range(4)]
     assert store.box(Split.TRAIN, "x4", 7).side == 32
-    assert verify(compact_store.path).whole
+    assert verify(compact_store.path).intact
     group: Any = zarr.open(compact_store.path, mode="r")
     assert group["train/x4/box"].shape == (8, 1, 3)
     assert group["train/x4/he"].shape == (8, 1, 64, 64, 3)

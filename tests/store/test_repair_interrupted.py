@@ -20,12 +20,12 @@ from store.location.local import Folder
 from store.reader import Store
 from store.schema import StoreError
 from store.writing.create import LOCK
-from store.writing.repair import MENDED, reopen
+from store.writing.repair import OLD_SEAL, start_repair
 from store.writing.writer import ENTRY
 from tests.support.damage import alter
 from tests.support.disks import contents
 from tests.support.places import ROOT as PROJECT
-from tests.support.repairs import DIGESTS, ROOT, X2, finish, mend
+from tests.support.repairs import DIGESTS, ROOT, X2, finish, repair
 from tests.support.stores import build_small_store, small_manifest, small_table
 
 DAMAGE = {"root whole": (X2, DIGESTS, "train/pair/id/c/0"), "root lost": (X2, "train/x1/zarr.json", ROOT)}
@@ -69,10 +69,10 @@ def test_reopening_that_is_cut_off_anywhere(
             alter(path / name)
         try:
             with killed_at(step, monkeypatch):
-                reopen(path, small_manifest(), small_table())
+                start_repair(path, small_manifest(), small_table())
         except Killed:
-            mended, pending = mend(path)
-            assert pending == ["train-000001"] == [unit.name for unit in mended.units]
+            repaired, pending = repair(path)
+            assert pending == ["train-000001"] == [unit.name for unit in repaired.units]
             assert contents(path) == whole
             shutil.rmtree(path)
         else:
@@ -85,15 +85,15 @@ def test_building_and_sealing_that_are_cut_off_anywhere(
 ) -> None:
     for name in (*DAMAGE["root whole"], "train/x4/box/c/2/0/0"):
         alter(copied / name)
-    first = reopen(copied, small_manifest(), small_table())
+    first = start_repair(copied, small_manifest(), small_table())
     assert [unit.name for unit in first.units] == ["train-000001", "train-000002"]
     cuts = 0
     for step in itertools.count(0, 3):
-        mended = reopen(copied, small_manifest(), small_table())
-        assert mended.seal == small_store.manifest.seal
+        repaired = start_repair(copied, small_manifest(), small_table())
+        assert repaired.old_seal == small_store.manifest.seal
         try:
             with killed_at(step, monkeypatch):
-                finish(copied, mended)
+                finish(copied, repaired)
         except Killed:
             cuts += 1
         else:
@@ -106,10 +106,10 @@ def test_building_and_sealing_that_are_cut_off_anywhere(
 def test_a_repair_whose_root_is_lost_before_it_is_finished_keeps_what_it_knew(copied: Path, small_store: Store) -> None:
     for name in (X2, DIGESTS):
         alter(copied / name)
-    reopen(copied, small_manifest(), small_table())
+    start_repair(copied, small_manifest(), small_table())
     (copied / ROOT).write_bytes(b"")
-    mended, pending = mend(copied)
-    assert pending == ["train-000001"] == [unit.name for unit in mended.units]
+    repaired, pending = repair(copied)
+    assert pending == ["train-000001"] == [unit.name for unit in repaired.units]
     assert contents(copied) == contents(small_store.path)
 
 
@@ -119,20 +119,20 @@ def test_a_killed_repair_goes_on(tmp_path: Path) -> None:
     for unit in all_units(small_manifest(unit=1))[1:]:
         alter(path / f"{unit.split}/x2/ihc/c/{unit.index}/0/0/0/0")
     script = (
-        "import sys; from pathlib import Path; from store.writing.repair import reopen; "
+        "import sys; from pathlib import Path; from store.writing.repair import start_repair; "
         "from tests.support.repairs import finish; from tests.support.stores import small_manifest, small_table; "
         "path = Path(sys.argv[1]); "
-        "finish(path, reopen(path, small_manifest(unit=1), small_table()))"
+        "finish(path, start_repair(path, small_manifest(unit=1), small_table()))"
     )
     repair = subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=PROJECT)
     while len([*journal_of(path).glob(f"*{ENTRY}")]) < 4 and repair.poll() is None:
         time.sleep(0.002)
     repair.send_signal(signal.SIGKILL)
     assert repair.wait() == -signal.SIGKILL
-    assert (journal_of(path) / MENDED).exists()
-    mended = reopen(path, small_manifest(unit=1), small_table())
-    assert 0 < len(mended.units) < 11
-    finish(path, mended)
+    assert (journal_of(path) / OLD_SEAL).exists()
+    repaired = start_repair(path, small_manifest(unit=1), small_table())
+    assert 0 < len(repaired.units) < 11
+    finish(path, repaired)
     assert contents(path) == whole
     assert [file.name for file in tmp_path.iterdir()] == ["s.zarr"]
 
@@ -142,5 +142,5 @@ def test_one_repair_at_a_time(copied: Path) -> None:
     with locked(journal_of(copied) / LOCK, "s.zarr"):
         before = contents(copied.parent)
         with pytest.raises(StoreError, match=r"s\.zarr is being written by another process; wait for it or stop it"):
-            reopen(copied, small_manifest(), small_table())
+            start_repair(copied, small_manifest(), small_table())
         assert contents(copied.parent) == before

@@ -19,7 +19,7 @@ from store.location.s3 import Bucket
 from store.reader import Store
 from store.schema import Split, Stain, StoreError
 from store.verify import verify
-from store.writing.repair import reopen
+from store.writing.repair import start_repair
 from store.writing.writer import finish_sealing
 from tests.support.faulty_s3 import Kind, Proxy, faulty
 from tests.support.s3 import begin, objects
@@ -161,7 +161,7 @@ def test_silence_is_no_damage(
         proxy.faults.clear()
         proxy.fail(Kind.ERROR, "GET", part)
         with pytest.raises(StoreError, match=AGAIN):
-            reopen(stored, small_manifest(), small_table())
+            start_repair(stored, small_manifest(), small_table())
     proxy.faults.clear()
     assert objects(stored) == before
 

@@ -103,7 +103,8 @@ def test_a_broken_download_goes_on_where_it_stopped(
     mirror.breaks_after, mirror.resumes = 1_200_000, resumes
     with pytest.raises(
         WeightsError,
-        match=r"net\.pth broke off after 1,200,000 of 2,500,000 bytes, which are kept in .*net\.pth\.partial: run the",
+        match=r"net\.pth: the download stopped after 1,200,000 of 2,500,000 bytes, which are kept in "
+        r".*net\.pth\.partial; run the",
     ):
         fetch(weight, tmp_path)
     assert contents(tmp_path) == {"net.pth.partial": DATA[:1_200_000]}
@@ -133,9 +134,7 @@ def test_a_partial_of_another_file_is_noticed_and_thrown_away(
     mirror: Mirror, weight: WeightFile, tmp_path: Path
 ) -> None:
     (tmp_path / "net.pth.partial").write_bytes(b"x" * 1000)
-    with pytest.raises(
-        WeightsError, match=rf"it has sha256 [0-9a-f]{{64}}, .* sha256 {DIGEST}; nothing was kept of it"
-    ):
+    with pytest.raises(WeightsError, match=rf"it has sha256 [0-9a-f]{{64}}, .* sha256 {DIGEST}; nothing was kept"):
         fetch(weight, tmp_path)
     assert contents(tmp_path) == {}
 
@@ -148,7 +147,7 @@ def test_a_file_with_another_digest_is_refused_and_named(mirror: Mirror, weight:
     assert str(caught.value) == (
         f"{weight.address} is not a net: it has sha256 {found}, the right file has 2,500,000 bytes and "
         f"sha256 {DIGEST}; "
-        f"nothing was kept of it; put the right file into {tmp_path} by hand, or name a copy with --from"
+        f"nothing was kept; put the right file into {tmp_path} by hand, or give a copy with --from"
     )
     assert contents(tmp_path) == {}
 
@@ -260,7 +259,7 @@ def test_which_files_are_meant() -> None:
     assert choose(["evaluate", "BSRGAN.pth"], "") == [BSRGAN_FILES[4], *FEATURE_FILES]
     assert choose(["evaluate", "prep"], "") == [*WEIGHT_FILES.values()]
     with pytest.raises(
-        WeightsError, match=r"no weight file 'ESRGAN\.pth' is known; there are BSRGAN\.pth, BSRGANx2\.pth"
+        WeightsError, match=r"there is no weight file 'ESRGAN\.pth'; give one of BSRGAN\.pth, BSRGANx2\.pth"
     ):
         choose(["ESRGAN.pth"], "")
 
@@ -278,9 +277,12 @@ def test_the_table_is_complete() -> None:
         assert weight.name.endswith(f"-{weight.sha256[:8]}.pth")
 
 
-def test_a_line_says_whether_a_file_is_there(weight: WeightFile, tmp_path: Path) -> None:
-    assert describe(weight, tmp_path).endswith(f"{weight.address}; belongs into {tmp_path}")
+def test_the_list_says_whether_a_file_is_present(weight: WeightFile, tmp_path: Path) -> None:
+    def lines(state: str) -> list[str]:
+        return ["net.pth", f"  a net, {SIZE:,} bytes", f"  {state}", f"  {weight.address}", f"  sha256 {DIGEST}"]
+
+    assert describe(weight, tmp_path).splitlines() == lines(f"not in {tmp_path}")
     (tmp_path / "net.pth").write_bytes(DATA)
-    assert describe(weight, tmp_path).endswith(f"; is in {tmp_path}")
+    assert describe(weight, tmp_path).splitlines() == lines(f"in {tmp_path}")
     (tmp_path / "net.pth").write_bytes(b"x")
-    assert describe(weight, tmp_path).endswith("; is present, but is another file")
+    assert describe(weight, tmp_path).splitlines() == lines(f"wrong file in {tmp_path}; remove it")

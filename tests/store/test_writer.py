@@ -177,8 +177,11 @@ def test_a_seal_that_was_cut_off_before_the_journal_went_is_finished(small_store
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"margin": 8, "seed": 1}, r"was begun with other settings or other sources \(margin: 4 -> 8; seed: 0 -> 1\)"),
-        ({"software": {"test": "2"}}, r"\(software.test: \"1\" -> \"2\"\); go back to the old"),
+        (
+            {"margin": 8, "seed": 1},
+            r"was started with other settings or other sources \(margin: 4 -> 8; seed: 0 -> 1\)",
+        ),
+        ({"software": {"test": "2"}}, r"\(software.test: \"1\" -> \"2\"\); use the old"),
         ({"counts": {Split.TRAIN: 8}}, r"\(counts.test: 4 -> null\)"),
     ],
 )
@@ -210,7 +213,7 @@ def test_other_sources_are_refused_and_named(tmp_path: Path) -> None:
         pass
     skipped = (Skipped(id="s9", split=Split.TEST, he="a", ihc="b", reason="c"),)
     with (
-        pytest.raises(StoreError, match=r"the pairs that .* leaves out changed since it was begun"),
+        pytest.raises(StoreError, match=r"the skipped pairs of .* changed since it was started"),
         open_writer(path, manifest, Table(pairs=table.pairs, skipped=skipped)),
     ):
         pass
@@ -284,7 +287,7 @@ def test_a_black_picture_is_stored_like_any_other(tmp_path: Path) -> None:
             blocks[f"{unit.split}/x4/he"][-1] = 0
             writer.write(unit, blocks | black)
         writer.seal()
-    assert verify(path).whole
+    assert verify(path).intact
     store = Store.open(path)
     assert store.picture(Split.TEST, "x2", Stain.HE, 3).max() == 0
     assert [store.picture(Split.TEST, "x4", Stain.HE, pair).max() == 0 for pair in range(4)] == [
@@ -332,7 +335,7 @@ def test_a_lock_that_its_last_holder_took_away_is_not_trusted(tmp_path: Path, mo
     monkeypatch.setattr(fcntl, "flock", lambda handle, _: Path(handle.name).unlink())
     with (
         pytest.raises(
-            StoreError, match="s was just finished or given up by another process; run the same command again"
+            StoreError, match="s was just finished or abandoned by another process; run the same command again"
         ),
         locked(tmp_path / "lock", "s"),
     ):

@@ -111,7 +111,7 @@ def test_a_run_that_is_terminated_leaves_with_3_and_the_same_command_ends_it(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--store", "{tmp}/none.zarr"], "none.zarr is no store: nothing is there"),
+        (["--store", "{tmp}/none.zarr"], "none.zarr is no store: it does not exist"),
         (["--store", "{store}", "--set", "generator.bas=3"], "did you mean 'base'"),
         (["--store", "{store}", "--set", "method=cutt"], "method = 'cutt': no such method; did you mean 'cut'"),
         (["--store", "{store}", "--config", "{tmp}/none.toml"], "no settings file"),
