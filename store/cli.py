@@ -53,7 +53,7 @@ def wrapped(text: str, indent: str = "") -> str:
     """A paragraph in lines of at most 100 columns; lines after the first begin with `indent`.
 
     >>> print(wrapped("note: " + "word " * 20, indent="  "))
-    note: word word word word word word word word word word word word word word word word word word
+    note: word word word word word word word word word word word word word word word word word word word
       word
     """
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
