@@ -62,23 +62,19 @@ def wrapped(text: str, indent: str = "") -> str:
 def progress(
     *, total: int | None, what: str, unit: str, done: int = 0, hidden: bool = False, scaled: bool = False
 ) -> Progress:
-    """Progress of `what` on stderr, counted in `unit`s: a bar on a terminal, otherwise a line every 30 s."""
-    name = f" {unit}"
+    """Progress of `what` on stderr, counted in `unit`s: a bar on a terminal, otherwise a line every 30 s.
+
+    `scaled` writes 34.0M instead of 34000000, for bytes; `done` of the `total` were done before.
+    """
     if sys.stderr.isatty():
         columns = min(WIDTH, shutil.get_terminal_size().columns)
         return tqdm(
-            total=total,
-            initial=done,
-            desc=what,
-            unit=name,
-            file=sys.stderr,
-            disable=hidden,
-            ncols=columns,
+            total=total, initial=done, desc=what, unit=f" {unit}", file=sys.stderr, disable=hidden, ncols=columns,
             unit_scale=scaled,
-        )
-    lines = cast("IO[str]", _OneLineEach())
+        )  # fmt: skip
+    stream, units = cast("IO[str]", _OneLineEach()), f" {unit}" if scaled else f" {unit}s"
     return tqdm(
-        total=total, initial=done, desc=what, unit=name, file=lines, disable=hidden, bar_format=LINE,
+        total=total, initial=done, desc=what, unit=units, file=stream, disable=hidden, bar_format=LINE,
         mininterval=SECONDS, maxinterval=SECONDS, miniters=1, unit_scale=scaled,
     )  # fmt: skip
 

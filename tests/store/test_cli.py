@@ -130,7 +130,7 @@ def test_verify_says_that_a_store_is_intact(line: Line, small_store: Store) -> N
     outcome = line("verify", small_store.path)
     assert outcome.code == 0
     assert outcome.out == f"{small_store.path} is intact: 126 files match their digests\n"
-    assert "verifying: 125 of 125 file, 100 %" in outcome.err
+    assert "verifying: 125 of 125 files, 100 %" in outcome.err
 
 
 def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> None:

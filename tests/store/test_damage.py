@@ -154,13 +154,14 @@ def test_what_is_lost_is_an_error_and_never_a_black_picture(
 
 def test_metadata_that_say_something_else_are_noticed(damaged: Path) -> None:
     """Zarr believes them: a table that says it is shorter would be read as shorter."""
-    for name, place, value, read in (
+    reads: tuple[tuple[str, int, int, Callable[[Store], object]], ...] = (
         ("test/pair/id", 0, 3, lambda store: store.pairs(Split.TEST)),
         ("test/pair/he_digest", 1, 30, lambda store: store.pairs(Split.TEST)),
         ("test/x2/box", 1, 0, lambda store: store.box(Split.TEST, "x2", 0)),
         ("test/x2/box", 2, 7, lambda store: store.box(Split.TEST, "x2", 0)),
         ("skipped/id", 0, 2, lambda store: store.skipped()),
-    ):
+    )
+    for name, place, value, read in reads:
         file = damaged / name / ROOT
         whole = file.read_bytes()
         document = json.loads(whole)

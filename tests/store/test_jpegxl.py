@@ -166,7 +166,7 @@ def test_zarr_reads_and_writes_parts_of_it(tmp_path: Path, sharded: bool) -> Non
     assert (array[1:4, 0, 5:9, 7, 2] == pictures[1:4, 5:9, 7, 2]).all()
     array[2, 0, 10:20] = 7
     pictures[2, 10:20] = 7
-    assert (zarr.open_array(tmp_path / "he.zarr", mode="r")[:, 0] == pictures).all()
+    assert np.array_equal(np.asarray(zarr.open_array(tmp_path / "he.zarr", mode="r")[:, 0]), pictures)
 
 
 def test_zarr_finds_the_codec_by_its_entry_point_and_says_nothing(compact_store: Store) -> None:
@@ -296,7 +296,7 @@ def test_a_chunk_of_two_pictures_or_of_other_numbers_is_refused() -> None:
     with pytest.raises(SchemaError, match=r"a chunk is one picture \[1,…,H,W,3\], not \[2, 1, 64, 64, 3\]"):
         create(zarr.storage.MemoryStore(), two, np.zeros((2, SIDE, SIDE, 3), np.uint8))
     with pytest.raises(SchemaError, match=r"u8 \[H,W,3\], not uint16 \[4, 4, 3\]"):
-        pack(np.zeros((4, 4, 3), np.uint16))  # type: ignore[arg-type] # what is refused
+        pack(np.zeros((4, 4, 3), np.uint16))
     with pytest.raises(SchemaError, match=r"u8 \[H,W,3\], not uint8 \[4, 4, 4\]"):
         pack(np.zeros((4, 4, 4), np.uint8))
     with pytest.raises(SchemaError, match=r"effort 12 of codec magstain\.jpegxl: must be 1 to 9"):

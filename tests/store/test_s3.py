@@ -130,7 +130,7 @@ def test_of_two_builds_that_begin_at_once_one_is_refused(bucket: str, monkeypatc
     begin(address, 0, two)
     assert objects(address) == before
     with ThreadPoolExecutor(4) as pool:  # the same store: whoever comes first, the objects are the same
-        claims = {*pool.map(lambda n: locate(f"{bucket}/x").claim("begun", bytes([n])), range(20))}  # type: ignore[attr-defined]
+        claims = {*pool.map(lambda n: locate(f"{bucket}/x").claim("begun", bytes([n])), range(20))}
     assert len(claims) == 1
 
 

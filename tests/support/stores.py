@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,9 +74,9 @@ def small_table(ids: Ids = IDS) -> Table:
     )
 
 
-def small_blocks(manifest: Manifest, unit: Unit, ids: Ids = IDS) -> dict[str, NDArray[np.generic]]:
+def small_blocks(manifest: Manifest, unit: Unit, ids: Ids = IDS) -> dict[str, NDArray[Any]]:
     """The rows of one unit of the small store by array path; a function of its arguments."""
-    blocks: dict[str, NDArray[np.generic]] = {}
+    blocks: dict[str, NDArray[Any]] = {}
     side, view_side, margin = manifest.tile_side, manifest.view_side, manifest.margin
     for stain_index, stain in enumerate(Stain):
         tiles = [draw_tile(side, unit.split is Split.TEST, row, stain_index) for row in unit.pairs]
