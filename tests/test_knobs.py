@@ -22,6 +22,6 @@ def knobs(tree: Mapping[str, object], prefix: str) -> Iterator[str]:
             yield f"{prefix}.{key} = {value!r}"
 
 
-def test_the_knobs_are_the_known_ones() -> None:
+def test_the_settings_are_the_known_ones() -> None:
     found = [line for room, settings in ROOMS.items() for line in knobs(plain(settings), room)]
     assert found == NUMBERS.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""`python -m store`: what it prints, how it leaves, and that it writes nothing but what it was asked for."""
+"""`python -m store`: what it prints, its exit codes, and that it writes only what was requested."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,41 +24,13 @@ from store.schema import Interrupted, Manifest, Skipped, Source, Split, Upscaler
 from store.settings import validate
 from store.weights import FOLDER_VARIABLE, WeightFile
 from store.writing.writer import open_writer
+from tests.support.command_line import CommandLine
 from tests.support.disks import contents, read_only
 from tests.support.places import ROOT
 from tests.support.stores import build_small_store, small_blocks, small_manifest, small_table
 
 
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """The command line in this process."""
-
-    monkeypatch: pytest.MonkeyPatch
-    capsys: pytest.CaptureFixture[str]
-
-    def __call__(self, *words: object) -> Outcome:
-        self.monkeypatch.setattr(sys, "argv", ["store", *map(str, words)])
-        with pytest.raises(SystemExit) as leaving:
-            run_app(app)
-        code = leaving.value.code
-        assert isinstance(code, int)
-        out, err = self.capsys.readouterr()
-        return Outcome(code, out, err)
-
-
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Line:
-    return Line(monkeypatch, capsys)
-
-
-def test_info_says_what_is_in_a_store(line: Line, small_store: Store) -> None:
+def test_info_says_what_is_in_a_store(line: CommandLine, small_store: Store) -> None:
     outcome = line("info", small_store.path)
     size = sum(file.stat().st_size for file in small_store.path.rglob("*") if file.is_file())
     assert (outcome.code, outcome.err) == (0, "")
@@ -83,7 +55,7 @@ def test_info_says_what_is_in_a_store(line: Line, small_store: Store) -> None:
     ]
 
 
-def test_info_as_json_is_the_manifest(line: Line, small_store: Store) -> None:
+def test_info_as_json_is_the_manifest(line: CommandLine, small_store: Store) -> None:
     outcome = line("info", small_store.path, "--json")
     assert validate(Manifest, json.loads(outcome.out)) == small_store.manifest
     assert (outcome.code, outcome.err) == (0, "")
@@ -126,14 +98,14 @@ def test_views_and_upscalers_in_words() -> None:
     assert describe_upscaler(bsrgan) == f"bsrgan, bf16, batches of 4; x4 sha256 {'ab' * 32}, x2 sha256 {'cd' * 32}"
 
 
-def test_verify_says_that_a_store_is_intact(line: Line, small_store: Store) -> None:
+def test_verify_says_that_a_store_is_intact(line: CommandLine, small_store: Store) -> None:
     outcome = line("verify", small_store.path)
     assert outcome.code == 0
     assert outcome.out == f"{small_store.path} is intact: 126 files match their digests\n"
     assert "verifying: 125 of 125 files, 100 %" in outcome.err
 
 
-def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> None:
+def test_verify_lists_the_damage_and_exits_with_2(line: CommandLine, copied: Path) -> None:
     (copied / "test/x1/he/c/0/0/0/0/0").unlink()
     (copied / "train/notes.txt").write_text("mine")
     before = contents(copied)
@@ -162,8 +134,8 @@ def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> 
         ("newer.zarr", "newer.zarr has store format 7, this program reads format 1; use the version of magstain"),
     ],
 )
-def test_what_is_no_store_ends_with_one_line_and_2(
-    line: Line, tmp_path: Path, verb: str, name: str, message: str, monkeypatch: pytest.MonkeyPatch
+def test_a_path_without_a_store_ends_with_one_line_and_2(
+    line: CommandLine, tmp_path: Path, verb: str, name: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
@@ -180,7 +152,7 @@ def test_what_is_no_store_ends_with_one_line_and_2(
 
 
 def test_show_draws_the_pair_and_says_where(
-    line: Line, small_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: CommandLine, small_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert line("show", small_store.path).out == "contact sheet of s3_0_0: small-test-0.png\n"
@@ -199,8 +171,8 @@ def test_show_draws_the_pair_and_says_where(
         (("--out", "sheet.jpg"), "--out sheet.jpg: the sheet is a PNG file; use sheet.png"),
     ],
 )
-def test_show_refuses_what_is_not_there(
-    line: Line,
+def test_show_refuses_what_does_not_exist(
+    line: CommandLine,
     small_store: Store,
     tmp_path: Path,
     words: tuple[str, ...],
@@ -214,7 +186,7 @@ def test_show_refuses_what_is_not_there(
     assert contents(tmp_path) == {}
 
 
-def test_show_into_a_read_only_folder(line: Line, small_store: Store, tmp_path: Path) -> None:
+def test_show_into_a_read_only_folder(line: CommandLine, small_store: Store, tmp_path: Path) -> None:
     with read_only(tmp_path):
         outcome = line("show", small_store.path, "--out", tmp_path / "sheet.png")
     assert outcome.code == 2
@@ -243,7 +215,7 @@ def test_a_pair_is_found_by_its_id_before_its_number(small_store: Store) -> None
     assert find_row(small_store, Split.TRAIN, "5") == 5
 
 
-def test_weights_from_a_folder(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_from_a_folder(line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usb, cache = tmp_path / "usb", tmp_path / "cache"
     usb.mkdir()
     table = {}
@@ -276,7 +248,7 @@ def test_weights_from_a_folder(line: Line, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "words", [("inf",), ("info",), ("show", "x", "--splt", "test"), ("show", "x", "--split", "tst")]
 )
-def test_words_that_are_no_command_end_with_2(line: Line, words: tuple[str, ...]) -> None:
+def test_wrong_commands_end_with_2(line: CommandLine, words: tuple[str, ...]) -> None:
     assert line(*words).code == 2
 
 
@@ -292,7 +264,7 @@ def test_words_that_are_no_command_end_with_2(line: Line, words: tuple[str, ...]
     ],
 )
 def test_a_stop_asks_to_be_run_again(
-    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, message: str
+    line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, message: str
 ) -> None:
     def stop(_: Path) -> None:
         raise raised

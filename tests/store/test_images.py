@@ -173,7 +173,7 @@ def cv2_file(suffix: str, pixels: NDArray[np.integer | np.floating]) -> bytes:
         (".tif", np.float32, 3, 32),  # which Pillow does not know at all
     ],
 )
-def test_deep_pictures_are_refused_with_their_bits(
+def test_pictures_of_more_than_8_bits_are_refused(
     tmp_path: Path, suffix: str, kind: type[np.generic], channels: int, bits: int
 ) -> None:
     pixels = GENERATOR.integers(0, 256, (16, 16, channels)).astype(kind)

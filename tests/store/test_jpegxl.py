@@ -1,4 +1,4 @@
-"""Compact stores: JPEG-XL inside Zarr, exact, the same bytes everywhere, and what is said where it is not installed."""
+"""Compact stores: JPEG-XL inside Zarr, lossless, the same bytes everywhere; errors where it is not installed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def odd_pictures() -> dict[str, NDArray[np.uint8]]:
-    """What a codec might take for something else: flat, grey, of few colours, noise, of odd sides."""
+    """Pictures that a codec might treat specially: flat, grey, of few colours, noise, of odd sides."""
     noise = np.random.default_rng(0).integers(0, 256, (257, 257, 3), dtype=np.uint8)
     ramp = np.arange(SIDE * SIDE * 3, dtype=np.uint32).reshape(SIDE, SIDE, 3)
     return {
@@ -332,7 +332,7 @@ def test_a_build_of_imagecodecs_without_jpeg_xl_counts_as_missing(monkeypatch: p
 
 
 def test_bare_zarr_without_magstain_names_the_codec_and_reads_the_rest(compact_store: Store) -> None:
-    """A process that sees zarr but no entry point of ours."""
+    """A process that finds zarr but no entry point of magstain."""
     program = f"""
 import importlib.metadata, sys
 points = [point for package in importlib.metadata.distributions() for point in package.entry_points]

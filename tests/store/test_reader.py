@@ -1,4 +1,4 @@
-"""The reader: the same pixels as plain zarr, and never zeros for what is lost."""
+"""The reader: the same pixels as plain zarr, and an error instead of zeros for a lost picture."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_pickled_store_reads_the_same(small_store: Store) -> None:
         (Split.VAL, "x4", 0, 0, "no picture 0 of pair 0 in val/x4 of .*: it has 0 pairs"),
     ],
 )
-def test_what_is_not_there_is_named(
+def test_what_does_not_exist_is_named(
     small_store: Store, split: Split, view: str, pair: int, index: int, message: str
 ) -> None:
     with pytest.raises(StoreError, match=message):
@@ -182,7 +182,7 @@ def test_a_wrong_name_is_answered_with_the_stores_beside_it(small_store: Store, 
         Store.open(tmp_path / "nowhere" / "s.zarr")
 
 
-def test_what_others_made_is_no_store(small_store: Store, tmp_path: Path) -> None:
+def test_other_files_are_no_store(small_store: Store, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "tile.png").write_bytes(b"png")
     zarr.create_group(tmp_path / "foreign.zarr")

@@ -1,4 +1,4 @@
-"""Repair: what is damaged is built again and nothing else, and the store is then the old one, byte for byte."""
+"""Repair: only damaged units are rebuilt, and the store is then the old one, byte for byte."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def edit(old: bytes, new: bytes) -> Callable[[Path], None]:
         ({"train/pair/he/c/0": alter, "skipped/id/zarr.json": cut}, [], ["skipped/id/zarr.json", "train/pair/he/c/0"]),
         ({DIGESTS: alter}, [], [DIGESTS]),
         ({DIGESTS: Path.unlink, "test/unit/digest/zarr.json": cut}, [], [DIGESTS, "test/unit/digest/zarr.json"]),
-        ({DIGESTS: alter, BOX: alter}, TEST, [DIGESTS]),  # nobody knows any more which shards of test are whole
+        ({DIGESTS: alter, BOX: alter}, TEST, [DIGESTS]),  # it is lost which shards of test are intact
         ({DIGESTS: alter, X2: alter}, ["train-000001"], [DIGESTS]),
         ({ROOT: edit(b'"synthetic": true', b'"synthetic": fals')}, [], [ROOT]),
         ({ROOT: edit(b'"synthetic": true', b'"synthetic": false')}, [], [ROOT]),
@@ -105,7 +105,7 @@ def test_everything_without_pictures_at_once(copied: Path, small_store: Store) -
     assert contents(copied) == contents(small_store.path)
 
 
-def test_a_unit_that_comes_out_otherwise_is_refused_and_nothing_is_lost(copied: Path, small_store: Store) -> None:
+def test_a_unit_with_other_bytes_is_refused_and_nothing_is_lost(copied: Path, small_store: Store) -> None:
     for name in (X2, BOX):
         alter(copied / name)
     repaired = start_repair(copied, small_manifest(), small_table())
@@ -135,7 +135,7 @@ def test_a_store_that_other_libraries_made_keeps_its_manifest(copied: Path, smal
     assert contents(copied) == contents(small_store.path)
 
 
-@pytest.mark.parametrize("root", ["whole", "altered", "unfinished"])
+@pytest.mark.parametrize("root", ["intact", "altered", "unfinished"])
 def test_other_settings_are_refused(copied: Path, root: str) -> None:
     alter(copied / X2)
     if root == "altered":
@@ -161,8 +161,8 @@ def test_other_sources_are_refused(copied: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "train/x2/he/c/1/notes.txt", "train/unit/digest/c/9/0/0"])
-@pytest.mark.parametrize("root", ["whole", "lost"])
-def test_what_does_not_belong_is_refused_and_left_alone(copied: Path, name: str, root: str) -> None:
+@pytest.mark.parametrize("root", ["intact", "lost"])
+def test_extra_files_are_refused_and_kept(copied: Path, name: str, root: str) -> None:
     (copied / name).parent.mkdir(parents=True, exist_ok=True)
     (copied / name).write_text("mine")
     if root == "lost":
@@ -173,7 +173,7 @@ def test_what_does_not_belong_is_refused_and_left_alone(copied: Path, name: str,
     assert contents(copied.parent) == before
 
 
-def test_what_is_no_store_is_not_made_one(tmp_path: Path) -> None:
+def test_a_path_without_a_store_is_not_made_one(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").write_text("precious")
     (tmp_path / "empty").mkdir()
@@ -189,7 +189,7 @@ def test_what_is_no_store_is_not_made_one(tmp_path: Path) -> None:
         assert contents(tmp_path) == before
 
 
-def test_a_whole_root_of_a_newer_format_is_no_damage(copied: Path, small_store: Store) -> None:
+def test_an_intact_root_of_a_newer_format_is_not_damage(copied: Path, small_store: Store) -> None:
     edit(b'"format": 1', b'"format": 2')(copied / ROOT)
     assert intact_root(copied) is None  # the seal says that a byte flipped
     root = (copied / ROOT).read_bytes()

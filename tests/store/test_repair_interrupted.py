@@ -1,4 +1,4 @@
-"""A repair that is cut off anywhere goes on by the same call; nobody else interferes."""
+"""A repair that is interrupted anywhere is resumed by the same call; other processes are excluded."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from tests.support.places import ROOT as PROJECT
 from tests.support.repairs import DIGESTS, ROOT, X2, finish, repair
 from tests.support.stores import build_small_store, small_manifest, small_table
 
-DAMAGE = {"root whole": (X2, DIGESTS, "train/pair/id/c/0"), "root lost": (X2, "train/x1/zarr.json", ROOT)}
+DAMAGE = {"root intact": (X2, DIGESTS, "train/pair/id/c/0"), "root lost": (X2, "train/x1/zarr.json", ROOT)}
 
 
 class Killed(BaseException):
-    """As good as SIGKILL: nobody catches it."""
+    """In place of SIGKILL: nothing catches it."""
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("damaged", DAMAGE.values(), ids=DAMAGE)
-def test_reopening_that_is_cut_off_anywhere(
+def test_a_repair_interrupted_at_any_step_resumes(
     small_store: Store, tmp_path: Path, damaged: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = contents(small_store.path)
@@ -77,13 +77,13 @@ def test_reopening_that_is_cut_off_anywhere(
             shutil.rmtree(path)
         else:
             break
-    assert step >= 8  # five notes, the mark, a document, the root
+    assert step >= 8  # five notes, the old seal, a document, the root
 
 
-def test_building_and_sealing_that_are_cut_off_anywhere(
+def test_building_and_sealing_interrupted_at_any_step_resume(
     copied: Path, small_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*DAMAGE["root whole"], "train/x4/box/c/2/0/0"):
+    for name in (*DAMAGE["root intact"], "train/x4/box/c/2/0/0"):
         alter(copied / name)
     first = start_repair(copied, small_manifest(), small_table())
     assert [unit.name for unit in first.units] == ["train-000001", "train-000002"]
@@ -113,7 +113,7 @@ def test_a_repair_whose_root_is_lost_before_it_is_finished_keeps_what_it_knew(co
     assert contents(copied) == contents(small_store.path)
 
 
-def test_a_killed_repair_goes_on(tmp_path: Path) -> None:
+def test_a_killed_repair_resumes(tmp_path: Path) -> None:
     path = build_small_store(tmp_path / "s.zarr", unit=1).path
     whole = contents(path)
     for unit in all_units(small_manifest(unit=1))[1:]:

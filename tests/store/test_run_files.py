@@ -57,7 +57,7 @@ PREDICTIONS = Predictions(
 )
 GATES = GateRecord(generator="ef" * 32, levels={"1": {"a.png": (0.5, 0.0, 1.0)}, "2": {"a.png": (0.25, 0.1, 0.9)}})
 
-# what the version before 0.1.0 wrote for a generator that was imported, and for a run
+# run.json of earlier versions: of an imported generator, and of a run
 OLD_IMPORTED = {
     "store": "",
     "seal": "",

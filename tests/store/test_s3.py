@@ -43,7 +43,7 @@ def test_a_store_in_a_bucket_is_the_store_in_a_folder(bucket: str, small_store: 
             )
 
 
-def test_a_build_that_is_cut_off_after_every_unit(bucket: str, small_store: Store) -> None:
+def test_a_build_interrupted_after_every_unit(bucket: str, small_store: Store) -> None:
     address = f"{bucket}/small.zarr"
     units = all_units(small_manifest())
     for done in range(len(units)):
@@ -57,7 +57,7 @@ def test_a_build_that_is_cut_off_after_every_unit(bucket: str, small_store: Stor
     assert objects(address) == objects(small_store.location)  # and no journal
 
 
-def test_a_killed_build_goes_on_to_the_same_objects(bucket: str, tmp_path: Path) -> None:
+def test_a_killed_build_resumes_to_the_same_objects(bucket: str, tmp_path: Path) -> None:
     address, whole = f"{bucket}/small.zarr", build_small_store(tmp_path / "small.zarr", unit=2)
     script = "import sys; from tests.support.stores import build_small_store; build_small_store(sys.argv[1], unit=2)"
     build = subprocess.Popen([sys.executable, "-c", script, address], cwd=ROOT)
@@ -71,7 +71,7 @@ def test_a_killed_build_goes_on_to_the_same_objects(bucket: str, tmp_path: Path)
     assert objects(address) == objects(whole.location)
 
 
-def test_a_layout_or_a_seal_that_was_cut_off_is_finished(bucket: str, small_store: Store) -> None:
+def test_an_interrupted_layout_or_seal_is_finished(bucket: str, small_store: Store) -> None:
     address = f"{bucket}/small.zarr"
     begin(address, units=0)
     for name in [*locate(address).names()][60:]:  # the root among them: it is the last
@@ -105,16 +105,16 @@ def test_another_store_is_refused_and_changes_nothing(bucket: str, begun: str) -
         assert objects(address) == before
 
 
-def test_a_place_that_holds_something_else_is_left_alone(bucket: str) -> None:
+def test_a_prefix_with_other_objects_is_refused_and_kept(bucket: str) -> None:
     locate(f"{bucket}/thesis").write("chapter.txt", b"precious")
     with pytest.raises(StoreError, match=r"thesis holds objects and is no store: it has no zarr\.json; choose another"):
         begin(f"{bucket}/thesis", 0)
     assert objects(f"{bucket}/thesis") == {"thesis/chapter.txt": b"precious"}
-    begin(f"{bucket}/thesis/small.zarr", 0)  # beside it is another place
+    begin(f"{bucket}/thesis/small.zarr", 0)  # a prefix beside it is free
 
 
-def test_of_two_builds_that_begin_at_once_one_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both have looked and found nothing; without the claim each would write half of a layout."""
+def test_of_two_builds_that_start_at_once_one_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both found an empty prefix; without the claim each would write half of a layout."""
     address, claim = f"{bucket}/small.zarr", Bucket.claim
     one, two = (replace(small_manifest(), seed=seed) for seed in (0, 1))
 

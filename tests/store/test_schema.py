@@ -37,7 +37,7 @@ def test_a_manifest_refuses_what_no_store_can_hold() -> None:
         replace(manifest, views=())
 
 
-def test_a_view_that_is_not_there_is_answered_with_those_that_are() -> None:
+def test_a_view_that_does_not_exist_is_answered_with_those_that_do() -> None:
     assert small_manifest().view("x4").zoom == 4
     with pytest.raises(StoreError, match="no view 'x8' in this store; it has x1, x2, x4"):
         small_manifest().view("x8")

@@ -107,7 +107,7 @@ def test_a_value_is_no_group() -> None:
         load(Outer, None, ["seed=1", "seed.x=3"])
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(SettingsError, match=r"setting seed = .*; unknown setting 'colr'; did you mean 'colour'"):
         load(Outer, None, ["seed=x", "colr=red"])
 

@@ -102,7 +102,7 @@ def test_a_root_that_promises_more_than_there_is(copied: Path) -> None:
     assert "test/x1/he/c/13/0/0/0/0" in findings.missing
 
 
-def test_progress_is_told_file_by_file(small_store: Store) -> None:
+def test_progress_is_reported_file_by_file(small_store: Store) -> None:
     seen: list[str] = []
 
     def watch(names: list[str]) -> list[str]:

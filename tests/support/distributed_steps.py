@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.support.published_steps import CPU
 from train.data.batch import Batch
 from train.loop.step import make_optimisers, step_generator, take_long_step
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 from train.networks.spectral_norm import SpectralConv2d
-from train.runtime.device import Compute
 from train.runtime.distributed import join, mean_of_all
-from train.settings import Precision, TrainSettings
+from train.settings import TrainSettings
 
-CPU = Compute(device=torch.device("cpu"), precision=Precision.FP32)
 CONTRASTIVE = ("cut", "fastcut", "asp", "attention_gan")
 Told = dict[str, np.ndarray[Any, Any]]
 

@@ -1,4 +1,4 @@
-"""The settings of a run of 32 steps on the small store."""
+"""The settings of a short run on a small store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from train.settings import (
     TrainSettings,
 )
 
-TINY = TrainSettings(
+TINY = TrainSettings(  # of the 8 pairs of `store`: 4 epochs of 8 steps; a line of metrics after 25 and after 32
     device="cpu",
     precision=Precision.FP32,
     checkpoint_every=10,
@@ -25,4 +25,4 @@ TINY = TrainSettings(
     contrast=ContrastSettings(patches=16, width=8),
     asp=AspSettings(schedule=Schedule.LINEAR),
     optimiser=OptimiserSettings(constant_epochs=3, decay_epochs=1),
-)  # on the store below: 4 epochs of 8 steps; a line of metrics after 25 and after 32
+)
