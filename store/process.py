@@ -1,4 +1,4 @@
-"""The process: stop on request, keep freed memory, tell the versions of installed packages.
+"""The process: stop on request, keep freed memory, versions of installed packages.
 
 **Stop.** After the first signal the work is saved and then stops; the second signal stops it immediately. SIGINT is
 Ctrl-C, SIGTERM comes from schedulers and the system, SIGUSR1 is the warning that Slurm sends with `--signal`.

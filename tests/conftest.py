@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,31 @@ from store.location.open import locate
 from store.reader import Store
 from tests.support.command_line import CommandLine
 from tests.support.disks import mounted
+from tests.support.slow import mark_slow, slow_modules_first
 from tests.support.stores import build_small_store
 from tests.support.tiles import TILES, write_tiles
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Threads of the workers (`pytest -n 2`), which inherit the environment of this process."""
+    if config.getoption("numprocesses", None):
+        from tests.support.parallel import limit_threads
+
+        limit_threads()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_slow(items)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow_modules_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.support.parallel import ByModule
+
+    config.option.loadscopereorder = False  # the order of collection is the right one
+    return ByModule(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

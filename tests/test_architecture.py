@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.places import ROOT
+from tests.support.slow import SLOW
 
 PACKAGES = {"prep": {"store"}, "train": {"store"}, "evaluate": {"store"}, "store": set[str]()}  # and what each imports
 LAYERS = {  # of each package from the top down; a root module or sub-package imports from the layers below its own
@@ -234,6 +235,16 @@ def test_no_test_module_imports_another() -> None:
     }
     for file in TESTS:
         assert not {name for name, _ in imports(file)} & modules, f"{file.relative_to(ROOT)}: share it in tests/support"
+
+
+def test_the_table_of_slow_tests_names_tests_that_exist() -> None:
+    names = {
+        f"{file.relative_to(ROOT).as_posix()}::{node.name}"
+        for file in TESTS
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert [start for start in SLOW if not any(name.startswith(start) for name in names)] == []
 
 
 def test_the_top_level_has_four_packages_and_the_tests() -> None:

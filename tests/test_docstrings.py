@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the four packages are true."""
+"""The examples in the docstrings of the four packages and of the tests are true."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Location(Protocol):
         """Folders that hold none of `files`, each name ending in a slash: zarr warns about them."""
 
     def check_writable(self) -> None:
-        """Raise OSError if nothing can be written here, as far as a test without traces can tell."""
+        """Raise OSError if nothing can be written here, where that can be tested without leaving a file."""
 
     def free_bytes(self) -> float:
         """Bytes that can still be written; infinite in object storage."""

@@ -168,7 +168,7 @@ class Bucket:
         return iter(())
 
     def check_writable(self) -> None:
-        """Does nothing: only a real write would tell."""
+        """Does nothing: only a real write would show it."""
 
     def free_bytes(self) -> float:
         """No limit."""
