@@ -81,10 +81,10 @@ def read_root(address: Location | Path | str) -> Root:
         tree, files = attributes["manifest"], dict[str, str](attributes["files"])
         number = tree["format"]
     except (ValueError, KeyError, TypeError) as error:
+        if enclosing := _enclosing(location):
+            raise StoreError(f"{location} is no store: {enclosing}") from error
         raise StoreError(
-            f"{location} is no store: {_enclosing(location)}"
-            if _enclosing(location)
-            else f"{location} was not made by magstain, or its {ROOT} is damaged: it holds no manifest; "
+            f"{location} was not made by magstain, or its {ROOT} is damaged: it holds no manifest; "
             f"give a store that `python -m prep build` made; {REPAIR}"
         ) from error
     if number != FORMAT:
