@@ -214,6 +214,16 @@ def test_a_file_in_the_folder_is_checked_and_kept(weight: WeightFile, tmp_path: 
     assert contents(tmp_path) == {"net.pth": b"mine"}
 
 
+@pytest.mark.parametrize(
+    ("package", "command"), [("prep", "make weights"), ("evaluate", "make weights NAMES=evaluate")]
+)
+def test_a_missing_file_names_the_command_that_fetches_it(
+    weight: WeightFile, tmp_path: Path, package: str, command: str
+) -> None:
+    with pytest.raises(WeightsError, match=rf"net\.pth \(a net\) is not in {tmp_path}; fetch it with `{command}` \("):
+        locate(replace(weight, package=package), tmp_path)
+
+
 def test_a_read_only_folder_and_a_full_disk(weight: WeightFile, tmp_path: Path, small_disk: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir()
