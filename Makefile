@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo prepare train eval compare ablation test test-gpu soak check bench weights clean
+.PHONY: help setup demo prepare train eval compare ablation test test-fast test-gpu soak check bench weights clean
 
 # ---- the environment: made once, made anew when these two files say something else
 KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -39,7 +39,7 @@ help:
 	@echo 'magstain: H&E-to-IHC stain translation around a precomputed multi-magnification store'
 	@echo
 	@echo '  make demo      set up, then prepare, train and score the synthetic demo (minutes)'
-	@echo '  make test      set up, then run the tests'
+	@echo '  make test      set up, then run the tests (JOBS=2 processes); make test-fast skips the slow ones'
 	@echo
 	@echo '  make prepare   tiles -> store               DATA=DIR or HE=DIR IHC=DIR, STORE= CONFIG= SET= SKIP_BAD=1'
 	@echo '                                              WORKERS=N or SCHEDULER=ADDRESS, DRY_RUN=1, REPAIR=1'
@@ -117,20 +117,23 @@ weights: $(READY)
 	@$(PY) -m store weights $(NAMES) $(if $(FROM),--from '$(FROM)') $(if $(WEIGHTS),--folder '$(WEIGHTS)')
 
 test: $(READY)
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n $(or $(JOBS),2)
+
+test-fast: $(READY)
+	@$(PY) -m pytest -n $(or $(JOBS),2) -m 'not slow'
 
 test-gpu: $(READY)
 	@$(PY) -c 'import torch; print("device:", torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU here: the CPU takes the same path")'
 	@$(PY) -m pytest -m gpu
 
 soak: $(READY)
-	@MAGSTAIN_KILLS=$(or $(KILLS),200) $(PY) -m pytest tests/test_kill.py
+	@MAGSTAIN_KILLS=$(or $(KILLS),200) $(PY) -m pytest tests/prep/test_build_kills.py
 
 check: $(READY)
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n $(or $(JOBS),2)
 
 bench: $(READY)
 	@$(PY) -m tests.bench $(ONLY)

@@ -10,8 +10,8 @@ from typing import Any
 from evaluate.columns import Agreement, Cell, Metric
 from evaluate.inputs.predictions import match_files
 from evaluate.protocol import FAKE, Network, Protocol, ProtocolName
-from store.files import from_json, read_json, write_json
-from store.run_files import RunFolder, check_record
+from store.files import check_record, from_json, read_json, write_json
+from store.run_files import RunFolder
 from store.schema import RunError, Split
 
 SCORES_FORMAT = 2

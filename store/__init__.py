@@ -1,1 +1,1 @@
-"""The store: what a prepared data set looks like on disk, and how it is written, read and checked."""
+"""The store: the on-disk format of a prepared data set, its readers and writers, and the facts that packages share."""

@@ -35,13 +35,13 @@ def info(
 
 @app.command()
 def verify(store: StoreArgument) -> None:
-    """Read every byte of a store and compare it with its digests."""
+    """Read every byte of a store and compare it with its digests; exit code 2 if anything is damaged."""
     from store.cli import track
     from store.verify import describe
     from store.verify import verify as verify_store
 
     findings = verify_store(store, lambda files: track(files, what="verifying", unit="file"))
-    if not findings.whole:
+    if not findings.intact:
         raise StoreError(describe(store, findings))
     typer.echo(describe(store, findings))
 
@@ -49,11 +49,11 @@ def verify(store: StoreArgument) -> None:
 @app.command()
 def show(
     store: StoreArgument,
-    split: Annotated[Split, typer.Option("--split", help="the part of the store")] = Split.TEST,
-    pair: Annotated[str, typer.Option("--pair", metavar="ID|N", help="the pair's id, or its number from 0")] = "0",
+    split: Annotated[Split, typer.Option("--split", help="the split of the pair")] = Split.TEST,
+    pair: Annotated[str, typer.Option("--pair", metavar="ID|N", help="the id of the pair, or its number from 0")] = "0",
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="PNG", help="the file to write; else <store>-<split>-<number>.png here"),
+        typer.Option("--out", metavar="PNG", help="the file to write; default: <store>-<split>-<number>.png here"),
     ] = None,
 ) -> None:
     """Draw a contact sheet of one pair: the tile and every zoom, H&E beside IHC."""
@@ -62,44 +62,48 @@ def show(
     from store.reader import Store
 
     if out and out.suffix.lower() != ".png":
-        raise StoreError(f"--out {out}: the sheet is a PNG; name it {out.with_suffix('.png')}")
+        raise StoreError(f"--out {out}: the sheet is a PNG file; use {out.with_suffix('.png')}")
     opened = Store.open(store)
     row = find_row(opened, split, pair)
-    place = out or Path(f"{Path(opened.location.name).stem}-{split}-{row}.png")
-    write_png(place, draw_pair(opened, split, row))
-    typer.echo(f"contact sheet of {opened.pairs(split)[row].id}: {place}")
+    file = out or Path(f"{Path(opened.location.name).stem}-{split}-{row}.png")
+    write_png(file, draw_pair(opened, split, row))
+    typer.echo(f"contact sheet of {opened.pairs(split)[row].id}: {file}")
 
 
 @app.command()
 def weights(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAMES", help="names of files, or `prep` or `evaluate` for all of theirs; else `prep`"),
+        typer.Argument(
+            metavar="NAMES",
+            help="names of files, `prep` for the files of BSRGAN (default), `evaluate` for the feature networks",
+        ),
     ] = None,
     source: Annotated[
-        str, typer.Option("--from", metavar="FROM", help="copy them from a file, a folder or a mirror")
+        str, typer.Option("--from", metavar="FROM", help="copy from this file, folder or mirror instead")
     ] = "",
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", metavar="DIR", help="the cache folder; else $MAGSTAIN_WEIGHTS or ~/.cache"),
+        typer.Option("--folder", metavar="DIR", help="the cache folder; default: $MAGSTAIN_WEIGHTS, or in ~/.cache"),
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="list the files and where they belong")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="list the files and whether they are present")] = False,
 ) -> None:
-    """Fetch weight files into the cache folder and check them; a broken download resumes."""
-    from store.cli import progress
+    """Download weight files into the cache folder and check them; an interrupted download resumes."""
+    from store.cli import progress, wrapped
     from store.weights import PACKAGES, choose, describe, fetch, weights_folder
 
-    place, chosen = folder or weights_folder(), choose(names or (PACKAGES if listed else []), source)
+    cache, chosen = folder or weights_folder(), choose(names or (PACKAGES if listed else []), source)
     if listed:
-        typer.echo("\n".join(describe(weight, place) for weight in chosen))
+        typer.echo("\n".join(describe(weight, cache) for weight in chosen))
         return
     for weight in chosen:
-        typer.echo(f"{weight.name}, {weight.what}, {weight.size:,} bytes, from {source or weight.address}", err=True)
+        what = f"{weight.name}: {weight.what}, {weight.size:,} bytes, from {source or weight.address}"
+        typer.echo(wrapped(what, indent="  "), err=True)
         with progress(total=weight.size, what=weight.name, unit="B", scaled=True) as bar:
-            file = fetch(weight, place, source, bar.update)
+            file = fetch(weight, cache, source, bar.update)
         typer.echo(file)
     if not names and not source:
-        typer.echo("the feature networks of evaluation are fetched with: make weights NAMES=evaluate", err=True)
+        typer.echo("the feature networks of evaluation: make weights NAMES=evaluate", err=True)
 
 
 if __name__ == "__main__":

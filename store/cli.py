@@ -1,6 +1,6 @@
-"""What the four command lines share: errors as one line, exit codes for schedulers, messages and progress on stderr.
+"""What the four command lines share: errors in one line, exit codes for schedulers, messages and progress on stderr.
 
-What a person reads fits 100 columns. On a terminal progress is a bar; in a log file it is a line now and then.
+Text in a terminal fits 100 columns. Progress is a bar on a terminal, and one line every 30 s in a log file.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Progress: TypeAlias = "tqdm[Any]"
 DONE, OUR_BUG, YOUR_INPUT, RUN_AGAIN = 0, 1, 2, 3
-CTRL_C = 130  # how typer leaves at a KeyboardInterrupt
+CTRL_C = 130  # the exit code of typer after a KeyboardInterrupt
 WIDTH = 100  # columns
 SECONDS = 30  # between two lines of progress where there is no terminal
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {percentage:.0f} %, {rate_fmt}, {remaining} left{postfix}"
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command line and exit: 0 done, 2 your input, 3 run it again, 1 (with a trace) our bug."""
+    """Run a command line and exit: 0 done, 2 wrong input, 3 run it again, 1 (with a trace) a bug."""
     try:
         app(standalone_mode=True)
     except SystemExit as leaving:
         if leaving.code != CTRL_C:
             raise
-        print("stopped by Ctrl-C: what is already written is safe; run the same command to resume", file=sys.stderr)
+        print("stopped by Ctrl-C: what is already written is kept; run the same command to resume", file=sys.stderr)
         sys.exit(RUN_AGAIN)
     except Interrupted as stop:
         print(f"stopped: {stop}", file=sys.stderr)
@@ -45,16 +45,16 @@ def run_app(app: typer.Typer) -> None:
 
 
 def say(text: str) -> None:
-    """A line for the person, above a progress bar."""
+    """Print a line on stderr, above a progress bar if there is one."""
     tqdm.write(text, file=sys.stderr)
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """A paragraph in lines of at most 100 columns; those after the first begin with `indent`.
+    """A paragraph in lines of at most 100 columns; lines after the first begin with `indent`.
 
     >>> print(wrapped("note: " + "word " * 20, indent="  "))
-    note: word word word word word word word word word word word word word word word word word word
-      word word
+    note: word word word word word word word word word word word word word word word word word word word
+      word
     """
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
@@ -62,42 +62,38 @@ def wrapped(text: str, indent: str = "") -> str:
 def progress(
     *, total: int | None, what: str, unit: str, done: int = 0, hidden: bool = False, scaled: bool = False
 ) -> Progress:
-    """Progress of `what` on stderr, counted in `unit`s: a bar on a terminal, elsewhere a line every half a minute."""
-    name = f" {unit}"
+    """Progress of `what` on stderr, counted in `unit`s: a bar on a terminal, otherwise a line every 30 s.
+
+    `scaled` writes 34.0M instead of 34000000, for bytes; `done` of the `total` were done before.
+    """
     if sys.stderr.isatty():
         columns = min(WIDTH, shutil.get_terminal_size().columns)
         return tqdm(
-            total=total,
-            initial=done,
-            desc=what,
-            unit=name,
-            file=sys.stderr,
-            disable=hidden,
-            ncols=columns,
+            total=total, initial=done, desc=what, unit=f" {unit}", file=sys.stderr, disable=hidden, ncols=columns,
             unit_scale=scaled,
-        )
-    lines = cast("IO[str]", _Lines())
+        )  # fmt: skip
+    stream, units = cast("IO[str]", _OneLineEach()), f" {unit}" if scaled else f" {unit}s"
     return tqdm(
-        total=total, initial=done, desc=what, unit=name, file=lines, disable=hidden, bar_format=LINE,
+        total=total, initial=done, desc=what, unit=units, file=stream, disable=hidden, bar_format=LINE,
         mininterval=SECONDS, maxinterval=SECONDS, miniters=1, unit_scale=scaled,
     )  # fmt: skip
 
 
 def track(items: Sequence[T] | Iterable[T], *, what: str, unit: str, total: int | None = None) -> Iterator[T]:
-    """The items one by one, with `progress`; `total` is for what has no length."""
+    """The items one by one, with `progress`; `total` is for an iterable without a length."""
     known = len(items) if isinstance(items, Sequence) else total
     with progress(total=known, what=what, unit=unit) as bar:
         try:
             for item in items:
                 yield item
                 bar.update()
-        except GeneratorExit:  # somebody stopped in between, and has more to say than how far it came
+        except GeneratorExit:  # the caller stopped early and reports that itself
             bar.leave = False
             raise
 
 
-class _Lines:
-    """What tqdm writes over the line before, as a line of its own."""
+class _OneLineEach:
+    """A stream for tqdm: each update is a new line, where a terminal would overwrite the last one."""
 
     def write(self, text: str) -> None:
         if line := text.strip():

@@ -1,7 +1,7 @@
-"""Contact sheets: what a person looks at.
+"""Contact sheets: pictures side by side with captions, for a person.
 
 Lengths are pixels of the sheet, pictures are u8 [H,W,3] RGB. A sheet is drawn as bands of its full width, stacked from
-top to bottom. OpenCV 5 draws text of any script; OpenCV 4 shows what is not ASCII as question marks.
+top to bottom. OpenCV 5 draws text of any script; OpenCV 4 draws question marks for text that is not ASCII.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.images import PictureU8
-from store.overview import describe_view
+from store.overview import describe_picture
 from store.reader import TILE, Store
 from store.schema import Box, SchemaError, Split, Stain, StoreError
 
 MARGIN, GAP = 24, 12
-NARROWEST = 560  # a sheet of one small picture still has room for its title
+NARROWEST = 560  # so that a sheet of one small picture has room for its title
 PAPER, FRAME, RULE = 255, 205, 225  # grey values
 
-
 COLUMNS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
-COLOURS = ((0, 160, 255), (0, 200, 70), (250, 210, 0))  # of boxes, RGB: neither pink nor brown nor blue-violet
-LINE = 1 / 128  # thickness of a box's line, of the tile's side
+COLOURS = ((0, 160, 255), (0, 200, 70), (250, 210, 0))  # of boxes, RGB: unlike the colours of H&E and DAB
+LINE = 1 / 128  # thickness of the line of a box, as a fraction of the side of the tile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +47,9 @@ FOOTER = Ink(font=cv2.FONT_HERSHEY_SIMPLEX, scale=0.42, colour=(110, 118, 132), 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Pictures side by side under one label, each with a caption beneath it if there are `captions`.
+    """Pictures side by side under one label, each with a caption below it if there are `captions`.
 
-    Pictures are u8 [H,W,3] RGB of any size; captions are for the first pictures, an empty one leaves its place blank.
+    Pictures are u8 [H,W,3] RGB of any size. Captions are for the first pictures; an empty one leaves a gap.
     """
 
     label: str
@@ -66,9 +65,9 @@ class Row:
 
 
 def draw_sheet(*, title: str, columns: Sequence[str], rows: Sequence[Row], footer: str, side: int = 256) -> PictureU8:
-    """A sheet of `rows` under the heads `columns`, u8 [H,W,3] RGB; the longer side of each picture becomes `side`.
+    """A sheet of `rows` under the heads `columns`, u8 [H,W,3] RGB; each picture is resized to the longer side `side`.
 
-    Title and footer are broken into lines; heads, labels and captions that are too long end in "...".
+    Title and footer are wrapped; heads, labels and captions that are too long end in "...". Raises SchemaError.
     """
     if not columns or side < 16:
         raise SchemaError(f"a sheet of {len(columns)} columns with pictures of {side} px: use at least 1 and 16 px")
@@ -91,7 +90,7 @@ def _row(row: Row, side: int, width: int) -> list[PictureU8]:
     band = _space(width, max((picture.shape[0] for picture in fitted), default=0) + 2)
     for picture, left in zip(fitted, _lefts(len(fitted), side), strict=True):
         high, wide = picture.shape[:2]
-        band[: high + 2, left - 1 : left + wide + 1] = FRAME  # white tissue would melt into white paper
+        band[: high + 2, left - 1 : left + wide + 1] = FRAME  # so that white tissue has an edge on white paper
         band[1 : high + 1, left : left + wide] = picture
     bands.append(band)
     if any(row.captions):
@@ -100,7 +99,7 @@ def _row(row: Row, side: int, width: int) -> list[PictureU8]:
 
 
 def _fit(picture: PictureU8, side: int) -> PictureU8:
-    """The picture with `side` as its longer side: area average down, whole pixels or linear up."""
+    """The picture resized to the longer side `side`: area average to reduce, repeated pixels or linear to enlarge."""
     high, wide = picture.shape[:2]
     longer = max(high, wide)
     size = (max(1, round(wide * side / longer)), max(1, round(high * side / longer)))
@@ -143,30 +142,30 @@ def _write(band: PictureU8, text: str, ink: Ink, *, left: int, top: int) -> None
 
 
 def _printable(text: str) -> str:
-    """One line of printable characters, `?` for the others: a file name may hold anything."""
+    """One line of printable characters, `?` for the others: a file name may contain anything."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
-def _long(text: str, ink: Ink) -> int:
+def _width(text: str, ink: Ink) -> int:
     (length, _), _ = cv2.getTextSize(text, ink.font, ink.scale, 1)
     return int(length)
 
 
 def _shorten(text: str, ink: Ink, room: int) -> str:
     text = _printable(text)
-    if _long(text, ink) <= room:
+    if _width(text, ink) <= room:
         return text
-    while text and _long(text + "...", ink) > room:
+    while text and _width(text + "...", ink) > room:
         text = text[:-1]
     return text.rstrip() + "..."
 
 
 def _wrap(text: str, ink: Ink, room: int) -> list[str]:
-    """The text in lines of at most `room` px; a word that is longer than a line is shortened."""
+    """The text in lines of at most `room` px; a word that does not fit is shortened."""
     lines: list[str] = []
     for word in _printable(text).split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _long(longer, ink) <= room:
+        if lines and _width(longer, ink) <= room:
             lines[-1] = longer
         else:
             lines.append(_shorten(word, ink, room))
@@ -174,7 +173,7 @@ def _wrap(text: str, ink: Ink, room: int) -> list[str]:
 
 
 def find_row(store: Store, split: Split, pair: str) -> int:
-    """The row of a pair, given its id or its number from 0. Raises StoreError with what there is instead."""
+    """The row of a pair, given its id or its number from 0. Raises StoreError with the nearest ids."""
     ids = [row.id for row in store.pairs(split)]
     if not ids:
         raise StoreError(f"no pairs in {split} of {store.address}; it has {', '.join(store.manifest.counts)}")
@@ -189,7 +188,7 @@ def find_row(store: Store, split: Split, pair: str) -> int:
 
 
 def draw_pair(store: Store, split: Split, row: int) -> NDArray[np.uint8]:
-    """The sheet of the pair in `row` of a split, u8 [H,W,3]."""
+    """The contact sheet of the pair in `row` of a split, u8 [H,W,3] RGB."""
     manifest, pair = store.manifest, store.pairs(split)[row]
     rows = [_draw_tile(store, split, row)] if TILE in store.views(split) else []
     rows += [_draw_view(store, split, row, view.name, index) for view in manifest.views for index in range(view.count)]
@@ -206,7 +205,7 @@ def draw_pair(store: Store, split: Split, row: int) -> NDArray[np.uint8]:
 
 
 def _draw_tile(store: Store, split: Split, row: int) -> Row:
-    """The tile as delivered, with the boxes of all zooms above 1 drawn into it."""
+    """The tile as delivered, with the boxes of all zooms above 1."""
     zoomed = [view for view in store.manifest.views if view.zoom > 1]
     pictures = []
     for stain in Stain:
@@ -221,7 +220,7 @@ def _draw_tile(store: Store, split: Split, row: int) -> Row:
 def _draw_view(store: Store, split: Split, row: int, view: str, index: int) -> Row:
     box = store.box(split, view, row, index)
     return Row(
-        label=f"{view}: {describe_view(store.manifest.view(view), store.manifest)}",
+        label=f"{view}: {describe_picture(store.manifest.view(view), store.manifest)}",
         pictures=tuple(store.picture(split, view, stain, row, index) for stain in Stain),
         captions=(f"box: {box.side} px at top {box.top}, left {box.left}",),
     )

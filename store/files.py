@@ -1,6 +1,6 @@
-"""Files on a local disk: written whole or not at all, digested, locked; a refusal becomes an error that helps.
+"""Files on a local disk: atomic writes, digests, locks, JSON records; errors of the disk say what to do.
 
-JSON knows finite numbers only: NaN is `null` in our records, infinity `"inf"`.
+JSON has finite numbers only: in records NaN is `null`, infinity `"inf"`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from math import inf, isnan, nan
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from store.schema import RunError, StoreError
+from store.schema import RunError, SettingsError, StoreError
+from store.settings import validate
 
-PARTIAL = ".partial"  # what a file is called until it is whole; zarr uses the same ending
+T = TypeVar("T")
+
+RENAMED = {"draws": "pairs_seen"}  # keys in records of earlier versions
+PARTIAL = ".partial"  # the ending of a file's name until it is complete; zarr uses the same one
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again, or write elsewhere",
@@ -34,18 +38,18 @@ _REMEDIES = {
 
 @contextmanager
 def disk_errors(path: object) -> Iterator[None]:
-    """Turn a refusal to write below `path` (a path or a location) into a StoreError that says what to do."""
+    """Turn an OSError while writing at `path` (a path or a location) into a StoreError that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # of object storage, reading or writing: it says itself what to do
+        if error.errno is None:  # of object storage, reading or writing: the message already says what to do
             raise StoreError(f"{path}: {error}") from error
         remedy = _REMEDIES.get(error.errno, "check the disk, then run the same command again")
         raise StoreError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside its place, sync it and rename it: after a cut there is the old file or the new one."""
+    """Write a file atomically: under another name, synced, renamed. An interruption leaves the old file or the new."""
     partial = path.with_name(path.name + PARTIAL)
     try:
         with partial.open("wb") as file:
@@ -61,7 +65,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def read_json(file: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises RunError with the remedy if there is none."""
+    """The JSON object in a file. Raises RunError with the remedy if the file is missing or holds anything else."""
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -72,7 +76,7 @@ def read_json(file: Path, remedy: str) -> dict[str, Any]:
 
 
 def write_json(file: Path, record: Any) -> None:
-    """Write a record, a dataclass, whole or not at all; makes its folder."""
+    """Write a record, a dataclass, atomically as JSON; creates its folder. Raises StoreError if that fails."""
     text = json.dumps(to_json(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False)
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +84,7 @@ def write_json(file: Path, record: Any) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """Plain values for JSON."""
+    """Plain values for JSON: tuples become lists, NaN becomes None, infinity `"inf"`."""
     if isinstance(value, Mapping):
         return {str(key): to_json(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
@@ -91,8 +95,32 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> float:
-    """A number as it was before `to_json`."""
-    return nan if value is None else float(value)  # `float` knows "inf"
+    """The inverse of `to_json` for a number."""
+    return nan if value is None else float(value)  # `float` reads "inf"
+
+
+def check_record(kind: type[T], tree: Mapping[str, Any], file: Path, remedy: str) -> T:
+    """A JSON object as its class. Raises RunError with the remedy if a key or value does not fit."""
+    try:
+        return validate(kind, tree)
+    except SettingsError as error:
+        raise RunError(f"{file} is not what it should be ({error}); {remedy}") from error
+
+
+def with_current_names(
+    tree: Mapping[str, Any], unknown: Collection[str], renamed: Mapping[str, str] = RENAMED
+) -> dict[str, Any]:
+    """A record with current keys; a record that has a key of `renamed` is of an earlier version.
+
+    In those "" and 0 mean unknown: under the keys `unknown` they become None.
+
+    >>> with_current_names({"draws": 0, "store": ""}, unknown=("store",))
+    {'pairs_seen': 0, 'store': None}
+    """
+    if not renamed.keys() & tree.keys():
+        return dict(tree)
+    named = {renamed.get(key, key): value for key, value in tree.items()}
+    return {key: None if key in unknown and value in ("", 0) else value for key, value in named.items()}
 
 
 def sync(path: Path) -> None:
@@ -106,9 +134,9 @@ def sync(path: Path) -> None:
 
 def sync_all(files: Iterable[Path]) -> None:
     """Wait until these files and the folders that hold them are on the disk."""
-    whole = list(files)
-    for place in [*whole, *sorted({file.parent for file in whole})]:
-        sync(place)
+    listed = list(files)
+    for path in [*listed, *sorted({file.parent for file in listed})]:
+        sync(path)
 
 
 def digest_bytes(data: bytes) -> str:
@@ -129,14 +157,14 @@ def files_of(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def locked(file: Path, what: str) -> Iterator[None]:
-    """Hold the only lock on `file`; StoreError if another process holds it. A killed holder lets go by itself."""
+    """Hold the exclusive lock on `file`; StoreError if another process holds it. A killed process releases its lock."""
     with disk_errors(file):
         handle = file.open("ab")
     with handle:
         if not _lock(handle, file):
             raise StoreError(f"{what} is being written by another process; wait for it or stop it")
         if not (file.exists() and os.path.samestat(os.fstat(handle.fileno()), file.stat())):
-            raise StoreError(f"{what} was just finished or given up by another process; run the same command again")
+            raise StoreError(f"{what} was just finished or abandoned by another process; run the same command again")
         yield
 
 

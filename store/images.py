@@ -1,10 +1,10 @@
-"""Picture files to and from `u8 [H,W,3]` RGB; the only place where BGR, alpha, EXIF and 16 bit exist.
+"""Picture files to and from `u8 [H,W,3]` RGB; the only module that handles BGR, alpha, EXIF and 16 bits.
 
-Reading is strict, because a picture that was read wrongly cannot be seen in a store: cv2 reads a truncated JPEG as a
-normal picture with grey rows, Pillow opens a 16-bit RGB PNG as 8-bit RGB and overlooks a PNG that lacks its end. So the
-bytes are read once, the container is walked to its end here, and Pillow decodes all of it. What is lossless is done and
-noted (grey, palette, opaque alpha, EXIF orientation); anything else is refused. Changed bytes inside a JPEG's scan that
-leave its markers alone cannot be told from a picture.
+Reading is strict, because a wrongly read picture cannot be recognised in a store: cv2 reads a truncated JPEG as a
+normal picture with grey rows, Pillow opens a 16-bit RGB PNG as 8-bit RGB and accepts a PNG without its end. Therefore
+the bytes are read once, the container is checked to its end here, and Pillow decodes all of it. Lossless conversions
+are done and noted (grey, palette, opaque alpha, EXIF orientation); anything else is refused. Changed bytes inside the
+scan of a JPEG, with its markers intact, cannot be detected.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ _SIGNATURES = {
 _FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 _LOSSLESS = {"L": "grey", "1": "black and white", "P": "palette"}
 _REFUSED = {
-    "CMYK": "is CMYK, a printer's colours; convert it to RGB yourself, with the colour profile that is right for it",
-    "LAB": "is L*a*b*; convert it to 8-bit RGB yourself",
-    "YCbCr": "is stored as plain YCbCr; convert it to 8-bit RGB yourself",
-    "F": "holds floating point numbers; scale it to 8-bit RGB yourself",
-    "I": "holds 32-bit integers; scale it to 8-bit RGB yourself",
+    "CMYK": "is CMYK, for printing; convert it to 8-bit RGB with its colour profile first",
+    "LAB": "is L*a*b*; convert it to 8-bit RGB first",
+    "YCbCr": "is stored as plain YCbCr; convert it to 8-bit RGB first",
+    "F": "holds floating point numbers; scale it to 8-bit RGB first",
+    "I": "holds 32-bit integers; scale it to 8-bit RGB first",
 }
 _BITS_TAG, _ORIENTATION_TAG = 258, 274  # TIFF 6.0, section 8; EXIF has the same numbers
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in JPEG scans FF00 is a stuffed byte, FFD0 to FFD7 are restarts
-_HEADER_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
+_HEADER_LOCK = threading.Lock()  # warnings.catch_warnings is not thread-safe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A decoded file: u8 [H,W,3] RGB, the conversions that were done to it, the sha256 of the file's bytes in hex."""
+    """A decoded file: u8 [H,W,3] RGB, the conversions that were done, the sha256 of the bytes of the file in hex."""
 
     pixels: NDArray[np.uint8]
     notes: tuple[str, ...]
@@ -65,7 +65,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What a file holds, after it was decoded whole: height and width in px, the conversions that taking it needs."""
+    """A file that was decoded to its end: height and width in px, the conversions that were done, the sha256 in hex."""
 
     height: int
     width: int
@@ -74,48 +74,48 @@ class Survey:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """The picture in a file, u8 [H,W,3] RGB; raises PictureError unless it can be taken whole and without loss."""
+    """The picture in a file, u8 [H,W,3] RGB. Raises PictureError if it is damaged or cannot be read without loss."""
     return load_picture(path).pixels
 
 
 def load_picture(path: Path) -> Picture:
-    """The same with the conversions that were done and the digest of exactly the bytes that were decoded."""
+    """The picture with the conversions that were done, and the digest of exactly the bytes that were decoded."""
     image, notes, digest = _load(path)
     return Picture(pixels=np.array(image, dtype=np.uint8), notes=notes, digest=digest)
 
 
 def survey_picture(path: Path) -> Survey:
-    """As strict as `load_picture`, without the pixels: a third of the time goes into these."""
+    """As strict as `load_picture`, without the pixels, which take a third of the time."""
     image, notes, digest = _load(path)
     return Survey(height=image.height, width=image.width, notes=notes, digest=digest)
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write u8 [H,W,3] RGB as PNG, beside its place and then renamed; makes parent folders. Raises StoreError."""
+    """Write u8 [H,W,3] RGB as PNG under another name, then rename it; creates folders. Raises StoreError."""
     assert pixels.dtype == np.uint8, pixels.dtype
     assert pixels.shape[2:] == (3,), pixels.shape
     _, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    beside = path.parent / f".{os.getpid()}-{threading.get_ident()}.partial"  # short: `path.name` may fill 255 bytes
+    partial = path.parent / f".{os.getpid()}-{threading.get_ident()}.partial"  # short: `path.name` may have 255 bytes
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(encoded.tobytes())
-        beside.replace(path)
+        partial.write_bytes(encoded.tobytes())
+        partial.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
         raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); make room, allow writing there or choose another folder"
+            f"{path}: cannot be written ({error.strerror}); free space, allow writing there or choose another folder"
         ) from error
 
 
 def _load(path: Path) -> tuple[Image.Image, tuple[str, ...], str]:
-    """The picture as RGB, the conversions that were done, the sha256 of the file's bytes in hex."""
+    """The picture as RGB, the conversions that were done, the sha256 of the bytes of the file in hex."""
     data = _read_bytes(path)
     kind = _check_container(path, data)
     image, turned = _decode(path, data)
     image, notes = _to_rgb(path, image)
     if turned:
-        notes = (*notes, "turned as its EXIF orientation says")
+        notes = (*notes, "rotated as its EXIF orientation says")
     if _FORMAT_OF.get(path.suffix.lower(), kind) != kind:
         notes = (*notes, f"named {path.suffix} but holds {kind}")
     return image, notes, hashlib.sha256(data).hexdigest()
@@ -125,21 +125,21 @@ def _read_bytes(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise PictureError(f"{path}: is a folder, not a picture; name a file")
+            raise PictureError(f"{path}: is a folder, not a picture; give a file")
         if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
-            raise PictureError(f"{path}: is no ordinary file; name a picture file")
+            raise PictureError(f"{path}: is not an ordinary file; give a picture file")
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise PictureError(f"{path}: no such file; check the path, or whether a link points nowhere") from error
+        raise PictureError(f"{path}: no such file; check the path, and the target if it is a link") from error
     except OSError as error:
-        raise PictureError(f"{path}: cannot be read ({error.strerror}); mend that or leave the file out") from error
+        raise PictureError(f"{path}: cannot be read ({error.strerror}); correct that, or remove the file") from error
     if not data:
         raise PictureError(f"{path}: the file is empty (0 bytes); fetch or export it again")
     return data
 
 
 def _check_container(path: Path, data: bytes) -> str:
-    """The kind of file, after checks of what Pillow overlooks: missing ends, checksums, bits per channel."""
+    """The kind of file, after checks that Pillow does not make: missing ends, checksums, bits per channel."""
     kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), "")
     if kind == "PNG":
         _check_png(path, data)
@@ -149,8 +149,7 @@ def _check_container(path: Path, data: bytes) -> str:
         _check_tiff(path, data)
     elif not kind:
         raise PictureError(
-            f"{path}: is no picture, whatever its name says: it begins with {data[:8]!r}; "
-            "give JPEG, PNG, TIFF or BMP files, or leave it out"
+            f"{path}: is not a picture: it begins with {data[:8]!r}; give a JPEG, PNG, TIFF or BMP file, or remove it"
         )
     return kind
 
@@ -167,12 +166,12 @@ def _check_png(path: Path, data: bytes) -> None:
             raise PictureError(f"{path}: damaged PNG, wrong checksum at byte {place}; fetch or export it again")
         depth = data[place + 16 : place + 17]
         if name == b"IHDR" and depth > b"\x08":
-            raise _deep(path, depth[0])
+            raise _too_many_bits(path, depth[0])
         place = end
 
 
 def _check_jpeg(path: Path, data: bytes) -> None:
-    """Walk the segments up to the end marker (FFD9); what follows it, such as padding, is nobody's business."""
+    """Walk the segments up to the end marker (FFD9); bytes after it, such as padding, are ignored."""
     place = 2
     while (found := _MARKER.search(data, place)) is not None:
         marker, place = data[found.end() - 1], found.end()
@@ -184,7 +183,7 @@ def _check_jpeg(path: Path, data: bytes) -> None:
 
 
 def _check_tiff(path: Path, data: bytes) -> None:
-    """Bits per channel of the first page: Pillow reads 16-bit RGB as 8-bit and does not know 32-bit RGB at all."""
+    """Bits per channel of the first page: Pillow reads 16-bit RGB as 8-bit and does not support 32-bit RGB."""
     try:
         with _HEADER_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -197,14 +196,14 @@ def _check_tiff(path: Path, data: bytes) -> None:
     except Exception as error:  # a damaged file makes Pillow raise anything from OSError to TypeError
         raise _truncated(path, "TIFF", len(data)) from error
     if bits > 8:
-        raise _deep(path, bits)
+        raise _too_many_bits(path, bits)
 
 
 def _decode(path: Path, data: bytes) -> tuple[Image.Image, bool]:
-    """The decoded picture upright, and whether EXIF had to turn it."""
+    """The decoded picture, upright, and whether it was rotated as EXIF says."""
     try:
         with _HEADER_LOCK, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata do not matter
+            warnings.simplefilter("ignore")  # unusual metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "BMP"))
             turned = opened.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)
@@ -214,45 +213,43 @@ def _decode(path: Path, data: bytes) -> tuple[Image.Image, bool]:
             return ImageOps.exif_transpose(opened), turned
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise PictureError(
-            f"{path}: is larger than {Image.MAX_IMAGE_PIXELS:,} px, no tile; cut it into square tiles first"
+            f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} px and is not a tile; cut it into square tiles first"
         ) from error
     except Exception as error:  # a damaged file makes Pillow raise anything from OSError to TypeError
-        reason = "no decoder knows its layout" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = "no decoder supports its layout" if isinstance(error, UnidentifiedImageError) else str(error)
         raise PictureError(
-            f"{path}: cannot be decoded whole ({reason}); it is truncated or damaged: fetch or export it again"
+            f"{path}: cannot be decoded completely ({reason}); it is truncated or damaged: fetch or export it again"
         ) from error
-    raise PictureError(f"{path}: holds {frames} pictures; save the one that is meant as a file of its own")
+    raise PictureError(f"{path}: holds {frames} pictures; save the right one as a separate file")
 
 
 def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """The picture as RGB and the conversions, all of them lossless."""
     notes: tuple[str, ...] = ()
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        whole = image.convert("RGBA")
-        if np.array(whole)[..., 3].min() < 255:
-            raise PictureError(
-                f"{path}: has transparent pixels, and what is behind them is unknown; flatten it onto white yourself"
-            )
-        image, notes = whole.convert("RGB"), ("dropped an alpha channel that is opaque everywhere",)
+        with_alpha = image.convert("RGBA")
+        if np.array(with_alpha)[..., 3].min() < 255:
+            raise PictureError(f"{path}: has transparent pixels over an unknown background; flatten it onto white")
+        image, notes = with_alpha.convert("RGB"), ("dropped an alpha channel that is opaque everywhere",)
     elif image.mode in _LOSSLESS:
         image, notes = image.convert("RGB"), (f"{_LOSSLESS[image.mode]} to RGB",)
     elif image.mode.startswith("I;"):
-        raise _deep(path, 16)
+        raise _too_many_bits(path, 16)
     elif image.mode != "RGB":
-        reason = _REFUSED.get(image.mode, f"has pixels of kind {image.mode}; convert it to 8-bit RGB yourself")
+        reason = _REFUSED.get(image.mode, f"has pixels of mode {image.mode}; convert it to 8-bit RGB first")
         raise PictureError(f"{path}: {reason}")
     return image, notes
 
 
 def _truncated(path: Path, kind: str, size: int) -> PictureError:
-    return PictureError(f"{path}: truncated {kind}, it breaks off after {size} bytes; fetch or export it again")
+    return PictureError(f"{path}: truncated {kind}, it ends after {size:,} bytes; fetch or export it again")
 
 
-def _deep(path: Path, bits: int) -> PictureError:
-    return PictureError(f"{path}: has {bits} bits per channel, more than a store keeps; scale it to 8-bit RGB yourself")
+def _too_many_bits(path: Path, bits: int) -> PictureError:
+    return PictureError(f"{path}: has {bits} bits per channel, a store keeps 8; scale it to 8-bit RGB first")
 
 
 def interleave(planes: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Planes u8 [3,H,W] into a picture u8 [H,W,3], contiguous: 0.02 ms at 512 px, where numpy takes 0.9."""
-    made = cv2.merge(list(planes), out)
-    assert made is out or np.shares_memory(made, out)
+    """Planes u8 [3,H,W] into a contiguous picture u8 [H,W,3]: 0.02 ms at 512 px, where numpy takes 0.9 ms."""
+    merged = cv2.merge(list(planes), out)
+    assert merged is out or np.shares_memory(merged, out)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from store.cli import wrapped
 from store.files import disk_errors
 from store.reader import Store
 from store.schema import Manifest, Skipped, Source, Split, Upscaler, View
 
-SHOWN = 10  # pairs that were left out; `--json` and the table `skipped` hold all
+SHOWN = 10  # skipped pairs; the table `skipped` of the store has all of them
+INDENT = 12  # columns of the name of a fact
 
 
 def describe(store: Store) -> str:
-    """Everything that the manifest and the pair tables say, one fact a line."""
+    """The manifest and the pair tables in words, one fact a line; long facts are wrapped to 100 columns."""
     manifest = store.manifest
     facts = [
         ("stain", f"H&E to {manifest.stain}"),
@@ -18,38 +20,50 @@ def describe(store: Store) -> str:
         ("mpp", ", ".join(f"{name} {mpp:g} um/px" for name, mpp in manifest.mpp.items()) or "unknown"),
         ("recipe", f"{manifest.recipe}, margin {manifest.margin} px"),
         *((f"view {view.name}", describe_view(view, manifest)) for view in manifest.views),
-        ("tiles", f"as delivered, in {', '.join(split for split in manifest.counts if manifest.has_tiles(split))}"),
+        ("tiles", f"stored as delivered in {' and '.join(s for s in manifest.counts if manifest.has_tiles(s))}"),
         ("upscaler", describe_upscaler(manifest.upscaler)),
         ("split", f"{manifest.split}, seed {manifest.seed}"),
         *((str(split), _describe_split(store, split)) for split in manifest.counts),
-        *_leaks(store),
-        *_left_out(store.skipped()),
+        *_leakage(store),
+        *_skipped(store.skipped()),
         ("disk", f"{_on_disk(store)}, codec {manifest.codec}"),
         ("software", ", ".join(f"{name} {version}" for name, version in manifest.software.items())),
         ("seal", manifest.seal),
     ]
     head = f"{store.address}: {manifest.name}{': SYNTHETIC, drawn and not tissue' if manifest.synthetic else ''}"
-    return "\n".join([head, *(f"  {name:<9} {text}" for name, text in facts)])
+    return "\n".join([head, *(_line(name, text) for name, text in facts)])
 
 
 def describe_view(view: View, manifest: Manifest) -> str:
-    """Where a view's pictures come from and what was done to them."""
-    field = view.source is Source.FIELD
-    side = manifest.view_side if field else manifest.tile_side
-    patch, factor = side // view.zoom, manifest.view_side * view.zoom / side
-    how = "as it is" if factor == 1 else f"downsampled x{factor:g}"
-    if factor > 1:
-        how = f"enlarged x{factor:g} by {manifest.upscaler.name}"
-    source = f"of the tile downsampled to {side} px" if field else "of the tile as delivered"
-    return f"{_plural(view.count, 'picture')} a pair: {patch} px {source}, {how}"
+    """How many pictures of a pair a view has, and how they are made."""
+    return f"{_plural(view.count, 'picture')} per pair, {describe_picture(view, manifest)}"
+
+
+def describe_picture(view: View, manifest: Manifest) -> str:
+    """How the pictures of a view are made: what is cut from the tile, and how it is brought to the view side."""
+    tile, side = manifest.tile_side, manifest.view_side
+    source = side if view.source is Source.FIELD else tile
+    patch, factor = source // view.zoom, side * view.zoom / source
+    if view.zoom == 1:
+        return "the whole tile" if tile == side else f"the whole tile downsampled to {side} px"
+    cut = f"{patch} px of the tile" + ("" if source == tile else f" downsampled to {source} px")
+    if factor == 1:
+        return cut
+    if factor < 1:
+        return f"{cut}, downsampled to {side} px"
+    return f"{cut}, enlarged {factor:g}x by {manifest.upscaler.name}"
 
 
 def describe_upscaler(upscaler: Upscaler) -> str:
-    """Who enlarged the views, and with which weights."""
+    """What enlarged the views, and with which weights."""
     if not upscaler.digests:
-        return f"{upscaler.name}: a plain filter that stands in for super-resolution"
+        return f"{upscaler.name}: a plain filter, not super-resolution"
     weights = ", ".join(f"{factor} sha256 {digest}" for factor, digest in upscaler.digests.items())
     return f"{upscaler.name}, {upscaler.precision}, batches of {upscaler.batch}; {weights}"
+
+
+def _line(name: str, text: str) -> str:
+    return wrapped(f"  {name}{' ' * (INDENT - 2 - len(name))}{text}", indent=" " * INDENT)
 
 
 def _describe_split(store: Store, split: Split) -> str:
@@ -57,17 +71,20 @@ def _describe_split(store: Store, split: Split) -> str:
     return f"{_plural(store.manifest.counts[split], 'pair')} of {_plural(len(slides), 'slide')}"
 
 
-def _leaks(store: Store) -> list[tuple[str, str]]:
-    """Slides that stand in more than one split: what was trained on is then judged."""
-    seen = [{pair.slide for pair in store.pairs(split)} for split in store.manifest.counts]
-    twice = len([slide for slide in set().union(*seen) if sum(slide in slides for slides in seen) > 1])
-    return [("note", f"{_plural(twice, 'slide')} in more than one split, so that scores flatter")] if twice else []
+def _leakage(store: Store) -> list[tuple[str, str]]:
+    """A warning if slides occur in more than one split."""
+    found = [{pair.slide for pair in store.pairs(split)} for split in store.manifest.counts]
+    shared = len([slide for slide in set().union(*found) if sum(slide in slides for slides in found) > 1])
+    if not shared:
+        return []
+    occur = "slide occurs" if shared == 1 else "slides occur"
+    return [("warning", f"{shared:,} {occur} in more than one split (leakage): test scores will be optimistic")]
 
 
-def _left_out(skipped: tuple[Skipped, ...]) -> list[tuple[str, str]]:
+def _skipped(skipped: tuple[Skipped, ...]) -> list[tuple[str, str]]:
     shown = [("", f"{bad.split} {bad.id!r}: {bad.reason}") for bad in skipped[:SHOWN]]
     more = [("", f"and {len(skipped) - SHOWN} more")] if len(skipped) > SHOWN else []
-    return [("left out", _plural(len(skipped), "pair") if skipped else "nothing"), *shown, *more]
+    return [("skipped", _plural(len(skipped), "pair") if skipped else "none"), *shown, *more]
 
 
 def _on_disk(store: Store) -> str:

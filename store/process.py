@@ -1,9 +1,9 @@
-"""The process: a polite stop, memory that is kept, the versions of what it runs.
+"""The process: stop on request, keep freed memory, versions of installed packages.
 
-**Stop.** The first signal asks, and the work stops where it is saved; the second one acts at once. SIGINT is Ctrl-C,
-SIGTERM what schedulers and systems send, SIGUSR1 the warning that Slurm gives with `--signal`.
+**Stop.** After the first signal the work is saved and then stops; the second signal stops it immediately. SIGINT is
+Ctrl-C, SIGTERM comes from schedulers and the system, SIGUSR1 is the warning that Slurm sends with `--signal`.
 
-**Memory.** glibc gives every large block back to the system when it is freed and takes a new one the next time, whose
+**Memory.** glibc returns every large block to the system when it is freed, and requests a new one the next time, whose
 pages the system clears first. A network's feature maps are such blocks, thousands for each batch: on a CPU with 2 cores
 four windows of 288 px took 43 s, and 31 s with freed memory kept; the peak was the same.
 """
@@ -20,28 +20,28 @@ from types import FrameType
 
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # mallopt(3), glibc
-MOST = 2**31 - 1  # bytes free at the end of the heap from which on they would be given back
-KEEPING = {  # the same for a process that is still to be started
+MOST = 2**31 - 1  # bytes free at the end of the heap above which they would be returned
+KEEPING = {  # the same as environment variables, for a process that is started later
     "MALLOC_TRIM_THRESHOLD_": str(MOST),
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_ARENA_MAX": "1",
 }
-UNKNOWN = "unknown"  # the version of a package that does not tell
-PROVIDERS = {  # distributions that install the same package, where its usual one is not installed
+UNKNOWN = "unknown"  # the version of a package that is not installed as a distribution
+PROVIDERS = {  # distributions that install the same package instead of the usual one
     "opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 }
 
 
 @dataclass(slots=True)
 class Stop:
-    """Whether somebody asked the work to stop."""
+    """Whether a signal requested the work to stop."""
 
     requested: bool = False
 
 
 @contextmanager
 def stop_requests(say: Callable[[str], None]) -> Iterator[Stop]:
-    """Turn the first signal that is watched into a request that the caller looks at; `say` tells the person."""
+    """Turn the first of the `WATCHED` signals into a request that the caller checks; `say` shows a message."""
     stop = Stop()
     before = {number: signal.getsignal(number) for number in WATCHED}
 
@@ -49,13 +49,13 @@ def stop_requests(say: Callable[[str], None]) -> Iterator[Stop]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def ask(number: int, _frame: FrameType | None) -> None:
+    def request(number: int, _frame: FrameType | None) -> None:
         stop.requested = True
         restore()
         say(f"{signal.Signals(number).name}: saving, then exiting; send the signal again to stop immediately")
 
     for number in WATCHED:
-        signal.signal(number, ask)
+        signal.signal(number, request)
     try:
         yield stop
     finally:
@@ -63,9 +63,9 @@ def stop_requests(say: Callable[[str], None]) -> Iterator[Stop]:
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library of this process, before it starts threads; whether it understood. Harmless when repeated.
+    """Make the C library keep freed memory; call it before threads start. False if the library is not glibc.
 
-    All threads share one heap then, for only the first one can grow beyond 64 MB without asking for new pages.
+    All threads then share one heap, because only the first heap can grow beyond 64 MB. Can be repeated.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -75,7 +75,7 @@ def keep_freed_memory() -> bool:
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
-    """The version of each package, whichever distribution provides it; `unknown` where it does not tell."""
+    """The version of each package, whichever distribution provides it; `unknown` if none is installed."""
     return {package: _version(package) for package in packages}
 
 

@@ -1,7 +1,7 @@
-"""Read a sealed store: one picture, its planes, its box, the pair table. Files are opened lazily, by each process.
+"""Read a sealed store: one picture, its planes, its box, the pair table. Each process opens files when it needs them.
 
-Pictures are read past zarr: a shard's index is read once, then a picture is one `pread`, one checksum and one
-decompression into the caller's buffer. The test suite holds this against plain zarr.
+Pictures are read without zarr: the index of a shard is read once, then a picture is one `pread`, one checksum and one
+decompression into the caller's buffer. The tests compare this with plain zarr.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TILE = "tile"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A picture to translate: its pair's row and slide, which of the pair's pictures it is, its prediction's name."""
+    """A picture to translate: the name of its prediction, its slide, the row of its pair, its index in the pair."""
 
     name: str
     slide: str
@@ -34,7 +34,7 @@ class Target:
 
 
 class Store:
-    """A sealed store. Cheap to open, safe to pickle: nothing is held open."""
+    """A sealed store. Cheap to open and safe to pickle: it holds nothing open."""
 
     def __init__(self, address: Location | Path | str, manifest: Manifest) -> None:
         self.location = locate(address)
@@ -47,14 +47,14 @@ class Store:
     def open(cls, address: Location | Path | str) -> Store:
         """Open a sealed store: a folder, or `s3://bucket/name.zarr`.
 
-        Raises StoreError if it is missing, foreign, of a newer format, unfinished or edited.
+        Raises StoreError if it is missing, no store, of another format, unfinished or altered.
         """
         location = locate(address)
         root = read_sealed(location)
-        if root.seal() != root.manifest.seal:
+        if root.computed_seal() != root.manifest.seal:
             raise StoreError(
-                f"{location} was altered after it was sealed: the seal does not fit its zarr.json; "
-                f"bring that file back from a copy; `python -m store verify {location}` lists all damage"
+                f"{location} was altered after it was sealed: its zarr.json does not match the seal; "
+                f"restore that file from a copy; `python -m store verify {location}` lists all damage"
             )
         return cls(location, root.manifest)
 
@@ -63,18 +63,18 @@ class Store:
 
     @property
     def address(self) -> str:
-        """What a person types to name it: a path or an s3:// address."""
+        """Its address, as given on the command line: a path or s3://bucket/name.zarr."""
         return str(self.location)
 
     @property
     def path(self) -> Path:
-        """The folder of a store on a local disk. Raises StoreError for one in object storage, which has none."""
+        """The folder of a store on a local disk. Raises StoreError for a store in object storage."""
         if self.location.folder is not None:
             return self.location.folder
-        raise StoreError(f"{self.location} is in object storage and has no path; copy it to a disk for this")
+        raise StoreError(f"{self.location} is in object storage and has no path; copy it to a local disk first")
 
     def pairs(self, split: Split) -> tuple[Pair, ...]:
-        """The pair table of a split in the order of its rows; empty if the store has no such split."""
+        """The pairs of a split in the order of their rows; empty if the store has no such split."""
         if split not in self._pairs:
             pairs = read_pairs(self.location, split) if split in self.manifest.counts else ()
             self._check_rows(f"{split}/pair", len(pairs), self.manifest.counts.get(split, 0))
@@ -82,22 +82,22 @@ class Store:
         return self._pairs[split]
 
     def skipped(self) -> tuple[Skipped, ...]:
-        """The pairs that were left out, and why."""
+        """The skipped pairs and the reasons."""
         skipped = read_skipped(self.location)
         self._check_rows("skipped", len(skipped), self.manifest.skipped)
         return skipped
 
     def views(self, split: Split) -> tuple[str, ...]:
-        """The names of what can be read of a split: x1, x2, x4, and `tile` where tiles are kept."""
+        """The views of a split: x1, x2, x4, and `tile` where tiles are kept."""
         names = tuple(view.name for view in self.manifest.views)
         return (*names, TILE) if self.manifest.has_tiles(split) else names
 
     def side(self, view: str) -> int:
-        """The side of a view's pictures, px."""
+        """The side of the pictures of a view, px."""
         return self.manifest.tile_side if view == TILE else self.manifest.view_side
 
     def count(self, view: str) -> int:
-        """How many pictures of a pair a view has."""
+        """The number of pictures of a view per pair and stain."""
         return 1 if view == TILE else self.manifest.view(view).count
 
     def picture(self, split: Split, view: str, stain: Stain, pair: int, index: int = 0) -> NDArray[np.uint8]:
@@ -109,7 +109,7 @@ class Store:
     ) -> NDArray[np.uint8]:
         """One picture as planes, u8 [3,H,W], written into `out` (contiguous) if given.
 
-        Raises StoreError if its shard is missing or its bytes were altered: nobody is handed black for a lost picture.
+        Raises StoreError if its shard is missing or its bytes were altered: a lost picture is never returned as black.
         """
         planes = np.empty((3, self.side(view), self.side(view)), np.uint8) if out is None else out
         self.many_planes(split, view, stain, [(pair, index)], [planes])
@@ -123,7 +123,7 @@ class Store:
         places: Sequence[tuple[int, int]],
         outs: Sequence[NDArray[np.uint8]],
     ) -> None:
-        """Pictures `places`, each (pair, index), into `outs`, each u8 [3,H,W]; neighbours are fetched in one request.
+        """The pictures `places`, each (pair, index), into `outs`, each u8 [3,H,W]; neighbours are read in one request.
 
         Raises StoreError as `planes` does.
         """
@@ -137,29 +137,29 @@ class Store:
             assert outs[n].dtype == np.uint8, outs[n].dtype
         for unit, wanted in by_unit.items():
             shard = f"{array}/c/{unit}/{'/'.join('0' * (3 if view == TILE else 4))}"
-            for run in _neighbours(sorted(wanted)):
-                (pair, index), count = places[run[0][1]], len(run)
-                what = f"picture {index} of pair {pair}" if count == 1 else f"{count} pictures from pair {pair} on"
+            for group in _neighbours(sorted(wanted)):
+                (pair, index), count = places[group[0][1]], len(group)
+                what = f"picture {index} of pair {pair}" if count == 1 else f"one of {count} pictures from pair {pair}"
                 try:
-                    self._read_run(shard, self.manifest.unit * self.count(view), run, outs)
+                    self._read_group(shard, self.manifest.unit * self.count(view), group, outs)
                 except (StoreError, OSError) as error:
                     raise self._unreadable(f"{what} in {array}", error) from error
 
-    def _read_run(
-        self, shard: str, chunks: int, run: Sequence[tuple[int, int]], outs: Sequence[NDArray[np.uint8]]
+    def _read_group(
+        self, shard: str, chunks: int, group: Sequence[tuple[int, int]], outs: Sequence[NDArray[np.uint8]]
     ) -> None:
-        """Pictures that lie one after the other in a shard, each (slot, place among `outs`), with one read."""
+        """Consecutive pictures of a shard, each (slot, position in `outs`), with one read."""
         if shard not in self._indices:
             self._indices[shard] = _read_index(self.location, shard, chunks)
-        spans = [(int(offset), int(length)) for offset, length in (self._indices[shard][slot] for slot, _ in run)]
+        spans = [(int(offset), int(length)) for offset, length in (self._indices[shard][slot] for slot, _ in group)]
         first = spans[0][0]
         data = _read_chunk(self.location, shard, first, max(offset + length for offset, length in spans) - first)
-        for (offset, length), (_, n) in zip(spans, run, strict=True):
-            chunk = data if len(run) == 1 else data[offset - first : offset - first + length]
+        for (offset, length), (_, n) in zip(spans, group, strict=True):
+            chunk = data if len(group) == 1 else data[offset - first : offset - first + length]
             decode_planes(chunk, outs[n], self.manifest.codec)
 
     def box(self, split: Split, view: str, pair: int, index: int = 0) -> Box:
-        """Where on its tile a picture was cut, in tile pixels."""
+        """The box on the tile that a picture shows, in tile pixels."""
         self._row(split, view, pair, index)
         if view == TILE:
             return Box(top=0, left=0, side=self.manifest.tile_side)
@@ -176,7 +176,7 @@ class Store:
         """The boxes of a unit, i32 [pair, view, 3]."""
         table = array_at(self.location, array)
         try:
-            self.location.read_at(f"{array}/c/{unit}/0/0", 0, 1)  # of a missing file zarr would hand out zeros
+            self.location.read_at(f"{array}/c/{unit}/0/0", 0, 1)  # zarr returns zeros for a missing file
             boxes = np.asarray(table[first : first + shape[0]], np.int32)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._unreadable(f"table {array}", error) from error
@@ -195,20 +195,20 @@ class Store:
         )
 
     def _row(self, split: Split, view: str, pair: int, index: int) -> int:
-        """The picture's place in its array, counted over pairs and pictures of a pair."""
+        """The position of a picture in its array, counted over pairs and the pictures of each pair."""
         if view not in self.views(split):
             raise StoreError(f"no view {view!r} in {split} of {self.location}; it has {', '.join(self.views(split))}")
         pairs, count = self.manifest.counts.get(split, 0), self.count(view)
         if not (0 <= pair < pairs and 0 <= index < count):
             raise StoreError(
-                f"no picture {index} of pair {pair} in {split}/{view} of {self.location}: it has {pairs} pairs of "
-                f"{count}"
+                f"no picture {index} of pair {pair} in {split}/{view} of {self.location}: it has {pairs} pairs with "
+                f"{count} each"
             )
         return pair * count + index
 
 
 def plan_targets(store: Store, split: Split, view: str) -> list[Target]:
-    """Every picture of a split and view, in the order of the store. Raises RunError if there is none."""
+    """The pictures of a split and view in the order of the store. Raises RunError if there are none."""
     if view not in store.views(split):
         raise RunError(f"{store.address} has no view {view!r} of {split}; it has {', '.join(store.views(split))}")
     pairs, count = store.pairs(split), store.count(view)
@@ -223,7 +223,7 @@ def plan_targets(store: Store, split: Split, view: str) -> list[Target]:
 
 
 def _read_index(location: Location, shard: str, chunks: int) -> NDArray[np.uint64]:
-    """Offset and length of each chunk of a shard, u64 [chunk, 2]; it stands at the shard's end."""
+    """Offset and length of each chunk of a shard, u64 [chunk, 2], from the end of the shard."""
     length = chunks * 16 + CHECKSUM
     data = location.read_end(shard, length)
     if len(data) < length:
@@ -232,14 +232,14 @@ def _read_index(location: Location, shard: str, chunks: int) -> NDArray[np.uint6
 
 
 def _neighbours(wanted: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Runs of (slot, place) in which a slot follows the other: a shard holds its pictures in the order of rows."""
-    run: list[tuple[int, int]] = []
+    """Groups of (slot, position) with consecutive slots: a shard holds its pictures in the order of rows."""
+    group: list[tuple[int, int]] = []
     for slot, n in wanted:
-        if run and slot > run[-1][0] + 1:
-            yield run
-            run = []
-        run.append((slot, n))
-    yield run
+        if group and slot > group[-1][0] + 1:
+            yield group
+            group = []
+        group.append((slot, n))
+    yield group
 
 
 def _read_chunk(location: Location, shard: str, offset: int, length: int) -> bytes:

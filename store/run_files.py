@@ -1,55 +1,49 @@
-"""The run folder as a contract: what is where in `runs/<name>/`, and the records that one package leaves for another.
+"""The run folder: the paths in `runs/<name>/`, and the records through which training and evaluation meet.
 
 Training writes a run, evaluation reads it; neither imports the other. Records are JSON objects, checked against their
-class when they are read; a value that nobody knows is `null`.
+class when they are read; an unknown value is `null`.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from store.files import read_json
+from store.files import check_record, read_json, with_current_names
 from store.location.open import locate
 from store.reader import Store
-from store.schema import FORBID_UNKNOWN, RunError, SettingsError, Split
-from store.settings import validate
-
-T = TypeVar("T")
+from store.schema import FORBID_UNKNOWN, RunError, Split
 
 GENERATOR = "generator.safetensors"
-RENAMED = {"draws": "pairs_seen"}  # keys of records that earlier versions wrote
 PREDICT, FIT = "python -m train predict", "python -m train fit"
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """`runs/<name>`. A generator file that came without a run lies beside the folder of its predictions."""
+    """`runs/<name>`. A generator file without a run has its predictions in a folder beside it."""
 
     path: Path
     generator_file: Path | None = None
 
     @property
     def settings(self) -> Path:
-        """The settings of the run, resolved."""
+        """The settings of the run: defaults, presets and `--set` merged."""
         return self.path / "settings.toml"
 
     @property
     def facts(self) -> Path:
-        """What the run is made from (`RunFacts`); written last, so a folder that has it is a run."""
+        """What the run is made from (`RunFacts`); written last, so that a folder with it is a run."""
         return self.path / "run.json"
 
     @property
     def metrics(self) -> Path:
-        """One JSON line per logged step."""
+        """One JSON line for each logged step."""
         return self.path / "metrics.jsonl"
 
     @property
     def validation(self) -> Path:
-        """One JSON line per validation."""
+        """One JSON line for each validation."""
         return self.path / "validation.jsonl"
 
     @property
@@ -59,17 +53,22 @@ class RunFolder:
 
     @property
     def model_card(self) -> Path:
-        """What the generator is, for a person."""
+        """A description of the generator."""
         return self.path / "MODEL_CARD.md"
 
     @property
     def checkpoints(self) -> Path:
-        """What a run needs to resume."""
+        """What training needs to resume."""
         return self.path / "checkpoints"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains the run."""
+        return self.path / "lock"
+
+    @property
     def samples(self) -> Path:
-        """Contact sheets made while training."""
+        """Contact sheets from training."""
         return self.path / "samples"
 
     @property
@@ -78,19 +77,19 @@ class RunFolder:
         return self.generator_file or self.path / GENERATOR
 
     def predictions(self, split: str, view: str) -> PredictionFolder:
-        """Where the predictions of a split and view are."""
+        """The folder of the predictions of a split and view."""
         return PredictionFolder(self.path / "predictions" / split / view)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionFolder:
-    """`runs/<name>/predictions/<split>/<view>`: translated pictures, and what evaluation makes of them."""
+    """`runs/<name>/predictions/<split>/<view>`: translated pictures, and their scores."""
 
     path: Path
 
     @property
     def record(self) -> Path:
-        """What the pictures are (`Predictions`)."""
+        """What the pictures are made from (`Predictions`)."""
         return self.path / "predictions.json"
 
     @property
@@ -105,12 +104,12 @@ class PredictionFolder:
 
     @property
     def gates(self) -> Path:
-        """Attention maps, one folder per level."""
+        """Attention maps, one folder for each level."""
         return self.path / "gates"
 
     @property
     def gates_record(self) -> Path:
-        """What the attention maps are (`GateRecord`)."""
+        """What the attention maps are made from, and their statistics (`GateRecord`)."""
         return self.gates / "gates.json"
 
     @property
@@ -120,13 +119,23 @@ class PredictionFolder:
 
     @property
     def scores(self) -> Path:
-        """Every number of the run on these pictures."""
+        """All scores of the run on these pictures."""
         return self.path / "scores.json"
+
+    @property
+    def contact_sheet(self) -> Path:
+        """A contact sheet of some pictures beside the real ones."""
+        return self.path / "contact.png"
+
+    @property
+    def report(self) -> Path:
+        """The page with scores and pictures."""
+        return self.path / "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """`run.json`: what a run is made from. Of an imported generator most of it is not known (None)."""
+    """`run.json`: what a run is made from. Most of it is unknown (None) for an imported generator."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -147,7 +156,7 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """`predictions.json`: `generator` is the sha256 of its file, `pictures` are in the order of the store."""
+    """`predictions.json`: `generator` is the sha256 of its file, `pictures` are names in the order of the store."""
 
     method: str
     seal: str
@@ -163,17 +172,17 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRecord:
-    """`gates.json`: the generator's sha256; of each picture and level the mean and the 1st and 99th percentile."""
+    """`gates.json`: sha256 of the generator; by level and picture the mean and the 1st and 99th percentile."""
 
     generator: str
     levels: dict[str, dict[str, tuple[float, float, float]]]
 
 
 def read_facts(folder: RunFolder) -> RunFacts:
-    """What a run is made from. Raises RunError if the folder is no run."""
+    """What a run is made from. Raises RunError if the folder is not a run."""
     if not folder.facts.is_file():
         raise RunError(f"{folder.path} is not a run: it has no {folder.facts.name}; train one with `{FIT}`")
-    remedy = "bring the file back from a copy, or use another run folder"
+    remedy = "restore the file from a copy, or use another run folder"
     tree = with_current_names(
         read_json(folder.facts, remedy), unknown=("store", "seal", "pairs", "pairs_seen", "device", "precision")
     )
@@ -181,44 +190,42 @@ def read_facts(folder: RunFolder) -> RunFacts:
 
 
 def load_predictions(folder: PredictionFolder, remedy: str) -> Predictions:
-    """What the pictures in a folder are. Raises RunError with the remedy if its record is missing or damaged."""
+    """The record of a folder of predictions. Raises RunError with the remedy if it is missing or damaged."""
     tree = with_current_names(read_json(folder.record, remedy), unknown=("pairs_seen", "step"))
     return check_record(Predictions, tree, folder.record, remedy)
 
 
 def read_predictions(run: Path, split: Split, view: str) -> Predictions:
-    """What the predictions of a run for a split and view are. Raises RunError if there are none."""
+    """The record of the predictions of a run for a split and view. Raises RunError if there are none."""
     folder = RunFolder(run).predictions(split, view)
     remedy = f"make them with: {PREDICT} --run {run} --split {split} --view {view}"
     if not run.is_dir():
-        raise RunError(f"no run at {run}; give the folder that `{FIT}` made")
+        raise RunError(f"no run at {run}; give a folder that `{FIT}` made")
     if not (folder.record.is_file() and folder.rounded.is_dir() and folder.truncated.is_dir()):
         raise RunError(f"no predictions in {folder.path}; {remedy}")
     predictions = load_predictions(folder, remedy)
     if (predictions.split, predictions.view) != (split, view):
-        raise RunError(
-            f"{folder.path} holds predictions of {predictions.split}/{predictions.view}, not of {split}/{view}; "
-            f"{remedy}"
-        )
+        found = f"{predictions.split}/{predictions.view}"
+        raise RunError(f"{folder.path} holds predictions of {found}, not of {split}/{view}; {remedy}")
     return predictions
 
 
 def read_gates(folder: PredictionFolder) -> GateRecord:
-    """What the attention maps beside predictions are. Raises RunError if their record is missing or damaged."""
+    """The record of attention maps. Raises RunError if it is missing or damaged."""
     remedy = f"make them again with: {PREDICT} --gates"
     return check_record(GateRecord, read_json(folder.gates_record, remedy), folder.gates_record, remedy)
 
 
 def open_store_of(folder: RunFolder) -> Store:
-    """The store that a run was trained on, where it was then. Raises RunError if it was moved or is another one now."""
+    """The store that a run was trained on, at its old address. Raises RunError if it was moved or replaced."""
     if folder.generator_file and not folder.facts.exists():
         raise RunError(f"{folder.generator} is not in a run folder; name the store with --store")
     facts = read_facts(folder)
     if facts.store is None:
         raise RunError(f"{folder.path} was imported, not trained on a store; name the store with --store")
-    place = locate(facts.store).folder
-    if place is not None and not place.exists():
-        raise RunError(f"{folder.path} was trained on {facts.store}, and nothing is there; name its place with --store")
+    path = locate(facts.store).folder
+    if path is not None and not path.exists():
+        raise RunError(f"{folder.path} was trained on {facts.store}, which does not exist; name its copy with --store")
     store = Store.open(facts.store)
     if store.manifest.seal != facts.seal:
         raise RunError(
@@ -229,32 +236,11 @@ def open_store_of(folder: RunFolder) -> Store:
 
 
 def trained_views(folder: RunFolder) -> tuple[str, ...] | None:
-    """The views that a run was trained on, as its `settings.toml` says; None if there is no such file."""
+    """The views that a run was trained on, from its `settings.toml`; None if that file does not exist."""
     if not folder.settings.is_file():
         return None
     try:
         views = tomllib.loads(folder.settings.read_text(encoding="utf-8"))["data"]["views"]
         return tuple(str(view) for view in views)
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise RunError(f"{folder.settings} names no views ({error!r}); bring it back from a copy") from error
-
-
-def check_record(kind: type[T], tree: Mapping[str, Any], file: Path, remedy: str) -> T:
-    """An object as its class; RunError with the remedy if it is another."""
-    try:
-        return validate(kind, tree)
-    except SettingsError as error:
-        raise RunError(f"{file} is not what it should be ({error}); {remedy}") from error
-
-
-def with_current_names(
-    tree: Mapping[str, Any], unknown: Collection[str], renamed: Mapping[str, str] = RENAMED
-) -> dict[str, Any]:
-    """A record under today's names, of an earlier version if it holds one of its names; as it is otherwise.
-
-    In records of earlier versions "" and 0 stand for what is not known: under the keys `unknown` they become None.
-    """
-    if not renamed.keys() & tree.keys():
-        return dict(tree)
-    named = {renamed.get(key, key): value for key, value in tree.items()}
-    return {key: None if key in unknown and value in ("", 0) else value for key, value in named.items()}
+        raise RunError(f"{folder.settings} names no views ({error!r}); restore it from a copy") from error

@@ -1,4 +1,4 @@
-"""The facts of a store, and the tree of errors that say when a fact is wrong.
+"""The facts of a store, and the tree of errors that a user can correct.
 
 Lengths are pixels, boxes are in tile pixels, `mpp` is micrometres per pixel. Pure: touches no file and no device.
 """
@@ -13,7 +13,7 @@ FORBID_UNKNOWN = {"extra": "forbid"}  # what pydantic does with a key that a cla
 
 
 class MagstainError(Exception):
-    """What a user can mend. The command line prints it as one line and exits with code 2."""
+    """What a user can correct. The command line prints it as one line and exits with code 2."""
 
 
 class SchemaError(MagstainError):
@@ -25,7 +25,7 @@ class SettingsError(MagstainError):
 
 
 class PictureError(MagstainError):
-    """A picture file that cannot be taken as 8-bit RGB without loss."""
+    """A picture file that cannot be read as 8-bit RGB without loss."""
 
 
 class PairingError(MagstainError):
@@ -33,19 +33,19 @@ class PairingError(MagstainError):
 
 
 class StoreError(MagstainError):
-    """A store that is missing, foreign, unfinished, damaged or cannot be written."""
+    """A store that is missing, unfinished, damaged, not made by magstain, or cannot be written."""
 
 
 class WeightsError(MagstainError):
-    """A weight file that is missing or is not the one it should be."""
+    """A weight file that is missing or has the wrong size or digest."""
 
 
 class RunError(MagstainError):
     """A run folder that is missing, unfinished or made with other settings."""
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the work so far is safe
-    """The work was asked to stop and is safe on disk; the same command goes on."""
+class Interrupted(Exception):  # noqa: N818 - not an error: the work so far is saved
+    """A request to stop was followed; the work so far is saved, and the same command resumes it."""
 
 
 class Split(StrEnum):
@@ -57,7 +57,7 @@ class Split(StrEnum):
 
 
 class Stain(StrEnum):
-    """The two pictures of a pair: `he` is what goes in, `ihc` is what should come out."""
+    """The two pictures of a pair: `he` is the input of a generator, `ihc` its target."""
 
     HE = "he"
     IHC = "ihc"
@@ -104,7 +104,7 @@ class View:
         if self.zoom < 1 or self.count < 1:
             raise SchemaError(f"view {self}: zoom and count must be at least 1")
         if self.zoom == 1 and self.count > 1:
-            raise SchemaError(f"view x1 shows the whole tile, so {self.count} of them would be the same picture; use 1")
+            raise SchemaError(f"view x1 shows the whole tile: {self.count} boxes give the same picture; use 1")
 
     @property
     def name(self) -> str:
@@ -114,10 +114,10 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One H&E and one IHC tile of the same place; the row of the pair table.
+    """One H&E and one IHC tile of the same place; a row of the pair table.
 
-    `id` is the tile's name, without folder of the split and without suffix, and is unique within a split. `he` and
-    `ihc` are the source files' names relative to the data folder, the digests their sha256 in hex.
+    `id` is the tile's name without the folder of its split and without suffix, unique within a split. `he` and `ihc`
+    are the names of the source files relative to the data folder, the digests their sha256 in hex.
     """
 
     id: str
@@ -130,7 +130,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A pair that was left out on request (`--skip-bad`), and why."""
+    """A bad pair that was skipped on request (`--skip-bad`), and the reason."""
 
     id: str
     split: Split
@@ -141,7 +141,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upscaler:
-    """Who enlarged the views: the name, and for each factor the sha256 of the weights (empty for a plain filter)."""
+    """What enlarged the views: its name, and for each factor the sha256 of the weights (none for a plain filter)."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -153,7 +153,7 @@ class Upscaler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a store says of itself; its root attribute `manifest`. Holds nothing of workers, hosts or time."""
+    """What a store is; its root attribute `manifest`. Holds nothing that depends on workers, hosts or time."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -184,11 +184,11 @@ class Manifest:
         if min(self.tile_side, self.view_side, self.unit, *self.counts.values()) < 1:
             raise SchemaError(
                 f"manifest of {self.name!r}: tile side {self.tile_side} px, view side {self.view_side} px, unit "
-                f"{self.unit} and pairs {dict(self.counts)} must all be at least 1; leave out a split without pairs"
+                f"{self.unit} and pairs {dict(self.counts)} must all be at least 1; omit a split that has no pairs"
             )
         zooms = [view.zoom for view in self.views]
         if not zooms or len(set(zooms)) < len(zooms):
-            raise SchemaError(f"manifest of {self.name!r}: zooms {zooms}: at least one, each once")
+            raise SchemaError(f"manifest of {self.name!r}: zooms {zooms}: give at least one, and none twice")
 
     def view(self, name: str) -> View:
         """The view called `name` (x1, x2, x4)."""
@@ -198,13 +198,13 @@ class Manifest:
         raise StoreError(f"no view {name!r} in this store; it has {', '.join(v.name for v in self.views)}")
 
     def has_tiles(self, split: Split) -> bool:
-        """Whether the tiles as delivered are kept: always where a run is judged, in train on request."""
+        """Whether the tiles as delivered are stored: always in val and test, in train if `keep_tiles`."""
         return self.keep_tiles or split is not Split.TRAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The pairs of every split in the order of their rows, and those that were left out."""
+    """The pairs of every split in the order of their rows, and the skipped ones."""
 
     pairs: dict[Split, tuple[Pair, ...]]
     skipped: tuple[Skipped, ...] = field(default=())

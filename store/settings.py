@@ -32,7 +32,7 @@ def load(kind: type[T], file: Path | None = None, overrides: Sequence[str] = ())
 
 
 def layered(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """TOML files as plain values, what comes later over what came before, and `key=value` overrides over all."""
+    """TOML files as plain values; a later file overrides an earlier one, and `key=value` overrides them all."""
     tree: dict[str, Any] = {}
     for file in files:
         _merge(tree, _read(file))
@@ -58,12 +58,12 @@ def resolve_preset(name_or_path: Path, presets: Path) -> Path:
 
 
 def validate(kind: type[T], tree: Mapping[str, Any]) -> T:
-    """Build `kind` from plain values; unknown keys and wrong types are refused with what was meant."""
+    """Build `kind` from plain values. Raises SettingsError for wrong types and unknown keys, with the nearest key."""
     try:
         text = json.dumps(tree)
     except TypeError as error:
         raise SettingsError(
-            f"a setting has a type that settings do not know ({error}); use numbers, strings, booleans, lists"
+            f"a setting has a type that is not supported ({error}); use numbers, strings, booleans, lists"
         ) from error
     try:
         return TypeAdapter(kind).validate_json(text, strict=True)
@@ -92,7 +92,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"{file} cannot be read ({error.strerror}); give an existing TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} is not TOML: {error}; mend that line, or give another file") from error
+        raise SettingsError(f"{file} is not TOML: {error}; correct that line, or give another file") from error
 
 
 def _merge(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
@@ -202,7 +202,7 @@ def _toml_lines(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Where two trees of plain values differ, as `key: old value -> new value`.
+    """The keys in which two trees of plain values differ, as `key: old value -> new value`.
 
     >>> differences({"a": {"b": 1}}, {"a": {"b": 2}})
     ['a.b: 1 -> 2']

@@ -1,4 +1,4 @@
-"""Is a store whole? Every file is read and compared with the digest that the store itself holds of it."""
+"""Is a store intact? Every file is read and compared with the digest of it in the store."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from store.location.base import Location
 from store.location.open import locate
 from store.schema import Manifest, Split, StoreError
 
-UNKNOWN = ""  # the digest of a shard whose table of digests is damaged
+UNKNOWN = ""  # in place of the digest of a shard, where the table of digests is damaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What is wrong with a store; file names are relative to it, a stray folder's ends in a slash.
+    """What is wrong with a store; file names are relative to it, the name of a stray folder ends in a slash.
 
-    `unchecked` shards are there, but the table of their digests is damaged.
+    `checked` counts files. `unchecked` are shards that exist, but the table of their digests is damaged.
     """
 
     checked: int
@@ -34,15 +34,15 @@ class Findings:
     unchecked: tuple[str, ...]
 
     @property
-    def whole(self) -> bool:
-        """Nothing is wrong."""
+    def intact(self) -> bool:
+        """Whether nothing is wrong."""
         return not (self.missing or self.altered or self.extra or self.unchecked)
 
 
 def verify(address: Location | Path | str, watch: Callable[[list[str]], Iterable[str]] = iter) -> Findings:
     """Check every byte of a sealed store. `watch` may wrap the list of files in a progress bar.
 
-    Raises StoreError if there is no sealed store to check.
+    Raises StoreError if there is no sealed store.
     """
     location = locate(address)
     root = read_sealed(location)
@@ -51,9 +51,9 @@ def verify(address: Location | Path | str, watch: Callable[[list[str]], Iterable
         present = {name for name in location.names() if name != ROOT}
     known = sorted(name for name in present & expected.keys() if expected[name] != UNKNOWN)
     altered = [name for name in watch(known) if not agrees(location, name, expected[name])]
-    if root.seal() != root.manifest.seal:
+    if root.computed_seal() != root.manifest.seal:
         altered.append(ROOT)
-    strays = location.strays(present | expected.keys())
+    strays = location.stray_folders(present | expected.keys())
     return Findings(
         checked=len(known) + 1,
         missing=tuple(sorted(expected.keys() - present)),
@@ -64,9 +64,9 @@ def verify(address: Location | Path | str, watch: Callable[[list[str]], Iterable
 
 
 def digest_table(location: Location, manifest: Manifest, files: Mapping[str, str], split: Split) -> NDArray[np.uint8]:
-    """The digests of a split's shards, u8 [unit, array, 32]; empty if the table is damaged.
+    """The digests of the shards of a split, u8 [unit, array, 32]; empty if the table is damaged.
 
-    `files` are the digests of documents as the root has them; without them the table's own checksums must do.
+    `files` are the digests of documents in the root; without them only the checksums in the table are compared.
     """
     name = f"{split}/unit/digest"
     damaged = np.empty(0, np.uint8)
@@ -80,15 +80,15 @@ def digest_table(location: Location, manifest: Manifest, files: Mapping[str, str
 
 
 def digests_shape(manifest: Manifest, split: Split) -> tuple[int, int, int]:
-    """The shape of a split's table of digests: units, arrays, bytes of a digest."""
+    """The shape of the table of digests of a split: units, arrays, bytes of a digest."""
     units = plan_units(split, manifest.counts[split], manifest.unit)
     return len(units), len(plan_arrays(manifest, split)), 32
 
 
 def agrees(location: Location, name: str, digest: str) -> bool:
-    """Whether a file has this digest; one that is missing or that a bad disk cannot read has not.
+    """Whether a file has this digest; False if it is missing or the disk cannot read it.
 
-    Raises StoreError if object storage does not answer: that says nothing of the file.
+    Raises StoreError if object storage does not answer: then nothing is known about the file.
     """
     try:
         return location.digest(name) == digest
@@ -99,7 +99,7 @@ def agrees(location: Location, name: str, digest: str) -> bool:
 
 
 def _shard_digests(location: Location, root: Root) -> dict[str, str]:
-    """The digest of every shard by its name, as the tables of digests hold it."""
+    """The digest of every shard by file name, from the tables of digests."""
     tables = {split: digest_table(location, root.manifest, root.files, split) for split in root.manifest.counts}
     return {
         plan.shard_name(unit): tables[unit.split][unit.index, place].tobytes().hex()
@@ -111,23 +111,21 @@ def _shard_digests(location: Location, root: Root) -> dict[str, str]:
 
 
 def describe(address: Location | Path | str, findings: Findings) -> str:
-    """The findings for a person: what is wrong, then the command that mends it."""
-    if findings.whole:
-        return f"{address} is whole: {findings.checked} files agree with their digests"
+    """The findings in words: a line with the numbers and the command that repairs the store, then a line per file."""
+    if findings.intact:
+        return f"{address} is intact: {findings.checked:,} files match their digests"
     kinds = {
         "missing": findings.missing,
         "altered": findings.altered,
         "extra": findings.extra,
         "cannot be checked": findings.unchecked,
     }
-    counts = ", ".join(f"{len(names)} {kind}" for kind, names in kinds.items() if names)
+    counts = ", ".join(f"{len(names):,} {kind}" for kind, names in kinds.items() if names)
     lost = findings.missing or findings.altered or findings.unchecked
-    remedies = ["remove what is extra"] if findings.extra else []
+    remedies = ["remove the extra files"] if findings.extra else []
     if lost:
-        remedies.append(
-            f"python -m prep build --repair --store '{address}' --data DIR builds just what is damaged again from the "
-            "tiles in DIR"
-        )
+        command = f"python -m prep build --repair --store '{address}' --data DIR"
+        remedies.append(f"repair it with `{command}` (DIR: the folder of its tiles)")
     lines = [f"  {kind}: {name}" for kind, names in kinds.items() for name in names]
-    head = f"{address} is not whole ({counts}; {findings.checked} files checked): {', then '.join(remedies)}"
+    head = f"{address} is damaged ({counts}; {findings.checked:,} files checked): {', then '.join(remedies)}"
     return "\n".join([head, *lines])

@@ -1,8 +1,8 @@
-"""The weight files that magstain knows: what they are, where they live, how they are fetched and checked.
+"""The weight files that magstain uses: what they are, where they are kept, how they are downloaded and checked.
 
-A file has its name in the cache folder only after its size and digest were found right. The folder is what a command is
-told (`--folder`, `prep build --weights`), else `$MAGSTAIN_WEIGHTS`, else `magstain/weights` in `$XDG_CACHE_HOME` or
-`~/.cache`.
+A file gets its name in the cache folder only after its size and sha256 were found correct. The folder is the one given
+(`store weights --folder`, `prep build --weights`), otherwise `$MAGSTAIN_WEIGHTS`, otherwise `magstain/weights` in
+`$XDG_CACHE_HOME` or `~/.cache`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from store.files import PARTIAL, digest_file, disk_errors, sync
 from store.schema import WeightsError
 
 FOLDER_VARIABLE = "MAGSTAIN_WEIGHTS"
-PIECE = 1 << 20  # bytes that are copied at a time
-TIMEOUT = 30  # seconds without a byte before a download is given up
+PIECE = 1 << 20  # bytes that are copied at once
+TIMEOUT = 30  # seconds without a byte before a download fails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFile:
-    """One file of weights, its size in bytes and the sha256 that it must have."""
+    """One weight file: its size in bytes and its sha256 in hex, where it comes from, and the package that uses it."""
 
     name: str
     size: int
     sha256: str
     address: str
     what: str
-    package: str = "prep"  # that uses it
+    package: str = "prep"
 
 
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
@@ -60,7 +60,7 @@ BSRGAN_FILES = {
 }
 
 
-FEATURE_FILES = tuple(  # whose features evaluation compares; the eight digits in a name begin the digest
+FEATURE_FILES = tuple(  # of the feature networks of evaluation; eight digits in a name are the start of its sha256
     WeightFile(name=name, size=size, sha256=sha256, address=f"{folder}/{name}", what=what, package="evaluate")
     for folder, name, size, what, sha256 in (
         (TORCHVISION, "alexnet-owt-7be5be79.pth", 244_408_911, "AlexNet for LPIPS (torchvision, ImageNet V1)",
@@ -80,7 +80,7 @@ PACKAGES = ("prep", "evaluate")
 
 
 def weights_folder() -> Path:
-    """The one cache folder."""
+    """The cache folder of weight files."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
         return Path(named)
@@ -88,16 +88,16 @@ def weights_folder() -> Path:
 
 
 def use_weights_folder(folder: Path) -> None:
-    """Make `folder` the cache folder of this process and of those that it starts."""
+    """Make `folder` the cache folder of this process and of the processes that it starts."""
     os.environ[FOLDER_VARIABLE] = str(folder.absolute())
 
 
 def locate(weight: WeightFile, folder: Path) -> Path:
-    """The file of `weight` in `folder`, its bytes checked. Raises WeightsError if it is missing or another file."""
+    """The file of `weight` in `folder`, after a check of its bytes. Raises WeightsError if it is missing or wrong."""
     file = folder / weight.name
     if not file.is_file():
         raise WeightsError(
-            f"{weight.name} ({weight.what}) is not in {folder}; fetch it with `make weights` "
+            f"{weight.name} ({weight.what}) is not in {folder}; fetch it with `{_command(weight)}` "
             f"({weight.address}, {weight.size:,} bytes, sha256 {weight.sha256}), or put it there by hand"
         )
     _check(file, weight, place=str(file), remedy=f"remove it and fetch the right one from {weight.address}")
@@ -105,10 +105,10 @@ def locate(weight: WeightFile, folder: Path) -> Path:
 
 
 def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[int], object] = lambda _: None) -> Path:
-    """Bring `weight` into `folder` from its address, or from `source`: a file, a folder or the address of a mirror.
+    """Download `weight` into `folder`, or copy it from `source`: a file, a folder or the address of a mirror.
 
-    A broken download resumes. `watch` receives the number of bytes of each piece. Raises WeightsError
-    with the address, size, digest and place when it cannot be had or is not the right file.
+    An interrupted download resumes. `watch` receives the number of bytes of each piece. Raises WeightsError with the
+    address, size, sha256 and folder if the file cannot be downloaded or is wrong.
     """
     file = folder / weight.name
     if file.is_file():
@@ -119,14 +119,14 @@ def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[i
     if source and "://" not in source:
         origin = _local_copy(weight, Path(source))
         _check(origin, weight, place=str(origin), remedy=f"the right one is at {weight.address}")
-        with disk_errors(folder), _thrown_away(partial):
+        with disk_errors(folder), _removed_on_error(partial):
             shutil.copyfile(origin, partial)
             watch(weight.size)
     else:
         address = _address(weight, source)
         _download(weight, address, partial, watch)
-        with _thrown_away(partial):
-            _check(partial, weight, place=address, remedy=_elsewhere(folder))
+        with _removed_on_error(partial):
+            _check(partial, weight, place=address, remedy=_by_hand(folder))
     with disk_errors(folder):
         sync(partial)
         partial.replace(file)
@@ -135,11 +135,11 @@ def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[i
 
 
 def choose(names: Sequence[str], source: str) -> list[WeightFile]:
-    """The weight files of these names or packages; without any the one that `source` is called, else those of prep."""
+    """The weight files of these names or packages; without names the file that `source` names, or those of prep."""
     for name in names:
         if name not in WEIGHT_FILES and name not in PACKAGES:
             known = ", ".join((*WEIGHT_FILES, *PACKAGES))
-            raise WeightsError(f"no weight file {name!r} is known; there are {known}")
+            raise WeightsError(f"there is no weight file {name!r}; give one of {known}")
     if not names and (named := _file_name(source)) in WEIGHT_FILES:
         return [WEIGHT_FILES[named]]
     wanted = names or PACKAGES[:1]
@@ -147,16 +147,23 @@ def choose(names: Sequence[str], source: str) -> list[WeightFile]:
 
 
 def describe(weight: WeightFile, folder: Path) -> str:
-    """What a weight file is, where it comes from, where it belongs and whether it is there."""
+    """What a weight file is, whether it is in the folder, and where it comes from; a line of its own for each fact."""
     try:
-        state = f"is in {locate(weight, folder).parent}"
+        state = f"in {locate(weight, folder).parent}"
     except WeightsError:
-        state = "is present, but is another file" if (folder / weight.name).exists() else f"belongs into {folder}"
-    return f"{weight.name}  {weight.what}, {weight.size:,} bytes, sha256 {weight.sha256}, {weight.address}; {state}"
+        wrong = (folder / weight.name).exists()
+        state = f"wrong file in {folder}; remove it" if wrong else f"not in {folder}"
+    facts = (f"{weight.what}, {weight.size:,} bytes", state, weight.address, f"sha256 {weight.sha256}")
+    return "\n  ".join((weight.name, *facts))
 
 
-def _elsewhere(folder: Path) -> str:
-    return f"nothing was kept of it; put the right file into {folder} by hand, or name a copy with --from"
+def _command(weight: WeightFile) -> str:
+    """The `make` command that downloads a weight file."""
+    return "make weights" if weight.package == PACKAGES[0] else f"make weights NAMES={weight.package}"
+
+
+def _by_hand(folder: Path) -> str:
+    return f"nothing was kept; put the right file into {folder} by hand, or give a copy with --from"
 
 
 def _file_name(source: str) -> str:
@@ -179,8 +186,8 @@ def _local_copy(weight: WeightFile, source: Path) -> Path:
 
 
 @contextmanager
-def _thrown_away(partial: Path) -> Iterator[None]:
-    """Remove `partial` if what is done with it fails."""
+def _removed_on_error(partial: Path) -> Iterator[None]:
+    """Remove `partial` if the block raises."""
     try:
         yield
     except BaseException:
@@ -190,41 +197,40 @@ def _thrown_away(partial: Path) -> Iterator[None]:
 
 
 def _download(weight: WeightFile, address: str, partial: Path, watch: Callable[[int], object]) -> None:
-    """Append what is missing of `address` to `partial`; a server that cannot resume starts it anew."""
-    begun = partial.stat().st_size if partial.exists() else 0
-    if begun > weight.size:
-        begun = 0
-    if begun == weight.size:
+    """Append the missing bytes of `address` to `partial`; if the server does not support ranges, start again."""
+    present = partial.stat().st_size if partial.exists() else 0
+    if present > weight.size:
+        present = 0
+    if present == weight.size:
         return
     try:
-        request = urllib.request.Request(address, headers={"Range": f"bytes={begun}-"} if begun else {})
+        request = urllib.request.Request(address, headers={"Range": f"bytes={present}-"} if present else {})
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            begun = begun if response.status == PARTIAL_CONTENT else 0
-            offered = begun + int(response.headers.get("Content-Length") or weight.size - begun)
+            present = present if response.status == PARTIAL_CONTENT else 0
+            offered = present + int(response.headers.get("Content-Length") or weight.size - present)
             if offered != weight.size:
-                raise WeightsError(_wrong(weight, address, f"{offered:,} bytes", _elsewhere(partial.parent)))
-            _append(response, partial, begun, watch)
-    except (OSError, HTTPException, ValueError) as error:  # ValueError: no address at all
+                raise WeightsError(_wrong(weight, address, f"{offered:,} bytes", _by_hand(partial.parent)))
+            _append(response, partial, present, watch)
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: not an address
         if isinstance(error, HTTPError) and error.code == REQUESTED_RANGE_NOT_SATISFIABLE:
             partial.unlink()
         raise WeightsError(
-            f"cannot fetch {address}: {error}; run the same command again to resume. On a machine "
-            f"without internet put the file ({weight.size:,} bytes, sha256 {weight.sha256}) into {partial.parent} by "
-            "hand, or name a copy with --from"
+            f"cannot fetch {address}: {error}; run the same command again to resume. Without internet put the file "
+            f"({weight.size:,} bytes, sha256 {weight.sha256}) into {partial.parent} by hand, or give a copy with --from"
         ) from error
     if (got := partial.stat().st_size) < weight.size:
         raise WeightsError(
-            f"{address} broke off after {got:,} of {weight.size:,} bytes, which are kept in {partial}: "
+            f"{address}: the download stopped after {got:,} of {weight.size:,} bytes, which are kept in {partial}; "
             "run the same command again to resume"
         )
 
 
-def _append(response: BinaryIO, partial: Path, begun: int, watch: Callable[[int], object]) -> None:
-    """Copy a response behind the first `begun` bytes of `partial`. What a full disk cuts off is kept."""
+def _append(response: BinaryIO, partial: Path, present: int, watch: Callable[[int], object]) -> None:
+    """Write a response after the first `present` bytes of `partial`; keeps what was written when the disk is full."""
     with disk_errors(partial):
-        file = partial.open("r+b" if begun else "wb")
+        file = partial.open("r+b" if present else "wb")
     with file:
-        watch(file.seek(begun))
+        watch(file.seek(present))
         while piece := response.read(PIECE):
             with disk_errors(partial):
                 file.write(piece)

@@ -1,4 +1,4 @@
-"""Stores and tiles that tests share: drawn with numpy, small, no downloads."""
+"""Fixtures that tests of several packages share: drawn with numpy, small, no downloads."""
 
 from __future__ import annotations
 
@@ -8,20 +8,46 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from store.__main__ import app
 from store.location.open import locate
 from store.reader import Store
-from tests.support.disks import _mounted
+from tests.support.command_line import CommandLine
+from tests.support.disks import mounted
+from tests.support.slow import mark_slow, slow_modules_first
 from tests.support.stores import build_small_store
 from tests.support.tiles import TILES, write_tiles
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Threads of the workers (`pytest -n 2`), which inherit the environment of this process."""
+    if config.getoption("numprocesses", None):
+        from tests.support.parallel import limit_threads
+
+        limit_threads()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_slow(items)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow_modules_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.support.parallel import ByModule
+
+    config.option.loadscopereorder = False  # the order of collection is the right one
+    return ByModule(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def spared_disk() -> Iterator[None]:
-    """Nothing is synced in tests: it took 1.4 s of the 2.0 s that a small store takes, and more to remove it."""
+def no_sync() -> Iterator[None]:
+    """Nothing is synced in tests: that took 1.4 s of the 2.0 s of a small store, and more to remove it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
@@ -29,14 +55,8 @@ def spared_disk() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Read-only, shared by all tests of a session."""
+    """A small store of 12 pairs, shared by all tests: read-only."""
     return build_small_store(tmp_path_factory.mktemp("store") / "small.zarr")
-
-
-@pytest.fixture(scope="session")
-def device() -> torch.device:
-    """Where tests of device code run: a GPU if there is one, else the CPU, which takes the same path."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture
@@ -47,9 +67,15 @@ def copied(small_store: Store, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """`python -m store` in this process."""
+    return CommandLine("store", app, monkeypatch, capsys)
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[tuple[str, int]]:
-    """Host and port of an S3 server on loopback, which lives in this process."""
+    """Host and port of an S3 server on loopback, in a thread of this process; each worker has its own."""
     pytest.importorskip("obstore", reason="needs the extra cloud")
     server = pytest.importorskip("moto.moto_server.threaded_moto_server", reason="needs moto[server]")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -61,7 +87,7 @@ def s3_server() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def bucket(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of a new bucket, and the environment that leads to its server."""
+    """The address of a new bucket; the environment of the process leads to its server."""
     name, endpoint = f"bucket-{os.urandom(4).hex()}", f"http://{s3_server[0]}:{s3_server[1]}"
     for variable in [variable for variable in os.environ if variable.startswith("AWS_")]:
         monkeypatch.delenv(variable)
@@ -88,23 +114,8 @@ def stored(bucket: str, small_store: Store) -> str:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """An empty file system of 256 KiB."""
-    with _mounted(tmp_path / "small-disk", "-t", "tmpfs", "-o", "size=256k", "tmpfs") as disk:
+    with mounted(tmp_path / "small-disk", "-t", "tmpfs", "-o", "size=256k", "tmpfs") as disk:
         yield disk
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """The small store with views of 96 px, the least that a 5-layer PatchGAN takes; a module's own."""
-    return build_small_store(tmp_path_factory.mktemp("store") / "s.zarr", tile_side=192, view_side=96)
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Small networks gain nothing from more, and lose much where cores are shared; and numbers are then repeatable."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -115,3 +126,24 @@ def mist(tmp_path: Path) -> Path:
         for key, stain in enumerate("AB"):
             write_tiles(data / f"{part}{stain}", names, key)
     return data
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where tests of device code run: a GPU if there is one, else the CPU, which takes the same path."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The small store with views of 96 px, the least for a 5-layer PatchGAN; each module has its own."""
+    return build_small_store(tmp_path_factory.mktemp("store") / "s.zarr", tile_side=192, view_side=96)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch uses one thread: small networks gain nothing from more, and numbers are then repeatable."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""The floors of the house and the doors of the libraries, as the source says them."""
+"""The architecture, read from the source: who imports whom, which file imports a library, how long files are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = {"prep": {"store"}, "train": {"store"}, "evaluate": {"store"}, "store": set[str]()}
-FLOORS = {  # of each package from the roof down; a module imports from floors below its own, and from its sub-package
+from tests.support.places import ROOT
+from tests.support.slow import SLOW
+
+PACKAGES = {"prep": {"store"}, "train": {"store"}, "evaluate": {"store"}, "store": set[str]()}  # and what each imports
+LAYERS = {  # of each package from the top down; a root module or sub-package imports from the layers below its own
     "store": (
         {"__main__"},
         {"writing", "contact_sheet", "run_files"},
@@ -20,7 +22,8 @@ FLOORS = {  # of each package from the roof down; a module imports from floors b
         {"reader", "verify"},
         {"format"},
         {"location", "weights"},
-        {"images", "stain", "settings", "files", "cli", "process"},
+        {"images", "stain", "files", "cli", "process"},
+        {"settings"},
         {"schema"},
     ),
     "prep": (
@@ -52,11 +55,15 @@ FLOORS = {  # of each package from the roof down; a module imports from floors b
 }
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 NAMES = [file.relative_to(ROOT).as_posix() for file in FILES]
-LIMIT = 260  # lines: a file is one idea; the pages of settings are exempt
-MODULES = 13  # of a folder
+MODULES = {name.removesuffix(".py").replace("/", ".") for name in NAMES}
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+LINES = 260  # of a file, except the pages of settings
+FUNCTION_LINES = 60
+FOLDER = 13  # modules
+BUILT_NAMES = {"eval", "exec", "import_module", "__import__"}  # calls that hide what is imported or run
 
 WITH_TORCH = {name for name in NAMES if name.startswith(("train/", "evaluate/"))}
-DOORS = {  # a library, and the only files that import it; numpy and the standard library go anywhere
+DOORS = {  # each library, and the only files that import it; numpy and the standard library may be imported anywhere
     "basicsr": {"prep/upscaling/bsrgan.py"},
     "cv2": {
         "store/images.py",
@@ -110,7 +117,7 @@ DOORS = {  # a library, and the only files that import it; numpy and the standar
 
 
 def imports(file: Path) -> Iterator[tuple[str, bool]]:
-    """The dotted names that a file imports, and whether it does when it is itself imported by a running program."""
+    """The dotted names that a file imports, and whether a running program imports them (not only a type checker)."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     typing_only = {
         id(node)
@@ -128,69 +135,66 @@ def imports(file: Path) -> Iterator[tuple[str, bool]]:
 
 
 def libraries(file: Path) -> set[str]:
+    """The top-level packages that a file imports."""
     return {name.partition(".")[0] for name, _ in imports(file)}
 
 
-def room(module: str) -> str:
-    """The root module or the sub-package that a dotted module name belongs to."""
+def module_of(name: str) -> str:
+    """The dotted name of a file."""
+    return name.removesuffix(".py").replace("/", ".")
+
+
+def part(module: str) -> str:
+    """The root module or the sub-package of a dotted module name: `location` of `store.location.s3`."""
     return module.split(".")[1] if "." in module else ""
 
 
-def floor(package: str, name: str) -> int:
-    """Counted from the roof, which is 0."""
-    (found,) = (n for n, rooms in enumerate(FLOORS[package]) if name in rooms)
+def layer(package: str, name: str) -> int:
+    """The layer of a root module or sub-package, counted from the top."""
+    (found,) = (number for number, parts in enumerate(LAYERS[package]) if name in parts)
     return found
 
 
-MODULE_NAMES = {name.removesuffix(".py").replace("/", ".") for name in NAMES}
-
-
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
-def test_arrows_between_packages_and_doors(file: Path) -> None:
+def test_packages_and_libraries_are_imported_only_where_they_may_be(file: Path) -> None:
     name = file.relative_to(ROOT).as_posix()
     package = name.partition("/")[0]
     for library in libraries(file):
         if library in PACKAGES:
             assert library == package or library in PACKAGES[package], f"{name} must not import {library}"
         elif library not in sys.stdlib_module_names and library != "numpy":
-            assert name in DOORS.get(library, set()), f"{name} is no door for {library}"
+            assert name in DOORS.get(library, set()), f"{name} must not import {library}; see DOORS"
 
 
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
 def test_arrows_point_down(file: Path) -> None:
     name = file.relative_to(ROOT).as_posix()
-    package, own = name.partition("/")[0], room(name.removesuffix(".py").replace("/", "."))
+    package, own = name.partition("/")[0], part(module_of(name))
     if own == "__init__":
         return
     for module, _ in imports(file):
-        if module in MODULE_NAMES and module.startswith(f"{package}.") and room(module) != own:
-            below = floor(package, own) < floor(package, room(module))
-            assert below, f"{name} must not import {module}: it is on the same floor or above"
+        if module in MODULES and module.startswith(f"{package}.") and part(module) != own:
+            below = layer(package, own) < layer(package, part(module))
+            assert below, f"{name} must not import {module}, which is in the same layer or above; see LAYERS"
 
 
-def test_every_room_has_a_floor() -> None:
-    rooms = {package: {room(name) for name in MODULE_NAMES if name.startswith(f"{package}.")} for package in PACKAGES}
-    assert {package: names - {"__init__"} for package, names in rooms.items()} == {
-        package: set().union(*floors) for package, floors in FLOORS.items()
+def test_every_part_is_in_one_layer() -> None:
+    parts = {package: {part(name) for name in MODULES if name.startswith(f"{package}.")} for package in PACKAGES}
+    assert {package: names - {"__init__"} for package, names in parts.items()} == {
+        package: set().union(*layers) for package, layers in LAYERS.items()
     }
-    assert all(sum(map(len, floors)) == len(set().union(*floors)) for floors in FLOORS.values())
+    assert all(sum(map(len, layers)) == len(set().union(*layers)) for layers in LAYERS.values())
 
 
 def test_there_is_no_circle() -> None:
+    """Also not within a sub-package; imports for the type checker alone do not count."""
     arrows = {
-        module: {name for name, runs in imports(file) if runs and name in MODULE_NAMES and name != module}
-        for file, module in (
-            (file, name.removesuffix(".py").replace("/", ".")) for file, name in zip(FILES, NAMES, strict=True)
-        )
+        module_of(name): {target for target, runs in imports(file) if runs and target in MODULES} - {module_of(name)}
+        for file, name in zip(FILES, NAMES, strict=True)
     }
     while leaves := {module for module, targets in arrows.items() if not targets & arrows.keys()}:
         arrows = {module: targets for module, targets in arrows.items() if module not in leaves}
-    assert not arrows, f"these import each other, or what does: {', '.join(sorted(arrows))}"
-
-
-def test_no_folder_is_crowded() -> None:
-    counts = Counter(file.parent.relative_to(ROOT).as_posix() for file in FILES if file.name != "__init__.py")
-    assert {folder: count for folder, count in counts.items() if count > MODULES} == {}
+    assert not arrows, f"these modules import each other, directly or not: {', '.join(sorted(arrows))}"
 
 
 def test_every_door_is_used() -> None:
@@ -199,13 +203,46 @@ def test_every_door_is_used() -> None:
     assert doors <= used
 
 
+def test_no_folder_has_too_many_modules() -> None:
+    counts = Counter(file.parent.relative_to(ROOT).as_posix() for file in FILES if file.name != "__init__.py")
+    assert {folder: count for folder, count in counts.items() if count > FOLDER} == {}
+
+
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
-def test_a_file_is_one_idea_and_says_which(file: Path) -> None:
+def test_files_and_functions_are_short_and_a_module_says_what_it_is(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
-    assert ast.get_docstring(ast.parse(text)), "a module opens with one sentence"
-    assert file.name == "settings.py" or len(text.splitlines()) <= LIMIT
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "a module begins with a docstring"
+    assert file.name == "settings.py" or len(text.splitlines()) <= LINES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < FUNCTION_LINES, f"{node.name} has more than {FUNCTION_LINES} lines"
+        elif isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+            assert called not in BUILT_NAMES or ast.unparse(node).endswith(".eval()"), (
+                "no import or call by a built name"
+            )
 
 
-def test_the_top_level_is_the_house() -> None:
-    folders = {p.name for p in ROOT.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
+def test_no_test_module_imports_another() -> None:
+    modules = {
+        module_of(file.relative_to(ROOT).as_posix()) for file in TESTS if file.name.startswith(("test_", "conftest"))
+    }
+    for file in TESTS:
+        assert not {name for name, _ in imports(file)} & modules, f"{file.relative_to(ROOT)}: share it in tests/support"
+
+
+def test_the_table_of_slow_tests_names_tests_that_exist() -> None:
+    names = {
+        f"{file.relative_to(ROOT).as_posix()}::{node.name}"
+        for file in TESTS
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert [start for start in SLOW if not any(name.startswith(start) for name in names)] == []
+
+
+def test_the_top_level_has_four_packages_and_the_tests() -> None:
+    folders = {folder.name for folder in ROOT.iterdir() if folder.is_dir() and (folder / "__init__.py").exists()}
     assert folders == {*PACKAGES, "tests"}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ import zarr
 from zarr.storage import ObjectStore
 
 from evaluate.scoring.score import score_run
-from store.__main__ import app
-from store.cli import run_app
 from store.location.open import locate
 from store.reader import Store
 from store.run_files import RunFolder, open_store_of
 from store.schema import Split, Stain, StoreError
 from store.verify import describe, verify
+from tests.support.command_line import CommandLine
+from tests.support.places import ROOT
 from tests.support.predictions import shallow
 from tests.support.s3 import objects
 from tests.support.tiles import command as prep
@@ -38,52 +39,45 @@ from train.settings import (
     TrainSettings,
 )
 
-CODE = Path(__file__).parents[1]
-
 
 def command(*words: object) -> subprocess.CompletedProcess[str]:
-    whole = [sys.executable, "-W", "error", "-m", *map(str, words)]
-    return subprocess.run(whole, cwd=CODE, capture_output=True, text=True, check=False)
+    program = [sys.executable, "-W", "error", "-m", *map(str, words)]
+    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_bare_zarr_and_other_processes_read_it(stored: str, small_store: Store) -> None:
     from obstore.store import S3Store
 
     client = S3Store.from_url(stored, endpoint=os.environ["AWS_ENDPOINT_URL"], client_options={"allow_http": True})
-    array = zarr.open(ObjectStore(client, read_only=True), mode="r")["train/x4/he"]  # type: ignore[index] # a group
-    assert np.array_equal(array[5, 0], small_store.picture(Split.TRAIN, "x4", Stain.HE, 5))  # type: ignore[index]
+    group: Any = zarr.open(ObjectStore(client, read_only=True), mode="r")
+    array = group["train/x4/he"]
+    assert np.array_equal(array[5, 0], small_store.picture(Split.TRAIN, "x4", Stain.HE, 5))
     store = Store.open(stored)
     store.picture(Split.TRAIN, "x4", Stain.HE, 5)
     data = pickle.dumps(store)  # what is open must not travel
     assert len(data) < 3000
     again = pickle.loads(data)
-    assert np.array_equal(again.picture(Split.TRAIN, "x4", Stain.HE, 5), array[5, 0])  # type: ignore[index]
+    assert np.array_equal(again.picture(Split.TRAIN, "x4", Stain.HE, 5), array[5, 0])
     assert again.skipped() == ()
 
 
-def test_the_store_commands(
-    stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def line(*words: object) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["store", *map(str, words)])
-        with pytest.raises(SystemExit) as leaving:
-            run_app(app)
-        return leaving.value.code, *capsys.readouterr()
-
-    told = command("store", "info", stored)
-    assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.startswith(f"{stored}: small: SYNTHETIC")
-    assert line("verify", stored)[:2] == (0, f"{stored} is whole: 126 files agree with their digests\n")
-    assert line("show", stored, "--out", tmp_path / "s.png")[:2] == (0, f"contact sheet of s3_0_0: {tmp_path}/s.png\n")
+def test_the_store_commands(stored: str, tmp_path: Path, line: CommandLine) -> None:
+    done = command("store", "info", stored)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{stored}: small: SYNTHETIC")
+    verified, shown = line("verify", stored), line("show", stored, "--out", tmp_path / "s.png")
+    assert (verified.code, verified.out) == (0, f"{stored} is intact: 126 files match their digests\n")
+    assert (shown.code, shown.out) == (0, f"contact sheet of s3_0_0: {tmp_path}/s.png\n")
     locate(stored).remove("test/x1/he/c/0/0/0/0/0")
-    code, out, err = line("verify", stored)
-    assert (code, out) == (2, "")
-    assert err.endswith(f"error: {describe(stored, verify(stored))}\n")
-    assert f"python -m prep build --repair --store '{stored}' --data DIR" in err
-    code, out, err = line("info", stored.replace("small", "smal"))
-    assert (code, out) == (2, "")
-    assert err.endswith(
-        "smal.zarr is no store: no zarr.json is there; correct the address, or make one with `python -m prep build`\n"
+    outcome = line("verify", stored)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.endswith(f"error: {describe(stored, verify(stored))}\n")
+    assert f"python -m prep build --repair --store '{stored}' --data DIR" in outcome.err
+    outcome = line("info", stored.replace("small", "smal"))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.endswith(
+        "smal.zarr is no store: it has no zarr.json; correct the address, or build a store with "
+        "`python -m prep build`\n"
     )
 
 
@@ -97,7 +91,7 @@ def test_another_process_opens_it_for_itself(stored: str, small_store: Store) ->
     assert np.array_equal(mine, small_store.picture(Split.TRAIN, "x2", Stain.HE, 7))
 
 
-def test_training_and_judging(stored: str, small_store: Store, tmp_path: Path) -> None:
+def test_training_and_scoring(stored: str, small_store: Store, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     settings = TrainSettings(
         device="cpu",
@@ -151,9 +145,9 @@ def test_building_and_repairing(mist: Path, bucket: str, tmp_path: Path) -> None
     assert objects(address) == whole
     run(lanczos(), mist, address)  # finished: nothing is done
     locate(address).remove("train/x4/he/c/1/0/0/0/0")
-    mended = prep("build", "--repair", "--store", address, "--data", mist, cwd=tmp_path)
-    assert mended.returncode == 0, mended.stderr
-    assert "1 unit(s) to build again: train-000001" in mended.stderr
+    repaired = prep("build", "--repair", "--store", address, "--data", mist, cwd=tmp_path)
+    assert repaired.returncode == 0, repaired.stderr
+    assert "1 unit(s) to build again: train-000001" in repaired.stderr
     assert objects(address) == whole
     with pytest.raises(
         StoreError, match=r"^s3://nosuch/s\.zarr: .*; there is no bucket 'nosuch' on that server; correct"

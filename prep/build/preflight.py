@@ -19,7 +19,7 @@ from store.location.base import Location
 from store.location.open import locate
 from store.schema import StoreError
 from store.settings import differences, plain, validate
-from store.writing.repair import whole_root
+from store.writing.repair_checks import intact_root
 from store.writing.writer import finish_sealing
 
 Say = Callable[[str], None]
@@ -59,7 +59,7 @@ def _as_begun(settings: PrepSettings, location: Location) -> PrepSettings:
     """The settings with the store's device and precision in place of `auto`, if it has been begun."""
     if is_settled(settings):
         return settings
-    root = whole_root(location)
+    root = intact_root(location)
     begun = root.manifest.settings if root else {}
     if begun.get("upscaler") == settings.upscaler:
         if settings.device is Device.AUTO:
@@ -71,7 +71,7 @@ def _as_begun(settings: PrepSettings, location: Location) -> PrepSettings:
 
 def stored_settings(location: Location) -> PrepSettings:
     """The settings that a store was made with. Raises StoreError if its root is damaged and cannot tell."""
-    root = whole_root(location)
+    root = intact_root(location)
     if root is None:
         raise StoreError(
             f"{location}: its {ROOT} is missing or damaged, so it does not say what it was made with; give the same "
@@ -84,7 +84,7 @@ def is_finished(address: Location | Path | str, settings: PrepSettings) -> bool:
     """Whether the store stands sealed, made with these settings; StoreError if it was made with others."""
     location = locate(address)
     with disk_errors(location):
-        if not location.taken(ROOT):
+        if not location.occupied(ROOT):
             return False
     manifest = read_root(location).manifest
     if not manifest.sealed:

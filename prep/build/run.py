@@ -25,7 +25,7 @@ from store.location.open import locate
 from store.process import Stop, stop_requests
 from store.schema import Interrupted, Pair, StoreError
 from store.settings import differences, plain
-from store.writing.repair import Repair, reopen
+from store.writing.repair import Repair, start_repair
 from store.writing.writer import StoreWriter, finish_sealing, open_writer
 
 Units = list[tuple[Unit, tuple[Pair, ...]]]
@@ -124,7 +124,7 @@ def repair(settings: PrepSettings | None, data: Data, address: Location | Path |
                 yield unit
                 bar.update()
 
-        mended = reopen(location, plan.manifest, plan.table, watch)
+        mended = start_repair(location, plan.manifest, plan.table, watch)
     if mended.manifest.sealed:
         finish_sealing(location)
         say(f"{location} is whole, there is nothing to repair")
@@ -132,8 +132,8 @@ def repair(settings: PrepSettings | None, data: Data, address: Location | Path |
     say(_describe_repair(location, mended))
     _write_units(replace(plan, manifest=mended.manifest), settings, location, hands)
     seal = read_root(location).manifest.seal
-    if mended.seal and seal != mended.seal:
-        say(f"note: the seal of {location} was {mended.seal} and is {seal}: what was lost was built otherwise")
+    if mended.old_seal and seal != mended.old_seal:
+        say(f"note: the seal of {location} was {mended.old_seal} and is {seal}: what was lost was built otherwise")
     say(f"repaired: {location} has the seal {seal}")
 
 

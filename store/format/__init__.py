@@ -1,1 +1,1 @@
-"""What the bytes of a store are: its arrays and units, codecs, pair tables, manifest and seal."""
+"""What the bytes of a store are: arrays and units, codecs, pair tables, manifest and seal."""

@@ -1,11 +1,10 @@
-"""The codec chain of each array, and the short way from a stored chunk to a picture's planes.
+"""The codec chain of each array, and the short way from a stored chunk to the planes of a picture.
 
-A portable store holds Zarr's core codecs only. Pictures are transposed to planes before they are compressed: planes
-compress better and are what training feeds to a network. A picture is one blosc block: long runs of equal bits compress
-better and faster than blosc's own small blocks, and the bytes cannot depend on the order in which blosc's threads
-finish. A compact store holds pictures as JPEG-XL, not as planes: its colour transform saves a quarter of the bytes.
-Every chain ends in crc32c, because Zarr itself hands out damaged chunks without a word. The choice is measured in
-`store/README.md`.
+A portable store uses Zarr's core codecs only. Pictures are transposed to planes before compression: planes compress
+better, and a network takes planes. A picture is one blosc block: long runs of equal bits compress better and faster
+than blosc's own small blocks, and the bytes cannot depend on the order in which blosc's threads finish. A compact store
+holds pictures as JPEG-XL, not as planes: its colour transform saves a quarter of the bytes. Every chain ends in crc32c,
+because Zarr returns damaged chunks without an error. `store/README.md` has the measurements behind this choice.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from store.format.jpegxl import JpegXl, jpegxl_library, pack, unpack
 from store.format.layout import ArrayPlan
 from store.schema import Codec, StoreError
 
-MISSING = np.iinfo(np.uint64).max  # how a shard's index marks a chunk that was never written
-CHECKSUM = 4  # bytes of crc32c behind a chunk and behind a shard's index
-NBYTES = slice(4, 8)  # where blosc's header says how many bytes it unpacks to
+MISSING = np.iinfo(np.uint64).max  # marks a chunk that was never written in the index of a shard
+CHECKSUM = 4  # bytes of crc32c after a chunk and after the index of a shard
+NBYTES = slice(4, 8)  # the number of bytes after unpacking, in the header of blosc
 
 
 def encoding(plan: ArrayPlan, codec: Codec = Codec.PORTABLE) -> dict[str, Any]:
@@ -46,13 +45,13 @@ def encoding(plan: ArrayPlan, codec: Codec = Codec.PORTABLE) -> dict[str, Any]:
 
 
 def require(codec: Codec) -> None:
-    """Raises StoreError if a codec's library is not installed: to be called before the first picture, not for each."""
+    """Raise StoreError if the library of a codec is not installed; called once, before the first picture."""
     if codec is Codec.COMPACT:
         jpegxl_library()
 
 
 def encode_picture(picture: NDArray[np.uint8], codec: Codec = Codec.PORTABLE) -> bytes:
-    """One chunk: u8 [S,S,3] packed as the chain of `encoding` packs it, past zarr."""
+    """One chunk of a picture u8 [S,S,3]: the bytes that zarr makes with the chain of `encoding`."""
     if codec is Codec.COMPACT:
         return with_checksum(pack(picture))
     planes = np.ascontiguousarray(picture.transpose(2, 0, 1))
@@ -68,26 +67,26 @@ def with_checksum(body: bytes) -> bytes:
 def decode_planes(chunk: bytes, out: NDArray[np.uint8], codec: Codec = Codec.PORTABLE) -> None:
     """Decode one stored picture into `out`, u8 [3,S,S] contiguous.
 
-    Raises StoreError if the chunk is damaged, is no picture of this side, or if the codec's library is not installed.
+    Raises StoreError if the chunk is damaged or holds another side, or if the library of the codec is not installed.
     """
     body = checked(chunk)
     if not out.flags.c_contiguous:
-        raise ValueError("planes are decoded into contiguous memory only")
+        raise ValueError(f"planes {list(out.shape)} are not contiguous; decode into contiguous memory")
     if codec is Codec.COMPACT:
-        picture = np.empty((*out.shape[1:], 3), np.uint8)  # [S,S,3]: the decoder writes no planes
+        picture = np.empty((*out.shape[1:], 3), np.uint8)  # [S,S,3]: the decoder does not write planes
         unpack(body, picture)
         out[...] = picture.transpose(2, 0, 1)
         return
-    if int.from_bytes(body[NBYTES], "little") != out.nbytes:  # blosc would leave the rest of `out` as it was
-        raise StoreError(f"its bytes are no picture u8 {list(out.shape)}")
+    if int.from_bytes(body[NBYTES], "little") != out.nbytes:  # blosc would not fill the rest of `out`
+        raise StoreError(f"its bytes are not a picture u8 {list(out.shape)}")
     try:
         blosc.decompress(body, out)
     except RuntimeError as error:
-        raise StoreError(f"its bytes are no blosc chunk ({error})") from error
+        raise StoreError(f"its bytes are not a blosc chunk ({error})") from error
 
 
 def checked(data: bytes) -> bytes:
-    """`data` without the crc32c at its end; StoreError if the two do not agree."""
+    """`data` without the crc32c at its end. Raises StoreError if the two do not agree."""
     body, checksum = data[:-CHECKSUM], int.from_bytes(data[-CHECKSUM:], "little")
     if len(data) <= CHECKSUM or google_crc32c.value(body) != checksum:
         raise StoreError("its checksum is wrong: the bytes on disk were altered")

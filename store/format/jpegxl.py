@@ -1,9 +1,9 @@
 """The codec of a compact store: a picture is one lossless JPEG-XL image. A codec of Zarr format 3, from array to bytes.
 
-The entry point `magstain.jpegxl` in `pyproject.toml` makes it known to every zarr beside which magstain is installed.
+The entry point `magstain.jpegxl` in `pyproject.toml` registers it for every zarr in an environment with magstain.
 A chunk is the bare codestream of one 8-bit RGB picture, which any JPEG-XL decoder opens. imagecodecs comes with the
-extra `compact` and is imported when the first picture is packed or unpacked: a portable store does without it, and of a
-compact one everything but the pictures. The effort is measured in `store/README.md`.
+extra `compact` and is imported when the first picture is packed or unpacked: a portable store does not need it, nor do
+the tables and boxes of a compact one. `store/README.md` has the measurements behind the effort.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from zarr.core.common import JSON
 
 NAME = "magstain.jpegxl"
-EFFORT = 2  # 1 writes ten times as fast, but packs by the kind of processor: other bytes where there is AVX-512
+EFFORT = 2  # 1 writes ten times as fast, but its bytes depend on the processor: they differ with AVX-512
 
 
 def jpegxl_library() -> ModuleType:
-    """The library imagecodecs. Raises StoreError if it, or its JPEG-XL part, is not installed."""
+    """The library imagecodecs. Raises StoreError if it or its JPEG-XL part is not installed."""
     try:
         import imagecodecs
 
@@ -40,25 +40,25 @@ def jpegxl_library() -> ModuleType:
         available = False
     if not available:
         raise StoreError(
-            "pictures of a store with codec = compact are JPEG-XL, which needs an extra; "
+            "the pictures of a store with codec = compact are JPEG-XL, which needs an extra: "
             "run `make setup`, or pip install '.[compact]' in the project's folder"
         )
     return imagecodecs
 
 
 def pack(picture: NDArray[np.uint8], effort: int = EFFORT) -> bytes:
-    """A picture, u8 [H,W,3] RGB, as a lossless JPEG-XL codestream; on one thread, since zarr packs many at a time."""
+    """A picture u8 [H,W,3] RGB as a lossless JPEG-XL codestream; on one thread, because zarr packs many at a time."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise SchemaError(f"JPEG-XL packs pictures u8 [H,W,3], not {picture.dtype} {list(picture.shape)}")
     return bytes(jpegxl_library().jpegxl_encode(picture, lossless=True, effort=effort, numthreads=1))
 
 
 def unpack(data: bytes | NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Decode a JPEG-XL codestream into `out`, u8 [H,W,3] contiguous. Raises StoreError if it is no such picture."""
+    """Decode a JPEG-XL codestream into `out`, u8 [H,W,3] contiguous. Raises StoreError if it is not such a picture."""
     try:
         jpegxl_library().jpegxl_decode(data, numthreads=1, out=out)
     except (ValueError, RuntimeError) as error:
-        raise StoreError(f"its bytes are no JPEG-XL picture u8 {list(out.shape)} ({error})") from error
+        raise StoreError(f"its bytes are not a JPEG-XL picture u8 {list(out.shape)} ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,16 @@ class JpegXl(ArrayBytesCodec):
 
     @classmethod
     def from_dict(cls, data: dict[str, JSON]) -> Self:
-        """The codec as it stands in an array's metadata."""
+        """The codec from the metadata of an array."""
         configuration: Any = data["configuration"]
         return cls(**configuration)
 
     def to_dict(self) -> dict[str, JSON]:
-        """What stands in an array's metadata."""
+        """The codec for the metadata of an array."""
         return {"name": NAME, "configuration": {"effort": self.effort}}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
-        """Unknown before a picture is packed, which zarr wants to hear in this way."""
+        """Not known before a picture is packed; NotImplementedError says so to zarr."""
         raise NotImplementedError
 
     def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:

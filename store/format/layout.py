@@ -1,4 +1,4 @@
-"""The plan of a store: which arrays it has, how they are cut into shards, and which unit of work owns which shard.
+"""The plan of a store: its arrays, how they are cut into shards, and which unit of work owns which shard.
 
 Pure: touches no file and no device.
 """
@@ -13,7 +13,7 @@ from store.schema import Manifest, Split, Stain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """The unit of work: the pairs `first` to `stop` of a split. It owns whole shards in every array."""
+    """The unit of work: the pairs from `first` up to `stop` of a split. It owns complete shards in every array."""
 
     split: Split
     index: int
@@ -27,13 +27,13 @@ class Unit:
 
     @property
     def pairs(self) -> range:
-        """The rows of the pair table that it covers."""
+        """The rows of its pairs in the pair table."""
         return range(self.first, self.stop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayPlan:
-    """One array: where it stands, its shape, the chunk that is read at once, the shard that is written at once."""
+    """One array: its path, its shape, the chunk that is read at once, the shard that is written at once."""
 
     path: str
     dtype: str
@@ -70,7 +70,7 @@ def plan_units(split: Split, pairs: int, unit: int) -> list[Unit]:
 
 
 def plan_arrays(manifest: Manifest, split: Split) -> list[ArrayPlan]:
-    """The arrays that the units of a split fill, in the fixed order of their digests."""
+    """The arrays of a split that its units fill, in the fixed order of their digests."""
     pairs, unit, side = manifest.counts[split], manifest.unit, manifest.view_side
     plans: list[ArrayPlan] = []
     for view in manifest.views:

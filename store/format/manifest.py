@@ -1,7 +1,7 @@
-"""The root document of a store: its manifest, the digest of every file that is no shard, and the seal over both.
+"""The root document of a store: its manifest, the digest of every file that is not a shard, and the seal over both.
 
-The digests make a tree: the seal covers the root, the root names every metadata document, pair table and digest array,
-and `unit/digest` holds the digest of every shard.
+The digests form a tree: the seal covers the root, the root has the digest of every metadata document, pair table and
+table of digests, and `unit/digest` has the digest of every shard.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ from store.schema import FORMAT, MagstainError, Manifest, StoreError
 from store.settings import plain, validate
 
 JOURNAL = ".journal"
-ROOT = "zarr.json"  # the root document's name
-UNSEALED = "0" * 64  # stands for the seal while the seal is computed
+ROOT = "zarr.json"  # the name of the root document
+UNSEALED = "0" * 64  # the place of the seal while it is computed
+REPAIR = f"to repair a damaged {ROOT}, run the `prep build` that made the store with --repair"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """What the root `zarr.json` says, and its bytes."""
+    """The root `zarr.json`: its manifest, the digests of files that are not shards, and its bytes."""
 
     manifest: Manifest
     files: Mapping[str, str]
     document: bytes
 
-    def seal(self) -> str:
-        """The seal that these bytes deserve; it equals `manifest.seal` in a store that nobody touched."""
+    def computed_seal(self) -> str:
+        """The seal of these bytes; it equals `manifest.seal` in a sealed root that is intact."""
         return _seal_of(self.document, self.manifest.seal)
 
 
 def recorded_seal(document: bytes) -> str:
-    """The seal that stands in the bytes of a root, whatever became of the rest; empty if none can be found."""
+    """The seal in the bytes of a root, which may be damaged elsewhere; empty if none is found."""
     found = re.search(rb'"seal": "([0-9a-f]{64})"', document)
     return found[1].decode() if found else ""
 
 
-def fits_its_seal(document: bytes) -> bool:
-    """Whether the bytes of a root are those that were sealed, by this or another version of the format."""
+def matches_its_seal(document: bytes) -> bool:
+    """Whether the bytes of a root are those that were sealed, in this format or another one."""
     seal = recorded_seal(document)
     return bool(seal) and _seal_of(document, seal) == seal
 
@@ -62,41 +63,41 @@ def root_document(manifest: Manifest, files: Mapping[str, str]) -> bytes:
 
 
 def read_root(address: Location | Path | str) -> Root:
-    """The root document of a store, finished or not. Raises StoreError if it is not one of ours."""
+    """The root document of a store, finished or not. Raises StoreError if there is none or it cannot be read."""
     location = locate(address)
     try:
         document = location.read(ROOT)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreError(f"{location} is no store: {_what_is_there(location)}") from error
+        raise StoreError(f"{location} is no store: {_why_no_store(location)}") from error
     except OSError as error:
-        if error.errno is None:  # of object storage: it says itself what to do
+        if error.errno is None:  # of object storage: the message already says what to do
             raise StoreError(f"{location} cannot be read: {error}") from error
         raise StoreError(
-            f"{ROOT} of {location} cannot be read ({error.strerror or error}); mend that, or bring it back from a copy"
+            f"{ROOT} of {location} cannot be read ({error.strerror or error}); check the disk, or restore the file "
+            "from a copy"
         ) from error
     try:
         attributes = json.loads(document)["attributes"]
         tree, files = attributes["manifest"], dict[str, str](attributes["files"])
         number = tree["format"]
     except (ValueError, KeyError, TypeError) as error:
+        if enclosing := _enclosing(location):
+            raise StoreError(f"{location} is no store: {enclosing}") from error
         raise StoreError(
-            f"{location} is no store: {_enclosing(location)}"
-            if _enclosing(location)
-            else f"{location} was not made by magstain, or its zarr.json is damaged: it holds no manifest; "
-            "point to a store that `python -m prep build` made; a damaged one is mended by the `prep build` that made "
-            "it, with --repair"
+            f"{location} was not made by magstain, or its {ROOT} is damaged: it holds no manifest; "
+            f"give a store that `python -m prep build` made; {REPAIR}"
         ) from error
     if number != FORMAT:
         raise StoreError(
             f"{location} has store format {number}, this program reads format {FORMAT}; use the version of magstain "
-            f"that made it; if its {ROOT} was altered, the `prep build` that made it mends it with --repair"
+            f"that made it; {REPAIR}"
         )
     try:
         manifest = validate(Manifest, tree)
     except MagstainError as error:
         raise StoreError(
-            f"{location} has a manifest that format {FORMAT} does not know ({error}): its zarr.json was altered, or "
-            "another version of magstain made it; the `prep build` that made it mends it with --repair"
+            f"{location} has a manifest that does not fit format {FORMAT} ({error}): it is damaged, or "
+            f"another version of magstain made it; {REPAIR}"
         ) from error
     return Root(manifest=manifest, files=files, document=document)
 
@@ -108,39 +109,39 @@ def read_sealed(address: Location | Path | str) -> Root:
     if not root.manifest.sealed:
         raise StoreError(
             f"{location} is not finished: its journal is {location.beside(JOURNAL).name}; "
-            "run the `prep build` (or `make prepare`) that began it again, it goes on where it stopped"
+            "run the `prep build` (or `make prepare`) that started it again: it resumes"
         )
     return root
 
 
-def _what_is_there(location: Location) -> str:
-    """What stands where a store was expected, and what to do about it."""
+def _why_no_store(location: Location) -> str:
+    """What exists where a store was expected, and what to do."""
     path = location.folder
     if path is None:
-        return "no zarr.json is there; correct the address, or make one with `python -m prep build`"
+        return f"it has no {ROOT}; correct the address, or build a store with `python -m prep build`"
     if path.is_dir():
         if path.name.endswith(JOURNAL):
-            return "it is the journal of an unfinished one; run the `prep build` that began it again"
+            return "it is the journal of an unfinished one; run the `prep build` that started it again"
         return (
             _enclosing(location)
-            or "a folder without zarr.json; correct the path, or have `python -m prep build` make one at a free place"
+            or f"a folder without {ROOT}; correct the path, or build a store at a new path with `python -m prep build`"
         )
     if path.exists():
-        return "it is a file; name the folder that `python -m prep build` made"
+        return "it is a file; give the folder that `python -m prep build` made"
     if journal_of(path).is_dir():
-        return f"only its journal {journal_of(path).name} is there; run the `prep build` that began it again"
+        return f"only its journal {journal_of(path).name} exists; run the `prep build` that started it again"
     beside = sorted(root.parent.name for root in path.parent.glob(f"*/{ROOT}"))
     near = difflib.get_close_matches(path.name, beside, n=3, cutoff=0.0)
-    hint = f"; in {path.parent} there are: {', '.join(near)}" if near else ""
-    return f"nothing is there{hint}; correct the path, or make one with `python -m prep build`"
+    hint = f"; stores in {path.parent}: {', '.join(near)}" if near else ""
+    return f"it does not exist{hint}; correct the path, or build a store with `python -m prep build`"
 
 
 def _enclosing(location: Location) -> str:
-    """Which store a folder is a part of, and what to do about it; empty if of none."""
+    """The store that a folder is a part of, and what to do; empty if there is none."""
     if location.folder is None:
         return ""
     groups = [folder for folder in location.folder.absolute().parents if (folder / ROOT).is_file()]
-    return f"it lies inside one; name {groups[-1]}" if groups else ""
+    return f"it is a part of one; give {groups[-1]}" if groups else ""
 
 
 def all_units(manifest: Manifest) -> list[Unit]:
@@ -149,5 +150,5 @@ def all_units(manifest: Manifest) -> list[Unit]:
 
 
 def journal_of(path: Path) -> Path:
-    """The folder that stands beside an unfinished store on a local disk."""
+    """The journal of an unfinished store on a local disk: a folder beside it."""
     return path.with_name(path.name + JOURNAL)

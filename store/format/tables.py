@@ -1,4 +1,4 @@
-"""The pair tables of a store: who the rows are, and which pairs were left out."""
+"""The pair tables of a store: the pair of each row, and the skipped pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.schema import Pair, Skipped, Split, StoreError, Table
 if TYPE_CHECKING:
     from zarr.core.array_spec import ArrayConfigParams
 
-KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}  # of a handle: an array that is opened again forgets it
+KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}  # of an open handle; zarr does not store it
 CHUNK = 4096  # rows that are read at once
 TEXT = ("id", "slide", "he", "ihc")
 DIGESTS = ("he_digest", "ihc_digest")
@@ -43,7 +43,7 @@ def read_pairs(location: Location, split: Split) -> tuple[Pair, ...]:
 
 
 def read_skipped(location: Location) -> tuple[Skipped, ...]:
-    """The pairs that were left out of the store, and why."""
+    """The skipped pairs and the reasons."""
     rows = _rows(location, "skipped", [_read_text(location, f"skipped/{name}") for name in SKIPPED])
     return tuple(
         Skipped(id=id_, split=Split(split), he=he, ihc=ihc, reason=reason) for id_, split, he, ihc, reason in rows
@@ -56,19 +56,19 @@ def read_table(location: Location, splits: tuple[Split, ...]) -> Table:
 
 
 def array_at(location: Location, path: str) -> Array[Any]:
-    """The array at `path`, whatever became of the groups around it. StoreError if it is missing or cannot be read."""
+    """The array at `path`, also where its groups are damaged. Raises StoreError if it is missing or cannot be read."""
     try:
         return open_array(location.zarr_store(), path=path, mode="r")
     except FileNotFoundError as error:
         raise damaged_table(location, path, "its metadata are missing") from error
     except OSError as error:
         raise damaged_table(location, path, str(error)) from error
-    except Exception as error:  # zarr meets damaged metadata with nearly every kind
+    except Exception as error:  # zarr raises nearly every class for damaged metadata
         raise damaged_table(location, path, "its metadata are damaged") from error
 
 
 def read_array(location: Location, path: str) -> NDArray[Any]:
-    """A whole table. Raises StoreError if a part is missing, for which zarr would hand out zeros, or was altered."""
+    """A table. Raises StoreError if a part is missing, for which zarr would return zeros, or was altered."""
     array = array_at(location, path)
     try:
         lost = array.nchunks - array.nchunks_initialized
@@ -81,21 +81,21 @@ def read_array(location: Location, path: str) -> NDArray[Any]:
 
 
 def damaged_table(location: Location, path: str, reason: str) -> StoreError:
-    """The error of a table that cannot be read, and where to look for more."""
+    """The error of a table that cannot be read; it says how to list all damage."""
     return StoreError(
         f"table {path} of {location} cannot be read ({reason}); `python -m store verify {location}` lists all damage"
     )
 
 
 def _rows(location: Location, path: str, columns: list[list[str]]) -> list[tuple[str, ...]]:
-    """The rows of columns; they must be of one length."""
+    """The rows of columns. Raises StoreError if the columns differ in length."""
     if len({len(column) for column in columns}) > 1:
         raise damaged_table(location, path, "its columns differ in length")
     return list(zip(*columns, strict=True))
 
 
 def write_numbers(group: Group, path: str, values: NDArray[Any], dimensions: tuple[str, ...]) -> Array[Any]:
-    """Write a table of numbers in chunks of rows; an older one of that name is replaced."""
+    """Write a table of numbers in chunks of rows; replaces an older one of that name."""
     array = _create(group, path, values.shape, values.dtype, dimensions)
     array[...] = values
     return array
@@ -113,7 +113,7 @@ def _read_digests(location: Location, path: str) -> list[str]:
 
 
 def write_text(group: Group, path: str, values: list[str]) -> None:
-    """Write a column of texts, in chunks of rows."""
+    """Write a column of text in chunks of rows."""
     array = _create(group, path, (len(values),), str, ("pair",))
     if values:
         array[...] = np.array(values, dtype=object)

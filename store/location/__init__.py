@@ -1,1 +1,1 @@
-"""Where a store lies: a folder on a local disk or a prefix in object storage."""
+"""Where a store is: a folder on a local disk or a prefix in object storage."""

@@ -1,9 +1,9 @@
-"""What a place is where a store lies: a folder on a local disk, or a prefix of a bucket in object storage.
+"""What a location is: a folder on a local disk, or a prefix of a bucket in object storage.
 
-A location knows files by their names relative to it. Writing is whole or not at all and lasts when the call returns;
-what cannot be done raises OSError (FileNotFoundError for a missing file), which `disk_errors` turns into an error that
-helps. A location says itself what it can do: callers never ask which class it is. Locations can be pickled and hold
-nothing open.
+A location holds files, named relative to it. A write is atomic and durable when the call returns; a failure raises
+OSError (FileNotFoundError for a missing file), which `disk_errors` turns into a StoreError that says what to do. What a
+location cannot do (locks, permissions, folders) does nothing there, so that callers never ask which class it is.
+Locations can be pickled and hold nothing open.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-S3 = "s3://"  # how the address of a place in object storage begins
+S3 = "s3://"  # the start of an address in object storage
 
 
 class Location(Protocol):
-    """A folder or a prefix; `str()` of it is the address that a person types."""
+    """A folder or a prefix; `str()` of it is its address, as given on the command line."""
 
     @property
     def name(self) -> str:
@@ -28,26 +28,26 @@ class Location(Protocol):
         """The folder on a local disk; None in object storage."""
 
     @property
-    def locks(self) -> bool:
-        """Whether `locked` keeps other processes away."""
+    def can_lock(self) -> bool:
+        """Whether `lock` excludes other processes."""
 
     def beside(self, suffix: str) -> Location:
-        """The location whose address is this one's and `suffix`."""
+        """The location whose address is this one's followed by `suffix`."""
 
     def within(self, name: str) -> Location:
         """The location below this one."""
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Whether a file of this name exists."""
 
     def names(self) -> Iterator[str]:
-        """Every file, in sorted order."""
+        """The names of all files, sorted."""
 
     def sizes(self) -> dict[str, int]:
-        """Every file with its length in bytes, in sorted order."""
+        """The length of every file in bytes, sorted by name."""
 
     def read(self, name: str) -> bytes:
-        """A whole file."""
+        """All bytes of a file."""
 
     def read_at(self, name: str, offset: int, length: int) -> bytes:
         """`length` bytes of a file from `offset`, fewer at its end."""
@@ -59,46 +59,46 @@ class Location(Protocol):
         """The sha256 of a file, in hex."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a whole file, in place of an older one; another reader sees the old one or the new one."""
+        """Write a file or replace it; a reader sees the old bytes or the new ones."""
 
     def claim(self, name: str, data: bytes) -> bytes:
-        """Write a file unless there is one; what is there then. Of several that claim at once one wins."""
+        """Write a file unless it exists; returns the bytes that exist then. Of concurrent claims one wins."""
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
 
     def remove_all(self) -> None:
-        """Remove everything, as far as that is possible."""
+        """Remove everything, as far as possible."""
 
-    def appear(self, files: Mapping[str, bytes], last: str, scratch: Location) -> None:
-        """Write all files so that nobody sees `last` before the others: by renaming `scratch`, or in that order."""
+    def publish(self, files: Mapping[str, bytes], last: str, scratch: Location) -> None:
+        """Write all files so that `last` is never visible without the others: `scratch` renamed, or `last` put last."""
 
-    def taken(self, last: str) -> bool:
-        """Whether `appear` is done here already, or something else is in its way."""
+    def occupied(self, last: str) -> bool:
+        """Whether `publish` already succeeded here, or something else is in its way."""
 
-    def locked(self, name: str, what: str) -> AbstractContextManager[bool]:
-        """Hold the lock `name` of this location, if it `locks`; yields whether the location is new.
+    def lock(self, name: str, what: str) -> AbstractContextManager[bool]:
+        """Hold the lock `name` of this location if it `can_lock`; yields whether the location is new.
 
         Raises StoreError, which names `what`, if another process holds it; a failure leaves nothing behind.
         """
 
     def discard(self, names: Iterable[str]) -> None:
-        """Free the room of files that could not all be written, where room is short."""
+        """Remove the files of a failed write, as far as possible, where they would fill the disk."""
 
-    def sweep(self) -> None:
+    def remove_partial(self) -> None:
         """Remove what interrupted writes left behind."""
 
-    def protect(self) -> None:
-        """Take the write permission from every file, where there is one."""
+    def make_read_only(self) -> None:
+        """Remove the write permission of every file, where permissions exist."""
 
-    def strays(self, files: Collection[str]) -> Iterator[str]:
-        """Folders that hold none of `files`, each ending in a slash: bare zarr stumbles over them."""
+    def stray_folders(self, files: Collection[str]) -> Iterator[str]:
+        """Folders that hold none of `files`, each name ending in a slash: zarr warns about them."""
 
     def check_writable(self) -> None:
-        """Raise OSError if nothing can be written here, as far as that can be told; leaves nothing behind."""
+        """Raise OSError if nothing can be written here, where that can be tested without leaving a file."""
 
     def free_bytes(self) -> float:
-        """Bytes that can still be written; infinite where nobody counts them."""
+        """Bytes that can still be written; infinite in object storage."""
 
     def zarr_store(self) -> Any:
-        """The location as a store that zarr reads."""
+        """The location as a read-only store of zarr."""

@@ -1,4 +1,4 @@
-"""A store on a local disk: a folder, whose files are written beside their place, synced and renamed."""
+"""A location on a local disk: a folder, whose files are written under another name, synced and renamed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from zarr.storage import LocalStore
 from store.files import PARTIAL, digest_file, disk_errors, files_of, locked, sync, sync_all
 from store.location.base import Location
 
-WRITABLE = 0o222  # write permission of everybody
+WRITABLE = 0o222  # write permission of owner, group and others
 
 
 class Folder:
     """A location on a local disk."""
 
-    locks = True
+    can_lock = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,27 +39,27 @@ class Folder:
         return self.path
 
     def beside(self, suffix: str) -> Folder:
-        """The folder beside it whose name is longer by `suffix`."""
+        """The sibling folder whose name is this one's followed by `suffix`."""
         return Folder(self.path.with_name(self.path.name + suffix))
 
     def within(self, name: str) -> Folder:
-        """The folder in this one."""
+        """A folder in this one."""
         return Folder(self.path / name)
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Whether a file of this name exists."""
         return (self.path / name).exists()
 
     def names(self) -> Iterator[str]:
-        """Every file, in sorted order."""
+        """The names of all files, sorted."""
         return files_of(self.path)
 
     def sizes(self) -> dict[str, int]:
-        """Every file with its length in bytes, in sorted order."""
+        """The length of every file in bytes, sorted by name."""
         return {name: (self.path / name).stat().st_size for name in self.names()}
 
     def read(self, name: str) -> bytes:
-        """A whole file."""
+        """All bytes of a file."""
         return (self.path / name).read_bytes()
 
     def read_at(self, name: str, offset: int, length: int) -> bytes:
@@ -83,7 +83,7 @@ class Folder:
         return digest_file(self.path / name)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write beside its place under a name of its own, sync, rename, sync the folders that are new."""
+        """Write under a unique name in the same folder, sync, rename, sync the folders that are new."""
         file = self.path / name
         new = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -101,39 +101,39 @@ class Folder:
             sync(folder)
 
     def claim(self, name: str, data: bytes) -> bytes:
-        """Write a file unless there is one; what is there then."""
+        """Write a file unless it exists; returns its bytes. Safe only while `lock` is held."""
         if not self.exists(name):
             self.write(name, data)
         return self.read(name)
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         (self.path / name).unlink(missing_ok=True)
 
     def remove_all(self) -> None:
-        """Remove everything, as far as that is possible."""
+        """Remove the folder, as far as possible."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def appear(self, files: Mapping[str, bytes], last: str, scratch: Location) -> None:
-        """Write all files into `scratch`, then rename it to this folder: it exists whole or not at all."""
-        made = scratch.folder
-        assert made is not None, "a folder is renamed from a folder"
+    def publish(self, files: Mapping[str, bytes], last: str, scratch: Location) -> None:
+        """Write all files into `scratch`, then rename it to this folder: all of them appear at once."""
+        draft = scratch.folder
+        assert draft is not None, "a folder is renamed from a folder"
         scratch.remove_all()
         for name, data in files.items():
-            file = made / name
+            file = draft / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
-        sync_all(made / name for name in files)
-        made.rename(self.path)
+        sync_all(draft / name for name in files)
+        draft.rename(self.path)
         sync(self.path.parent)
 
-    def taken(self, last: str) -> bool:
-        """Whether anything is here."""
+    def occupied(self, last: str) -> bool:
+        """Whether anything exists at this path."""
         return self.path.exists()
 
     @contextmanager
-    def locked(self, name: str, what: str) -> Iterator[bool]:
-        """Make the folder if it is missing and hold the lock on its file `name`; yields whether the folder is new."""
+    def lock(self, name: str, what: str) -> Iterator[bool]:
+        """Create the folder if it is missing and lock its file `name`; yields whether the folder is new."""
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             with disk_errors(what):
@@ -142,48 +142,48 @@ class Folder:
                 yield self.path in made
         except BaseException:
             for folder in made:
-                with suppress(OSError):  # another process is at work in it, or it holds files
+                with suppress(OSError):  # another process uses it, or it holds files
                     folder.rmdir()
             raise
 
     def discard(self, names: Iterable[str]) -> None:
-        """Remove these files as far as that is possible: the disk may be full."""
+        """Remove these files, as far as possible: the disk may be full."""
         for name in names:
             with suppress(OSError):
                 self.remove(name)
 
-    def sweep(self) -> None:
-        """Remove what writes that were cut off left behind."""
+    def remove_partial(self) -> None:
+        """Remove the partial files of interrupted writes."""
         for leftover in self.path.rglob(f"*{PARTIAL}"):
             leftover.unlink(missing_ok=True)
 
-    def protect(self) -> None:
-        """Take the write permission from every file."""
+    def make_read_only(self) -> None:
+        """Remove the write permission of every file."""
         for name in self.names():
             file = self.path / name
             if (mode := file.stat().st_mode) & WRITABLE:
                 file.chmod(mode & ~WRITABLE)
 
-    def strays(self, files: Collection[str]) -> Iterator[str]:
-        """Folders that hold none of `files`, each ending in a slash."""
+    def stray_folders(self, files: Collection[str]) -> Iterator[str]:
+        """Folders that hold none of `files`, each name ending in a slash."""
         needed = {folder.as_posix() for file in files for folder in Path(file).parents}
         for folder in self.path.rglob("*"):
             if folder.is_dir() and (name := folder.relative_to(self.path).as_posix()) not in needed:
                 yield f"{name}/"
 
     def check_writable(self) -> None:
-        """Raise OSError if no file can be made beside the folder."""
+        """Raise OSError if no file can be created where the folder is, or will be."""
         with tempfile.TemporaryFile(dir=self._nearest()):
             pass
 
     def free_bytes(self) -> float:
-        """Free bytes of the disk."""
+        """Free bytes on the disk."""
         return shutil.disk_usage(self._nearest()).free
 
     def _nearest(self) -> Path:
-        """The nearest folder above that exists."""
+        """The nearest parent folder that exists."""
         return next(folder for folder in self.path.absolute().parents if folder.exists())
 
     def zarr_store(self) -> LocalStore:
-        """The folder as a store that zarr reads."""
+        """The folder as a read-only store of zarr."""
         return LocalStore(self.path, read_only=True)

@@ -1,4 +1,4 @@
-"""From an address to the location that it names."""
+"""From an address to its location."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from store.schema import StoreError
 
 
 def locate(address: Location | Path | str) -> Location:
-    """The location at an address: `s3://bucket/name.zarr`, else a folder. Raises StoreError for what is neither."""
+    """The location at an address: `s3://bucket/name.zarr`, otherwise a folder. Raises StoreError if it is neither."""
     if isinstance(address, Path):
         text = str(address)
         if text.startswith(S3.rstrip("/")) and not address.exists():
@@ -23,5 +23,5 @@ def locate(address: Location | Path | str) -> Location:
 
         return Bucket(address)
     if "://" in address:
-        raise StoreError(f"{address}: stores live in folders or at {S3}bucket/name.zarr; give one of these")
+        raise StoreError(f"{address}: a store is in a folder or at {S3}bucket/name.zarr; give one of these")
     return Folder(Path(address))

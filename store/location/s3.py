@@ -1,10 +1,10 @@
-"""A store in object storage: a prefix of a bucket that speaks S3.
+"""A location in object storage: a prefix of a bucket, reached by the S3 protocol.
 
 Endpoint, region and credentials come from the usual environment variables (`AWS_ENDPOINT_URL`, `AWS_REGION`,
-`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, …). An object is there whole or not at all. An upload carries its sha256
-twice, in `x-amz-checksum-sha256` and signed in `x-amz-content-sha256`, and S3 refuses one whose bytes came out
-otherwise; a server that does not look (moto's) is caught by `store verify`. What fails for a moment is tried again by
-the client; what fails for good raises OSError in one line that says what to do.
+`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, …). An object is complete or does not exist. An upload carries its sha256
+twice, in `x-amz-checksum-sha256` and signed in `x-amz-content-sha256`, and S3 refuses bytes that do not match; where a
+server does not check (moto's), `store verify` finds them. The client retries what fails for a moment; what fails for
+good raises OSError with one line that says what to do.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from store.schema import StoreError
 
 
 class Bucket:
-    """A location in object storage, `s3://bucket/prefix`: no renaming, no locks, no write permission to take away."""
+    """A location in object storage, `s3://bucket/prefix`: without renaming, locks, folders and permissions."""
 
-    locks = False
+    can_lock = False
     folder = None
 
     def __init__(self, address: str) -> None:
@@ -54,28 +54,28 @@ class Bucket:
         return self._prefix.rpartition("/")[2]
 
     def beside(self, suffix: str) -> Bucket:
-        """The prefix that is longer by `suffix`."""
+        """The prefix followed by `suffix`."""
         return Bucket(f"{self}{suffix}")
 
     def within(self, name: str) -> Bucket:
-        """The prefix below this one."""
+        """A prefix below this one."""
         return Bucket(f"{self}/{name}")
 
     @cached_property
     def _reading(self) -> Any:
-        return connect(self._bucket, self._prefix, listens=True)
+        return connect(self._bucket, self._prefix, reading=True)
 
     @cached_property
     def _writing(self) -> Any:
-        """Another client: for one that listens for silence, an upload is silent until its last byte is sent."""
-        return connect(self._bucket, self._prefix, listens=False)
+        """A client without a limit of silence: a server does not answer before the last byte of an upload."""
+        return connect(self._bucket, self._prefix, reading=False)
 
     def errors(self, name: str) -> AbstractContextManager[None]:
-        """The client's errors as OSError, in one line."""
+        """Turn errors of the client into OSError with one line."""
         return client_errors(self._bucket, f"{self}/{name}")
 
     def exists(self, name: str) -> bool:
-        """Whether there is an object of this name."""
+        """Whether an object of this name exists."""
         try:
             with self.errors(name):
                 self._reading.head(name)
@@ -84,16 +84,16 @@ class Bucket:
         return True
 
     def names(self) -> Iterator[str]:
-        """Every object, in sorted order."""
+        """The names of all objects, sorted."""
         return iter(self.sizes())
 
     def sizes(self) -> dict[str, int]:
-        """Every object with its length in bytes, in sorted order."""
+        """The length of every object in bytes, sorted by name."""
         with self.errors(""):
             return dict(sorted((entry["path"], entry["size"]) for page in self._reading.list() for entry in page))
 
     def read(self, name: str) -> bytes:
-        """A whole object."""
+        """All bytes of an object."""
         with self.errors(name):
             return bytes(self._reading.get(name).bytes())
 
@@ -112,14 +112,14 @@ class Bucket:
         return digest_bytes(self.read(name))
 
     def write(self, name: str, data: bytes) -> None:
-        """Put a whole object."""
+        """Put an object or replace it."""
         with self.errors(name):
             self._writing.put(name, data, use_multipart=False)
 
     def claim(self, name: str, data: bytes) -> bytes:
-        """Put an object unless there is one; what is there then. Of several that claim at once one wins.
+        """Put an object unless it exists; returns the bytes that exist then. Of concurrent claims one wins.
 
-        On a server that cannot (AWS_CONDITIONAL_PUT=disabled says so) the last one wins.
+        On a server without conditional writes (AWS_CONDITIONAL_PUT=disabled) the last one wins.
         """
         from obstore.exceptions import AlreadyExistsError
 
@@ -131,7 +131,7 @@ class Bucket:
         return self.read(name)
 
     def remove(self, name: str) -> None:
-        """Remove an object if it is there."""
+        """Remove an object if it exists."""
         with self.errors(name):
             self._writing.delete(name)
 
@@ -140,54 +140,54 @@ class Bucket:
         with self.errors(""):
             self._writing.delete([*self.names()])
 
-    def appear(self, files: Mapping[str, bytes], last: str, scratch: Location) -> None:
-        """Put all objects, `last` behind the others."""
+    def publish(self, files: Mapping[str, bytes], last: str, scratch: Location) -> None:
+        """Put all objects, `last` after the others; `scratch` is not needed."""
         for name in sorted(files, key=lambda name: name == last):
             self.write(name, files[name])
 
-    def taken(self, last: str) -> bool:
-        """Whether `last` is there, and so all that was put before it."""
+    def occupied(self, last: str) -> bool:
+        """Whether `last` exists, and therefore all that was put before it."""
         return self.exists(last)
 
     @contextmanager
-    def locked(self, name: str, what: str) -> Iterator[bool]:
-        """Nothing: a bucket has no locks."""
+    def lock(self, name: str, what: str) -> Iterator[bool]:
+        """Does nothing: a bucket has no locks."""
         yield False
 
     def discard(self, names: Iterable[str]) -> None:
-        """Nothing: a bucket is not full."""
+        """Does nothing: a bucket does not fill up."""
 
-    def sweep(self) -> None:
-        """Nothing: an object is there whole or not at all."""
+    def remove_partial(self) -> None:
+        """Does nothing: an interrupted upload leaves no object."""
 
-    def protect(self) -> None:
-        """Nothing: an object has no write permission."""
+    def make_read_only(self) -> None:
+        """Does nothing: an object has no write permission."""
 
-    def strays(self, files: Collection[str]) -> Iterator[str]:
+    def stray_folders(self, files: Collection[str]) -> Iterator[str]:
         """None: a bucket has no folders."""
         return iter(())
 
     def check_writable(self) -> None:
-        """Nothing: that can be told by writing only."""
+        """Does nothing: only a real write would show it."""
 
     def free_bytes(self) -> float:
         """No limit."""
         return inf
 
     def zarr_store(self) -> ObjectStore[Any]:
-        """The prefix as a store that zarr reads."""
+        """The prefix as a read-only store of zarr."""
         return _Objects(self)
 
 
 class _Objects(ObjectStore[Any]):
-    """What zarr reads of a bucket; its errors are ours, where the client's would be of no kind that anyone expects."""
+    """A bucket for zarr. Errors of the client, whose classes zarr does not expect, become OSError."""
 
     def __init__(self, bucket: Bucket) -> None:
         super().__init__(bucket._reading, read_only=True)
         self._bucket = bucket
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The bytes of an object, None if it is missing."""
+        """The bytes of an object; None if it is missing."""
         with self._bucket.errors(key):
             return await super().get(key, prototype, byte_range)
 

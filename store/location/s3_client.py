@@ -1,4 +1,4 @@
-"""The client of object storage: how it connects, how long it tries, and its errors in one line."""
+"""The client of object storage: how it connects, how long it retries, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from urllib.parse import urlsplit
 from store.schema import StoreError
 
 CONNECT = timedelta(seconds=10)  # to reach the server
-SILENCE = timedelta(seconds=60)  # without a byte of an answer before a reading request is given up
+SILENCE = timedelta(seconds=60)  # without a byte of an answer before a reading request fails
 REQUEST = timedelta(minutes=10)  # for one request: a shard of some 50 MB over a slow line
 RETRIES = 10  # of requests that fail for a moment (5xx, dropped connections, silence): about 45 s of refusals
-WAIT = timedelta(seconds=0.1)  # before the second try; about twice as long before each further one, at most 15 s
+WAIT = timedelta(seconds=0.1)  # before the second try; doubled before each further one, at most 15 s
 RETRY_FOR = timedelta(minutes=3)
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # the first that is set
 AUTHORITIES = "AWS_CA_BUNDLE"
-NO_CREDENTIALS = r"/latest/api/token|Missing \w+Key"  # without any the client asks the machine's metadata service
+NO_CREDENTIALS = r"/latest/api/token|Missing \w+Key"  # without credentials the client queries a metadata service
 
 
-def connect(bucket: str, prefix: str, *, listens: bool) -> Any:
-    """A client of a prefix; one that `listens` gives up a silent server. Nothing is asked of the server yet."""
+def connect(bucket: str, prefix: str, *, reading: bool) -> Any:
+    """A client of a prefix, before any request; one for `reading` gives up on a server that is silent."""
     from obstore.store import S3Store
 
     options: dict[str, Any] = {"connect_timeout": CONNECT, "timeout": REQUEST}
-    if listens:
+    if reading:
         options["read_timeout"] = SILENCE
     endpoint = _endpoint()
     if endpoint.startswith("http://"):  # a server on loopback or in a closed network
@@ -48,20 +48,20 @@ def connect(bucket: str, prefix: str, *, listens: bool) -> Any:
 
 @contextmanager
 def client_errors(bucket: str, what: str) -> Iterator[None]:
-    """The client's errors as OSError, in one line."""
+    """Turn errors of the client into OSError with one line that says what to do."""
     from obstore import exceptions
 
     try:
         yield
     except (FileNotFoundError, exceptions.BaseError) as error:
         if "<Code>NoSuchBucket<" in str(error):
-            hint = f"there is no bucket {bucket!r} on that server; correct the address, or make the bucket"
+            hint = f"there is no bucket {bucket!r} on that server; correct the address, or create the bucket"
         elif isinstance(error, FileNotFoundError):
             raise FileNotFoundError(errno.ENOENT, "there is no such object", what) from error
         elif re.search(NO_CREDENTIALS, str(error)):
             hint = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         elif isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
-            hint = "check the credentials (AWS_ACCESS_KEY_ID and its kin) and what they are allowed in this bucket"
+            hint = "check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and their rights on this bucket"
         else:
             hint = "check the network and the server, then run the same command again"
         raise OSError(f"{_one_line(error)}; {hint}") from error
@@ -86,7 +86,7 @@ def _certificates(file: str) -> bytes:
 
 
 def _one_line(error: BaseException) -> str:
-    """The sentence of an error whose text is pages of XML and debugging, and the server's own word for it."""
+    """The first sentence of an error, whose text is pages of XML, and the server's code for it."""
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)
     sentence = " ".join(re.split(r"\n|: <", text, maxsplit=1)[0].removeprefix("Generic S3 error: ").split())

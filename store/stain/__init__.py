@@ -1,1 +1,1 @@
-"""How much stain a picture shows."""
+"""The stain in a picture: the optical density of DAB."""

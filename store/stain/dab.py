@@ -1,11 +1,11 @@
-"""Optical density of DAB, the brown stain of IHC, by colour deconvolution.
+"""Optical density of DAB, the brown stain of IHC, computed by colour deconvolution.
 
 Densities are decadic, OD = -log10(I / 255), along the DAB vector. Source: Ruifrok & Johnston 2001, through
 scikit-image's `hed_from_rgb`, the inverse of
 
     haematoxylin (0.65, 0.70, 0.29)    eosin (0.07, 0.99, 0.11)    DAB (0.27, 0.57, 0.78)
 
-The eosin row stays although IHC has none: with it the pink of an untranslated H&E picture is eosin, not DAB.
+The row of eosin is kept although IHC has none: with it the pink of an untranslated H&E picture is eosin, not DAB.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from skimage.color import hed_from_rgb, separate_stains
 
 WHITE = 255
 DAB = 2  # column of the deconvolution matrix
-DECADES = 6.0  # separate_stains divides log(I) by log(1e-6); times 6 it is the decadic density again
+DECADES = 6.0  # separate_stains divides log(I) by log(1e-6); times 6 it is the decadic density
 
 
 def dab_density(picture: NDArray[np.uint8] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Optical density of DAB per pixel, [H,W], at least 0, of a picture [H,W,3] RGB in grey levels.
 
-    A grey level below 1 counts as 1, so that black is 2.4 and not infinite. Where the stains cannot explain a colour,
-    a concentration comes out negative; it is clipped to 0.
+    A grey level below 1 counts as 1, so that black is 2.4 and not infinite. A colour that the stains cannot explain has
+    a negative concentration, which is clipped to 0.
     """
     light = np.maximum(picture, 1) / WHITE  # unit [H,W,3]
     return np.asarray(separate_stains(light, hed_from_rgb)[..., DAB] * DECADES, dtype=np.float64)

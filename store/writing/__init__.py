@@ -1,1 +1,1 @@
-"""How a store gets its bytes: created, written unit by unit, sealed, repaired."""
+"""How the bytes of a store are written: create it, fill it unit by unit, seal it, repair it."""

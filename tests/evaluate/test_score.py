@@ -292,7 +292,7 @@ def test_runs_and_scores_that_are_not_there_say_how_to_make_them(small_store: St
         open_store_of(RunFolder(tmp_path / "nowhere"))
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts | {"store": "data/moved.zarr"}))
-    with pytest.raises(RunError, match=r"trained on data/moved\.zarr, and nothing is there; .* with --store"):
+    with pytest.raises(RunError, match=r"trained on data/moved\.zarr, which does not exist; .* with --store"):
         open_store_of(RunFolder(tmp_path / "run"))
     with pytest.raises(RunError, match=r"has no val pairs; it has train \(8\), test \(4\): choose one with --split"):
         score_run(tmp_path / "run", None, small_store, Split.VAL, "tile", shallow(tmp_path))

@@ -40,7 +40,7 @@ def test_a_store_holds_the_tiles_and_views_of_its_pairs(mist: Path, tmp_path: Pa
                 np.testing.assert_array_equal(store.picture(split, "tile", stain, row), tile)
                 halved = tile.reshape(64, 2, 64, 2, 3).astype(float).mean((1, 3))
                 assert np.abs(store.picture(split, "x1", stain, row) - halved).max() <= 0.5
-    assert verify(tmp_path / "s.zarr").whole
+    assert verify(tmp_path / "s.zarr").intact
     assert not journal_of(tmp_path / "s.zarr").exists()
 
 
@@ -144,7 +144,7 @@ def test_a_terminated_build_leaves_with_3_and_goes_on(tmp_path: Path) -> None:
     assert "the same command goes on" in told
     done = command(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert verify(tmp_path / "s.zarr").whole
+    assert verify(tmp_path / "s.zarr").intact
 
 
 def test_other_settings_and_other_sources_are_refused_with_both_values(
@@ -335,7 +335,7 @@ def test_a_disk_that_fills_up_half_way_loses_nothing(
     assert not Path(small_disk / "s.zarr" / "train" / "unit").exists()
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     run(lanczos(unit=1), mist, small_disk / "s.zarr")
-    assert verify(small_disk / "s.zarr").whole
+    assert verify(small_disk / "s.zarr").intact
     run(lanczos(unit=1), mist, mist.parent / "whole.zarr")
     assert digest(small_disk / "s.zarr") == digest(mist.parent / "whole.zarr")
 

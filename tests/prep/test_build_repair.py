@@ -28,7 +28,7 @@ def test_damage_is_built_again_and_nothing_else(mist: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "2 unit(s) to build again: train-000001, test-000000; 2 file(s) written anew" in done.stderr
     assert contents(store) == before
-    assert verify(store).whole
+    assert verify(store).intact
     assert not journal_of(store).exists()
     same = [f for f, stamp in stamps.items() if f.stat().st_mtime_ns == stamp]
     assert len(same) > len(stamps) / 2
@@ -42,7 +42,7 @@ def test_the_command_that_verify_names_repairs(mist: Path, tmp_path: Path) -> No
     from store.verify import describe
 
     (line, *_) = describe(store, verify(store)).splitlines()
-    words = line.partition("python -m prep ")[2].partition(" builds just")[0]
+    words = line.partition("python -m prep ")[2].partition("`")[0]
     done = command(*(word.strip("'").replace("DIR", str(mist)) for word in words.split()), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert contents(store) == before  # with the settings that the store holds, seed 3 among them
@@ -68,7 +68,7 @@ def test_other_tiles_cannot_repair(mist: Path, tmp_path: Path) -> None:
         (mist / f"train{stain}" / f"{TILES[0]}.png").unlink()
         write_tiles(mist / "new" / stain, [TILES[0]], 70 + key)
         (mist / "new" / stain / f"{TILES[0]}.png").rename(mist / f"train{stain}" / f"{TILES[0]}.png")
-    with pytest.raises(StoreError, match=r"tiles at hand are not those that .* was made from"):
+    with pytest.raises(StoreError, match=r"given tiles are not those that .* was made from"):
         repair(None, single(mist), store, hands=HANDS)
     assert digest(store) == before
 

@@ -1,4 +1,4 @@
-"""`python -m store`: what it prints, how it leaves, and that it writes nothing but what it was asked for."""
+"""`python -m store`: what it prints, its exit codes, and that it writes only what was requested."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,41 +24,13 @@ from store.schema import Interrupted, Manifest, Skipped, Source, Split, Upscaler
 from store.settings import validate
 from store.weights import FOLDER_VARIABLE, WeightFile
 from store.writing.writer import open_writer
+from tests.support.command_line import CommandLine
 from tests.support.disks import contents, read_only
 from tests.support.places import ROOT
 from tests.support.stores import build_small_store, small_blocks, small_manifest, small_table
 
 
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """The command line in this process."""
-
-    monkeypatch: pytest.MonkeyPatch
-    capsys: pytest.CaptureFixture[str]
-
-    def __call__(self, *words: object) -> Outcome:
-        self.monkeypatch.setattr(sys, "argv", ["store", *map(str, words)])
-        with pytest.raises(SystemExit) as leaving:
-            run_app(app)
-        code = leaving.value.code
-        assert isinstance(code, int)
-        out, err = self.capsys.readouterr()
-        return Outcome(code, out, err)
-
-
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Line:
-    return Line(monkeypatch, capsys)
-
-
-def test_info_says_what_is_in_a_store(line: Line, small_store: Store) -> None:
+def test_info_says_what_is_in_a_store(line: CommandLine, small_store: Store) -> None:
     outcome = line("info", small_store.path)
     size = sum(file.stat().st_size for file in small_store.path.rglob("*") if file.is_file())
     assert (outcome.code, outcome.err) == (0, "")
@@ -68,28 +40,28 @@ def test_info_says_what_is_in_a_store(line: Line, small_store: Store) -> None:
         "  sides     tiles of 128 px, views of 64 px",
         "  mpp       unknown",
         "  recipe    paper, margin 4 px",
-        "  view x1   1 picture a pair: 64 px of the tile downsampled to 64 px, as it is",
-        "  view x2   1 picture a pair: 32 px of the tile downsampled to 64 px, enlarged x2 by lanczos",
-        "  view x4   1 picture a pair: 16 px of the tile downsampled to 64 px, enlarged x4 by lanczos",
-        "  tiles     as delivered, in train, test",
-        "  upscaler  lanczos: a plain filter that stands in for super-resolution",
+        "  view x1   1 picture per pair, the whole tile downsampled to 64 px",
+        "  view x2   1 picture per pair, 32 px of the tile downsampled to 64 px, enlarged 2x by lanczos",
+        "  view x4   1 picture per pair, 16 px of the tile downsampled to 64 px, enlarged 4x by lanczos",
+        "  tiles     stored as delivered in train and test",
+        "  upscaler  lanczos: a plain filter, not super-resolution",
         "  split     published, seed 0",
         "  train     8 pairs of 2 slides",
         "  test      4 pairs of 1 slide",
-        "  left out  nothing",
+        "  skipped   none",
         f"  disk      {size:,} bytes in 126 files, codec portable",
         "  software  test 1",
         f"  seal      {small_store.manifest.seal}",
     ]
 
 
-def test_info_as_json_is_the_manifest(line: Line, small_store: Store) -> None:
+def test_info_as_json_is_the_manifest(line: CommandLine, small_store: Store) -> None:
     outcome = line("info", small_store.path, "--json")
     assert validate(Manifest, json.loads(outcome.out)) == small_store.manifest
     assert (outcome.code, outcome.err) == (0, "")
 
 
-def test_info_names_leaks_and_pairs_that_were_left_out(tmp_path: Path) -> None:
+def test_info_warns_of_leakage_and_lists_skipped_pairs(tmp_path: Path) -> None:
     bad = tuple(Skipped(id=f"b{n}", split=Split.TRAIN, he="x", ihc="y", reason=f"reason {n}") for n in range(12))
     table = small_table()
     test = tuple(replace(pair, slide="s1") for pair in table.pairs[Split.TEST])
@@ -103,8 +75,8 @@ def test_info_names_leaks_and_pairs_that_were_left_out(tmp_path: Path) -> None:
     lines = describe(Store.open(tmp_path / "s.zarr")).splitlines()
     assert lines[0] == f"{tmp_path}/s.zarr: small"
     assert "  mpp       tile 0.4661 um/px, x4 0.233 um/px" in lines
-    assert "  note      1 slide in more than one split, so that scores flatter" in lines
-    begin = lines.index("  left out  12 pairs")
+    assert "  warning   1 slide occurs in more than one split (leakage): test scores will be optimistic" in lines
+    begin = lines.index("  skipped   12 pairs")
     assert lines[begin + 1] == "            train 'b0': reason 0"
     assert lines[begin + 10 : begin + 12] == ["            train 'b9': reason 9", "            and 2 more"]
 
@@ -113,22 +85,27 @@ def test_views_and_upscalers_in_words() -> None:
     manifest = replace(small_manifest(), upscaler=Upscaler(name="bsrgan", digests={}, precision="bf16", batch=4))
     native = [View(zoom=zoom, source=Source.NATIVE) for zoom in (1, 2, 4)]
     assert [describe_view(view, manifest) for view in native] == [
-        "1 picture a pair: 128 px of the tile as delivered, downsampled x0.5",
-        "1 picture a pair: 64 px of the tile as delivered, as it is",
-        "1 picture a pair: 32 px of the tile as delivered, enlarged x2 by bsrgan",
+        "1 picture per pair, the whole tile downsampled to 64 px",
+        "1 picture per pair, 64 px of the tile",
+        "1 picture per pair, 32 px of the tile, enlarged 2x by bsrgan",
     ]
+    assert describe_view(View(zoom=2, source=Source.NATIVE, count=3), replace(manifest, tile_side=512)) == (
+        "3 pictures per pair, 256 px of the tile, downsampled to 64 px"
+    )
+    whole = View(zoom=1, source=Source.FIELD)
+    assert describe_view(whole, replace(manifest, view_side=128)) == "1 picture per pair, the whole tile"
     bsrgan = replace(manifest.upscaler, digests={"x4": "ab" * 32, "x2": "cd" * 32})
     assert describe_upscaler(bsrgan) == f"bsrgan, bf16, batches of 4; x4 sha256 {'ab' * 32}, x2 sha256 {'cd' * 32}"
 
 
-def test_verify_says_that_a_store_is_whole(line: Line, small_store: Store) -> None:
+def test_verify_says_that_a_store_is_intact(line: CommandLine, small_store: Store) -> None:
     outcome = line("verify", small_store.path)
     assert outcome.code == 0
-    assert outcome.out == f"{small_store.path} is whole: 126 files agree with their digests\n"
-    assert "verifying: 125 of 125 file, 100 %" in outcome.err
+    assert outcome.out == f"{small_store.path} is intact: 126 files match their digests\n"
+    assert "verifying: 125 of 125 files, 100 %" in outcome.err
 
 
-def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> None:
+def test_verify_lists_the_damage_and_exits_with_2(line: CommandLine, copied: Path) -> None:
     (copied / "test/x1/he/c/0/0/0/0/0").unlink()
     (copied / "train/notes.txt").write_text("mine")
     before = contents(copied)
@@ -136,9 +113,8 @@ def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> 
     assert outcome.code == 2
     assert outcome.out == ""
     assert outcome.err.splitlines()[-3:] == [
-        f"error: {copied} is not whole (1 missing, 1 extra; 125 files checked): remove what is extra, then "
-        f"python -m prep build --repair --store '{copied}' --data DIR builds just what is damaged again from the tiles "
-        "in DIR",
+        f"error: {copied} is damaged (1 missing, 1 extra; 125 files checked): remove the extra files, then "
+        f"repair it with `python -m prep build --repair --store '{copied}' --data DIR` (DIR: the folder of its tiles)",
         "  missing: test/x1/he/c/0/0/0/0/0",
         "  extra: train/notes.txt",
     ]
@@ -151,15 +127,15 @@ def test_verify_lists_the_damage_and_leaves_with_2(line: Line, copied: Path) -> 
     [
         (
             "none.zarr",
-            "none.zarr is no store: nothing is there; in {folder} there are: newer.zarr, begun.zarr; correct",
+            "none.zarr is no store: it does not exist; stores in {folder}: newer.zarr, begun.zarr; correct",
         ),
         ("data", "data is no store: a folder without zarr.json; correct the path"),
         ("begun.zarr", "begun.zarr is not finished: its journal is begun.zarr.journal; run the `prep build`"),
         ("newer.zarr", "newer.zarr has store format 7, this program reads format 1; use the version of magstain"),
     ],
 )
-def test_what_is_no_store_ends_with_one_line_and_2(
-    line: Line, tmp_path: Path, verb: str, name: str, message: str, monkeypatch: pytest.MonkeyPatch
+def test_a_path_without_a_store_ends_with_one_line_and_2(
+    line: CommandLine, tmp_path: Path, verb: str, name: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
@@ -176,7 +152,7 @@ def test_what_is_no_store_ends_with_one_line_and_2(
 
 
 def test_show_draws_the_pair_and_says_where(
-    line: Line, small_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: CommandLine, small_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert line("show", small_store.path).out == "contact sheet of s3_0_0: small-test-0.png\n"
@@ -192,11 +168,11 @@ def test_show_draws_the_pair_and_says_where(
         (("--split", "val"), "no pairs in val of {store}; it has train, test"),
         (("--pair", "4"), "no pair '4' in test of {store}; give 0 to 3 or an id, such as s3_"),
         (("--pair", "s3_1"), "no pair 's3_1' in test of {store}; give 0 to 3 or an id, such as s3_1_0, s3_"),
-        (("--out", "sheet.jpg"), "--out sheet.jpg: the sheet is a PNG; name it sheet.png"),
+        (("--out", "sheet.jpg"), "--out sheet.jpg: the sheet is a PNG file; use sheet.png"),
     ],
 )
-def test_show_refuses_what_is_not_there(
-    line: Line,
+def test_show_refuses_what_does_not_exist(
+    line: CommandLine,
     small_store: Store,
     tmp_path: Path,
     words: tuple[str, ...],
@@ -210,7 +186,7 @@ def test_show_refuses_what_is_not_there(
     assert contents(tmp_path) == {}
 
 
-def test_show_into_a_read_only_folder(line: Line, small_store: Store, tmp_path: Path) -> None:
+def test_show_into_a_read_only_folder(line: CommandLine, small_store: Store, tmp_path: Path) -> None:
     with read_only(tmp_path):
         outcome = line("show", small_store.path, "--out", tmp_path / "sheet.png")
     assert outcome.code == 2
@@ -239,7 +215,7 @@ def test_a_pair_is_found_by_its_id_before_its_number(small_store: Store) -> None
     assert find_row(small_store, Split.TRAIN, "5") == 5
 
 
-def test_weights_from_a_folder(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_from_a_folder(line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usb, cache = tmp_path / "usb", tmp_path / "cache"
     usb.mkdir()
     table = {}
@@ -252,14 +228,14 @@ def test_weights_from_a_folder(line: Line, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(FOLDER_VARIABLE, str(cache))
     outcome = line("weights", "--list")
     assert outcome.code == 0
-    assert [text.rpartition("; ")[2] for text in outcome.out.splitlines()] == [f"belongs into {cache}"] * 2
+    assert [text for text in outcome.out.splitlines() if str(cache) in text] == [f"  not in {cache}"] * 2
     assert not cache.exists()
     assert line("weights", "--from", usb / "two.pth").out == f"{cache}/two.pth\n"
     assert line("weights", "--from", usb).out == f"{cache}/one.pth\n{cache}/two.pth\n"
     assert contents(cache) == contents(usb)
     assert (
         line("weights", "three.pth").err
-        == "error: no weight file 'three.pth' is known; there are one.pth, two.pth, prep, evaluate\n"
+        == "error: there is no weight file 'three.pth'; give one of one.pth, two.pth, prep, evaluate\n"
     )
     assert line("weights", "one.pth", "--from", usb, "--folder", tmp_path / "b").out == f"{tmp_path}/b/one.pth\n"
     shutil.rmtree(cache)
@@ -272,7 +248,7 @@ def test_weights_from_a_folder(line: Line, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "words", [("inf",), ("info",), ("show", "x", "--splt", "test"), ("show", "x", "--split", "tst")]
 )
-def test_words_that_are_no_command_end_with_2(line: Line, words: tuple[str, ...]) -> None:
+def test_wrong_commands_end_with_2(line: CommandLine, words: tuple[str, ...]) -> None:
     assert line(*words).code == 2
 
 
@@ -283,12 +259,12 @@ def test_words_that_are_no_command_end_with_2(line: Line, words: tuple[str, ...]
         (
             KeyboardInterrupt(),
             3,
-            "stopped by Ctrl-C: what is already written is safe; run the same command to resume\n",
+            "stopped by Ctrl-C: what is already written is kept; run the same command to resume\n",
         ),
     ],
 )
 def test_a_stop_asks_to_be_run_again(
-    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, message: str
+    line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, message: str
 ) -> None:
     def stop(_: Path) -> None:
         raise raised

@@ -162,10 +162,10 @@ def test_a_cut_chunk_is_noticed(chunk: bytes, keep: int) -> None:
 @pytest.mark.parametrize(
     ("side", "damage", "message"),
     [
-        (SIDE, lambda body: body[:16] + bytes(len(body) - 16), "no blosc chunk"),
-        (SIDE, lambda body: body[:4], r"no picture u8 \[3, 64, 64\]"),
-        (SIDE + 1, lambda body: body, r"no picture u8 \[3, 65, 65\]"),
-        (SIDE - 1, lambda body: body, r"no picture u8 \[3, 63, 63\]"),
+        (SIDE, lambda body: body[:16] + bytes(len(body) - 16), "not a blosc chunk"),
+        (SIDE, lambda body: body[:4], r"not a picture u8 \[3, 64, 64\]"),
+        (SIDE + 1, lambda body: body, r"not a picture u8 \[3, 65, 65\]"),
+        (SIDE - 1, lambda body: body, r"not a picture u8 \[3, 63, 63\]"),
     ],
 )
 def test_a_chunk_with_a_fitting_checksum_but_without_our_picture_is_an_error(

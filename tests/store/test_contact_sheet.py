@@ -1,4 +1,4 @@
-"""Contact sheets: the pictures stand where they should, unharmed, and text never leaves its place."""
+"""Contact sheets: pictures are in their places, unchanged, and text stays inside its space."""
 
 from __future__ import annotations
 

@@ -1,23 +1,21 @@
-"""One flipped byte, a lost file, zeros: verification names it, and a reader is never handed what was not written."""
+"""One flipped byte, a lost file, zeros: verification names it, and a reader never returns what was not written."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from store.__main__ import app
-from store.cli import run_app
 from store.files import files_of
 from store.reader import TILE, Store
 from store.schema import Split, Stain, StoreError
 from store.verify import Findings, verify
+from tests.support.command_line import CommandLine
 from tests.support.stores import IDS
 
 ROOT = "zarr.json"
@@ -25,7 +23,7 @@ ROOT = "zarr.json"
 
 @pytest.fixture(scope="module")
 def damaged(small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy that every test leaves as it found it."""
+    """A copy that every test restores."""
     path = tmp_path_factory.mktemp("damaged") / "s.zarr"
     shutil.copytree(small_store.path, path)
     for name in files_of(path):
@@ -34,7 +32,7 @@ def damaged(small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def flipped(path: Path, name: str, place: int, bit: int) -> Findings | StoreError:
-    """What verification says when one bit of a file is another; the file is put right afterwards."""
+    """What verification says when one bit of a file is another; the file is restored afterwards."""
     whole = (path / name).read_bytes()
     data = bytearray(whole)
     data[place] ^= 1 << bit
@@ -48,7 +46,7 @@ def flipped(path: Path, name: str, place: int, bit: int) -> Findings | StoreErro
 
 
 def found(path: Path, name: str, outcome: Findings | StoreError) -> bool:
-    """Whether this very file is named, and no other; a root may be beyond reading, or name others wrongly."""
+    """Whether this very file is named, and no other; a root may be unreadable, or name other files."""
     if isinstance(outcome, StoreError):
         return name == ROOT and ROOT in str(outcome) and "--repair" in str(outcome)
     named = {*outcome.altered, *outcome.missing, *outcome.extra}
@@ -67,7 +65,7 @@ def test_a_hundred_flipped_bytes_are_found_wherever_they_are(damaged: Path) -> N
         assert found(damaged, names[file], outcome), (names[file], within, outcome)
         hit.add(names[file])
     assert len(hit) > 30
-    assert verify(damaged).whole
+    assert verify(damaged).intact
 
 
 def test_a_flipped_byte_of_every_file_without_pictures_is_found(damaged: Path) -> None:
@@ -98,21 +96,18 @@ def test_a_flipped_byte_of_the_root_is_found(damaged: Path, part: str) -> None:
     ("name", "place"),
     [("train/x2/ihc/c/0/0/0/0/0", 100), ("test/pair/id/c/0", 5), ("test/unit/digest/zarr.json", 9), (ROOT, 0)],
 )
-def test_the_command_names_the_file_and_what_mends_it(
-    damaged: Path, name: str, place: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_command_names_the_file_and_how_to_repair_it(
+    damaged: Path, name: str, place: int, line: CommandLine
 ) -> None:
     whole = (damaged / name).read_bytes()
     (damaged / name).write_bytes(whole[:place] + b"#" + whole[place + 1 :])
-    monkeypatch.setattr(sys, "argv", ["store", "verify", str(damaged)])
-    with pytest.raises(SystemExit) as leaving:
-        run_app(app)
+    outcome = line("verify", damaged)
     (damaged / name).write_bytes(whole)
-    out, err = capsys.readouterr()
-    assert (leaving.value.code, out) == (2, "")
-    assert "error: " in err
-    assert name in err
-    assert "prep build" in err
-    assert "--repair" in err
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "error: " in outcome.err
+    assert name in outcome.err
+    assert "prep build" in outcome.err
+    assert "--repair" in outcome.err
 
 
 @pytest.mark.parametrize("view", ["x1", "x2", "x4", TILE])
@@ -154,13 +149,14 @@ def test_what_is_lost_is_an_error_and_never_a_black_picture(
 
 def test_metadata_that_say_something_else_are_noticed(damaged: Path) -> None:
     """Zarr believes them: a table that says it is shorter would be read as shorter."""
-    for name, place, value, read in (
+    reads: tuple[tuple[str, int, int, Callable[[Store], object]], ...] = (
         ("test/pair/id", 0, 3, lambda store: store.pairs(Split.TEST)),
         ("test/pair/he_digest", 1, 30, lambda store: store.pairs(Split.TEST)),
         ("test/x2/box", 1, 0, lambda store: store.box(Split.TEST, "x2", 0)),
         ("test/x2/box", 2, 7, lambda store: store.box(Split.TEST, "x2", 0)),
         ("skipped/id", 0, 2, lambda store: store.skipped()),
-    ):
+    )
+    for name, place, value, read in reads:
         file = damaged / name / ROOT
         whole = file.read_bytes()
         document = json.loads(whole)

@@ -1,4 +1,4 @@
-"""Compact stores: JPEG-XL inside Zarr, exact, the same bytes everywhere, and what is said where it is not installed."""
+"""Compact stores: JPEG-XL inside Zarr, lossless, the same bytes everywhere; errors where it is not installed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ imagecodecs = pytest.importorskip("imagecodecs", reason="needs the extra compact
 
 SIDE = 64
 AXES = ("pair", "view", "y", "x", "rgb")
-INSTALL = r"needs an extra; run `make setup`, or pip install '.\[compact\]'"
+INSTALL = r"needs an extra: run `make setup`, or pip install '.\[compact\]'"
 
 
 def plan(pairs: int, side: int = SIDE, unit: int = 1) -> ArrayPlan:
@@ -88,7 +88,7 @@ def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def odd_pictures() -> dict[str, NDArray[np.uint8]]:
-    """What a codec might take for something else: flat, grey, of few colours, noise, of odd sides."""
+    """Pictures that a codec might treat specially: flat, grey, of few colours, noise, of odd sides."""
     noise = np.random.default_rng(0).integers(0, 256, (257, 257, 3), dtype=np.uint8)
     ramp = np.arange(SIDE * SIDE * 3, dtype=np.uint32).reshape(SIDE, SIDE, 3)
     return {
@@ -125,7 +125,7 @@ def test_a_store_of_either_codec_holds_the_same_pictures(small_store: Store, com
                     assert (compact_store.picture(split, view, stain, pair) == expected).all()
                     assert (np.squeeze(group[f"{split}/{view}/{stain}"][pair]) == expected).all()
                 assert compact_store.box(split, view, 0) == small_store.box(split, view, 0)
-    assert verify(compact_store.path).whole
+    assert verify(compact_store.path).intact
 
 
 def test_a_compact_store_is_built_twice_with_the_same_bytes(compact_store: Store, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_zarr_reads_and_writes_parts_of_it(tmp_path: Path, sharded: bool) -> Non
     assert (array[1:4, 0, 5:9, 7, 2] == pictures[1:4, 5:9, 7, 2]).all()
     array[2, 0, 10:20] = 7
     pictures[2, 10:20] = 7
-    assert (zarr.open_array(tmp_path / "he.zarr", mode="r")[:, 0] == pictures).all()
+    assert np.array_equal(np.asarray(zarr.open_array(tmp_path / "he.zarr", mode="r")[:, 0]), pictures)
 
 
 def test_zarr_finds_the_codec_by_its_entry_point_and_says_nothing(compact_store: Store) -> None:
@@ -274,11 +274,11 @@ def test_every_flipped_bit_is_noticed(chunk: bytes) -> None:
 )
 def test_a_chunk_with_a_fitting_checksum_but_without_our_picture_is_an_error(tmp_path: Path, body: Any) -> None:
     chunk = with_checksum(bytes(body(pack(draw_tile(SIDE, 5)))))
-    with pytest.raises(StoreError, match=r"no JPEG-XL picture u8 \[64, 64, 3\]|checksum is wrong"):
+    with pytest.raises(StoreError, match=r"not a JPEG-XL picture u8 \[64, 64, 3\]|checksum is wrong"):
         decode_planes(chunk, np.empty((3, SIDE, SIDE), np.uint8), Codec.COMPACT)
     create(tmp_path / "he.zarr", plan(1), draw_tile(SIDE, 5)[None], sharded=False)
     (tmp_path / "he.zarr/c/0/0/0/0/0").write_bytes(chunk)
-    with pytest.raises(StoreError, match=r"no JPEG-XL picture u8 \[64, 64, 3\]"):
+    with pytest.raises(StoreError, match=r"not a JPEG-XL picture u8 \[64, 64, 3\]"):
         zarr.open_array(tmp_path / "he.zarr", mode="r")[0, 0]
 
 
@@ -296,7 +296,7 @@ def test_a_chunk_of_two_pictures_or_of_other_numbers_is_refused() -> None:
     with pytest.raises(SchemaError, match=r"a chunk is one picture \[1,…,H,W,3\], not \[2, 1, 64, 64, 3\]"):
         create(zarr.storage.MemoryStore(), two, np.zeros((2, SIDE, SIDE, 3), np.uint8))
     with pytest.raises(SchemaError, match=r"u8 \[H,W,3\], not uint16 \[4, 4, 3\]"):
-        pack(np.zeros((4, 4, 3), np.uint16))  # type: ignore[arg-type] # what is refused
+        pack(np.zeros((4, 4, 3), np.uint16))
     with pytest.raises(SchemaError, match=r"u8 \[H,W,3\], not uint8 \[4, 4, 4\]"):
         pack(np.zeros((4, 4, 4), np.uint8))
     with pytest.raises(SchemaError, match=r"effort 12 of codec magstain\.jpegxl: must be 1 to 9"):
@@ -310,7 +310,7 @@ def test_without_the_extra_pictures_say_which_and_all_else_is_read(
     assert read_root(compact_store.path).manifest.codec is Codec.COMPACT
     assert [pair.id for pair in store.pairs(Split.TEST)] == [f"s3_{n}_0" for n in range(4)]
     assert store.box(Split.TRAIN, "x4", 7).side == 32
-    assert verify(compact_store.path).whole
+    assert verify(compact_store.path).intact
     group: Any = zarr.open(compact_store.path, mode="r")
     assert group["train/x4/box"].shape == (8, 1, 3)
     assert group["train/x4/he"].shape == (8, 1, 64, 64, 3)
@@ -332,7 +332,7 @@ def test_a_build_of_imagecodecs_without_jpeg_xl_counts_as_missing(monkeypatch: p
 
 
 def test_bare_zarr_without_magstain_names_the_codec_and_reads_the_rest(compact_store: Store) -> None:
-    """A process that sees zarr but no entry point of ours."""
+    """A process that finds zarr but no entry point of magstain."""
     program = f"""
 import importlib.metadata, sys
 points = [point for package in importlib.metadata.distributions() for point in package.entry_points]

@@ -1,14 +1,18 @@
-"""Freed memory stays in the process: the system has no pages to clear when it is taken again."""
+"""The process: freed memory is used again without new pages, signals request a stop, versions are told."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from store.process import KEEPING
+from store import process
+from store.process import KEEPING, WATCHED, installed_versions, stop_requests
 from tests.support.places import ROOT
 
 PAGES = 100_000_000 // os.sysconf("SC_PAGE_SIZE")
@@ -22,8 +26,8 @@ def fill():
     np.ones(100_000_000, np.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-if sys.argv[1] == "tell" and not keep_freed_memory():
-    sys.exit("this C library cannot be told")
+if sys.argv[1] == "call" and not keep_freed_memory():
+    sys.exit("this C library has no mallopt")
 found = [fill(), fill()]
 thread = threading.Thread(target=lambda: found.append(fill()))
 thread.start(), thread.join()
@@ -36,12 +40,12 @@ def page_faults(how: str, environment: dict[str, str]) -> list[int]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, how], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
     )
-    if "cannot be told" in done.stderr:
+    if "has no mallopt" in done.stderr:
         pytest.skip(done.stderr.strip())
     return [int(number) for number in done.stdout.split()]
 
 
-@pytest.mark.parametrize(("how", "environment"), [("tell", {}), ("inherit", KEEPING)])
+@pytest.mark.parametrize(("how", "environment"), [("call", {}), ("inherit", KEEPING)])
 def test_memory_that_was_freed_is_taken_again_without_new_pages(how: str, environment: dict[str, str]) -> None:
     first, again, on_a_thread = page_faults(how, environment)
     assert first > PAGES / 1000  # huge pages may be few
@@ -52,3 +56,43 @@ def test_memory_that_was_freed_is_taken_again_without_new_pages(how: str, enviro
 def test_else_the_system_clears_pages_every_time() -> None:
     first, again, _ = page_faults("leave", {})
     assert again > first / 2
+
+
+def test_the_first_signal_requests_a_stop_and_the_second_acts() -> None:
+    said: list[str] = []
+    before = {number: signal.getsignal(number) for number in WATCHED}
+    with stop_requests(said.append) as stop:
+        assert not stop.requested
+        signal.raise_signal(signal.SIGUSR1)
+        assert stop.requested
+        assert said == ["SIGUSR1: saving, then exiting; send the signal again to stop immediately"]
+        now = {number: signal.getsignal(number) for number in WATCHED}
+        assert now == before  # a second one acts immediately
+    assert {number: signal.getsignal(number) for number in WATCHED} == before
+
+
+def test_handlers_are_restored_after_an_error() -> None:
+    before = {number: signal.getsignal(number) for number in WATCHED}
+    with suppress(KeyError), stop_requests(print):
+        assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
+        raise KeyError
+    assert {number: signal.getsignal(number) for number in WATCHED} == before
+
+
+def test_versions_are_those_of_the_distributions_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster may have opencv-python-headless, which installs the same package under another name."""
+    installed = {"numpy": "2.4.6", "opencv-python-headless": "5.0.0"}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(process, "version", version)
+    assert installed_versions(["numpy", "opencv-python", "none"]) == {
+        "numpy": "2.4.6",
+        "opencv-python": "5.0.0",
+        "none": "unknown",
+    }
+    installed["opencv-python"] = "4.10.0"
+    assert installed_versions(["opencv-python"]) == {"opencv-python": "4.10.0"}

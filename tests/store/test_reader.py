@@ -1,4 +1,4 @@
-"""The reader: the same pixels as plain zarr, and never zeros for what is lost."""
+"""The reader: the same pixels as plain zarr, and an error instead of zeros for a lost picture."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def test_a_pickled_store_reads_the_same(small_store: Store) -> None:
     ("split", "view", "pair", "index", "message"),
     [
         (Split.TEST, "x8", 0, 0, "no view 'x8' in .*; it has x1, x2, x4"),
-        (Split.TEST, "x4", 4, 0, r"no picture 0 of pair 4 in test/x4 of .*: it has 4 pairs of 1"),
+        (Split.TEST, "x4", 4, 0, r"no picture 0 of pair 4 in test/x4 of .*: it has 4 pairs with 1 each"),
         (Split.TEST, "x4", -1, 0, "no picture 0 of pair -1 in test/x4"),
         (Split.TEST, "x4", 0, 1, "no picture 1 of pair 0 in test/x4"),
         (Split.VAL, "x4", 0, 0, "no picture 0 of pair 0 in val/x4 of .*: it has 0 pairs"),
     ],
 )
-def test_what_is_not_there_is_named(
+def test_what_does_not_exist_is_named(
     small_store: Store, split: Split, view: str, pair: int, index: int, message: str
 ) -> None:
     with pytest.raises(StoreError, match=message):
@@ -161,26 +161,28 @@ def test_an_unfinished_store_says_how_to_finish_it(tmp_path: Path) -> None:
         pass
     with pytest.raises(StoreError, match=r"is not finished: its journal is s\.zarr\.journal; run the `prep build`"):
         Store.open(path)
-    with pytest.raises(StoreError, match=r"it is the journal of an unfinished one; run the `prep build` that began it"):
+    with pytest.raises(StoreError, match=r"is the journal of an unfinished one; run the `prep build` that started it"):
         Store.open(journal_of(path))
     shutil.rmtree(path)
-    with pytest.raises(StoreError, match=r"only its journal s\.zarr\.journal is there; run the `prep build`"):
+    with pytest.raises(StoreError, match=r"only its journal s\.zarr\.journal exists; run the `prep build`"):
         Store.open(path)
 
 
 def test_a_wrong_name_is_answered_with_the_stores_beside_it(small_store: Store, tmp_path: Path) -> None:
     wrong = small_store.path.with_name("smal.zarr")
     with pytest.raises(
-        StoreError, match=rf"smal\.zarr is no store: nothing is there; in {wrong.parent} there are: small"
+        StoreError, match=rf"smal\.zarr is no store: it does not exist; stores in {wrong.parent}: small"
     ):
         Store.open(wrong)
-    with pytest.raises(StoreError, match=rf"it lies inside one; name {small_store.path}$"):
+    with pytest.raises(StoreError, match=rf"it is a part of one; give {small_store.path}$"):
         Store.open(small_store.path / "train" / "x1" / "he" / "c")
-    with pytest.raises(StoreError, match="nothing is there; correct the path, or make one with `python -m prep build`"):
+    with pytest.raises(
+        StoreError, match="it does not exist; correct the path, or build a store with `python -m prep build`"
+    ):
         Store.open(tmp_path / "nowhere" / "s.zarr")
 
 
-def test_what_others_made_is_no_store(small_store: Store, tmp_path: Path) -> None:
+def test_other_files_are_no_store(small_store: Store, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "tile.png").write_bytes(b"png")
     zarr.create_group(tmp_path / "foreign.zarr")
@@ -188,10 +190,10 @@ def test_what_others_made_is_no_store(small_store: Store, tmp_path: Path) -> Non
     (tmp_path / "text.zarr" / "zarr.json").write_bytes(b"\xff\xfe{")
     for path, message in (
         (tmp_path / "data", "a folder without zarr.json; correct the path"),
-        (tmp_path / "tile.png", "it is a file; name the folder"),
+        (tmp_path / "tile.png", "it is a file; give the folder"),
         (tmp_path / "foreign.zarr", r"foreign.zarr was not made by magstain, or its zarr.json is damaged: it holds no"),
         (tmp_path / "text.zarr", r"text.zarr was not made by magstain, or its zarr.json is damaged"),
-        (small_store.path / "train", f"it lies inside one; name {small_store.path}$"),
+        (small_store.path / "train", f"it is a part of one; give {small_store.path}$"),
     ):
         with pytest.raises(StoreError, match=message):
             Store.open(path)
@@ -207,7 +209,7 @@ def edit(path: Path, change: Callable[[dict[str, object]], object], *, seal: boo
     if seal:
         root = read_root(path)
         assert root_document(root.manifest, root.files) == root.document
-        sealed = Root(manifest=root.manifest, files=root.files, document=root.document).seal()
+        sealed = Root(manifest=root.manifest, files=root.files, document=root.document).computed_seal()
         file.write_bytes(root.document.replace(root.manifest.seal.encode(), sealed.encode()))
 
 
@@ -220,12 +222,12 @@ def test_a_newer_format_asks_for_its_program(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": "new"}, r"a manifest that format 1 does not know \(unknown setting 'colour'"),
-        ({"tile_side": "128"}, r"a manifest that format 1 does not know \(setting tile_side = \"128\""),
-        ({"unit": 0}, r"a manifest that format 1 does not know \(.*must all be at least 1"),
+        ({"colour": "new"}, r"a manifest that does not fit format 1 \(unknown setting 'colour'"),
+        ({"tile_side": "128"}, r"a manifest that does not fit format 1 \(setting tile_side = \"128\""),
+        ({"unit": 0}, r"a manifest that does not fit format 1 \(.*must all be at least 1"),
         (
             {"synthetic": False},
-            r"was altered after it was sealed: the seal does not fit its zarr.json; bring that file",
+            r"was altered after it was sealed: its zarr.json does not match the seal; restore that file",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Repair: what is damaged is built again and nothing else, and the store is then the old one, byte for byte."""
+"""Repair: only damaged units are rebuilt, and the store is then the old one, byte for byte."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from store.format.manifest import all_units
 from store.reader import Store
 from store.schema import Split, StoreError, Table
 from store.verify import verify
-from store.writing.repair import reopen, whole_root
+from store.writing.repair import start_repair
+from store.writing.repair_checks import intact_root
 from store.writing.writer import open_writer
 from tests.support.damage import alter
 from tests.support.disks import contents
-from tests.support.repairs import BOX, DIGESTS, ROOT, TILE, X2, finish, mend
+from tests.support.repairs import BOX, DIGESTS, ROOT, TILE, X2, finish, repair
 from tests.support.stores import small_blocks, small_manifest, small_table
 
 ALL = [unit.name for unit in all_units(small_manifest())]  # train-000000 to 000002, test-000000 and 000001
@@ -60,7 +61,7 @@ def edit(old: bytes, new: bytes) -> Callable[[Path], None]:
         ({"train/pair/he/c/0": alter, "skipped/id/zarr.json": cut}, [], ["skipped/id/zarr.json", "train/pair/he/c/0"]),
         ({DIGESTS: alter}, [], [DIGESTS]),
         ({DIGESTS: Path.unlink, "test/unit/digest/zarr.json": cut}, [], [DIGESTS, "test/unit/digest/zarr.json"]),
-        ({DIGESTS: alter, BOX: alter}, TEST, [DIGESTS]),  # nobody knows any more which shards of test are whole
+        ({DIGESTS: alter, BOX: alter}, TEST, [DIGESTS]),  # it is lost which shards of test are intact
         ({DIGESTS: alter, X2: alter}, ["train-000001"], [DIGESTS]),
         ({ROOT: edit(b'"synthetic": true', b'"synthetic": fals')}, [], [ROOT]),
         ({ROOT: edit(b'"synthetic": true', b'"synthetic": false')}, [], [ROOT]),
@@ -87,12 +88,12 @@ def test_the_store_is_as_it_was(
     for name, hurt in damage.items():
         hurt(copied / name)
     before = contents(copied)
-    mended, pending = mend(copied)
-    assert pending == units == [unit.name for unit in mended.units]
-    assert sorted(mended.documents) == sorted(documents)
+    repaired, pending = repair(copied)
+    assert pending == units == [unit.name for unit in repaired.units]
+    assert sorted(repaired.documents) == sorted(documents)
     assert contents(copied) == contents(small_store.path)
-    assert verify(copied).whole
-    assert mended.seal == ("" if b'"seal"' not in before.get(ROOT, b"") else small_store.manifest.seal)
+    assert verify(copied).intact
+    assert repaired.old_seal == ("" if b'"seal"' not in before.get(ROOT, b"") else small_store.manifest.seal)
     assert [file.name for file in copied.parent.iterdir()] == [copied.name]
     assert not any(file.stat().st_mode & 0o222 for file in copied.rglob("*") if file.is_file())
 
@@ -100,50 +101,50 @@ def test_the_store_is_as_it_was(
 def test_everything_without_pictures_at_once(copied: Path, small_store: Store) -> None:
     for name in [name for name in files_of(copied) if name.endswith(ROOT) or "/pair/" in name]:
         (copied / name).unlink()
-    assert mend(copied)[1] == ALL  # without their metadata the tables of digests cannot be read
+    assert repair(copied)[1] == ALL  # without their metadata the tables of digests cannot be read
     assert contents(copied) == contents(small_store.path)
 
 
-def test_a_unit_that_comes_out_otherwise_is_refused_and_nothing_is_lost(copied: Path, small_store: Store) -> None:
+def test_a_unit_with_other_bytes_is_refused_and_nothing_is_lost(copied: Path, small_store: Store) -> None:
     for name in (X2, BOX):
         alter(copied / name)
-    mended = reopen(copied, small_manifest(), small_table())
-    with open_writer(copied, mended.manifest, small_table()) as writer:
+    repaired = start_repair(copied, small_manifest(), small_table())
+    with open_writer(copied, repaired.manifest, small_table()) as writer:
         before = contents(copied.parent)
         for unit in writer.pending():
-            blocks = small_blocks(mended.manifest, unit)
+            blocks = small_blocks(repaired.manifest, unit)
             other = f"{unit.split}/x4/ihc"
             with pytest.raises(
                 StoreError,
-                match=rf"unit {unit.name} of .*s\.zarr was built again, but {other} came out otherwise than the seal "
-                r"says: other weights, device, processor or versions of libraries than \{'test': '1'\} made it; ",
+                match=rf"unit {unit.name} of .*s\.zarr was rebuilt, but {other} has other bytes than the seal covers: "
+                r"weights, device, processor or libraries differ from those that made the store \(\{'test': '1'\}\); ",
             ):
                 writer.write(unit, blocks | {other: blocks[other] ^ 1})
             assert contents(copied.parent) == before
             with pytest.raises(StoreError, match="lacks 2 units, the first is train-000001: build them before sealing"):
                 writer.seal()
-    assert mend(copied)[1] == ["train-000001", "test-000000"]
+    assert repair(copied)[1] == ["train-000001", "test-000000"]
     assert contents(copied) == contents(small_store.path)
 
 
 def test_a_store_that_other_libraries_made_keeps_its_manifest(copied: Path, small_store: Store) -> None:
     alter(copied / X2)
-    mended = reopen(copied, replace(small_manifest(), software={"test": "2"}), small_table())
-    assert mended.manifest == small_manifest()
-    finish(copied, mended)
+    repaired = start_repair(copied, replace(small_manifest(), software={"test": "2"}), small_table())
+    assert repaired.manifest == small_manifest()
+    finish(copied, repaired)
     assert contents(copied) == contents(small_store.path)
 
 
-@pytest.mark.parametrize("root", ["whole", "altered", "unfinished"])
+@pytest.mark.parametrize("root", ["intact", "altered", "unfinished"])
 def test_other_settings_are_refused(copied: Path, root: str) -> None:
     alter(copied / X2)
     if root == "altered":
         edit(b'"synthetic": true', b'"synthetic": false')(copied / ROOT)
     elif root == "unfinished":
-        reopen(copied, small_manifest(), small_table())
+        start_repair(copied, small_manifest(), small_table())
     before = contents(copied.parent)
     with pytest.raises(StoreError, match=r"was made with other settings or from other tiles \(.*margin: 4 -> 8"):
-        reopen(copied, replace(small_manifest(), margin=8, settings={"margin": 8}), small_table())
+        start_repair(copied, replace(small_manifest(), margin=8, settings={"margin": 8}), small_table())
     assert contents(copied.parent) == before
 
 
@@ -154,45 +155,45 @@ def test_other_sources_are_refused(copied: Path, name: str) -> None:
     before, table = contents(copied.parent), small_table()
     train = table.pairs[Split.TRAIN]
     changed = (replace(train[0], he_digest="22" * 32), *(replace(pair, slide="s9") for pair in train[1:]))
-    with pytest.raises(StoreError, match=r"tiles at hand are not those that .*: its table train/pair would come out"):
-        reopen(copied, small_manifest(), Table(pairs={**table.pairs, Split.TRAIN: changed}))
+    with pytest.raises(StoreError, match=r"given tiles are not those that .*: its table train/pair would be different"):
+        start_repair(copied, small_manifest(), Table(pairs={**table.pairs, Split.TRAIN: changed}))
     assert contents(copied.parent) == before
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "train/x2/he/c/1/notes.txt", "train/unit/digest/c/9/0/0"])
-@pytest.mark.parametrize("root", ["whole", "lost"])
-def test_what_does_not_belong_is_refused_and_left_alone(copied: Path, name: str, root: str) -> None:
+@pytest.mark.parametrize("root", ["intact", "lost"])
+def test_extra_files_are_refused_and_kept(copied: Path, name: str, root: str) -> None:
     (copied / name).parent.mkdir(parents=True, exist_ok=True)
     (copied / name).write_text("mine")
     if root == "lost":
         (copied / ROOT).unlink()
     before = contents(copied.parent)
-    with pytest.raises(StoreError, match=rf"holds 1 files that are not part of it \({name}\); remove them first"):
-        reopen(copied, small_manifest(), small_table())
+    with pytest.raises(StoreError, match=rf"holds 1 files that do not belong to it \({name}\); remove them first"):
+        start_repair(copied, small_manifest(), small_table())
     assert contents(copied.parent) == before
 
 
-def test_what_is_no_store_is_not_made_one(tmp_path: Path) -> None:
+def test_a_path_without_a_store_is_not_made_one(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").write_text("precious")
     (tmp_path / "empty").mkdir()
     before = contents(tmp_path)
     for name, message in (
-        ("thesis", "holds 1 files that are not part of it"),
-        ("empty", "nothing is at .*empty that could be repaired; make it with `python -m prep build`"),
-        ("none.zarr", "nothing is at .*none.zarr that could be repaired"),
-        ("deep/none.zarr", "nothing is at .*none.zarr that could be repaired"),
+        ("thesis", "holds 1 files that do not belong to it"),
+        ("empty", "empty does not exist or is empty; build it with `python -m prep build`"),
+        ("none.zarr", "none.zarr does not exist or is empty"),
+        ("deep/none.zarr", "none.zarr does not exist or is empty"),
     ):
         with pytest.raises(StoreError, match=message):
-            reopen(tmp_path / name, small_manifest(), small_table())
+            start_repair(tmp_path / name, small_manifest(), small_table())
         assert contents(tmp_path) == before
 
 
-def test_a_whole_root_of_a_newer_format_is_no_damage(copied: Path, small_store: Store) -> None:
+def test_an_intact_root_of_a_newer_format_is_not_damage(copied: Path, small_store: Store) -> None:
     edit(b'"format": 1', b'"format": 2')(copied / ROOT)
-    assert whole_root(copied) is None  # the seal says that a byte flipped
+    assert intact_root(copied) is None  # the seal says that a byte flipped
     root = (copied / ROOT).read_bytes()
     seal, zeros = small_store.manifest.seal.encode(), b"0" * 64
     (copied / ROOT).write_bytes(root.replace(seal, hashlib.sha256(root.replace(seal, zeros)).hexdigest().encode()))
     with pytest.raises(StoreError, match="has store format 2, this program reads format 1"):
-        reopen(copied, small_manifest(), small_table())
+        start_repair(copied, small_manifest(), small_table())

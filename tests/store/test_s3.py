@@ -20,7 +20,7 @@ from store.location.s3 import Bucket
 from store.reader import TILE, Store
 from store.schema import Split, Stain, StoreError, Table
 from store.verify import verify
-from store.writing.repair import reopen
+from store.writing.repair import start_repair
 from store.writing.writer import finish_sealing, open_writer
 from tests.support.places import ROOT
 from tests.support.s3 import begin, objects
@@ -43,7 +43,7 @@ def test_a_store_in_a_bucket_is_the_store_in_a_folder(bucket: str, small_store: 
             )
 
 
-def test_a_build_that_is_cut_off_after_every_unit(bucket: str, small_store: Store) -> None:
+def test_a_build_interrupted_after_every_unit(bucket: str, small_store: Store) -> None:
     address = f"{bucket}/small.zarr"
     units = all_units(small_manifest())
     for done in range(len(units)):
@@ -57,7 +57,7 @@ def test_a_build_that_is_cut_off_after_every_unit(bucket: str, small_store: Stor
     assert objects(address) == objects(small_store.location)  # and no journal
 
 
-def test_a_killed_build_goes_on_to_the_same_objects(bucket: str, tmp_path: Path) -> None:
+def test_a_killed_build_resumes_to_the_same_objects(bucket: str, tmp_path: Path) -> None:
     address, whole = f"{bucket}/small.zarr", build_small_store(tmp_path / "small.zarr", unit=2)
     script = "import sys; from tests.support.stores import build_small_store; build_small_store(sys.argv[1], unit=2)"
     build = subprocess.Popen([sys.executable, "-c", script, address], cwd=ROOT)
@@ -71,7 +71,7 @@ def test_a_killed_build_goes_on_to_the_same_objects(bucket: str, tmp_path: Path)
     assert objects(address) == objects(whole.location)
 
 
-def test_a_layout_or_a_seal_that_was_cut_off_is_finished(bucket: str, small_store: Store) -> None:
+def test_an_interrupted_layout_or_seal_is_finished(bucket: str, small_store: Store) -> None:
     address = f"{bucket}/small.zarr"
     begin(address, units=0)
     for name in [*locate(address).names()][60:]:  # the root among them: it is the last
@@ -93,11 +93,11 @@ def test_another_store_is_refused_and_changes_nothing(bucket: str, begun: str) -
     before = objects(address)
     test = table.pairs[Split.TEST]
     other = Table(pairs={**table.pairs, Split.TEST: (replace(test[0], ihc_digest="22" * 32), *test[1:])})
-    claimed = "was begun with other settings or other sources, or another build is beginning it so; choose another"
+    claimed = "was started with other settings or other sources, or another build is starting it now; choose another"
     sealed = r"small\.zarr is sealed; a finished store is never written to"
     for manifest, sources, message in (
-        (replace(small_manifest(), margin=8), table, r"was begun with other settings .*\(margin: 4 -> 8\)"),
-        (small_manifest(), other, "the sources of .* changed since it was begun: pair 's3_0_0' of test: ihc_digest"),
+        (replace(small_manifest(), margin=8), table, r"was started with other settings .*\(margin: 4 -> 8\)"),
+        (small_manifest(), other, "the sources of .* changed since it was started: pair 's3_0_0' of test: ihc_digest"),
     ):
         expected = {"begun": message, "claimed": claimed, "sealed": sealed}[begun]
         with pytest.raises(StoreError, match=expected):
@@ -105,16 +105,16 @@ def test_another_store_is_refused_and_changes_nothing(bucket: str, begun: str) -
         assert objects(address) == before
 
 
-def test_a_place_that_holds_something_else_is_left_alone(bucket: str) -> None:
+def test_a_prefix_with_other_objects_is_refused_and_kept(bucket: str) -> None:
     locate(f"{bucket}/thesis").write("chapter.txt", b"precious")
     with pytest.raises(StoreError, match=r"thesis holds objects and is no store: it has no zarr\.json; choose another"):
         begin(f"{bucket}/thesis", 0)
     assert objects(f"{bucket}/thesis") == {"thesis/chapter.txt": b"precious"}
-    begin(f"{bucket}/thesis/small.zarr", 0)  # beside it is another place
+    begin(f"{bucket}/thesis/small.zarr", 0)  # a prefix beside it is free
 
 
-def test_of_two_builds_that_begin_at_once_one_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both have looked and found nothing; without the claim each would write half of a layout."""
+def test_of_two_builds_that_start_at_once_one_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both found an empty prefix; without the claim each would write half of a layout."""
     address, claim = f"{bucket}/small.zarr", Bucket.claim
     one, two = (replace(small_manifest(), seed=seed) for seed in (0, 1))
 
@@ -124,13 +124,13 @@ def test_of_two_builds_that_begin_at_once_one_is_refused(bucket: str, monkeypatc
         return claim(location, name, data)
 
     monkeypatch.setattr(Bucket, "claim", late)
-    with pytest.raises(StoreError, match="or another build is beginning it so"):
+    with pytest.raises(StoreError, match="or another build is starting it now"):
         begin(address, 1, one)
     before = objects(address)
     begin(address, 0, two)
     assert objects(address) == before
     with ThreadPoolExecutor(4) as pool:  # the same store: whoever comes first, the objects are the same
-        claims = {*pool.map(lambda n: locate(f"{bucket}/x").claim("begun", bytes([n])), range(20))}  # type: ignore[attr-defined]
+        claims = {*pool.map(lambda n: locate(f"{bucket}/x").claim("begun", bytes([n])), range(20))}
     assert len(claims) == 1
 
 
@@ -139,17 +139,17 @@ def test_a_server_without_conditional_writes(bucket: str, small_store: Store, mo
     assert build_small_store(f"{bucket}/small.zarr").manifest.seal == small_store.manifest.seal
 
 
-def test_a_damaged_store_in_a_bucket_is_mended(stored: str, small_store: Store) -> None:
+def test_a_damaged_store_in_a_bucket_is_repaired(stored: str, small_store: Store) -> None:
     there = locate(stored)
     for name in ("train/x2/he/c/1/0/0/0/0", "test/unit/digest/c/0/0/0", "zarr.json"):
         there.write(name, there.read(name)[:-1] + b" ")
     there.remove("test/pair/id/zarr.json")
-    mended = reopen(stored, small_manifest(), small_table())
-    assert mended.seal == small_store.manifest.seal
-    with open_writer(stored, mended.manifest, small_table()) as writer:
+    repaired = start_repair(stored, small_manifest(), small_table())
+    assert repaired.old_seal == small_store.manifest.seal
+    with open_writer(stored, repaired.manifest, small_table()) as writer:
         assert [unit.name for unit in writer.pending()] == ["train-000001", "test-000000", "test-000001"]
         for unit in writer.pending():
-            writer.write(unit, small_blocks(mended.manifest, unit))
+            writer.write(unit, small_blocks(repaired.manifest, unit))
         writer.seal()
     assert objects(stored) == objects(small_store.location)
 
@@ -160,7 +160,7 @@ def test_a_damaged_store_in_a_bucket_is_mended(stored: str, small_store: Store) 
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(StoreError, match=rf"{address}: an address in object storage is s3://bucket/name\.zarr or"):
         locate(address)
-    with pytest.raises(StoreError, match=r"gs://b/x: stores live in folders or at s3://bucket/name\.zarr; give one"):
+    with pytest.raises(StoreError, match=r"gs://b/x: a store is in a folder or at s3://bucket/name\.zarr; give one"):
         locate("gs://b/x")
     with pytest.raises(StoreError, match=r"s3:/b/x: an address in object storage is a string, s3://b/x"):
         locate(Path("s3://b/x"))

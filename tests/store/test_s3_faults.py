@@ -1,26 +1,24 @@
-"""A network and a server that fail: what passes is tried again, what stays is an error, no store comes out short."""
+"""A network and a server that fail: short failures are retried, lasting ones are errors, no store is incomplete."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from store.__main__ import app
-from store.cli import run_app
-from store.location import s3_client as bucket_module
+from store.location import s3_client
 from store.location.open import locate
 from store.location.s3 import Bucket
 from store.reader import Store
 from store.schema import Split, Stain, StoreError
 from store.verify import verify
-from store.writing.repair import reopen
+from store.writing.repair import start_repair
 from store.writing.writer import finish_sealing
+from tests.support.command_line import CommandLine
 from tests.support.faulty_s3 import Kind, Proxy, faulty
 from tests.support.s3 import begin, objects
 from tests.support.stores import build_small_store, small_manifest, small_table
@@ -31,12 +29,12 @@ AGAIN = "check the network and the server, then run the same command again$"
 
 @pytest.fixture
 def proxy(s3_server: tuple[str, int], bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """What stands between the store and the server, and patience of fractions of seconds."""
+    """A proxy between the store and the server; timeouts are fractions of a second."""
     assert bucket.startswith("s3://")
-    monkeypatch.setattr(bucket_module, "RETRIES", 2)
-    monkeypatch.setattr(bucket_module, "WAIT", timedelta(milliseconds=2))
-    monkeypatch.setattr(bucket_module, "SILENCE", timedelta(seconds=0.25))
-    monkeypatch.setattr(bucket_module, "CONNECT", timedelta(seconds=0.25))
+    monkeypatch.setattr(s3_client, "RETRIES", 2)
+    monkeypatch.setattr(s3_client, "WAIT", timedelta(milliseconds=2))
+    monkeypatch.setattr(s3_client, "SILENCE", timedelta(seconds=0.25))
+    monkeypatch.setattr(s3_client, "CONNECT", timedelta(seconds=0.25))
     with faulty(s3_server) as between:
         monkeypatch.setenv("AWS_ENDPOINT_URL", between.endpoint)
         yield between
@@ -49,7 +47,7 @@ def one_line(error: pytest.ExceptionInfo[StoreError]) -> None:
     assert len(text) < 600
 
 
-def test_a_build_gets_over_what_passes(proxy: Proxy, bucket: str, small_store: Store) -> None:
+def test_a_build_retries_what_fails_for_a_moment(proxy: Proxy, bucket: str, small_store: Store) -> None:
     for kind, method, part in (
         (Kind.ERROR, "PUT", "train/x2/he"),
         (Kind.ERROR, "GET", "list-type"),
@@ -78,7 +76,7 @@ def test_what_a_server_says_in_passing(proxy: Proxy, bucket: str, status: int) -
 
 
 @pytest.mark.parametrize("kind", [Kind.ERROR, Kind.CUT_DOWNLOAD, Kind.LOST_ANSWER, Kind.STALL])
-def test_a_reader_gets_over_what_passes(proxy: Proxy, stored: str, small_store: Store, kind: Kind) -> None:
+def test_a_reader_retries_what_fails_for_a_moment(proxy: Proxy, stored: str, small_store: Store, kind: Kind) -> None:
     for part in ("small.zarr/zarr.json", X4, "train/x4/box/c/1", "test/pair/slide/c/0"):
         proxy.fail(kind, "GET", part, times=2)
     store = Store.open(stored)
@@ -90,7 +88,7 @@ def test_a_reader_gets_over_what_passes(proxy: Proxy, stored: str, small_store: 
     assert len(proxy.failed) == 8
 
 
-def test_a_slow_line_is_not_taken_for_a_dead_one(proxy: Proxy, bucket: str) -> None:
+def test_a_slow_connection_does_not_fail(proxy: Proxy, bucket: str) -> None:
     """The client's limit of silence would count from the first byte of an upload to the answer: 0.4 s here."""
     proxy.fail(Kind.SLOW, "PUT")
     Bucket(f"{bucket}/x").write("a", bytes(100_000))
@@ -106,7 +104,7 @@ def test_a_slow_line_is_not_taken_for_a_dead_one(proxy: Proxy, bucket: str) -> N
         (Kind.LOST_ANSWER, "POST", "?delete"),  # after sealing
     ],
 )
-def test_a_build_stops_at_what_stays_and_the_same_command_finishes(
+def test_a_build_stops_at_what_fails_for_good_and_the_same_command_finishes(
     proxy: Proxy, bucket: str, small_store: Store, kind: Kind, method: str, part: str
 ) -> None:
     address = f"{bucket}/small.zarr"
@@ -131,7 +129,7 @@ def test_a_build_stops_at_what_stays_and_the_same_command_finishes(
         (Kind.STALL, "after 2 retries, .* error sending request"),
     ],
 )
-def test_a_reader_is_told_what_stays(proxy: Proxy, stored: str, kind: Kind, words: str) -> None:
+def test_a_reader_reports_what_fails_for_good(proxy: Proxy, stored: str, kind: Kind, words: str) -> None:
     store = Store.open(stored)
     proxy.fail(kind, "GET")
     with pytest.raises(StoreError, match=rf"picture 0 of pair 4 in train/x4/ihc of {stored} cannot .*{words}") as first:
@@ -144,30 +142,26 @@ def test_a_reader_is_told_what_stays(proxy: Proxy, stored: str, kind: Kind, word
         one_line(caught)
 
 
-def test_silence_is_no_damage(
-    proxy: Proxy, stored: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A server that does not answer says nothing of what it holds: nobody is told to build it again."""
+def test_silence_is_no_damage(proxy: Proxy, stored: str, line: CommandLine) -> None:
+    """A server that does not answer says nothing about its objects: the error does not ask to build them again."""
     before = objects(stored)
     proxy.fail(Kind.ERROR, "GET", X4)
-    monkeypatch.setattr(sys, "argv", ["store", "verify", stored])
-    with pytest.raises(SystemExit) as leaving:
-        run_app(app)
-    assert leaving.value.code == 2
-    last = capsys.readouterr().err.splitlines()[-1].rpartition("error: ")[2]
+    outcome = line("verify", stored)
+    assert outcome.code == 2
+    last = outcome.err.splitlines()[-1].rpartition("error: ")[2]
     assert last.startswith(f"{X4} of {stored} cannot be read: Error performing GET")
     assert "--repair" not in last
     for part in (X4, "small.zarr/zarr.json"):
         proxy.faults.clear()
         proxy.fail(Kind.ERROR, "GET", part)
         with pytest.raises(StoreError, match=AGAIN):
-            reopen(stored, small_manifest(), small_table())
+            start_repair(stored, small_manifest(), small_table())
     proxy.faults.clear()
     assert objects(stored) == before
 
 
 def test_answers_that_are_too_short_are_noticed(proxy: Proxy, stored: str) -> None:
-    """The answer is whole by its own account; only our lengths and checksums can tell."""
+    """The answer says that it is complete; only the length and the checksum in the store show that it is not."""
     proxy.fail(Kind.SHORT, "GET", X4)
     store = Store.open(stored)
     with pytest.raises(StoreError, match="the shard is too short"):
@@ -183,8 +177,8 @@ def test_answers_that_are_too_short_are_noticed(proxy: Proxy, stored: str) -> No
         Store.open(stored)
 
 
-def test_an_upload_that_was_altered_on_the_way(proxy: Proxy, bucket: str) -> None:
-    """S3 refuses it by either header; moto looks at neither, so that verification has to find it."""
+def test_an_upload_altered_in_transit(proxy: Proxy, bucket: str) -> None:
+    """S3 refuses it by either header; moto checks neither, so that verification has to find it."""
     proxy.fail(Kind.ALTERED, "PUT", X4)
     address = str(build_small_store(f"{bucket}/small.zarr").location)
     ((headers, sent),) = proxy.altered
@@ -212,7 +206,7 @@ def test_credentials_that_are_refused(proxy: Proxy, stored: str, status: int) ->
         with pytest.raises(StoreError, match=rf"{status} \w+.*; check the credentials \(AWS_ACCESS_KEY_ID") as caught:
             refused()
         one_line(caught)
-        assert len(proxy.failed) == 1  # to ask again would not help
+        assert len(proxy.failed) == 1  # a retry would not help
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_a_box_lies_on_the_tile_and_has_a_side(top: int, left: int, side: int) -
 def test_a_view_has_a_zoom_and_pictures() -> None:
     with pytest.raises(SchemaError, match="zoom and count must be at least 1"):
         View(zoom=0, source=Source.FIELD)
-    with pytest.raises(SchemaError, match="x1 shows the whole tile, so 3 of them would be the same picture; use 1"):
+    with pytest.raises(SchemaError, match="x1 shows the whole tile: 3 boxes give the same picture; use 1"):
         View(zoom=1, source=Source.FIELD, count=3)
     assert View(zoom=4, source=Source.NATIVE, count=3).name == "x4"
 
@@ -29,15 +29,15 @@ def test_a_view_has_a_zoom_and_pictures() -> None:
 def test_a_manifest_refuses_what_no_store_can_hold() -> None:
     manifest = small_manifest()
     for broken in ({"tile_side": 0}, {"view_side": 0}, {"unit": 0}, {"counts": {Split.VAL: 0}}):
-        with pytest.raises(SchemaError, match="must all be at least 1; leave out a split without pairs"):
+        with pytest.raises(SchemaError, match="must all be at least 1; omit a split that has no pairs"):
             replace(manifest, **broken)
-    with pytest.raises(SchemaError, match=r"zooms \[1, 1\]: at least one, each once"):
+    with pytest.raises(SchemaError, match=r"zooms \[1, 1\]: give at least one, and none twice"):
         replace(manifest, views=(manifest.views[0], manifest.views[0]))
-    with pytest.raises(SchemaError, match=r"zooms \[\]: at least one"):
+    with pytest.raises(SchemaError, match=r"zooms \[\]: give at least one"):
         replace(manifest, views=())
 
 
-def test_a_view_that_is_not_there_is_answered_with_those_that_are() -> None:
+def test_a_view_that_does_not_exist_is_answered_with_those_that_do() -> None:
     assert small_manifest().view("x4").zoom == 4
     with pytest.raises(StoreError, match="no view 'x8' in this store; it has x1, x2, x4"):
         small_manifest().view("x8")

@@ -90,7 +90,7 @@ def test_a_value_is_toml_and_a_bare_word_is_a_string(override: str, expected: Ou
         ("inner.rate.deep=3", r"^setting inner.rate = .*number"),
         ("inner.rate=nan", r"^nan is no setting: use a finite number$"),
         ("inner.rate=-inf", r"^-inf is no setting: use a finite number$"),
-        ("seed=2020-01-01", r"has a type that settings do not know .*use numbers, strings"),
+        ("seed=2020-01-01", r"has a type that is not supported .*use numbers, strings"),
         ("seed", r"^--set 'seed': write KEY=VALUE, for example --set seed=3$"),
         ("=3", r"^--set '=3': write KEY=VALUE"),
         ("inner..rate=3", r"^--set 'inner..rate=3': write KEY=VALUE"),
@@ -107,7 +107,7 @@ def test_a_value_is_no_group() -> None:
         load(Outer, None, ["seed=1", "seed.x=3"])
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(SettingsError, match=r"setting seed = .*; unknown setting 'colr'; did you mean 'colour'"):
         load(Outer, None, ["seed=x", "colr=red"])
 
@@ -115,7 +115,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"name = 1\nseed = \n", "is not TOML: .*line 2.*; mend that line"),
+        (b"name = 1\nseed = \n", "is not TOML: .*line 2.*; correct that line"),
         (b"seed = 1\nseed = 2\n", "is not TOML"),
         (b"\xff\xfe", "is not TOML"),
         (b"sead = 1", "did you mean 'seed'"),

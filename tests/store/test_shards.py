@@ -1,4 +1,4 @@
-"""Shards that are packed past zarr are what zarr packs and reads."""
+"""Shards that are packed without zarr have the bytes that zarr packs and reads."""
 
 from __future__ import annotations
 

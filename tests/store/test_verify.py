@@ -1,4 +1,4 @@
-"""Verification finds every kind of damage, and nothing in a store that is whole."""
+"""Verification finds every kind of damage, and nothing in an intact store."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.stores import small_manifest, small_table
 NONE = Findings(checked=126, missing=(), altered=(), extra=(), unchecked=())
 
 
-def test_a_whole_store(small_store: Store) -> None:
+def test_an_intact_store(small_store: Store) -> None:
     findings = verify(small_store.path)
     assert findings == NONE
-    assert findings.whole
-    assert describe(small_store.path, findings) == (f"{small_store.path} is whole: 126 files agree with their digests")
+    assert findings.intact
+    assert describe(small_store.path, findings) == f"{small_store.path} is intact: 126 files match their digests"
 
 
 def test_every_altered_file_is_found_whatever_it_is(copied: Path) -> None:
@@ -47,8 +47,8 @@ def test_one_altered_file_is_the_only_one_named(copied: Path, name: str) -> None
     assert findings == Findings(checked=126, missing=(), altered=(name,), extra=(), unchecked=())
     text = describe(copied, findings)
     assert text.splitlines() == [
-        f"{copied} is not whole (1 altered; 126 files checked): python -m prep build --repair --store '{copied}' "
-        "--data DIR builds just what is damaged again from the tiles in DIR",
+        f"{copied} is damaged (1 altered; 126 files checked): repair it with `python -m prep build --repair --store "
+        f"'{copied}' --data DIR` (DIR: the folder of its tiles)",
         f"  altered: {name}",
     ]
 
@@ -69,7 +69,7 @@ def test_files_and_folders_that_do_not_belong_are_found(copied: Path) -> None:
     findings = verify(copied)
     extra = ("train/x1/he/c/99/", "train/x2/he/c/0/notes.txt", "train/x3/", "train/x3/he/")
     assert findings == Findings(checked=126, missing=(), altered=(), extra=extra, unchecked=())
-    assert describe(copied, findings).splitlines()[0].endswith("(4 extra; 126 files checked): remove what is extra")
+    assert describe(copied, findings).splitlines()[0].endswith("(4 extra; 126 files checked): remove the extra files")
 
 
 @pytest.mark.parametrize("damage", ["altered", "missing"])
@@ -85,7 +85,7 @@ def test_shards_whose_digests_are_lost_are_not_called_extra(copied: Path, damage
 
 
 def test_exchanged_shards_are_found(copied: Path) -> None:
-    """Each is whole for itself: no checksum inside a file sees this."""
+    """Each is intact by itself: no checksum inside a file can find this."""
     one, two = copied / "train/x2/he/c/0/0/0/0/0", copied / "train/x2/he/c/1/0/0/0/0"
     one.rename(copied / "swap")
     two.rename(one)
@@ -102,7 +102,7 @@ def test_a_root_that_promises_more_than_there_is(copied: Path) -> None:
     assert "test/x1/he/c/13/0/0/0/0" in findings.missing
 
 
-def test_progress_is_told_file_by_file(small_store: Store) -> None:
+def test_progress_is_reported_file_by_file(small_store: Store) -> None:
     seen: list[str] = []
 
     def watch(names: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Weight files over a loopback server: fetched once, gone on with, checked, and never taken for what they are not."""
+"""Weight files from a loopback server: downloaded once, resumed, checked; wrong files are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Mirror:
     """What the server does and what it was asked for."""
 
     data: bytes = DATA
-    resumes: bool = True  # whether it knows ranges
+    resumes: bool = True  # whether it supports ranges
     breaks_after: int = 2 * SIZE  # bytes of an answer after which the connection is cut
     says_length: bool = True
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -66,7 +66,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
             if state.says_length:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with suppress(ConnectionError):  # who sees a wrong length hangs up
+            with suppress(ConnectionError):  # a client that sees a wrong length closes the connection
                 self.wfile.write(body[: state.breaks_after])
 
         def log_message(self, *_: object) -> None:
@@ -97,13 +97,12 @@ def test_a_file_is_fetched_once(mirror: Mirror, weight: WeightFile, tmp_path: Pa
 
 
 @pytest.mark.parametrize("resumes", [True, False])
-def test_a_broken_download_goes_on_where_it_stopped(
-    mirror: Mirror, weight: WeightFile, tmp_path: Path, resumes: bool
-) -> None:
+def test_an_interrupted_download_resumes(mirror: Mirror, weight: WeightFile, tmp_path: Path, resumes: bool) -> None:
     mirror.breaks_after, mirror.resumes = 1_200_000, resumes
     with pytest.raises(
         WeightsError,
-        match=r"net\.pth broke off after 1,200,000 of 2,500,000 bytes, which are kept in .*net\.pth\.partial: run the",
+        match=r"net\.pth: the download stopped after 1,200,000 of 2,500,000 bytes, which are kept in "
+        r".*net\.pth\.partial; run the",
     ):
         fetch(weight, tmp_path)
     assert contents(tmp_path) == {"net.pth.partial": DATA[:1_200_000]}
@@ -122,20 +121,16 @@ def test_a_partial_of_full_length_is_not_fetched_again(mirror: Mirror, weight: W
     assert mirror.asked == []
 
 
-def test_a_partial_that_is_too_long_is_begun_anew(mirror: Mirror, weight: WeightFile, tmp_path: Path) -> None:
+def test_a_partial_that_is_too_long_is_downloaded_again(mirror: Mirror, weight: WeightFile, tmp_path: Path) -> None:
     (tmp_path / "net.pth.partial").write_bytes(DATA + b"more")
     fetch(weight, tmp_path)
     assert contents(tmp_path) == {"net.pth": DATA}
     assert mirror.asked == [("/v1/net.pth", "")]
 
 
-def test_a_partial_of_another_file_is_noticed_and_thrown_away(
-    mirror: Mirror, weight: WeightFile, tmp_path: Path
-) -> None:
+def test_a_partial_of_another_file_is_refused_and_removed(mirror: Mirror, weight: WeightFile, tmp_path: Path) -> None:
     (tmp_path / "net.pth.partial").write_bytes(b"x" * 1000)
-    with pytest.raises(
-        WeightsError, match=rf"it has sha256 [0-9a-f]{{64}}, .* sha256 {DIGEST}; nothing was kept of it"
-    ):
+    with pytest.raises(WeightsError, match=rf"it has sha256 [0-9a-f]{{64}}, .* sha256 {DIGEST}; nothing was kept"):
         fetch(weight, tmp_path)
     assert contents(tmp_path) == {}
 
@@ -148,7 +143,7 @@ def test_a_file_with_another_digest_is_refused_and_named(mirror: Mirror, weight:
     assert str(caught.value) == (
         f"{weight.address} is not a net: it has sha256 {found}, the right file has 2,500,000 bytes and "
         f"sha256 {DIGEST}; "
-        f"nothing was kept of it; put the right file into {tmp_path} by hand, or name a copy with --from"
+        f"nothing was kept; put the right file into {tmp_path} by hand, or give a copy with --from"
     )
     assert contents(tmp_path) == {}
 
@@ -163,7 +158,7 @@ def test_a_page_in_place_of_the_file_is_refused(
     assert contents(tmp_path) == {}
 
 
-def test_a_server_without_the_rest_is_asked_anew_the_next_time(
+def test_a_server_without_the_rest_gets_a_new_request_the_next_time(
     mirror: Mirror, weight: WeightFile, tmp_path: Path
 ) -> None:
     (tmp_path / "net.pth.partial").write_bytes(DATA[:-1])
@@ -173,7 +168,7 @@ def test_a_server_without_the_rest_is_asked_anew_the_next_time(
     assert contents(tmp_path) == {}
 
 
-def test_a_mirror_and_a_whole_address(mirror: Mirror, weight: WeightFile, tmp_path: Path) -> None:
+def test_a_mirror_and_a_full_address(mirror: Mirror, weight: WeightFile, tmp_path: Path) -> None:
     for place, source in enumerate(("/a/", "/b", "/c/net.pth")):
         fetch(replace(weight, address="http://127.0.0.1:9/none"), tmp_path / str(place), mirror.address + source)
     assert [path for path, _ in mirror.asked] == ["/a/net.pth", "/b/net.pth", "/c/net.pth"]
@@ -197,7 +192,7 @@ def test_a_local_copy(weight: WeightFile, tmp_path: Path) -> None:
     assert (usb / "net.pth").read_bytes() == b"other"
 
 
-def test_without_a_connection_the_message_says_how_to_do_it_by_hand(
+def test_without_a_connection_the_message_explains_a_manual_download(
     mirror: Mirror, weight: WeightFile, tmp_path: Path
 ) -> None:
     folder = tmp_path / "weights"
@@ -209,7 +204,7 @@ def test_without_a_connection_the_message_says_how_to_do_it_by_hand(
         assert contents(folder) == {}
 
 
-def test_what_is_in_the_folder_is_checked_and_left_alone(weight: WeightFile, tmp_path: Path) -> None:
+def test_a_file_in_the_folder_is_checked_and_kept(weight: WeightFile, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=rf"net\.pth \(a net\) is not in {tmp_path}; fetch it with `make weights` "):
         locate(weight, tmp_path)
     (tmp_path / "net.pth").write_bytes(b"mine")
@@ -217,6 +212,16 @@ def test_what_is_in_the_folder_is_checked_and_left_alone(weight: WeightFile, tmp
         with pytest.raises(WeightsError, match=r"net\.pth is not a net: it has 4 bytes, .*; remove it and fetch the"):
             act(weight, tmp_path)
     assert contents(tmp_path) == {"net.pth": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("package", "command"), [("prep", "make weights"), ("evaluate", "make weights NAMES=evaluate")]
+)
+def test_a_missing_file_names_the_command_that_fetches_it(
+    weight: WeightFile, tmp_path: Path, package: str, command: str
+) -> None:
+    with pytest.raises(WeightsError, match=rf"net\.pth \(a net\) is not in {tmp_path}; fetch it with `{command}` \("):
+        locate(replace(weight, package=package), tmp_path)
 
 
 def test_a_read_only_folder_and_a_full_disk(weight: WeightFile, tmp_path: Path, small_disk: Path) -> None:
@@ -230,7 +235,7 @@ def test_a_read_only_folder_and_a_full_disk(weight: WeightFile, tmp_path: Path, 
     with pytest.raises(StoreError, match=r"cannot write .*net\.pth\.partial: .*the disk is full: free some space"):
         fetch(weight, small_disk)
     kept = contents(small_disk)
-    assert [*kept] == ["net.pth.partial"]  # kept: the same command goes on when there is room
+    assert [*kept] == ["net.pth.partial"]  # kept: the same command resumes when there is space
     assert DATA.startswith(kept["net.pth.partial"])
     (small_disk / "net.pth.partial").unlink()
     (tmp_path / "net.pth").write_bytes(DATA)
@@ -260,7 +265,7 @@ def test_which_files_are_meant() -> None:
     assert choose(["evaluate", "BSRGAN.pth"], "") == [BSRGAN_FILES[4], *FEATURE_FILES]
     assert choose(["evaluate", "prep"], "") == [*WEIGHT_FILES.values()]
     with pytest.raises(
-        WeightsError, match=r"no weight file 'ESRGAN\.pth' is known; there are BSRGAN\.pth, BSRGANx2\.pth"
+        WeightsError, match=r"there is no weight file 'ESRGAN\.pth'; give one of BSRGAN\.pth, BSRGANx2\.pth"
     ):
         choose(["ESRGAN.pth"], "")
 
@@ -278,9 +283,12 @@ def test_the_table_is_complete() -> None:
         assert weight.name.endswith(f"-{weight.sha256[:8]}.pth")
 
 
-def test_a_line_says_whether_a_file_is_there(weight: WeightFile, tmp_path: Path) -> None:
-    assert describe(weight, tmp_path).endswith(f"{weight.address}; belongs into {tmp_path}")
+def test_the_list_says_whether_a_file_is_present(weight: WeightFile, tmp_path: Path) -> None:
+    def lines(state: str) -> list[str]:
+        return ["net.pth", f"  a net, {SIZE:,} bytes", f"  {state}", f"  {weight.address}", f"  sha256 {DIGEST}"]
+
+    assert describe(weight, tmp_path).splitlines() == lines(f"not in {tmp_path}")
     (tmp_path / "net.pth").write_bytes(DATA)
-    assert describe(weight, tmp_path).endswith(f"; is in {tmp_path}")
+    assert describe(weight, tmp_path).splitlines() == lines(f"in {tmp_path}")
     (tmp_path / "net.pth").write_bytes(b"x")
-    assert describe(weight, tmp_path).endswith("; is present, but is another file")
+    assert describe(weight, tmp_path).splitlines() == lines(f"wrong file in {tmp_path}; remove it")

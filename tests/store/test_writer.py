@@ -1,4 +1,4 @@
-"""The writer: a store is built once, whatever cuts it off, and a refusal leaves everything as it was."""
+"""The writer: an interrupted build ends with the same bytes, and an error leaves everything as it was."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def begin(path: Path, units: int, manifest: Manifest | None = None) -> Manifest:
     return manifest
 
 
-def test_a_store_that_is_cut_off_after_every_unit_is_byte_identical(small_store: Store, tmp_path: Path) -> None:
+def test_a_store_interrupted_after_every_unit_is_byte_identical(small_store: Store, tmp_path: Path) -> None:
     path = tmp_path / "elsewhere.zarr"
     for done in range(6):
         manifest = begin(path, units=0)
@@ -51,7 +51,7 @@ def test_a_store_that_is_cut_off_after_every_unit_is_byte_identical(small_store:
     assert contents(path) == contents(small_store.path)
 
 
-def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_killed_build_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     whole, killed = build_small_store(tmp_path / "whole.zarr", unit=1).path, tmp_path / "killed.zarr"
     script = (
         "import sys; from pathlib import Path; from tests.support.stores import build_small_store; "
@@ -66,7 +66,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert {*tmp_path.iterdir()} == {whole, killed}
 
 
-def test_leftover_partial_files_go_when_the_build_goes_on(small_store: Store, tmp_path: Path) -> None:
+def test_partial_files_are_removed_when_the_build_resumes(small_store: Store, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     begin(path, units=2)
     for folder in (path, path / "train/x1/he/c/0/0/0/0"):
@@ -77,8 +77,8 @@ def test_leftover_partial_files_go_when_the_build_goes_on(small_store: Store, tm
     assert [file.name for file in tmp_path.iterdir()] == ["s.zarr"]
 
 
-def test_what_a_killed_helper_left_goes_when_the_store_is_sealed(small_store: Store, tmp_path: Path) -> None:
-    """A Dask worker may die in the middle of a write, and the build goes on without it."""
+def test_files_of_a_killed_worker_are_removed_when_the_store_is_sealed(small_store: Store, tmp_path: Path) -> None:
+    """A Dask worker may die in the middle of a write, and the build continues without it."""
     manifest, path = small_manifest(), tmp_path / "s.zarr"
     with open_writer(path, manifest, small_table()) as writer:
         for unit in writer.pending():
@@ -89,7 +89,7 @@ def test_what_a_killed_helper_left_goes_when_the_store_is_sealed(small_store: St
     assert contents(path) == contents(small_store.path)
 
 
-def test_a_build_that_was_cut_off_while_it_was_laid_out_begins_anew(small_store: Store, tmp_path: Path) -> None:
+def test_a_build_interrupted_while_it_was_laid_out_starts_again(small_store: Store, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     skeleton = journal_of(path) / "skeleton" / "train"
     skeleton.mkdir(parents=True)
@@ -110,7 +110,7 @@ def test_a_shard_or_a_journal_that_was_lost_is_built_again(small_store: Store, t
     assert contents(build_small_store(path).path) == contents(small_store.path)
 
 
-def test_an_old_entry_never_speaks_for_new_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_entry_never_commits_new_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s.zarr"
     manifest = begin(path, units=3)
     (path / "train/x4/ihc/c/1/0/0/0/0").unlink()
@@ -121,7 +121,7 @@ def test_an_old_entry_never_speaks_for_new_shards(tmp_path: Path, monkeypatch: p
             writer.write(unit, small_blocks(manifest, unit))
     entries = {file.name for file in journal_of(path).glob("*.json")}
     assert entries == {"train-000000.json", "train-000002.json"}
-    shutil.rmtree(path)  # the journal beside it is easily forgotten
+    shutil.rmtree(path)  # without the journal beside it
     begin(path, units=0, manifest=replace(manifest, seed=1))
     assert [file.name for file in journal_of(path).iterdir()] == ["lock"]
 
@@ -134,7 +134,7 @@ def test_an_entry_holds_the_digest_of_every_shard_of_its_unit(tmp_path: Path) ->
     assert all(len(bytes.fromhex(digest)) == 32 for digest in entry.values())
 
 
-def test_everything_is_on_the_disk_before_it_is_relied_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_is_synced_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is synced under one name and renamed; its number stays."""
     order = itertools.count()
     synced: dict[int, int] = {}  # inode: when it was synced last
@@ -154,14 +154,14 @@ def test_everything_is_on_the_disk_before_it_is_relied_on(tmp_path: Path, monkey
     assert max(synced[number] for number in numbers) == synced[(path / "zarr.json").stat().st_ino]
 
 
-def test_sealing_takes_the_journal_and_the_write_permission(small_store: Store) -> None:
+def test_sealing_removes_the_journal_and_the_write_permission(small_store: Store) -> None:
     assert [file.name for file in small_store.path.parent.iterdir()] == ["small.zarr"]
     modes = [file.stat().st_mode & 0o222 for file in small_store.path.rglob("*") if file.is_file()]
     assert len(modes) == 126
     assert set(modes) == {0}
 
 
-def test_a_seal_that_was_cut_off_before_the_journal_went_is_finished(small_store: Store, tmp_path: Path) -> None:
+def test_sealing_interrupted_before_the_journal_is_removed_is_finished(small_store: Store, tmp_path: Path) -> None:
     path = build_small_store(tmp_path / "s.zarr").path
     journal_of(path).mkdir()
     (path / "zarr.json").chmod(0o644)
@@ -177,8 +177,11 @@ def test_a_seal_that_was_cut_off_before_the_journal_went_is_finished(small_store
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"margin": 8, "seed": 1}, r"was begun with other settings or other sources \(margin: 4 -> 8; seed: 0 -> 1\)"),
-        ({"software": {"test": "2"}}, r"\(software.test: \"1\" -> \"2\"\); go back to the old"),
+        (
+            {"margin": 8, "seed": 1},
+            r"was started with other settings or other sources \(margin: 4 -> 8; seed: 0 -> 1\)",
+        ),
+        ({"software": {"test": "2"}}, r"\(software.test: \"1\" -> \"2\"\); use the old"),
         ({"counts": {Split.TRAIN: 8}}, r"\(counts.test: 4 -> null\)"),
     ],
 )
@@ -210,7 +213,7 @@ def test_other_sources_are_refused_and_named(tmp_path: Path) -> None:
         pass
     skipped = (Skipped(id="s9", split=Split.TEST, he="a", ihc="b", reason="c"),)
     with (
-        pytest.raises(StoreError, match=r"the pairs that .* leaves out changed since it was begun"),
+        pytest.raises(StoreError, match=r"the skipped pairs of .* changed since it was started"),
         open_writer(path, manifest, Table(pairs=table.pairs, skipped=skipped)),
     ):
         pass
@@ -225,7 +228,7 @@ def test_a_finished_store_is_never_written_to(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
+def test_a_path_without_a_store_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").write_text("precious")
     (tmp_path / "file.zarr").write_text("precious")
@@ -250,7 +253,7 @@ def test_one_builder_at_a_time(tmp_path: Path) -> None:
     begin(path, units=1)
 
 
-def test_rows_that_zarr_would_bend_into_shape_are_refused(tmp_path: Path) -> None:
+def test_rows_that_zarr_would_change_are_refused(tmp_path: Path) -> None:
     path, manifest = tmp_path / "s.zarr", small_manifest()
     unit = all_units(manifest)[0]
     blocks = small_blocks(manifest, unit)
@@ -284,7 +287,7 @@ def test_a_black_picture_is_stored_like_any_other(tmp_path: Path) -> None:
             blocks[f"{unit.split}/x4/he"][-1] = 0
             writer.write(unit, blocks | black)
         writer.seal()
-    assert verify(path).whole
+    assert verify(path).intact
     store = Store.open(path)
     assert store.picture(Split.TEST, "x2", Stain.HE, 3).max() == 0
     assert [store.picture(Split.TEST, "x4", Stain.HE, pair).max() == 0 for pair in range(4)] == [
@@ -295,11 +298,11 @@ def test_a_black_picture_is_stored_like_any_other(tmp_path: Path) -> None:
     ]
 
 
-def test_a_full_disk_takes_nothing_with_it(small_store: Store, small_disk: Path) -> None:
+def test_a_full_disk_leaves_no_incomplete_unit(small_store: Store, small_disk: Path) -> None:
     path = small_disk / "deep" / "s.zarr"
     with pytest.raises(StoreError, match=r"cannot write .*s\.zarr: .*; the disk is full: free some space and run the"):
         begin(path, units=5)
-    assert contents(small_disk) == {}  # not even the plan of the store fits on it
+    assert contents(small_disk) == {}  # not even the layout of the store fits
     grow(small_disk, "1200k")
     with pytest.raises(StoreError, match="the disk is full"):
         begin(path, units=5)
@@ -327,12 +330,12 @@ def test_a_read_only_disk_is_refused(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_a_lock_that_its_last_holder_took_away_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another build finishes between our opening of the lock and our holding of it: nobody else would see our lock."""
+def test_a_lock_that_its_last_holder_removed_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another build finishes after the lock file is opened and before it is locked: others would not see the lock."""
     monkeypatch.setattr(fcntl, "flock", lambda handle, _: Path(handle.name).unlink())
     with (
         pytest.raises(
-            StoreError, match="s was just finished or given up by another process; run the same command again"
+            StoreError, match="s was just finished or abandoned by another process; run the same command again"
         ),
         locked(tmp_path / "lock", "s"),
     ):

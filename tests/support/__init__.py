@@ -1,1 +1,1 @@
-"""What tests share: drawn stores and tiles, damage, servers, small networks."""
+"""What tests of several files share: drawn stores and tiles, damage, disks, servers, small networks and runs."""

@@ -1,4 +1,4 @@
-"""Damage to files, as disks and people do it."""
+"""Damage to files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def alter(file: Path) -> None:
-    """Flip the lowest bit in the middle of a file."""
+    """Flip the lowest bit of the byte in the middle of a file, and make it writable."""
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.chmod(0o644)

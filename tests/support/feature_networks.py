@@ -35,12 +35,15 @@ def published(network: Network) -> nn.Module:
     """The whole network whose file is published; of pytorch-fid's only the pooled part, of LPIPS the trunk."""
     if network is Network.PORTED_INCEPTION:
         return BUILT[network]().stages[0]
+    whole: nn.Module
     if network is Network.INCEPTION:
-        return torchvision.models.inception_v3(weights=None, init_weights=False)
+        whole = torchvision.models.inception_v3(weights=None, init_weights=False)
+        return whole
     if network is Network.RESNET:
-        return torchvision.models.resnet50(weights=None)
-    whole = torchvision.models.alexnet if network is Network.ALEX else torchvision.models.vgg16
-    return nn.ModuleDict({"features": whole(weights=None).features})
+        whole = torchvision.models.resnet50(weights=None)
+        return whole
+    build = torchvision.models.alexnet if network is Network.ALEX else torchvision.models.vgg16
+    return nn.ModuleDict({"features": build(weights=None).features})
 
 
 def parameters(network: Network) -> dict[str, Tensor]:

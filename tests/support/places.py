@@ -1,4 +1,4 @@
-"""Where things are: the project, its golden numbers, and the real pictures beside it, where they are."""
+"""Paths: the project, its golden numbers, and the folder of real pictures beside it, which may be missing."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 SHARED = ROOT.parent / "shared"
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the real pictures in ../shared are not here")
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the folder ../shared of real pictures is missing")

@@ -1,4 +1,4 @@
-"""What a run left on disk, to be compared bit for bit."""
+"""The state of a run on disk, to be compared bit for bit."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def newest(folder: RunFolder) -> Path:
 
 
 def state(folder: RunFolder) -> dict[str, Any]:
-    """All that the newest checkpoint holds, but for the time it took."""
+    """Everything in the newest checkpoint except the time it took."""
     held: dict[str, Any] = torch.load(newest(folder), weights_only=True)
     return held | {"seconds": 0.0}
 
 
 def assert_equal(one: Any, two: Any) -> None:
-    """Bit for bit, all the way down."""
+    """Both are equal, bit for bit, in every nested value."""
     assert type(one) is type(two)
     if isinstance(one, dict):
         assert one.keys() == two.keys()

@@ -1,4 +1,4 @@
-"""Stores in a bucket of the S3 server on loopback."""
+"""Stores in a bucket: what is in it, and builds that stop after some units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.stores import small_blocks, small_manifest, small_table
 
 
 def objects(place: Location | Path | str) -> dict[str, bytes]:
-    """Every object of a store with its journal's, or every file."""
+    """Every object, or file, of a store and of its journal."""
     store = locate(place)
     return {
         f"{part.name}/{name}": part.read(name) for part in (store, store.beside(".journal")) for name in part.names()

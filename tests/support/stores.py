@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,10 @@ from store.reader import Store
 from store.schema import Box, Manifest, Pair, Split, Stain, Table, Upscaler
 from store.writing.writer import open_writer
 
+Ids = Mapping[Split, list[str]]
+
+IDS: Ids = {Split.TRAIN: [f"s{s}_{t}_0" for s in (1, 2) for t in range(4)], Split.TEST: [f"s3_{t}_0" for t in range(4)]}
+
 
 def draw_tile(side: int, *key: int) -> NDArray[np.uint8]:
     """Smooth coloured blobs with fine grain, u8 [side,side,3]; a function of the key."""
@@ -25,12 +30,6 @@ def draw_tile(side: int, *key: int) -> NDArray[np.uint8]:
     smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     noisy = np.asarray(smooth + generator.normal(0, 6, smooth.shape))
     return np.clip(noisy, 0, 255).astype(np.uint8)
-
-
-Ids = Mapping[Split, list[str]]
-
-
-IDS: Ids = {Split.TRAIN: [f"s{s}_{t}_0" for s in (1, 2) for t in range(4)], Split.TEST: [f"s3_{t}_0" for t in range(4)]}
 
 
 def small_manifest(
@@ -73,9 +72,9 @@ def small_table(ids: Ids = IDS) -> Table:
     )
 
 
-def small_blocks(manifest: Manifest, unit: Unit, ids: Ids = IDS) -> dict[str, NDArray[np.generic]]:
+def small_blocks(manifest: Manifest, unit: Unit, ids: Ids = IDS) -> dict[str, NDArray[Any]]:
     """The rows of one unit of the small store by array path; a function of its arguments."""
-    blocks: dict[str, NDArray[np.generic]] = {}
+    blocks: dict[str, NDArray[Any]] = {}
     side, view_side, margin = manifest.tile_side, manifest.view_side, manifest.margin
     for stain_index, stain in enumerate(Stain):
         tiles = [draw_tile(side, unit.split is Split.TEST, row, stain_index) for row in unit.pairs]
@@ -94,7 +93,7 @@ def small_blocks(manifest: Manifest, unit: Unit, ids: Ids = IDS) -> dict[str, ND
 def build_small_store(
     path: Path | str, *, tile_side: int = 128, view_side: int = 64, boxes: int = 1, unit: int = 3, ids: Ids = IDS
 ) -> Store:
-    """Build or go on with the small store, and seal it."""
+    """Build the small store, or resume it, and seal it."""
     manifest = small_manifest(tile_side=tile_side, view_side=view_side, boxes=boxes, unit=unit, ids=ids)
     with open_writer(path, manifest, small_table(ids)) as writer:
         for pending in writer.pending():

@@ -9,15 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
-from store.cli import run_app
 from store.reader import Store
+from tests.support.command_line import CommandLine
 from tests.support.places import ROOT
 from train.__main__ import app
 
@@ -29,29 +26,13 @@ TINY = [
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # cores are shared with other tests
 
 
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Done]]:
-    """The command line in this process, which has imported torch already."""
-
-    def command(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            run_app(app)
-        said = capsys.readouterr()
-        return Done(code=int(left.value.code or 0), out=said.out, err=said.err)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield command
-    torch.set_num_threads(threads)
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """`python -m train` in this process, which has imported torch already."""
+    return CommandLine("train", app, monkeypatch, capsys)
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -59,7 +40,7 @@ def listing(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_run_that_is_terminated_exits_with_3_and_the_same_command_finishes_it(
-    run: Callable[..., Done], store: Store, tmp_path: Path
+    run: CommandLine, store: Store, tmp_path: Path
 ) -> None:
     folder = tmp_path / "a run"
     command = [*("fit", "--store", store.path, "--run", folder), *TINY]
@@ -114,7 +95,7 @@ def test_a_run_that_is_terminated_exits_with_3_and_the_same_command_finishes_it(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--store", "{tmp}/none.zarr"], "none.zarr is no store: nothing is there"),
+        (["--store", "{tmp}/none.zarr"], "none.zarr is no store: it does not exist"),
         (["--store", "{store}", "--set", "generator.bas=3"], "did you mean 'base'"),
         (["--store", "{store}", "--set", "method=cutt"], "method = 'cutt': no such method; did you mean 'cut'"),
         (["--store", "{store}", "--config", "{tmp}/none.toml"], "no settings file"),
@@ -123,7 +104,7 @@ def test_a_run_that_is_terminated_exits_with_3_and_the_same_command_finishes_it(
     ],
 )
 def test_bad_input_is_one_line_exit_code_2_and_writes_nothing(
-    run: Callable[..., Done], store: Store, small_store: Store, tmp_path: Path, arguments: list[str], message: str
+    run: CommandLine, store: Store, small_store: Store, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
 
     places = {"store": store.path, "small": small_store.path, "tmp": tmp_path}
@@ -133,14 +114,14 @@ def test_bad_input_is_one_line_exit_code_2_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_predicting_a_run_that_is_not_there_is_refused(run: Callable[..., Done], tmp_path: Path) -> None:
+def test_predicting_a_run_that_is_not_there_is_refused(run: CommandLine, tmp_path: Path) -> None:
     done = run("predict", "--run", tmp_path / "run")
     assert done.code == 2
     assert "is not a run: it has no run.json; train one with `python -m train fit`" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_describe_counts_the_parameters_of_the_published_networks(run: Callable[..., Done]) -> None:
+def test_describe_counts_the_parameters_of_the_published_networks(run: CommandLine) -> None:
     done = run("describe", "--set", "generator.stem=7", "--set", "generator.attention.enabled=false")
     assert done.code == 0, done.err
     assert "generator: 7,837,699 parameters" in done.out

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from evaluate.__main__ import app as evaluate
-from store.cli import run_app
 from store.reader import TILE, Store
 from store.run_files import RunFolder
 from store.schema import Interrupted, SettingsError, Split
+from tests.support.command_line import CommandLine
 from tests.support.runs import assert_equal, state
 from tests.support.toy_method import MINE
 from train.describe import describe_method
@@ -58,12 +57,10 @@ def test_a_new_method_needs_one_file_and_one_line(
     assert "method      mine: One convolution" in capsys.readouterr().err
 
     assert predict(stopped, store, Split.TEST, TILE, "cpu").pictures == 4
-    words = ["evaluate", "score", "--run", str(stopped.path), "--split", "test", "--view", "tile"]
-    monkeypatch.setattr(sys, "argv", words)
     monkeypatch.setenv("MAGSTAIN_WEIGHTS", str(tmp_path / "no weights"))
-    with pytest.raises(SystemExit) as left:
-        run_app(evaluate)
-    assert not left.value.code, capsys.readouterr().err
+    line = CommandLine("evaluate", evaluate, monkeypatch, capsys)
+    scored = line("score", "--run", stopped.path, "--split", "test", "--view", "tile")
+    assert scored.code == 0, scored.err
     scores = json.loads((stopped.predictions("test", "tile").path / "scores.json").read_text())
     assert scores["method"] == "mine"
 

@@ -200,7 +200,7 @@ def test_the_runs_own_store_is_found_and_another_in_its_place_is_refused(
     with pytest.raises(RunError, match=rf"seal abababababab, but .* now has seal {small_store.manifest.seal[:12]}"):
         open_store_of(run)
     run.facts.write_text(json.dumps(facts | {"store": str(tmp_path / "gone.zarr")}))
-    with pytest.raises(RunError, match=r"gone.zarr, and nothing is there; name its place with --store"):
+    with pytest.raises(RunError, match=r"gone.zarr, which does not exist; name its copy with --store"):
         open_store_of(run)
 
 

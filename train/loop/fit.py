@@ -27,7 +27,7 @@ from train.run.checkpoint import (
     save_checkpoint,
 )
 from train.run.console import Console
-from train.run.folder import LOCK, claim, make_folder
+from train.run.folder import claim, make_folder
 from train.run.generator_file import save_generator
 from train.run.model_card import write_model_card
 from train.run.reporting import EVERY, Reporter, open_reporter
@@ -49,7 +49,7 @@ def fit(
         facts = facts_of(run)
         if ranks.first:
             make_folder(folder)
-        with locked(folder.path / LOCK, f"the run {folder.path}") if ranks.first else nullcontext():
+        with locked(folder.lock, f"the run {folder.path}") if ranks.first else nullcontext():
             if ranks.first:
                 claim(folder, run.settings, facts)
             if any_process(ranks.first and folder.generator.exists()):

@@ -27,14 +27,13 @@ FREE = frozenset(
 )
 """Settings that may change between two starts of a run: they do not change its numbers."""
 
-LOCK = "lock"
 SHOWN = 3  # differing settings named in an error
 
 
 def make_folder(folder: RunFolder) -> None:
     """Make a run's folder. Raises RunError for a folder that is not a run and not empty."""
     if folder.path.is_dir() and not folder.facts.exists():
-        unfinished = (LOCK, folder.settings.name)  # a start that was killed leaves these, and partial files
+        unfinished = (folder.lock.name, folder.settings.name)  # a start that was killed leaves these, and partial files
         others = sorted(p.name for p in folder.path.iterdir() if p.name not in unfinished and p.suffix != PARTIAL)
         if others:
             raise RunError(

@@ -10,8 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from store.files import disk_errors, write_whole
-from store.run_files import with_current_names
+from store.files import disk_errors, with_current_names, write_whole
 from store.schema import FORBID_UNKNOWN, RunError
 from store.settings import plain, validate
 from train.methods.registry import build_method

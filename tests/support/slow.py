@@ -1,0 +1,103 @@
+"""Which tests are slow: they repeat on whole runs, builds and processes what faster tests cover.
+
+`make test-fast` skips them. The table is the one place of the marker `slow`; `tests/test_architecture.py` checks that
+its names exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts of parameters that are fast all the same
+    "tests/prep/test_build_kills.py": (),
+    "tests/train/test_compiling.py": (),
+    "tests/train/test_distributed.py": (),
+    "tests/train/test_long_runs.py::test_a_model_card": (),
+    "tests/train/test_long_runs.py::test_a_generator_file": (),
+    "tests/train/test_long_runs.py::test_a_picture_that_is_damaged": (),
+    "tests/train/test_long_runs.py::test_a_reader_that_dies": (),
+    "tests/train/test_long_runs.py::test_a_run": (),
+    "tests/train/test_long_runs.py::test_a_store_that_becomes": (),
+    "tests/train/test_long_runs.py::test_accumulated": (),
+    "tests/train/test_long_runs.py::test_checkpoints": (),
+    "tests/train/test_long_runs.py::test_events": (),
+    "tests/train/test_long_runs.py::test_kill_9": (),
+    "tests/train/test_long_runs.py::test_the_ema": (),
+    "tests/train/test_long_runs.py::test_val_is_scored": (),
+    "tests/train/test_long_runs.py::test_what_was_reported": (),
+    "tests/train/test_method_runs.py::test_a_run_ends_in_pictures": ("attention_gan",),
+    "tests/train/test_fit.py::test_a_run_on_this_device": (),
+    "tests/train/test_fit.py::test_a_run_that_was_killed": (),
+    "tests/train/test_fit.py::test_a_run_that_was_stopped": (),
+    "tests/train/test_fit.py::test_a_term_that_is_not_finite": (),
+    "tests/train/test_fit.py::test_a_time_limit": (),
+    "tests/train/test_fit.py::test_how_often": (),
+    "tests/train/test_cli.py::test_a_run_that_is_terminated": (),
+    "tests/train/test_cli.py::test_describe_counts": (),
+    "tests/train/test_attention_maps.py::test_a_generator_without": (),
+    "tests/train/test_contrastive.py::test_a_step_that_shares_passes": ("-0]",),
+    "tests/train/test_contrastive.py::test_every_second_picture": (),
+    "tests/train/test_curves.py::test_a_run_that_learns_otherwise": (),
+    "tests/train/test_curves.py::test_the_loss_curve": ("attention_gan", "pix2pix"),
+    "tests/train/test_describe.py::test_a_step_of_asp": (),
+    "tests/train/test_describe.py::test_attention_makes": (),
+    "tests/train/test_describe.py::test_describe_says_parameters": (),
+    "tests/train/test_describe.py::test_every_method": (),
+    "tests/train/test_settings.py::test_the_weights_that_a_method_reads": (),
+    "tests/evaluate/test_extract.py::test_on_real_tissue": (),
+    "tests/evaluate/test_features.py::test_lpips_is_the_packages": ("alex",),
+    "tests/evaluate/test_score.py::test_the_command_line": (),
+    "tests/evaluate/test_statistics.py::test_the_interval_of_a_mean_covers": (),
+    "tests/evaluate/test_winograd.py::test_only_large": (),
+    "tests/evaluate/test_winograd.py::test_scores_do_not_change": (),
+    "tests/prep/test_bsrgan.py::test_a_full_size_file": (),
+    "tests/prep/test_bsrgan.py::test_a_store_is_built": (),
+    "tests/prep/test_bsrgan.py::test_planning_and_lanczos": (),
+    "tests/prep/test_bsrgan.py::test_the_same_batch": ("fp32",),
+    "tests/prep/test_build.py::test_a_bad_pair_stops": ("spoil_name",),
+    "tests/prep/test_build.py::test_a_build_cut_off": (),
+    "tests/prep/test_build.py::test_a_terminated_build": (),
+    "tests/prep/test_build.py::test_settings_that_do_not_fit": ("options0",),
+    "tests/prep/test_build_repair.py::test_a_rehearsal": (),
+    "tests/store/test_damage.py::test_a_flipped_byte_of_every_file": (),
+    "tests/store/test_damage.py::test_a_hundred_flipped_bytes": (),
+    "tests/store/test_repair_interrupted.py::test_a_killed_repair": (),
+    "tests/store/test_repair_interrupted.py::test_a_repair_interrupted": (),
+    "tests/store/test_s3.py::test_a_build_interrupted": (),
+    "tests/store/test_s3.py::test_a_killed_build": (),
+    "tests/store/test_s3.py::test_an_interrupted_layout": (),
+    "tests/store/test_s3.py::test_another_store_is_refused": ("claimed",),
+    "tests/store/test_s3.py::test_of_two_builds": (),
+    "tests/store/test_s3_faults.py::test_a_build_stops": ("CUT_UPLOAD",),
+    "tests/store/test_s3_faults.py::test_an_upload_altered": (),
+    "tests/store/test_writer.py::test_a_killed_build": (),
+    "tests/test_bucket_use.py::test_building_and_repairing": (),
+    "tests/test_bucket_use.py::test_training": (),
+}
+
+
+def is_slow(nodeid: str, table: Iterable[tuple[str, tuple[str, ...]]] = SLOW.items()) -> bool:
+    """Whether the test of this id is slow.
+
+    >>> is_slow("tests/train/test_curves.py::test_the_loss_curve_is_the_recorded_one[cut]")
+    True
+    >>> is_slow("tests/train/test_curves.py::test_the_loss_curve_is_the_recorded_one[pix2pix]")
+    False
+    """
+    return any(nodeid.startswith(start) and not any(part in nodeid for part in fast) for start, fast in table)
+
+
+def mark_slow(items: list[pytest.Item]) -> None:
+    """Give the slow tests their marker."""
+    for item in items:
+        if is_slow(item.nodeid):
+            item.add_marker(pytest.mark.slow)
+
+
+def slow_modules_first(items: list[pytest.Item]) -> None:
+    """Bring the modules of the table to the front, in its order, so that no worker starts a long one at the end."""
+    modules = [*dict.fromkeys(start.partition("::")[0] for start in SLOW)]
+    order = {module: place for place, module in enumerate(modules)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
