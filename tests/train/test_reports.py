@@ -47,7 +47,7 @@ def test_a_run_starts_with_the_lines_that_matter_and_its_log_has_no_carriage_ret
     assert not re.search(r"^\w+ = ", said, re.MULTILINE)  # settings are in settings.toml
     assert all(len(line) <= 100 for line in lines if str(tmp_path) not in line)
     assert re.search(
-        r"^epoch 4/4: 32 of 32 step, 100 %, .* left, D [\d.]+, adv [\d.]+, \w+ [\d.]+$", said, re.MULTILINE
+        r"^epoch 4/4: 32 of 32 steps, 100 %, .* left, D [\d.]+, adv [\d.]+, \w+ [\d.]+$", said, re.MULTILINE
     )
 
 
