@@ -157,7 +157,7 @@ def fidelity(
     opened = Store.open(store)
     folder = out or Path(f"{Path(opened.location.name).stem}-fidelity")
     splits = (split,) if split else tuple(opened.manifest.counts)
-    typer.echo(report_fidelity(opened, splits, Sample(limit=limit, seed=seed), folder))
+    typer.echo(report_fidelity(opened, splits, Sample(limit=limit, seed=seed), folder).summary)
     typer.echo(f"all numbers and the worst pictures: fidelity.md, fidelity.json and worst.png in {folder}", err=True)
 
 

@@ -93,7 +93,6 @@ DOORS = {  # a library, and the only files that import it; numpy and the standar
     "torchvision": {"prep/upscaling/bsrgan.py", "evaluate/features/networks.py"},
     "tqdm": {
         "store/cli.py",
-        "prep/fidelity/run.py",
         "train/loop/fit.py",
         "train/run/reporting.py",
         "train/predict.py",
