@@ -146,7 +146,7 @@ def fidelity(
     ] = 200,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="of the choice of pictures")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="folder of the report; else <store>-fidelity here")
+        Path | None, typer.Option("--out", metavar="DIR", help="folder of the report; else ./<store>-fidelity")
     ] = None,
 ) -> None:
     """Measure what super-resolution changed: every enlarged view against the patch that it was made from."""

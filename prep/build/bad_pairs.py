@@ -1,4 +1,4 @@
-"""What is said about bad pairs: how many there are, which, what to do about them."""
+"""Messages about bad pairs: how many, which, and what to do."""
 
 from __future__ import annotations
 

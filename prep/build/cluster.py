@@ -194,14 +194,14 @@ def _cluster(workers: int, gpus: int) -> SpecCluster:
     ]
     return SpecCluster(
         scheduler={"cls": Scheduler, "options": {"dashboard_address": ":0", "host": LOOPBACK, "port": 0}},
-        workers={index: {"cls": Nanny, "options": own} for index, own in enumerate(options)},
+        workers={index: {"cls": Nanny, "options": each} for index, each in enumerate(options)},
         name="magstain",
         silence_logs=logging.ERROR,
     )
 
 
 def _await_workers(client: Client, stop: Stop) -> None:
-    """Wait until there is a worker; the queue of a cluster may take hours to start one."""
+    """Wait until there is a worker; a cluster may take hours to start one."""
     said = False
     while not client.nthreads() and not stop.requested:
         if not said:

@@ -1,6 +1,6 @@
 """Checks before a build: what exists at the place of the store, whether it can be written, room, weight files.
 
-Nothing here leaves anything behind.
+No check leaves anything behind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`auto` becomes a value here, once, before a store is planned: where and in which precision views are enlarged.
 
-A store that exists decides: it is resumed and repaired as it was started. A new one takes what is best on this machine,
-or on a worker if a scheduler is given. Lanczos has no device and no precision: its settings stay as they are, and
-nothing is asked of the machine.
+The values that a store records win: it is resumed and repaired as it was started. A new store gets what is best on this
+machine, or on a worker if a scheduler is given. Lanczos has no device and no precision: its settings are not changed,
+and torch is not imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def settle(settings: PrepSettings, location: Location, *, scheduler: str = "", r
     """The settings with a device and a precision in place of `auto`.
 
     Raises SettingsError if the device that is asked for is missing, StoreError if a store to be repaired does not say
-    what it was made with: no machine can tell.
+    what it was made with.
     """
     settings = _as_recorded(settings, location)
     if not _has_auto(settings):
@@ -49,7 +49,7 @@ def choose(settings: PrepSettings) -> PrepSettings:
 
 
 def _as_recorded(settings: PrepSettings, location: Location) -> PrepSettings:
-    """The settings with the store's own device and precision in place of `auto`, if there is such a store."""
+    """The settings with the values of the store in place of `auto`, if it was started with the same upscaler."""
     if not _has_auto(settings):
         return settings
     root = whole_root(location)

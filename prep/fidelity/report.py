@@ -155,8 +155,8 @@ def _worst(groups: Sequence[Group]) -> list[str]:
         series, change = one.group.series, one.picture.change
         why = ", ".join(WORDS[by] for by in one.measures)
         where = [series.view, one.group.stain, series.split, picture_label(one.picture), one.picture.slide, why]
-        told = [show(change) for show in (_psnr, _drift, _colour, _dab, _detail, _truth)]
-        lines.append(_line([*where, *told]))
+        values = [show(change) for show in (_psnr, _drift, _colour, _dab, _detail, _truth)]
+        lines.append(_line([*where, *values]))
     return lines
 
 
@@ -169,9 +169,9 @@ def _slides(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         slides = group.slides()
         error = max(slides, key=lambda slide: slides[slide][1].error)
-        told = f"{error}: {_psnr(slides[error][1])} ({slides[error][0]:,} measured)"
+        lowest = f"{error}: {_psnr(slides[error][1])} ({slides[error][0]:,} measured)"
         stained = [slide for slide in slides if not isnan(slides[slide][1].dab_share)]
         most = max(stained, key=lambda slide: abs(slides[slide][1].dab_share), default="-")
         dab = f"{most}: {_dab(slides[most][1])} ({slides[most][0]:,} measured)" if stained else "-"
-        lines.append(_line([group.series.split, group.series.view, group.stain, f"{len(slides):,}", told, dab]))
+        lines.append(_line([group.series.split, group.series.view, group.stain, f"{len(slides):,}", lowest, dab]))
     return lines

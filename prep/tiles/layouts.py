@@ -114,16 +114,16 @@ def list_pictures(folder: Path) -> Listing:
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Names below a folder; links are followed, but one to a folder above is listed as a name of its own."""
+    """Names below a folder; links are followed, but one to a folder above is listed as a file."""
     status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
         yield f"{prefix.rstrip('/')} (a link to a folder above)"
         return
     for entry in _entries(folder):
         name = f"{prefix}{entry.name}"
         if entry.is_dir() and not entry.name.startswith("."):
-            yield from _walk(entry, f"{name}/", (*above, here))
+            yield from _walk(entry, f"{name}/", (*above, identity))
         else:
             yield name
 

@@ -99,7 +99,7 @@ def resplit(discovery: Discovery, *, seed: int, val_fraction: float, test_fracti
 
 
 def hold_out_val(discovery: Discovery, *, seed: int, val_fraction: float) -> Discovery:
-    """The published split with whole slides of train held out as `val`."""
+    """The published split with some slides of train held out as `val`."""
     tiles = Counter(candidate.slide for candidate in discovery.candidates if candidate.split is Split.TRAIN)
     splits = split_by_slide(tiles, seed=seed, val_fraction=val_fraction, test_fraction=0)
     return _assign(discovery, [splits[c.slide] if c.split is Split.TRAIN else c.split for c in discovery.candidates])
@@ -162,7 +162,7 @@ def _unpaired(part: Part, tile: str, he: dict[str, str], ihc: dict[str, str]) ->
 
 
 def _no_pair(data: Data, found: Discovery) -> str:
-    """What is there instead of pairs: how many tiles of each stain, with a name of each."""
+    """The error if no names agree: how many tiles each stain has, with a name of each."""
     he, ihc = ([name for name in names if name] for names in zip(*((t.he, t.ihc) for t in found.unpaired), strict=True))
     where = data.he if data.single else f"{data.he} and {data.ihc}"
     return (

@@ -1,6 +1,6 @@
 """Which slide a tile was cut from, and which slides are kept apart for validation and test.
 
-Tiles of one slide look alike, so no slide should occur in two splits. Pure functions of names and numbers.
+Tiles of one slide are similar, so no slide should occur in two splits. Pure functions of names and numbers.
 """
 
 from __future__ import annotations

@@ -98,12 +98,12 @@ class RrdbEnlarger(nn.Module):
     def load_published(self, state: Mapping[str, Tensor], origin: str) -> None:
         """Load a state dict with BSRGAN's key names; WeightsError unless every name and shape fits."""
         renamed = {".".join(NAMES.get(part, part) for part in key.split(".")): value for key, value in state.items()}
-        own = self.net.state_dict()
+        expected = self.net.state_dict()
         wrong = [
             f"{key} is {list(renamed[key].shape) if key in renamed else 'missing'}, should be "
-            f"{list(own[key].shape) if key in own else 'absent'}"
-            for key in sorted({*own, *renamed})
-            if key not in own or key not in renamed or own[key].shape != renamed[key].shape
+            f"{list(expected[key].shape) if key in expected else 'absent'}"
+            for key in sorted({*expected, *renamed})
+            if key not in expected or key not in renamed or expected[key].shape != renamed[key].shape
         ]
         if wrong:
             raise WeightsError(
