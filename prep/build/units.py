@@ -60,18 +60,18 @@ def read_unit(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExe
     pictures = list(pool.map(partial(read_pair, work.sources), pairs))
     tiles = [pair[index] for index in range(len(Stain)) for pair in pictures]  # all H&E, then all IHC
     boxes = [[plan_boxes(geometry, work.manifest.seed, pair.id) for geometry in work.geometries] for pair in pairs]
-    windows = list(pool.map(partial(cut_tile, work.geometries), tiles, [*boxes, *boxes]))
+    windows = list(pool.map(partial(cut_tile, work.geometries), tiles, [*boxes, *boxes]))  # both stains at one place
     blocks = _stack_tiles(unit, tiles) if work.manifest.has_tiles(unit.split) else {}
     to_enlarge = []
     for number, geometry in enumerate(work.geometries):
+        rows = [of_pair[number] for of_pair in boxes]
         view = Windows(
             geometry=geometry,
             pictures=np.stack([window for tile in windows for window in tile[number]]),
-            boxes=[box for of_pair in [*boxes, *boxes] for box in of_pair[number]],
-            names=[f"{unit.split} {pair.id!r} {stain} {geometry.view.name}" for stain in Stain for pair in pairs
-                   for _ in range(geometry.view.count)],
-        )  # fmt: skip
-        blocks |= _stack_boxes(unit, geometry, [of_pair[number] for of_pair in boxes])
+            boxes=[box for row in [*rows, *rows] for box in row],
+            names=_window_names(unit, pairs, geometry),
+        )
+        blocks |= _stack_boxes(unit, geometry, rows)
         if geometry.enlarged:
             to_enlarge.append(view)
         else:
@@ -101,6 +101,12 @@ def finish_unit(enlarged: Loaded) -> Blocks:
     for path, rows in blocks.items():
         assert len(rows) == len(enlarged.unit.pairs), path
     return blocks
+
+
+def _window_names(unit: Unit, pairs: Sequence[Pair], geometry: Geometry) -> list[str]:
+    """For errors: split, pair, stain and view of each window."""
+    ids = [pair.id for pair in pairs for _ in range(geometry.view.count)]
+    return [f"{unit.split} {pair_id!r} {stain} {geometry.view.name}" for stain in Stain for pair_id in ids]
 
 
 def _stack_tiles(unit: Unit, tiles: Sequence[PictureU8]) -> Blocks:
