@@ -117,6 +117,11 @@ def plan_geometries(settings: PrepSettings, tile_side: int) -> tuple[Geometry, .
     return tuple(reversed(largest_zoom_first))
 
 
+def super_resolution_flop(geometries: tuple[Geometry, ...], pairs: int) -> int:
+    """Floating point operations of BSRGAN for both stains of `pairs` pairs, margins included."""
+    return sum(2 * pairs * geometry.view.count * geometry.flop() for geometry in geometries)
+
+
 def draw_box(tile_side: int, zoom: int, grid: int, generator: np.random.Generator) -> Box:
     """A box of side `tile_side / zoom` at a random place on a grid of `grid` px.
 
@@ -143,13 +148,13 @@ def keyed_generator(*key: int | str) -> np.random.Generator:
 
 
 def cut_tile(geometries: Sequence[Geometry], tile: PictureU8, boxes: Sequence[Sequence[Box]]) -> list[list[PictureU8]]:
-    """The windows of every view of one tile: for each geometry, one u8 [W,W,3] per box of it.
+    """The pictures of every view of one tile, one for each box: windows to enlarge, or views that need no upscaler.
 
-    tile: u8 [T,T,3]. Each source is made once for all views that are cut from it.
+    tile: u8 [T,T,3]. A window is u8 [W,W,3], a view u8 [S,S,3]. Each source is made once for all views.
     """
     sources = {geometry.source_side: cut_source(tile, geometry) for geometry in geometries}
     return [
-        [cut_window(sources[geometry.source_side], box, geometry) for box in row]
+        _cut_boxes(sources[geometry.source_side], row, geometry)
         for geometry, row in zip(geometries, boxes, strict=True)
     ]
 
@@ -185,6 +190,11 @@ def shrink(picture: PictureU8, side: int) -> PictureU8:
     if picture.shape[0] == side:
         return picture
     return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _cut_boxes(source: PictureU8, boxes: Sequence[Box], geometry: Geometry) -> list[PictureU8]:
+    windows = [cut_window(source, box, geometry) for box in boxes]
+    return windows if geometry.enlarged else [*finish_views(windows, boxes, geometry)]
 
 
 def _patch_start(box: Box, geometry: Geometry) -> tuple[int, int]:

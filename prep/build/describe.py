@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prep.build.bad_pairs import count_bad, describe_bad
-from prep.build.plan import BuildPlan, raw_bytes, super_resolution_flop
+from prep.build.plan import BuildPlan, raw_bytes
 from prep.settings import Enlarger, Precision
 from prep.views import Geometry
 from store.cli import wrapped
@@ -85,8 +85,7 @@ def _describe_upscaler(manifest: Manifest) -> str:
 def _describe_compute(plan: BuildPlan) -> str:
     if plan.manifest.upscaler.name != Enlarger.BSRGAN:
         return "no super-resolution"
-    flop = super_resolution_flop(plan.geometries, sum(plan.manifest.counts.values()))
-    return f"{flop / 1e12:,.0f} TFLOP of super-resolution"
+    return f"{plan.flop / 1e12:,.0f} TFLOP of super-resolution"
 
 
 def _slides(count: int) -> str:

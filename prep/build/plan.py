@@ -15,7 +15,7 @@ from prep.tiles.checking import Checked, collect_pairs, inspect_pairs
 from prep.tiles.layouts import Sources
 from prep.tiles.pairs import Data, Discovery, find_pairs
 from prep.upscaling.upscale import UpscalerChoice
-from prep.views import Geometry, plan_geometries
+from prep.views import Geometry, plan_geometries, super_resolution_flop
 from store.cli import track
 from store.format.codec import require
 from store.format.layout import plan_arrays
@@ -41,6 +41,7 @@ class BuildPlan:
     sources: Sources
     geometries: tuple[Geometry, ...]
     factors: frozenset[int]  # by which the upscaler enlarges
+    flop: int  # of super-resolution, if BSRGAN enlarges
     leaking: tuple[str, ...]  # slides in more than one split
     notes: tuple[str, ...]
 
@@ -75,6 +76,7 @@ def plan_build(settings: PrepSettings, data: Data, discovery: Discovery, *, thre
     refuse_empty(checked.table, discovery.layout)
     geometries = _fitting_geometries(settings, checked)
     factors = frozenset(int(geometry.factor) for geometry in geometries if geometry.enlarged)
+    flop = super_resolution_flop(geometries, sum(len(pairs) for pairs in checked.table.pairs.values()))
     return BuildPlan(
         settings=settings,
         manifest=plan_manifest(settings, checked.table, geometries, synthetic=is_synthetic(data.he)),
@@ -83,6 +85,7 @@ def plan_build(settings: PrepSettings, data: Data, discovery: Discovery, *, thre
         sources=discovery.sources,
         geometries=geometries,
         factors=factors,
+        flop=flop,
         leaking=checked.leaking,
         notes=(*discovery.notes, *checked.notes, *_leak_note(checked.leaking)),
     )
@@ -130,11 +133,6 @@ def record_upscaler(settings: PrepSettings) -> Upscaler:
 def raw_bytes(manifest: Manifest) -> int:
     """Bytes of all arrays before compression."""
     return sum(array.nbytes for split in manifest.counts for array in plan_arrays(manifest, split))
-
-
-def super_resolution_flop(geometries: tuple[Geometry, ...], pairs: int) -> int:
-    """Floating point operations of BSRGAN for both stains of `pairs` pairs, margins included."""
-    return sum(2 * pairs * geometry.view.count * geometry.flop() for geometry in geometries)
 
 
 def _fitting_geometries(settings: PrepSettings, checked: Checked) -> tuple[Geometry, ...]:

@@ -57,26 +57,23 @@ class Loaded:
 
 def read_unit(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor) -> Loaded:
     """Read the pairs of a unit and cut all windows; PairingError if a source changed since it was checked."""
-    pictures = list(pool.map(partial(read_pair, work.sources), pairs))
-    tiles = [pair[index] for index in range(len(Stain)) for pair in pictures]  # all H&E, then all IHC
+    tile_pairs = list(pool.map(partial(read_pair, work.sources), pairs))
+    tiles = [pair[index] for index in range(len(Stain)) for pair in tile_pairs]  # all H&E, then all IHC
     boxes = [[plan_boxes(geometry, work.manifest.seed, pair.id) for geometry in work.geometries] for pair in pairs]
-    windows = list(pool.map(partial(cut_tile, work.geometries), tiles, [*boxes, *boxes]))  # both stains at one place
+    cut = list(pool.map(partial(cut_tile, work.geometries), tiles, [*boxes, *boxes]))  # both stains at one place
     blocks = _stack_tiles(unit, tiles) if work.manifest.has_tiles(unit.split) else {}
-    to_enlarge = []
+    windows = []
     for number, geometry in enumerate(work.geometries):
         rows = [of_pair[number] for of_pair in boxes]
-        view = Windows(
-            geometry=geometry,
-            pictures=np.stack([window for tile in windows for window in tile[number]]),
-            boxes=[box for row in [*rows, *rows] for box in row],
-            names=_window_names(unit, pairs, geometry),
-        )
         blocks |= _stack_boxes(unit, geometry, rows)
+        pictures = np.stack([picture for of_tile in cut for picture in of_tile[number]])
         if geometry.enlarged:
-            to_enlarge.append(view)
+            flat = [box for row in [*rows, *rows] for box in row]
+            names = _window_names(unit, pairs, geometry)
+            windows.append(Windows(geometry=geometry, pictures=pictures, boxes=flat, names=names))
         else:
-            blocks |= _stack_views(unit, view)
-    return Loaded(unit=unit, blocks=blocks, windows=tuple(to_enlarge))
+            blocks |= _stack_views(unit, geometry, pictures)
+    return Loaded(unit=unit, blocks=blocks, windows=tuple(windows))
 
 
 def enlarge_unit(loaded: Loaded, upscaler: Enlarges) -> Loaded:
@@ -97,7 +94,8 @@ def finish_unit(enlarged: Loaded) -> Blocks:
     """The rows of a unit by array path: tiles u8 [n,T,T,3], views u8 [n,view,S,S,3], boxes i32 [n,view,3]."""
     blocks = dict(enlarged.blocks)
     for windows in enlarged.windows:
-        blocks |= _stack_views(enlarged.unit, windows)
+        views = finish_views(windows.pictures, windows.boxes, windows.geometry)
+        blocks |= _stack_views(enlarged.unit, windows.geometry, views)
     for path, rows in blocks.items():
         assert len(rows) == len(enlarged.unit.pairs), path
     return blocks
@@ -121,10 +119,8 @@ def _stack_boxes(unit: Unit, geometry: Geometry, boxes: Sequence[Sequence[Box]])
     return {f"{unit.split}/{geometry.view.name}/box": np.array(rows, np.int32)}
 
 
-def _stack_views(unit: Unit, windows: Windows) -> Blocks:
-    """The finished views of both stains, u8 [n,view,S,S,3] each."""
-    geometry = windows.geometry
-    views = finish_views(windows.pictures, windows.boxes, geometry)  # [2 x n x view,S,S,3]
+def _stack_views(unit: Unit, geometry: Geometry, views: PictureU8) -> Blocks:
+    """The views u8 [2 x n x view,S,S,3] as those of each stain, u8 [n,view,S,S,3]."""
     rows = views.reshape(-1, geometry.view.count, *views.shape[1:])
     group = f"{unit.split}/{geometry.view.name}"
     return {f"{group}/{stain}": half for stain, half in zip(Stain, np.split(rows, len(Stain)), strict=True)}

@@ -66,7 +66,7 @@ def main() -> None:
         time_network(units[:1], upscaler)  # warms up
         half = len(units) // 2
         alone = time_network(units[:half], upscaler)
-        room.make_upscaler = lambda _: upscaler  # type: ignore[assignment] # the same one, loaded already
+        room.make_upscaler = lambda _: upscaler  # type: ignore[assignment, attr-defined] # the same one, loaded already
         start = time.perf_counter()
         build(chosen, data, Path(name) / "s.zarr", skip_bad=False, processes=Processes(threads=THREADS))
         whole = time.perf_counter() - start

@@ -23,7 +23,7 @@ import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from prep.build.cluster import LOOPBACK, PRE_SPAWN, _load
-from prep.build.plan import make_plan, super_resolution_flop
+from prep.build.plan import make_plan
 from prep.build.run import build
 from prep.build.runner import Processes
 from prep.build.settle import choose
@@ -87,7 +87,7 @@ def main() -> None:
         one, two = (Path(name) / f"{workers}.zarr" for workers in COUNTS)
         same = (one / "zarr.json").read_bytes() == (two / "zarr.json").read_bytes()
         shutil.rmtree(one)
-    tflop = super_resolution_flop(plan.geometries, pairs) / 1e12
+    tflop = plan.flop / 1e12
     print(f"{weights}; {chosen.precision} on {chosen.device}; {pairs} pairs, {tflop:.0f} TFLOP of super-resolution\n")
     print("| workers, one thread each | seconds | pairs/minute | of one worker |\n|--:|--:|--:|--:|")
     for workers, took in seconds.items():

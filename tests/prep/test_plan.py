@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from prep.build.describe import describe_plan
-from prep.build.plan import BuildPlan, make_plan, plan_build, raw_bytes, record_upscaler, super_resolution_flop
+from prep.build.plan import BuildPlan, make_plan, plan_build, raw_bytes, record_upscaler
 from prep.settings import Enlarger, Precision, PrepSettings, SplitRule
 from prep.tiles.pairs import discover
-from prep.views import plan_geometries
+from prep.views import plan_geometries, super_resolution_flop
 from store.schema import PairingError, SchemaError
 from store.weights import BSRGAN_FILES
 from tests.support.tile_folders import touch, write_pair
