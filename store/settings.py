@@ -40,6 +40,22 @@ def layered(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, A
     return tree
 
 
+def resolve_preset(name_or_path: Path, presets: Path) -> Path:
+    """The settings file that `--config` names: an existing file, or the bundled preset `<presets>/<name>.toml`.
+
+    Raises SettingsError with the names of all presets if it is neither.
+    """
+    if name_or_path.exists() and not name_or_path.is_dir():  # a data folder may have the name of a preset
+        return name_or_path
+    known = {file.stem: file for file in sorted(presets.glob("*.toml"))}
+    if str(name_or_path) in known:
+        return known[str(name_or_path)]
+    raise SettingsError(
+        f"no settings file {name_or_path}, and no preset of that name; give the path of a TOML file or the name of a "
+        f"preset: {', '.join(known)}"
+    )
+
+
 def validate(kind: type[T], tree: Mapping[str, Any]) -> T:
     """Build `kind` from plain values. Raises SettingsError for wrong types and unknown keys, with the nearest key."""
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from prep.settings import PrepSettings
 from store.schema import FORBID_UNKNOWN, Manifest, SettingsError
-from store.settings import differences, load, plain, to_toml, validate
+from store.settings import differences, load, plain, resolve_preset, to_toml, validate
 from tests.support.stores import small_manifest
 from train.settings import TrainSettings
 
@@ -133,6 +133,29 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         load(Outer, tmp_path / "none.toml")
     with pytest.raises(SettingsError, match=r"cannot be read \(Is a directory\)"):
         load(Outer, tmp_path)
+
+
+def test_a_config_is_a_path_or_the_name_of_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    presets, mine = tmp_path / "presets", tmp_path / "mine.toml"
+    presets.mkdir()
+    for file in (mine, presets / "demo.toml", presets / "long.toml"):
+        file.write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_preset(mine, presets) == mine
+    assert resolve_preset(Path("mine.toml"), presets) == Path("mine.toml")
+    assert resolve_preset(Path("demo"), presets) == presets / "demo.toml"
+    (tmp_path / "demo").mkdir()
+    assert resolve_preset(Path("demo"), presets) == presets / "demo.toml"
+    (tmp_path / "long").write_text("", encoding="utf-8")
+    assert resolve_preset(Path("long"), presets) == Path("long")
+
+
+@pytest.mark.parametrize("name", ["other", "mine.toml", "presets/demo", "demo.toml"])
+def test_what_is_neither_a_path_nor_a_preset_is_refused_with_the_presets(name: str, tmp_path: Path) -> None:
+    for preset in ("demo", "long"):
+        (tmp_path / f"{preset}.toml").write_text("", encoding="utf-8")
+    with pytest.raises(SettingsError, match=rf"no settings file {name}, .*name of a preset: demo, long$"):
+        resolve_preset(Path(name), tmp_path)
 
 
 @pytest.mark.parametrize(
