@@ -1,15 +1,18 @@
-# magstain. `make` alone says what can be made; the settings of a stage are in prep/settings.py and train/settings.py.
+# magstain. `make` alone lists the targets; the settings of a stage are in prep/settings.py and train/settings.py.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo prepare train eval compare ablation test test-fast test-gpu soak check bench weights clean
+.PHONY: help setup demo prepare train eval compare ablation figure test test-fast test-gpu soak check lint check-other \
+        bench weights clean
 
-# ---- the environment: made once, made anew when these two files say something else
+# ---- the environment: created once, and again when one of these two files has changed
 KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
-READY := .venv/made-$(KEY)
-PY    := .venv/bin/python
+ENV   ?= .venv
+JOBS  ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -le 4 ] || n=4; echo $$n)
+READY := $(ENV)/made-$(KEY)
+PY    := $(ENV)/bin/python
 
-# ---- what the stages work on: the demo unless a variable says otherwise
+# ---- what the stages work on: the demo, unless a variable names something else
 NAME   := $(if $(DATA)$(HE),$(shell basename '$(or $(DATA),$(shell dirname '$(HE)'))'),$(if $(STORE),$(shell basename '$(STORE)' .zarr),demo))
 IS_DEMO = $(filter demo,$(if $(DATA)$(HE)$(STORE),other,demo))
 TILES   = $(if $(HE),--he '$(HE)' --ihc '$(IHC)',--data '$(or $(DATA),data/demo)')
@@ -23,44 +26,55 @@ METHODS ?= pix2pix cyclegan cut cut_paired pyramid_p2p asp attention_gan
 ROWS    ?= baseline multi attention both
 BUILT    = $(if $(and $(STORE),$(if $(DATA)$(HE),,STORE)),,prepare)
 
-# ---- SET and CONFIG belong to the first stage on the command line; PREP_… and TRAIN_… name theirs
-FIRST        := $(firstword $(filter prepare train,$(MAKECMDGOALS)))
-PREP_SET     ?= $(if $(filter train,$(FIRST)),,$(SET))
-TRAIN_SET    ?= $(if $(filter train,$(FIRST)),$(SET))
-PREP_CONFIG  ?= $(or $(if $(filter train,$(FIRST)),,$(CONFIG)),$(if $(IS_DEMO),prep/presets/demo.toml))
-TRAIN_CONFIG ?= $(or $(if $(filter train,$(FIRST)),$(CONFIG)),$(if $(IS_DEMO),train/presets/demo.toml))
+# ---- SET and CONFIG belong to the one stage that the command line names; where it names both, PREP_… and TRAIN_… do
+STAGES       := $(filter prepare train compare ablation,$(MAKECMDGOALS))
+ifneq ($(and $(filter prepare,$(STAGES)),$(filter-out prepare,$(STAGES))),)
+$(foreach name,SET CONFIG,$(if $($(name)),$(error $(name)="$($(name))" with $(STAGES): for which of them? Use PREP_$(name)="…" for prepare or TRAIN_$(name)="…" for $(filter-out prepare,$(STAGES)))))
+endif
+TO_PREPARE   := $(filter prepare,$(STAGES))
+PREP_SET     ?= $(if $(TO_PREPARE),$(SET))
+TRAIN_SET    ?= $(if $(TO_PREPARE),,$(SET))
+PREP_CONFIG  ?= $(or $(if $(TO_PREPARE),$(CONFIG)),$(if $(IS_DEMO),prep/presets/demo.toml))
+TRAIN_CONFIG ?= $(or $(if $(TO_PREPARE),,$(CONFIG)),$(if $(IS_DEMO),train/presets/demo.toml))
 PREP_OPTIONS = $(if $(SKIP_BAD),--skip-bad) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(REPAIR),--repair) $(if $(DRY_RUN),--dry-run) $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 sets   = $(foreach set,$(1),--set '$(set)')
 config = $(if $(1),--config '$(1)')
+PYTEST  = $(PY) -m pytest -n $(JOBS)
 FIT     = $(PY) -m $(if $(PROCESSES),torch.distributed.run --standalone --nproc-per-node=$(PROCESSES) -m -- )train fit
 presets = $(foreach preset,$(1),--config train/presets/$(preset).toml)
+runs    = $(foreach run,$(2),--run '$(1)/$(run)') --split $(SPLIT) --view $(VIEW) --paper $(3)
+join_runs = $(PY) -m evaluate table $(runs) --out '$(1)' && $(PY) -m evaluate report $(runs) --out '$(1)/report.html' $(if $(STORE),--store '$(STORE)')
 
 help:
-	@echo 'magstain: H&E-to-IHC stain translation around a precomputed multi-magnification store'
+	@echo 'magstain: H&E-to-IHC stain translation with a precomputed multi-magnification store'
 	@echo
-	@echo '  make demo      set up, then prepare, train and score the synthetic demo (minutes)'
-	@echo '  make test      set up, then run the tests (JOBS=2 processes); make test-fast skips the slow ones'
+	@echo '  make demo      set up, then prepare, train and score the synthetic demo (about 10 minutes)'
+	@echo '  make test      set up, then run all tests (about 7 minutes); test-fast: a subset in 90 s'
 	@echo
-	@echo '  make prepare   tiles -> store               DATA=DIR or HE=DIR IHC=DIR, STORE= CONFIG= SET= SKIP_BAD=1'
-	@echo '                                              WORKERS=N or SCHEDULER=ADDRESS, DRY_RUN=1, REPAIR=1'
-	@echo '  make train     store -> run                 STORE= RUN= METHOD= CONFIG= SET=, PROCESSES=N: one for each GPU'
-	@echo '  make eval      run -> pictures, scores, page   RUN= METHOD= STORE= SPLIT= VIEW= GATES=1'
-	@echo '                                              REQUIRE=1: missing weights of a network are an error'
-	@echo '  make compare   the methods of Table I, one table and page   DATA= STORE= METHODS="asp attention_gan" SET='
-	@echo '  make ablation  the rows of Table II, one table and page     DATA= STORE= ROWS="baseline both" SET='
-	@echo '  make weights   fetch and check the weight files of BSRGAN   FROM=file, folder or mirror, WEIGHTS=cache folder,'
-	@echo '                                              NAMES=evaluate for the networks of evaluation'
+	@echo '  make prepare   tiles -> store    DATA=DIR, or HE=DIR IHC=DIR; STORE= CONFIG= SET='
+	@echo '                 SKIP_BAD=1 skip bad pairs, DRY_RUN=1 only print the plan, REPAIR=1 rebuild'
+	@echo '                 damaged parts, WORKERS=N or SCHEDULER=ADDRESS use several processes'
+	@echo '  make train     store -> run      STORE= RUN= METHOD= CONFIG= SET=; PROCESSES=N one per GPU'
+	@echo '  make eval      run -> predictions, scores, tables, page    RUN= METHOD= STORE= SPLIT= VIEW='
+	@echo '                 GATES=1 draw attention maps, REQUIRE=1 stop if weights are missing'
+	@echo '  make compare   methods of Table I -> one table and page    DATA= STORE= METHODS="asp cut" SET='
+	@echo '  make ablation  rows of Table II -> one table and page      DATA= STORE= ROWS="baseline both" SET='
+	@echo '  make weights   fetch and verify weight files    NAMES=evaluate for the networks of evaluation'
+	@echo '                 FROM=file, folder or mirror; WEIGHTS=cache folder'
 	@echo
 	@echo '  make setup     only the environment, in .venv   PYTHON=python3.11'
-	@echo '  make check     linter, types, tests'
-	@echo '  make test-gpu  the tests of what runs on a GPU, on the GPU if there is one'
+	@echo '  make check     linter, types, all tests; fast tests on the other supported Python if present'
+	@echo '  make test-gpu  the tests of GPU code, on the GPU if there is one'
 	@echo '  make soak      kill a build 200 times and compare   KILLS=N'
-	@echo '  make bench     measure everything that the READMEs state; ONLY="codecs pipeline" some of it'
-	@echo '  make clean     remove the demo (its tiles, store and run) and caches'
+	@echo '  make bench     measure what the READMEs state   ONLY="codecs pipeline" for some of it'
+	@echo '  make figure    the figure of the README, from the demo'
+	@echo '  make clean     remove the demo (tiles, store, run) and caches'
 	@echo
-	@echo 'Without variables prepare, train and eval work on the demo. SET="key=value key=value" and CONFIG=file.toml go to'
-	@echo 'the first stage named; PREP_SET= PREP_CONFIG= TRAIN_SET= TRAIN_CONFIG= name theirs. For example'
-	@echo '  make prepare train eval DATA=tiles/HER2 SET=recipe=native TRAIN_SET="seed=1 data.workers=4"'
+	@echo 'Without variables prepare, train and eval work on the demo. SET="key=value key=value" and'
+	@echo 'CONFIG=file.toml change settings of the stage that is named; where prepare and train are named'
+	@echo 'together, use PREP_SET= PREP_CONFIG= and TRAIN_SET= TRAIN_CONFIG= instead. Example:'
+	@echo
+	@echo '  make prepare train eval DATA=tiles/HER2 PREP_SET="stain=HER2 mpp=0.4661" TRAIN_SET=seed=1'
 
 setup: $(READY)
 
@@ -71,8 +85,9 @@ $(READY):
 	if [ -z "$$python" ]; then \
 	  echo "error: no Python 3.11 or 3.12 among: $(or $(PYTHON),python3.11 python3.12 python3 python) ($$($(firstword $(PYTHON) python3) --version 2>&1 | head -n 1)); basicsr 1.4.2 builds on no other. Install one, or name it with PYTHON=/path/to/python3.11" >&2; exit 2; \
 	fi; \
-	echo "making .venv with $$("$$python" --version): about 5 GB and some minutes, once" >&2; \
-	rm -rf .venv && "$$python" -m venv .venv
+	echo "creating $(ENV) with $$("$$python" --version): about 7 GB with PyTorch, a few minutes, once" >&2; \
+	rm -rf $(ENV) && "$$python" -m venv $(ENV)
+	@echo 'downloading and installing PyTorch and the other libraries' >&2
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster,cloud,compact]'
 	@$(PY) -c 'import cv2' || { echo 'error: opencv-python cannot be loaded; on Debian and Ubuntu: apt install libgl1 libglib2.0-0 libxcb1' >&2; exit 2; }
 	@touch $@
@@ -81,7 +96,7 @@ demo:
 	@$(MAKE) --no-print-directory prepare train eval DATA= HE= IHC= STORE= RUN= CONFIG= SET= SPLIT=test VIEW=tile
 	@echo 'report         runs/demo/predictions/test/tile/report.html'
 	@echo 'contact sheet  runs/demo/predictions/test/tile/contact.png'
-	@echo 'store          data/demo.zarr   (python -m store info data/demo.zarr, with the Python of .venv)'
+	@echo 'store          data/demo.zarr   (.venv/bin/python -m store info data/demo.zarr)'
 	@echo 'run            runs/demo'
 
 prepare: $(READY)
@@ -89,7 +104,7 @@ prepare: $(READY)
 	@$(PY) -m prep build $(TILES) --store '$(ZARR)' $(call config,$(PREP_CONFIG)) $(call sets,$(PREP_SET)) $(PREP_OPTIONS)
 
 train: $(READY)
-	@$(FIT) --store '$(ZARR)' --run '$(FOLDER)' $(call presets,$(UNDER)) $(call config,$(TRAIN_CONFIG)) $(call presets,$(OVER)) $(call sets,$(if $(METHOD),method=$(METHOD)) $(TRAIN_SET))
+	@$(FIT) --store '$(ZARR)' --run '$(FOLDER)' $(call presets,$(UNDER)) $(call config,$(TRAIN_CONFIG)) $(call presets,$(OVER)) $(call sets,$(if $(METHOD),method=$(METHOD)) $(TRAIN_SET)) $(if $(ADAPT),--adapt)
 
 eval: $(READY)
 	@$(PY) -m train predict --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)') $(if $(GATES),--gates)
@@ -100,27 +115,29 @@ eval: $(READY)
 compare: $(READY)
 	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)
 	@for method in $(METHODS); do \
-	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-$$method" METHOD= UNDER="$${method}_matched" || exit; \
+	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-compare/$$method" METHOD= UNDER="$${method}_matched" ADAPT=1 || exit; \
 	done
-	@$(PY) -m evaluate table $(foreach method,$(METHODS),--run 'runs/$(NAME)-$(method)') --out 'runs/$(NAME)-compare' --split $(SPLIT) --view $(VIEW) --paper I
-	@$(PY) -m evaluate report $(foreach method,$(METHODS),--run 'runs/$(NAME)-$(method)') --out 'runs/$(NAME)-compare/report.html' --split $(SPLIT) --view $(VIEW) --paper I $(if $(STORE),--store '$(STORE)')
+	@$(call join_runs,runs/$(NAME)-compare,$(METHODS),I)
 
 ablation: $(READY)
 	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)
 	@for row in $(ROWS); do \
-	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-ablation-$$row" METHOD= OVER="ablation_$$row" || exit; \
+	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-ablation/$$row" METHOD= OVER="ablation_$$row" || exit; \
 	done
-	@$(PY) -m evaluate table $(foreach row,$(ROWS),--run 'runs/$(NAME)-ablation-$(row)') --out 'runs/$(NAME)-ablation' --split $(SPLIT) --view $(VIEW) --paper II
-	@$(PY) -m evaluate report $(foreach row,$(ROWS),--run 'runs/$(NAME)-ablation-$(row)') --out 'runs/$(NAME)-ablation/report.html' --split $(SPLIT) --view $(VIEW) --paper II $(if $(STORE),--store '$(STORE)')
+	@$(call join_runs,runs/$(NAME)-ablation,$(ROWS),II)
+
+figure: $(READY)
+	@for view in x1 x2 x4; do $(PY) -m train predict --run runs/demo --view $$view || exit; done
+	@$(PY) -m evaluate figure --run runs/demo --out docs/demo.jpg
 
 weights: $(READY)
 	@$(PY) -m store weights $(NAMES) $(if $(FROM),--from '$(FROM)') $(if $(WEIGHTS),--folder '$(WEIGHTS)')
 
 test: $(READY)
-	@$(PY) -m pytest -n $(or $(JOBS),2)
+	@$(PYTEST)
 
 test-fast: $(READY)
-	@$(PY) -m pytest -n $(or $(JOBS),2) -m 'not slow'
+	@$(PYTEST) -m 'not slow'
 
 test-gpu: $(READY)
 	@$(PY) -c 'import torch; print("device:", torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU here: the CPU takes the same path")'
@@ -129,15 +146,26 @@ test-gpu: $(READY)
 soak: $(READY)
 	@MAGSTAIN_KILLS=$(or $(KILLS),200) $(PY) -m pytest tests/prep/test_build_kills.py
 
-check: $(READY)
-	@.venv/bin/ruff check .
-	@.venv/bin/ruff format --check .
+lint: $(READY)
+	@$(ENV)/bin/ruff check .
+	@$(ENV)/bin/ruff format --check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest -n $(or $(JOBS),2)
+
+check: lint test check-other
+
+# ---- 3.12 where .venv has 3.11, and the reverse: its own environment, the fast tests
+check-other: $(READY)
+	@for python in python3.11 python3.12 $(HOME)/.pyenv/versions/3.1[12]*/bin/python; do \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+	    && [ "$$("$$python" -c 'import sys; print(sys.version_info[:2])')" != "$$($(PY) -c 'import sys; print(sys.version_info[:2])')" ]; then \
+	    exec $(MAKE) --no-print-directory test-fast ENV=.venv-other PYTHON="$$python"; \
+	  fi; \
+	done; \
+	echo 'no other supported Python here: tested on one'
 
 bench: $(READY)
 	@$(PY) -m tests.bench $(ONLY)
 
 clean:
 	rm -rf data/demo data/demo.zarr data/demo.zarr.journal runs/demo .mypy_cache .pytest_cache .ruff_cache build
-	find . -name __pycache__ -not -path './.venv/*' -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -type d -prune -exec rm -rf {} +

@@ -1,1 +1,1 @@
-"""Preparation: picture tiles in, a multi-magnification store out."""
+"""Preparation: makes a multi-magnification store from pairs of tiles."""

@@ -1,4 +1,4 @@
-"""`python -m prep`: draw the synthetic set, plan a store, build it or go on with it, say what super-resolution did."""
+"""`python -m prep`: draw the synthetic set, plan a store, build or resume it, measure what super-resolution changed."""
 
 from __future__ import annotations
 
@@ -12,110 +12,144 @@ from store.cli import run_app
 from store.schema import SettingsError, Split
 
 if TYPE_CHECKING:
-    from prep.build.plan import Data
+    from prep.settings import PrepSettings
+    from prep.tiles.pairs import Data
+
+PRESETS = Path(__file__).parent / "presets"
+THREADS = os.cpu_count() or 1
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make a store from pairs of tiles.")
 
 DataOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="data folder: MIST, BCI, HE and IHC, or side-by-side pictures")
+    str,
+    typer.Option("--data", metavar="DIR", help="data folder: MIST, BCI, HE and IHC, or side-by-side pictures"),
 ]
-HeOption = Annotated[Path | None, typer.Option(metavar="DIR", help="H&E tiles; with --ihc instead of --data")]
-IhcOption = Annotated[Path | None, typer.Option(metavar="DIR", help="IHC tiles of the same names")]
-ConfigOption = Annotated[Path | None, typer.Option(metavar="TOML", help="settings; the defaults are the paper's")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting; repeatable")]
-WeightsOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="cache folder of weight files; else $MAGSTAIN_WEIGHTS or ~/.cache")
+HeOption = Annotated[str, typer.Option("--he", metavar="DIR", help="H&E tiles; with --ihc, instead of --data")]
+IhcOption = Annotated[str, typer.Option("--ihc", metavar="DIR", help="IHC tiles, under the names of the H&E tiles")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="TOML|NAME", help="settings: a file or a preset (demo); else the paper's"),
 ]
-ThreadsOption = Annotated[int, typer.Option(metavar="N", min=1, help="threads that read pictures")]
-THREADS = os.cpu_count() or 1
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; can be repeated")
+]
+ThreadsOption = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="threads that read pictures")]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad/--strict", help="skip bad pairs and list them; else one stops the build")
+]
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="where the set goes; left alone if it is there")],
-    config: Annotated[Path | None, typer.Option(metavar="TOML", help="how much is drawn")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder of the set; a complete set is kept")],
+    config: Annotated[Path | None, typer.Option("--config", metavar="TOML", help="how much is drawn")] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Draw the synthetic set: H&E and IHC pairs in MIST layout, made of numbers, not of patients."""
+    """Draw the synthetic set: H&E and IHC pairs in MIST layout, without any data of patients."""
     from prep.demo.draw import DemoSettings, draw_demo
     from store.settings import load
 
     pairs = draw_demo(out, load(DemoSettings, config, overrides or []))
-    typer.echo(f"{pairs} synthetic pairs lie in {out}", err=True)
+    typer.echo(f"{pairs} synthetic pairs are in {out}", err=True)
 
 
 @app.command()
 def plan(
-    data: DataOption = None,
-    he: HeOption = None,
-    ihc: IhcOption = None,
+    data: DataOption = "",
+    he: HeOption = "",
+    ihc: IhcOption = "",
     config: ConfigOption = None,
     overrides: SetOption = None,
     threads: ThreadsOption = THREADS,
 ) -> None:
-    """Say what would be built, and write nothing."""
-    from prep.build.plan import describe_plan
-    from prep.build.run import make_plan
-    from prep.settings import PrepSettings
-    from store.settings import load
+    """Say what would be built, and write nothing.
 
-    settings = load(PrepSettings, config, overrides or [])
-    typer.echo(describe_plan(make_plan(settings, _data(data, he, ihc), threads=threads)))
+    Every picture is read completely, so the plan lists all bad pairs.
+
+    A view is one stored picture: a square box of the tile, brought to view_side px.
+    Recipe `paper` cuts boxes from the tile downsampled to view_side (source `field`),
+    recipes `native` and `wide` from the tile as delivered (source `native`).
+    """
+    from prep.build.describe import describe_plan
+    from prep.build.plan import make_plan
+
+    typer.echo(describe_plan(make_plan(_settings(config, overrides), _data(data, he, ihc), threads=threads)))
 
 
 @app.command()
 def build(
     store: Annotated[
         str,
-        typer.Option(metavar="STORE", help="the store to make, such as data/mist-her2.zarr or s3://bucket/her2.zarr"),
+        typer.Option("--store", metavar="STORE", help="the store, such as data/her2.zarr or s3://bucket/her2.zarr"),
     ],
-    data: DataOption = None,
-    he: HeOption = None,
-    ihc: IhcOption = None,
+    data: DataOption = "",
+    he: HeOption = "",
+    ihc: IhcOption = "",
     config: ConfigOption = None,
     overrides: SetOption = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad/--strict", help="leave bad pairs out, and say so")] = False,
+    skip_bad: SkipBadOption = False,
     threads: ThreadsOption = THREADS,
-    workers: Annotated[int, typer.Option(metavar="N", min=0, help="processes on this machine, one for each GPU")] = 0,
-    scheduler: Annotated[str, typer.Option(metavar="ADDRESS", help="a Dask scheduler, such as tcp://node:8786")] = "",
-    mend: Annotated[bool, typer.Option("--repair", help="build again what `store verify` finds damaged")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="check and plan, say what is left, write nothing")] = False,
-    weights: WeightsOption = None,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=0, help="processes on this machine, one for each GPU")
+    ] = 0,
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", metavar="ADDRESS", help="a Dask scheduler, such as tcp://node:8786")
+    ] = "",
+    repair: Annotated[bool, typer.Option("--repair", help="build again what `store verify` finds damaged")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check and plan, say how many units are left, write nothing")
+    ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="DIR", help="cache folder of weight files; else $MAGSTAIN_WEIGHTS or ~/.cache"
+        ),
+    ] = None,
 ) -> None:
-    """Build a store; the same command again goes on where it was cut off."""
-    from prep.build.run import Hands, rehearse, repair
+    """Build a store; the same command resumes a build that was stopped."""
     from prep.build.run import build as build_store
-    from prep.settings import PrepSettings
+    from prep.build.run import preview
+    from prep.build.run import repair as repair_store
+    from prep.build.runner import Processes
     from store.process import keep_freed_memory
-    from store.settings import load
     from store.weights import use_weights_folder
 
     if workers and scheduler:
-        raise SettingsError("--workers starts processes here, --scheduler uses those of a cluster; give one of them")
-    if mend and dry_run:
-        raise SettingsError("--repair cannot be rehearsed; `python -m store verify` says what is damaged")
-    settings, tiles = load(PrepSettings, config, overrides or []), _data(data, he, ihc)
-    hands = Hands(threads=threads, workers=workers, scheduler=scheduler)
+        raise SettingsError(
+            "--workers starts processes on this machine, --scheduler uses those of a cluster; give one of them (make: "
+            "WORKERS= or SCHEDULER=)"
+        )
+    if repair and dry_run:
+        raise SettingsError(
+            "--repair and --dry-run exclude each other; `python -m store verify` says what is damaged and writes "
+            "nothing"
+        )
+    settings, tiles = _settings(config, overrides), _data(data, he, ihc)
+    processes = Processes(threads=threads, workers=workers, scheduler=scheduler)
     keep_freed_memory()
     if weights:
         use_weights_folder(weights)
-    if mend:
-        repair(settings if config or overrides else None, tiles, store, hands=hands)
+    if repair:
+        repair_store(settings if config or overrides else None, tiles, store, processes=processes)
     elif dry_run:
-        typer.echo(rehearse(settings, tiles, store, threads=threads))
+        typer.echo(preview(settings, tiles, store, skip_bad=skip_bad, threads=threads))
     else:
-        build_store(settings, tiles, store, skip_bad=skip_bad, hands=hands)
+        build_store(settings, tiles, store, skip_bad=skip_bad, processes=processes)
 
 
 @app.command()
 def fidelity(
     store: Annotated[str, typer.Argument(metavar="STORE", help="such as data/demo.zarr or s3://bucket/demo.zarr")],
-    split: Annotated[Split | None, typer.Option(help="the part of the store; else every part")] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=0, help="pictures of each view and split; 0 is all")] = 200,
-    seed: Annotated[int, typer.Option(help="of the draw of pictures")] = 0,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="where it goes; else <store>-fidelity here")] = None,
+    split: Annotated[Split | None, typer.Option("--split", help="one part of the store; else all")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=0, help="pictures of each view and split; 0 is all")
+    ] = 200,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="of the choice of pictures")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="folder of the report; else ./<store>-fidelity")
+    ] = None,
 ) -> None:
-    """Say what super-resolution changed: every enlarged view against the patch that it was made of."""
+    """Measure what super-resolution changed: every enlarged view against the patch that it was made from."""
     from prep.fidelity.report import report_fidelity
     from prep.fidelity.sources import Sample
     from store.reader import Store
@@ -123,19 +157,34 @@ def fidelity(
     opened = Store.open(store)
     folder = out or Path(f"{Path(opened.location.name).stem}-fidelity")
     splits = (split,) if split else tuple(opened.manifest.counts)
-    typer.echo(report_fidelity(opened, splits, Sample(limit=limit, seed=seed), folder))
-    typer.echo(f"fidelity.md, fidelity.json and worst.png lie in {folder}", err=True)
+    typer.echo(report_fidelity(opened, splits, Sample(limit=limit, seed=seed), folder).summary)
+    typer.echo(f"all numbers and the worst pictures: fidelity.md, fidelity.json and worst.png in {folder}", err=True)
 
 
-def _data(data: Path | None, he: Path | None, ihc: Path | None) -> Data:
-    """The data folders as given: --data alone, or --he with --ihc."""
-    from prep.build.plan import Data
+def _settings(config: Path | None, overrides: list[str] | None) -> PrepSettings:
+    from prep.settings import PrepSettings
+    from store.settings import load, resolve_preset
+
+    return load(PrepSettings, resolve_preset(config, PRESETS) if config else None, overrides or [])
+
+
+def _data(data: str, he: str, ihc: str) -> Data:
+    """The data folders: `data` alone, or `he` with `ihc`; an empty one is not given (make passes empty values on)."""
+    from prep.tiles.pairs import Data
 
     if data and not he and not ihc:
-        return Data(he=data, ihc=data)
+        return Data(he=Path(data), ihc=Path(data))
     if he and ihc and not data:
-        return Data(he=he, ihc=ihc)
-    raise SettingsError("name the tiles: either --data DIR, or --he DIR and --ihc DIR")
+        return Data(he=Path(he), ihc=Path(ihc))
+    if data:
+        raise SettingsError("--data and --he/--ihc exclude each other; name the tiles with one of them (make: DATA=)")
+    if he:
+        raise SettingsError("--he is given without --ihc; name the folder of the IHC tiles as well (make: IHC=DIR)")
+    if ihc:
+        raise SettingsError("--ihc is given without --he; name the folder of the H&E tiles as well (make: HE=DIR)")
+    raise SettingsError(
+        "no tiles are named; give --data DIR (make: DATA=DIR), or --he DIR and --ihc DIR (make: HE=DIR IHC=DIR)"
+    )
 
 
 if __name__ == "__main__":

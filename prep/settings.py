@@ -1,10 +1,11 @@
-"""Every knob of preparation on one page. Sides and margins are pixels; `mpp` is micrometres per pixel of the tile.
+"""Every setting of preparation on one page. Sides and margins are pixels; `mpp` is micrometres per pixel of the tile.
 
-R and M numbers are the readings of the paper's text explained in `prep/README.md`.
+R and M numbers are the readings of the paper's text that `prep/README.md` explains.
 """
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,7 +13,7 @@ from store.schema import FORBID_UNKNOWN, Codec, SettingsError
 
 
 class Recipe(StrEnum):
-    """Which zooms are cut from which picture."""
+    """Which zooms there are, and whether they are cut from the downsampled tile or from the tile as delivered."""
 
     PAPER = "paper"
     NATIVE = "native"
@@ -20,14 +21,14 @@ class Recipe(StrEnum):
 
 
 class Enlarger(StrEnum):
-    """Who enlarges a patch: BSRGAN as in the paper, or Lanczos, a stand-in that is never taken unasked."""
+    """What enlarges a patch: BSRGAN as in the paper, or Lanczos interpolation, which is used on request only."""
 
     BSRGAN = "bsrgan"
     LANCZOS = "lanczos"
 
 
 class Device(StrEnum):
-    """Where the super-resolution network runs; `auto` takes a GPU if there is one."""
+    """Where the super-resolution network runs; `auto` is a GPU if there is one."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -44,14 +45,14 @@ class Precision(StrEnum):
 
 
 class SplitRule(StrEnum):
-    """The split that comes with the data, or one in which every slide stands on one side."""
+    """The split that comes with the data, or one in which no slide occurs in two splits."""
 
     PUBLISHED = "published"
     BY_SLIDE = "by-slide"
 
 
 class Layout(StrEnum):
-    """How a data folder is laid out; `auto` tells from the names of its folders."""
+    """How a data folder is laid out; `auto` reads it from the names of its folders."""
 
     AUTO = "auto"
     MIST = "mist"
@@ -62,30 +63,30 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PrepSettings:
-    """What a store is made of."""
+    """What a store is made from."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
-    name: str = ""  # of the data set; the data folder's name if empty
+    name: str = ""  # of the data set; empty: the name of the data folder
     stain: str = "IHC"  # the marker: HER2, ER, PR, Ki67, …
     layout: Layout = Layout.AUTO
     recipe: Recipe = Recipe.PAPER  # M2: R1 as written in the paper
-    view_side: int = 512  # M1: the baseline's crop
+    view_side: int = 512  # M1: the side of the baseline's crops
     boxes: int = 1  # M7: boxes per pair and zoom
-    margin: int = 16  # real neighbours around a patch while it is enlarged
+    margin: int = 16  # of real pixels around a patch while it is enlarged, cut off afterwards
     mpp: float = 0.0  # 0.4661 for MIST; 0 is unknown
     upscaler: Enlarger = Enlarger.BSRGAN
-    device: Device = Device.AUTO  # what was taken is stored, and a build goes on with what it was begun with
-    precision: Precision = Precision.AUTO  # the same; fp16 on a GPU, bf16 or fp32 on a CPU: measured in prep/README.md
+    device: Device = Device.AUTO  # the device that is used is stored, and a build that is resumed keeps it
+    precision: Precision = Precision.AUTO  # as device; fp16 on a GPU, bf16 or fp32 on a CPU: measured in prep/README.md
     batch: int = 4  # patches enlarged at once; never across units
     split: SplitRule = SplitRule.PUBLISHED
-    val_fraction: float = 0.0  # of the training pairs, held out by slide
-    test_fraction: float = 0.2  # of all pairs, used when the split is made by slide
-    slide_pattern: str = ""  # regular expression whose first group is the slide; the layout's default if empty
+    val_fraction: float = 0.0  # of the pairs of train, held out by slide
+    test_fraction: float = 0.2  # of all pairs, read when split = by-slide
+    slide_pattern: str = ""  # regular expression whose first group is the slide; empty: <slide>_<row>_<column>
     seed: int = 0
-    keep_tiles: bool = True  # tiles of train as delivered: native crops are cut from them
+    keep_tiles: bool = True  # keep the tiles of train as delivered: the baseline trains on crops of them
     unit: int = 16  # pairs that are written and committed together
-    codec: Codec = Codec.PORTABLE  # compact: lossless too, 2/5 fewer bytes, ten times the reading; needs an extra
+    codec: Codec = Codec.PORTABLE  # compact: lossless too, 2/5 fewer bytes, read ten times slower; needs an extra
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -102,3 +103,16 @@ class PrepSettings:
         for name, share in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
             if not 0 <= share < 1:
                 raise SettingsError(f"{name} = {share}: must be at least 0 and below 1")
+
+
+def how_to_set(*settings: str) -> str:
+    """How a person gives these settings, as a command line and as make want them.
+
+    >>> how_to_set("device=cpu", "precision=fp32")
+    '--set device=cpu --set precision=fp32 (make: SET="device=cpu precision=fp32")'
+    >>> how_to_set("slide_pattern=^(.*)_y")
+    "--set 'slide_pattern=^(.*)_y' (make: SET='slide_pattern=^(.*)_y')"
+    """
+    typed = " ".join(f"--set {shlex.quote(setting)}" for setting in settings)
+    made = f'"{" ".join(settings)}"' if len(settings) > 1 else shlex.quote(settings[0])
+    return f"{typed} (make: SET={made})"

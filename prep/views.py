@@ -1,25 +1,24 @@
 """Which boxes at which zoom, and how a view is cut from a tile. Planning is pure; cutting touches pixels only.
 
-A view has a source of side Q: the field (the tile downsampled to `view_side` S) or the tile as delivered. A patch of
-side Q/zoom is cut from it and brought to S by the factor S x zoom / Q: below 1 the area mean, 1 nothing, 2 and 4 an
-upscaler. An upscaler sees real neighbours around the patch, in a window of one size for the whole view: at an edge the
-window is shifted inward, not shrunk.
+A view has a source of side Q: `field` is the tile downsampled to `view_side` S, `native` is the tile as delivered. A
+patch of side Q/zoom is cut from the source and brought to S by the factor S x zoom / Q: below 1 by the mean over areas,
+at 1 not at all, at 2 and 4 by an upscaler. The upscaler gets a window: the patch with a margin of real pixels around
+it. All windows of a view have one size: at an edge of the source a window is shifted inward, not shrunk.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from prep.settings import Recipe
+from prep.settings import PrepSettings, Recipe, how_to_set
+from store.images import PictureU8
 from store.schema import Box, SchemaError, Source, View
 
 RECIPES: dict[Recipe, tuple[tuple[int, Source], ...]] = {
@@ -38,7 +37,7 @@ def plan_views(recipe: Recipe, boxes: int) -> tuple[View, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """One view of tiles of one side, with all its lengths checked against each other."""
+    """One view of tiles of one side, with all its lengths, px, checked against each other."""
 
     view: View
     tile_side: int
@@ -49,25 +48,29 @@ class Geometry:
         tile, zoom = self.tile_side, self.view.zoom
         step = 2 * zoom
         if tile % step:
-            nearest = ", ".join(str(n) for n in (tile // step * step, (tile // step + 1) * step) if n)
+            near = ", ".join(str(n) for n in (tile // step * step, (tile // step + 1) * step) if n)
             raise SchemaError(
-                f"tile side {tile} px does not divide by {step} (2 x zoom {zoom}); nearest that do: {nearest}"
+                f"tile side {tile} px does not divide by {step} (2 x zoom {zoom}); nearest that do: {near}; "
+                "cut the tiles to such a side"
             )
         if self.view.source is Source.FIELD and tile < self.view_side:
             raise SchemaError(
-                f"tile side {tile} px is smaller than view_side {self.view_side} px, and the field is only ever "
-                f"downsampled; set view_side to {tile} or less"
+                f"tile side {tile} px is smaller than view_side {self.view_side} px, to which this recipe downsamples "
+                f"tiles; set view_side to {tile} or less, for example {how_to_set(f'view_side={tile // 2}')}"
             )
         if self.source_side % zoom:
             raise SchemaError(
                 f"view_side {self.view_side} px does not divide by zoom {zoom}; "
-                f"use {self.view_side // zoom * zoom or zoom} or {(self.view_side // zoom + 1) * zoom}"
+                f"use {self.view_side // zoom * zoom or zoom} or {(self.view_side // zoom + 1) * zoom}: "
+                f"{how_to_set(f'view_side={self.view_side // zoom * zoom or zoom}')}"
             )
         if self.factor > 1 and self.factor not in ENLARGEMENTS:
+            sides = [factor * self.patch_side for factor in (1, *ENLARGEMENTS)]
+            nearest = min(sides, key=lambda side: abs(side - self.view_side))
             raise SchemaError(
                 f"view {self.view.name} of tiles of {tile} px at view_side {self.view_side} px would be enlarged by "
                 f"{float(self.factor):g}; only {' and '.join(map(str, ENLARGEMENTS))} exist: "
-                f"set view_side so that view_side x {zoom} / {self.source_side} is one of them or at most 1"
+                f"use view_side {sides[2]}, {sides[1]} or at most {sides[0]}, {how_to_set(f'view_side={nearest}')}"
             )
 
     @property
@@ -82,27 +85,41 @@ class Geometry:
 
     @property
     def factor(self) -> Fraction:
-        """By how much the patch is enlarged."""
+        """Side of the view divided by side of the patch: above 1 an upscaler is needed."""
         return Fraction(self.view_side, self.patch_side)
 
     @property
     def enlarged(self) -> bool:
-        """Whether an upscaler is needed."""
+        """Whether an upscaler makes the view from the patch."""
         return self.factor > 1
 
     @property
     def window_side(self) -> int:
-        """Side of what an upscaler sees: the patch with its margin, at most the whole source."""
+        """Side of the upscaler's input: the patch with its margin, at most the whole source."""
         return min(self.patch_side + 2 * self.margin, self.source_side) if self.enlarged else self.patch_side
 
     @property
     def grid(self) -> int:
-        """Boxes start at multiples of this many tile pixels, so that they are whole in the source too; always even."""
+        """Boxes start at multiples of this many tile pixels: on whole pixels of the source too; always even."""
         return lcm(2, Fraction(self.tile_side, self.source_side).numerator)
 
     def flop(self) -> int:
-        """Floating point operations to enlarge one picture with BSRGAN; 1 multiply-add counts as 2."""
+        """Floating point operations that BSRGAN needs for one picture; 1 multiply-add counts as 2."""
         return 2 * MAC_PER_PIXEL[int(self.factor)] * self.window_side**2 if self.enlarged else 0
+
+
+def plan_geometries(settings: PrepSettings, tile_side: int) -> tuple[Geometry, ...]:
+    """The views of the recipe for tiles of `tile_side` px; SchemaError if they do not fit."""
+    largest_zoom_first = [  # the largest zoom restricts a side most, so the side that its error names suits every view
+        Geometry(view=view, tile_side=tile_side, view_side=settings.view_side, margin=settings.margin)
+        for view in reversed(plan_views(settings.recipe, settings.boxes))
+    ]
+    return tuple(reversed(largest_zoom_first))
+
+
+def super_resolution_flop(geometries: tuple[Geometry, ...], pairs: int) -> int:
+    """Floating point operations of BSRGAN for both stains of `pairs` pairs, margins included."""
+    return sum(2 * pairs * geometry.view.count * geometry.flop() for geometry in geometries)
 
 
 def draw_box(tile_side: int, zoom: int, grid: int, generator: np.random.Generator) -> Box:
@@ -130,20 +147,37 @@ def keyed_generator(*key: int | str) -> np.random.Generator:
     return np.random.default_rng(list(hashlib.sha256(repr(key).encode()).digest()))
 
 
-def cut_source(tile: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
-    """The picture that patches are cut from: the field or the tile, u8 [Q,Q,3]."""
+def cut_tile(geometries: Sequence[Geometry], tile: PictureU8, boxes: Sequence[Sequence[Box]]) -> list[list[PictureU8]]:
+    """The pictures of every view of one tile, one for each box: windows to enlarge, or views that need no upscaler.
+
+    tile: u8 [T,T,3]. A window is u8 [W,W,3], a view u8 [S,S,3]. Each source is made once for all views.
+    """
+    sources = {geometry.source_side: cut_source(tile, geometry) for geometry in geometries}
+    return [
+        _cut_boxes(sources[geometry.source_side], row, geometry)
+        for geometry, row in zip(geometries, boxes, strict=True)
+    ]
+
+
+def cut_source(tile: PictureU8, geometry: Geometry) -> PictureU8:
+    """The picture that patches are cut from, u8 [Q,Q,3]: the tile, downsampled if the view's source is `field`."""
     return shrink(tile, geometry.source_side)
 
 
-def cut_window(source: NDArray[np.uint8], box: Box, geometry: Geometry) -> NDArray[np.uint8]:
-    """The patch of a box with its margin of real neighbours, u8 [W,W,3]."""
+def cut_window(source: PictureU8, box: Box, geometry: Geometry) -> PictureU8:
+    """The patch of a box with its margin of real pixels, u8 [W,W,3]."""
     top, left = (_window_start(n, geometry) for n in _patch_start(box, geometry))
     side = geometry.window_side
     return source[top : top + side, left : left + side]
 
 
-def finish_view(window: NDArray[np.uint8], box: Box, geometry: Geometry) -> NDArray[np.uint8]:
-    """Cut the margin off an enlarged window, or bring a patch that needs no enlarging to the view side; u8 [S,S,3]."""
+def finish_views(windows: Sequence[PictureU8] | PictureU8, boxes: Sequence[Box], geometry: Geometry) -> PictureU8:
+    """The finished views of several windows, u8 [N,S,S,3]."""
+    return np.stack([finish_view(window, box, geometry) for window, box in zip(windows, boxes, strict=True)])
+
+
+def finish_view(window: PictureU8, box: Box, geometry: Geometry) -> PictureU8:
+    """Cut the margin off an enlarged window, or bring a patch that needs no upscaler to the view side; u8 [S,S,3]."""
     if not geometry.enlarged:
         return shrink(window, geometry.view_side)
     factor = int(geometry.factor)
@@ -151,22 +185,16 @@ def finish_view(window: NDArray[np.uint8], box: Box, geometry: Geometry) -> NDAr
     return window[top : top + geometry.view_side, left : left + geometry.view_side]
 
 
-@contextmanager
-def one_thread_a_call() -> Iterator[None]:
-    """Let cv2 work on the thread that calls it: pictures are shared out already, and its own threads wait awake."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
-def shrink(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Bring a square picture down to `side` by the mean over areas, M11; one of that side is returned as it is."""
+def shrink(picture: PictureU8, side: int) -> PictureU8:
+    """Downsample a square picture to `side` px by the mean over areas, M11; one of that side is returned unchanged."""
     if picture.shape[0] == side:
         return picture
     return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _cut_boxes(source: PictureU8, boxes: Sequence[Box], geometry: Geometry) -> list[PictureU8]:
+    windows = [cut_window(source, box, geometry) for box in boxes]
+    return windows if geometry.enlarged else [*finish_views(windows, boxes, geometry)]
 
 
 def _patch_start(box: Box, geometry: Geometry) -> tuple[int, int]:
@@ -178,7 +206,7 @@ def _patch_start(box: Box, geometry: Geometry) -> tuple[int, int]:
 
 
 def _window_start(patch_start: int, geometry: Geometry) -> int:
-    """Where the window begins: the margin before the patch, shifted so that it lies in the source."""
+    """Where the window begins: one margin before the patch, shifted so that the window is inside the source."""
     margin = (geometry.window_side - geometry.patch_side) // 2 if geometry.window_side < geometry.source_side else 0
     wanted = patch_start - margin
     return min(max(wanted, 0), geometry.source_side - geometry.window_side)

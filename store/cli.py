@@ -62,7 +62,7 @@ def wrapped(text: str, indent: str = "") -> str:
 def progress(
     *, total: int | None, what: str, unit: str, done: int = 0, hidden: bool = False, scaled: bool = False
 ) -> Progress:
-    """Progress of `what` on stderr, counted in `unit`s: a bar on a terminal, otherwise a line every 30 s.
+    """Progress of `what` on stderr, counted in `unit`s (in the singular): a bar on a terminal, else a line every 30 s.
 
     `scaled` writes 34.0M instead of 34000000, for bytes; `done` of the `total` were done before.
     """

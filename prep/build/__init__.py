@@ -1,1 +1,1 @@
-"""A store from tiles: planned, checked, then built unit by unit, in this process or on a cluster."""
+"""A store from tiles: settings are settled, pairs are checked and planned, then units are built one by one."""

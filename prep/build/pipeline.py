@@ -6,102 +6,76 @@ by the data set, and the device that enlarges never waits for a disk as long as 
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import ParamSpec, TypeVar
+from contextlib import contextmanager
 
-from prep.build.units import Loaded, Work, enlarge_unit, finish_unit, read_unit
-from prep.upscaling.upscale import Enlarges
-from prep.views import one_thread_a_call
+import cv2
+
+from prep.build.runner import Clock, Committed, PairsOfUnit, Stage
+from prep.build.units import Loaded, Work, enlarge_unit, read_unit, write_unit
+from prep.upscaling.upscale import make_upscaler
 from store.format.layout import Unit
 from store.process import Stop
 from store.schema import Pair
 from store.writing.writer import StoreWriter
 
-P = ParamSpec("P")
-R = TypeVar("R")
-READING, ENLARGING, WRITING = "reading", "enlarging", "writing"
+
+class Pipeline:
+    """Runs units in this process. The upscaler is loaded at once, so that an error comes before anything is written."""
+
+    def __init__(self, work: Work, threads: int) -> None:
+        self._work, self._threads = work, threads
+        self._upscaler = make_upscaler(work.upscaler)
+        self._clock = Clock()
+
+    def run(self, units: Sequence[PairsOfUnit], writer: StoreWriter, stop: Stop) -> Iterator[Committed]:
+        """Write these units; yields each that is committed.
+
+        After a stop is requested no other unit is started; the units in progress are finished.
+        """
+        waiting = iter(units)
+        with (
+            one_thread_a_call(),
+            ThreadPoolExecutor(self._threads) as pool,
+            ThreadPoolExecutor(1) as reader,
+            ThreadPoolExecutor(1) as packer,
+        ):
+
+            def read_next() -> Future[Loaded] | None:
+                following = next(waiting, None)
+                return reader.submit(self._read, *following, pool) if following else None
+
+            reading, writing = read_next(), None
+            while reading:
+                loaded = reading.result()
+                if stop.requested:
+                    break
+                reading = read_next()
+                with self._clock.time(Stage.ENLARGING):
+                    enlarged = enlarge_unit(loaded, self._upscaler)
+                if writing:
+                    yield writing.result()
+                writing = packer.submit(self._write, writer, enlarged)
+            if writing:
+                yield writing.result()
+
+    def _read(self, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor) -> Loaded:
+        with self._clock.time(Stage.READING):
+            return read_unit(self._work, unit, pairs, pool)
+
+    def _write(self, writer: StoreWriter, enlarged: Loaded) -> Committed:
+        with self._clock.time(Stage.WRITING):
+            write_unit(writer, enlarged, self._threads)
+        return Committed(unit=enlarged.unit, limit=self._clock.limit)
 
 
-@dataclass(slots=True)
-class Clock:
-    """Seconds that each stage was at work; the busiest one limits the whole."""
-
-    busy: dict[str, float] = field(default_factory=lambda: dict.fromkeys((READING, ENLARGING, WRITING), 0.0))
-
-    def timed(self, stage: str, work: Callable[P, R]) -> Callable[P, R]:
-        """`work`, whose time counts to a stage."""
-
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            start = time.perf_counter()
-            try:
-                return work(*args, **kwargs)
-            finally:
-                self.busy[stage] += time.perf_counter() - start
-
-        return call
-
-    def add(self, busy: Mapping[str, float]) -> None:
-        """Count what another process took."""
-        for stage, seconds in busy.items():
-            self.busy[stage] += seconds
-
-    @property
-    def limit(self) -> str:
-        """The busiest stage."""
-        return max(self.busy, key=self.busy.__getitem__)
-
-
-def run_units(
-    work: Work,
-    units: Iterable[tuple[Unit, Sequence[Pair]]],
-    upscaler: Enlarges,
-    writer: StoreWriter,
-    *,
-    threads: int,
-    stop: Stop,
-    done: Callable[[Unit, str], object],
-) -> None:
-    """Write these units; `done` is told of each that is committed, and of the stage that limits so far.
-
-    After a stop is requested no other unit is begun; what is in hand is finished.
-    """
-    clock, waiting = Clock(), iter(units)
-    read: deque[Future[Loaded]] = deque()
-    written: deque[Future[Unit]] = deque()
-    with (
-        one_thread_a_call(),
-        ThreadPoolExecutor(threads) as pool,
-        ThreadPoolExecutor(1) as reader,
-        ThreadPoolExecutor(1) as packer,
-    ):
-
-        def begin_next() -> None:
-            for unit, pairs in islice(waiting, 1):
-                read.append(reader.submit(clock.timed(READING, read_unit), work, unit, pairs, pool))
-
-        def finish_one() -> None:
-            done(written.popleft().result(), clock.limit)
-
-        begin_next()
-        while read:
-            loaded = read.popleft().result()
-            if stop.requested:
-                break
-            begin_next()
-            enlarged = clock.timed(ENLARGING, enlarge_unit)(loaded, upscaler)
-            if written:
-                finish_one()
-            written.append(packer.submit(clock.timed(WRITING, write_unit), writer, enlarged, threads))
-        while written:
-            finish_one()
-
-
-def write_unit(writer: StoreWriter, enlarged: Loaded, threads: int) -> Unit:
-    """Finish the views of a unit, pack them and commit it."""
-    writer.write(enlarged.unit, finish_unit(enlarged), threads=threads)
-    return enlarged.unit
+@contextmanager
+def one_thread_a_call() -> Iterator[None]:
+    """Let cv2 work on the thread that calls it: pictures are spread over threads already, and idle ones of cv2 spin."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

@@ -1,198 +1,136 @@
-"""Build a store: check, then read, enlarge and write unit by unit. Run again, it goes on where it stopped."""
+"""Build a store: settle the settings, find and check the pairs, plan, then read, enlarge and write unit by unit.
+
+The same command resumes a build that was stopped.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
-from prep.build.pipeline import run_units
-from prep.build.plan import BuildPlan, Data, describe_plan, find_pairs, plan_build, resolve
-from prep.build.preflight import check_place, check_room, is_finished, settle_again, settle_for, stored_settings
+from prep.build.bad_pairs import describe_bad, refuse_bad
+from prep.build.describe import describe_plan, fact_line
+from prep.build.pipeline import Pipeline
+from prep.build.plan import BuildPlan, make_plan, plan_build, with_name
+from prep.build.preflight import (
+    check_free_space,
+    check_weights,
+    check_writable,
+    is_finished,
+    missing_units,
+    stored_settings,
+)
+from prep.build.runner import Processes, Runner
+from prep.build.settle import settle
 from prep.build.units import Work
 from prep.settings import PrepSettings
-from prep.tiles.checking import refuse_bad
-from prep.upscaling.upscale import expect_weights, is_settled, make_upscaler
-from store.files import disk_errors
-from store.format.layout import Unit
-from store.format.manifest import ROOT, all_units, read_root
+from prep.tiles.pairs import Data, find_pairs
+from store.cli import progress, say, track
+from store.format.manifest import all_units, read_root
 from store.location.base import Location
 from store.location.open import locate
-from store.process import Stop, stop_requests
-from store.schema import Interrupted, Pair, StoreError
-from store.settings import differences, plain
+from store.process import stop_requests
+from store.schema import Interrupted
 from store.writing.repair import Repair, start_repair
-from store.writing.writer import StoreWriter, finish_sealing, open_writer
+from store.writing.writer import finish_sealing, open_writer
 
-Units = list[tuple[Unit, tuple[Pair, ...]]]
-Run = Callable[[Units, StoreWriter, Stop, Callable[[Unit, str], None]], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hands:
-    """Who does the work: threads that read pictures, and the processes of a cluster if there is one.
-
-    `workers` processes are started on this machine, or those of the scheduler at an address are used; with neither the
-    units run in this process.
-    """
-
-    threads: int
-    workers: int = 0
-    scheduler: str = ""
-
-    @property
-    def cluster(self) -> bool:
-        """Whether the units run in other processes."""
-        return bool(self.workers or self.scheduler)
+LISTED = 10  # units or files in a line
 
 
-def say(text: str) -> None:
-    """A line for the person, above a progress bar."""
-    tqdm.write(text, file=sys.stderr)
+def build(
+    settings: PrepSettings, data: Data, address: Location | Path | str, *, skip_bad: bool, processes: Processes
+) -> None:
+    """Build the store at `address`, or resume its build. A bad pair stops it before anything is written, or is skipped.
 
-
-def make_plan(settings: PrepSettings, data: Data, *, threads: int) -> BuildPlan:
-    """Find and check the pairs of the data folders, with a progress bar, and plan the store. Writes nothing."""
-    settings = resolve(settings, data)
-    discovery = find_pairs(settings, data)
-    with tqdm(total=len(discovery.candidates), desc="checking", unit="pair", file=sys.stderr) as bar:
-        return plan_build(settings, data, discovery, threads=threads, tick=bar.update)
-
-
-def build(settings: PrepSettings, data: Data, address: Location | Path | str, *, skip_bad: bool, hands: Hands) -> None:
-    """Build the store at `address` or go on with it; bad pairs stop it before anything is written, or are left out.
-
-    Raises MagstainError for what a user can mend, Interrupted when a signal stopped it between two units.
+    Raises MagstainError for an error that a user can correct, Interrupted when a signal stopped it between two units.
     """
     location = locate(address)
-    settings = settle_for(resolve(settings, data), location, hands.scheduler, say)
+    settings = settle(with_name(settings, data), location, scheduler=processes.scheduler)
     if is_finished(location, settings):
-        say(f"{location} is finished and was made with these settings; the data folder was not looked at again")
+        say(f"{location} already exists, finished and with these settings; the data folder was not read")
         return
-    check_place(location)
-    if not hands.cluster:
-        expect_weights(settings)
-    plan = make_plan(settings, data, threads=hands.threads)
-    say(describe_plan(plan))
+    check_writable(location)
+    discovery = find_pairs(settings, data)
+    if not processes.cluster:
+        check_weights(settings.upscaler)
+    plan = plan_build(settings, data, discovery, threads=processes.threads)
+    say(describe_plan(plan, skip_bad=skip_bad))
     if not skip_bad:
-        refuse_bad(plan.table.skipped)
-    check_room(location, plan)
-    _write_units(plan, settings, location, hands)
+        refuse_bad(plan.table.skipped, plan.layout)
+    check_free_space(location, plan)
+    _write_units(plan, location, processes)
     for bad in plan.table.skipped:
-        say(f"left out: {bad.split} {bad.id!r}: {bad.reason}")
+        say(f"skipped: {describe_bad(bad)}")
     say(f"finished: the store is {location}")
 
 
-def rehearse(settings: PrepSettings, data: Data, address: Location | Path | str, *, threads: int) -> str:
-    """What a build would do: the plan, and what is left of it. Reads every picture and writes nothing."""
+def preview(settings: PrepSettings, data: Data, address: Location | Path | str, *, skip_bad: bool, threads: int) -> str:
+    """The plan of a build, and how many units are not written yet. Reads every picture and writes nothing."""
     location = locate(address)
-    settings = settle_for(resolve(settings, data), location)
-    plan = make_plan(settings, data, threads=threads)
-    check_place(location)
-    check_room(location, plan)
-    units = all_units(plan.manifest)
-    left = units
-    with disk_errors(location):
-        begun = location.exists(ROOT)
-    if begun:
-        root = read_root(location)
-        if changed := differences(root.manifest.settings, plain(settings)):
-            raise StoreError(f"{location} was made or begun with other settings ({'; '.join(changed[:3])})")
-        left = [] if root.manifest.sealed else StoreWriter(location, plan.manifest).pending()
-    return f"{describe_plan(plan)}\n  left      {len(left)} of {len(units)} units; nothing was written"
+    plan = make_plan(settle(with_name(settings, data), location), data, threads=threads)
+    check_writable(location)
+    check_free_space(location, plan)
+    left = f"{len(missing_units(location, plan))} of {len(all_units(plan.manifest))} units; nothing was written"
+    return f"{describe_plan(plan, skip_bad=skip_bad)}\n{fact_line('left', left)}"
 
 
-def repair(settings: PrepSettings | None, data: Data, address: Location | Path | str, *, hands: Hands) -> None:
-    """Build what is damaged of the store at `address` again; without settings they are those that the store holds.
+def repair(settings: PrepSettings | None, data: Data, address: Location | Path | str, *, processes: Processes) -> None:
+    """Build again what is damaged in the store at `address`; without settings with those that the store records.
 
-    Raises MagstainError for what a user can mend, Interrupted when a signal stopped it between two units.
+    Raises MagstainError for an error that a user can correct, Interrupted when a signal stopped it between two units.
     """
     location = locate(address)
-    settings = resolve(settings or stored_settings(location), data)
-    if not is_settled(settings):
-        settings = settle_again(settings, location)
-    plan = make_plan(settings, data, threads=hands.threads)
-    with tqdm(desc="verifying", unit="unit", file=sys.stderr) as bar:
-
-        def watch(units: Sequence[Unit]) -> Iterator[Unit]:
-            bar.reset(len(units))
-            for unit in units:
-                yield unit
-                bar.update()
-
-        mended = start_repair(location, plan.manifest, plan.table, watch)
-    if mended.manifest.sealed:
+    settings = settle(with_name(settings or stored_settings(location), data), location, repair=True)
+    plan = make_plan(settings, data, threads=processes.threads)
+    found = start_repair(
+        location, plan.manifest, plan.table, lambda units: track(units, what="verifying", unit="unit")
+    )
+    if found.manifest.sealed:
         finish_sealing(location)
-        say(f"{location} is whole, there is nothing to repair")
+        say(f"{location} is intact, there is nothing to repair")
         return
-    say(_describe_repair(location, mended))
-    _write_units(replace(plan, manifest=mended.manifest), settings, location, hands)
+    say(_describe_repair(location, found))
+    _write_units(replace(plan, manifest=found.manifest), location, processes)
     seal = read_root(location).manifest.seal
-    if mended.old_seal and seal != mended.old_seal:
-        say(f"note: the seal of {location} was {mended.old_seal} and is {seal}: what was lost was built otherwise")
+    if found.old_seal and seal != found.old_seal:
+        say(f"note: the seal of {location} was {found.old_seal} and is {seal}: what was lost was built differently")
     say(f"repaired: {location} has the seal {seal}")
 
 
-def _write_units(plan: BuildPlan, settings: PrepSettings, location: Location, hands: Hands) -> None:
-    """Every unit that is not written yet, then the seal."""
-    work = Work(manifest=plan.manifest, sources=plan.sources, geometries=plan.geometries)
-    with disk_errors(location):
-        begun = location.exists(ROOT)
-    run: Run = _nobody
-    if not begun or StoreWriter(location, plan.manifest).pending():
-        run = _on_cluster(work, settings, hands) if hands.cluster else _here(work, settings, hands)
+def _write_units(plan: BuildPlan, location: Location, processes: Processes) -> None:
+    """Write every unit that is missing, then the seal."""
+    if not missing_units(location, plan):  # stopped between the last unit and the seal
+        with open_writer(location, plan.manifest, plan.table) as writer, stop_requests(say):
+            writer.seal()
+        return
+    runner = _make_runner(plan.work, processes)
     with open_writer(location, plan.manifest, plan.table) as writer, stop_requests(say) as stop:
         units = [(unit, plan.table.pairs[unit.split][unit.first : unit.stop]) for unit in writer.pending()]
-        if units:
-            total = sum(plan.manifest.counts.values())
-            with _progress(total, total - sum(len(pairs) for _, pairs in units)) as done:
-                run(units, writer, stop, done)
+        total = sum(plan.manifest.counts.values())
+        written = total - sum(len(pairs) for _, pairs in units)
+        with progress(total=total, done=written, what="building", unit="pair") as bar:
+            for committed in runner.run(units, writer, stop):
+                bar.set_postfix_str(f"limited by {committed.limit}", refresh=False)
+                bar.update(len(committed.unit.pairs))
         if stop.requested and (left := len(writer.pending())):
-            raise Interrupted(f"{location} is safe, {left} units are left; the same command goes on")
+            raise Interrupted(
+                f"{left} of {len(all_units(plan.manifest))} units of {location} are left, the others are safe; "
+                "run the same command to resume"
+            )
         writer.seal()
 
 
-def _nobody(units: Units, writer: StoreWriter, stop: Stop, done: Callable[[Unit, str], None]) -> None:
-    raise AssertionError(f"{len(units)} units of {writer.location} are left, and nobody was made ready for them")
+def _make_runner(work: Work, processes: Processes) -> Runner:
+    if not processes.cluster:
+        return Pipeline(work, processes.threads)
+    from prep.build.cluster import Cluster
+
+    return Cluster(work, processes)
 
 
-def _here(work: Work, settings: PrepSettings, hands: Hands) -> Run:
-    """Run units in this process; the network is loaded before anything is written."""
-    upscaler = make_upscaler(settings, work.factors)
-    return lambda units, writer, stop, done: run_units(
-        work, units, upscaler, writer, threads=hands.threads, stop=stop, done=done
-    )
-
-
-def _on_cluster(work: Work, settings: PrepSettings, hands: Hands) -> Run:
-    """Run units in other processes."""
-    from prep.build.cluster import run_on_cluster
-
-    work = replace(work, sources=replace(work.sources, he=work.sources.he.resolve(), ihc=work.sources.ihc.resolve()))
-    return lambda units, writer, stop, done: run_on_cluster(
-        work, settings, units, writer.location, workers=hands.workers, scheduler=hands.scheduler,
-        threads=hands.threads, stop=stop, say=say, done=done,
-    )  # fmt: skip
-
-
-@contextmanager
-def _progress(total: int, begun: int) -> Iterator[Callable[[Unit, str], None]]:
-    """A bar of pairs with their rate, the time that is left and the stage that limits."""
-    with tqdm(total=total, initial=begun, desc="building", unit="pair", file=sys.stderr, smoothing=0.1) as bar:
-
-        def done(unit: Unit, limit: str) -> None:
-            bar.set_postfix_str(f"limited by {limit}", refresh=False)
-            bar.update(len(unit.pairs))
-
-        yield done
-
-
-def _describe_repair(location: Location, mended: Repair) -> str:
-    units = ", ".join(unit.name for unit in mended.units[:10]) + (", …" if len(mended.units) > 10 else "")
-    told = f"{len(mended.units)} unit(s) to build again{f': {units}' if units else ''}"
-    documents = f"; {len(mended.documents)} file(s) written anew: {', '.join(mended.documents[:10])}"
-    return f"{location}: {told}{documents if mended.documents else ''}"
+def _describe_repair(location: Location, found: Repair) -> str:
+    units = ", ".join(unit.name for unit in found.units[:LISTED]) + (", …" if len(found.units) > LISTED else "")
+    text = f"{location}: {len(found.units)} unit(s) to build again{f': {units}' if units else ''}"
+    if found.documents:
+        text += f"; {len(found.documents)} file(s) to write again: {', '.join(found.documents[:LISTED])}"
+    return text

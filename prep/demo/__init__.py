@@ -1,1 +1,1 @@
-"""The synthetic data set: tissue that is drawn, for trying everything out."""
+"""The synthetic data set: drawn tissue, to try the toolkit without data."""

@@ -1,7 +1,7 @@
-"""The synthetic set: drawn pairs of H&E and membrane IHC in MIST's layout, for trying everything out without data.
+"""The synthetic set: drawn pairs of H&E and membrane IHC in MIST's layout, to try the toolkit without data.
 
-Every file is a function of the settings. Nothing in it comes from a patient, and it says so: in the slides' names, in a
-marker file and in a comment of each JPEG.
+Every file is a function of the settings. Nothing comes from a patient, and the set says so: in the names of the slides,
+in a marker file and in a comment of each JPEG.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from store.schema import FORBID_UNKNOWN, SettingsError, StoreError
 from store.settings import to_toml
 
 MARKER = "SYNTHETIC.txt"
-DRAWING = 1  # a change of the drawing that changes pictures gets a new number
+DRAWING = 1  # a change of the code that changes pictures needs a new number
 LABEL = "synthetic tissue, drawn by magstain; not from a patient"
 QUALITY = 90  # of the JPEGs
-MARGIN = 16  # px drawn around a slide's tiles, more than any tile is shifted
+MARGIN = 16  # px drawn around the tiles of a slide, more than any tile is shifted
 SHIFT = 3.0  # px: largest misregistration of the two stains
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """How much is drawn: `slides` of `rows` x `columns` tiles; the last `held_out` slides are the held-out ones."""
+    """How much is drawn: `slides` of `rows` x `columns` tiles; the last `held_out` slides are the test set."""
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -70,15 +70,18 @@ class DemoTile:
 
 
 def is_synthetic(folder: Path) -> bool:
-    """Whether a data folder says that its pictures are drawn."""
+    """Whether a data folder has the marker of drawn pictures."""
     return (folder / MARKER).is_file()
 
 
 def draw_demo(folder: Path, settings: DemoSettings) -> int:
-    """Draw the set into `folder`, or leave it where it stands complete; the number of pairs. Raises StoreError."""
+    """Draw the set into `folder` unless it is complete there already; returns the number of pairs.
+
+    Raises StoreError if the folder holds anything else.
+    """
     files = plan_files(settings)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        _check_standing(folder, settings, files)
+        _check_existing(folder, settings, files)
         return len(files) // 2
     beside = folder.absolute().parent / f".{folder.name}.partial"
     if beside.exists():
@@ -94,7 +97,7 @@ def draw_demo(folder: Path, settings: DemoSettings) -> int:
 
 
 def tile_path(slide: int, row: int, column: int, part: str, settings: DemoSettings) -> str:
-    """Where a tile stands in the set; `part` is A for H&E and B for IHC.
+    """The file of a tile in the set; `part` is A for H&E and B for IHC.
 
     >>> tile_path(9, 0, 2, "B", DemoSettings())
     'valB/synthetic10_0_2.jpg'
@@ -115,12 +118,12 @@ def plan_files(settings: DemoSettings) -> list[str]:
 
 
 def marker_text(settings: DemoSettings) -> str:
-    """What the marker file says: that everything is drawn, and the settings that draw it again."""
+    """The text of the marker file: that everything is drawn, and the settings that draw it again."""
     return f"# {LABEL}\n# drawing {DRAWING}; A is H&E, B is IHC\n{to_toml(settings)}"
 
 
 def draw_slide(slide: int, settings: DemoSettings) -> Iterator[DemoTile]:
-    """The tiles of one slide, cut from one canvas, so that tissue goes on across their borders."""
+    """The tiles of one slide, cut from one canvas, so that tissue continues across their borders."""
     generator = np.random.default_rng([DRAWING, settings.seed, slide])
     side = settings.tile_side
     shape = settings.rows * side + 2 * MARGIN, settings.columns * side + 2 * MARGIN
@@ -142,7 +145,7 @@ def draw_slide(slide: int, settings: DemoSettings) -> Iterator[DemoTile]:
 
 
 def _misregister(top: int, left: int, side: int, generator: np.random.Generator) -> tuple[FloatMap, FloatMap]:
-    """Where on the canvas the pixels of an IHC tile come from, x and y [S,S]: at most SHIFT px off."""
+    """Canvas coordinates x and y [S,S] of the pixels of an IHC tile: shifted by at most SHIFT px."""
     y, x = np.mgrid[top : top + side, left : left + side].astype(np.float32)
     shifts = [generator.normal(0, 0.5) + 0.3 * smooth_noise((side, side), side / 3, generator) for _ in range(2)]
     length = np.maximum(np.hypot(*shifts), 1e-6)
@@ -162,8 +165,8 @@ def encode_jpeg(picture: NDArray[np.uint8]) -> bytes:
     return body[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + body[2:]
 
 
-def _check_standing(folder: Path, settings: DemoSettings, files: list[str]) -> None:
-    """Accept a folder that holds this very set, complete; refuse anything else."""
+def _check_existing(folder: Path, settings: DemoSettings, files: list[str]) -> None:
+    """Accept a folder that holds this set completely; refuse anything else."""
     if not folder.is_dir() or not is_synthetic(folder):
         raise StoreError(
             f"{folder} exists and is not a synthetic set (no {MARKER}); choose a folder that does not exist"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prep.demo.tissue import (
-    LOOKS,
+    APPEARANCES,
     Cell,
     FloatMap,
     Gland,
@@ -49,7 +49,7 @@ class Tissue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dye:
-    """What a laboratory makes of two stains on a slide: for each stain its colour, and how strong it came out."""
+    """The two stains of a slide as a laboratory made them: the colour and the strength of each."""
 
     colours: NDArray[np.float32]  # [2,3], unit vectors
     strengths: tuple[float, float]
@@ -59,7 +59,7 @@ class Dye:
 def mix_dye(
     stains: Sequence[tuple[float, float, float]], spread: tuple[float, float], generator: np.random.Generator
 ) -> Dye:
-    """A laboratory's version of two stains: colours turned a little, strengths off by up to the factors 1 ± spread."""
+    """A laboratory's version of two stains: colours varied a little, strengths by factors up to 1 ± spread."""
     colours = np.abs(np.array(stains) + generator.normal(0, 0.025, (2, 3)))
     first, second = (float(generator.uniform(1 - s, 1 + s)) for s in spread)
     return Dye(
@@ -81,9 +81,9 @@ def draw_tissue(shape: tuple[int, int], glands: Sequence[Gland], generator: np.r
     """A piece of tissue of `shape` px (height, width) with the given glands."""
     fine = (shape[0] * FINENESS, shape[1] * FINENESS)
     owner, lumen = _fill_glands(fine, glands)
-    lie, fibres = _fibres(shape, generator)
+    flow, fibres = _fibres(shape, generator)
     cells = [cell for index, gland in enumerate(glands) for cell in plan_epithelium(index, gland, generator)]
-    cells += plan_stroma(shape, lie, generator)
+    cells += plan_stroma(shape, flow, generator)
     cells = [cell for cell in cells if _belongs(cell, owner, lumen)]
     dark, solid = _fill_nuclei(fine, cells, generator)
     membrane = _membranes(owner, lumen, cells)
@@ -102,16 +102,16 @@ def draw_tissue(shape: tuple[int, int], glands: Sequence[Gland], generator: np.r
 
 
 def _by_gland(owner: NDArray[np.int32], glands: Sequence[Gland]) -> tuple[FloatMap, FloatMap, FloatMap]:
-    """Cytoplasm, membrane strength and gaps [H,W] of the gland that owns each pixel; outside 0, 0, 1."""
-    looks = [LOOKS[gland.score] for gland in glands]
-    cytoplasm = np.array([0.0] + [look.cytoplasm for look in looks], np.float32)
-    strength = np.array([0.0] + [look.membrane for look in looks], np.float32)
-    gaps = np.array([1.0] + [look.gaps for look in looks], np.float32)
+    """Cytoplasm, membrane strength and gaps [H,W] of the gland of each pixel; outside glands 0, 0, 1."""
+    appearances = [APPEARANCES[gland.score] for gland in glands]
+    cytoplasm = np.array([0.0] + [one.cytoplasm for one in appearances], np.float32)
+    strength = np.array([0.0] + [one.membrane for one in appearances], np.float32)
+    gaps = np.array([1.0] + [one.gaps for one in appearances], np.float32)
     return cytoplasm[owner], strength[owner], gaps[owner]
 
 
 def _fill_glands(fine: tuple[int, int], glands: Sequence[Gland]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Which gland owns a pixel (its number + 1, 0 in the stroma), lumen included, and where the lumen is."""
+    """The gland of each pixel (its number + 1, lumen included; 0 in the stroma), and a mask of the lumen."""
     owner, lumen = np.zeros(fine, np.int32), np.zeros(fine, np.uint8)
     for number, gland in enumerate(glands, start=1):
         cv2.fillPoly(owner, [_corners(gland.border)], number, shift=FRACTION)
@@ -121,13 +121,13 @@ def _fill_glands(fine: tuple[int, int], glands: Sequence[Gland]) -> tuple[NDArra
 
 
 def _corners(points: Points) -> NDArray[np.int32]:
-    """Points in finished pixels as the fixed-point corners on the fine grid that cv2 wants."""
+    """Points in finished pixels as fixed-point corners on the fine grid, as cv2 needs them."""
     corners: NDArray[np.int32] = np.rint(points * FINENESS * 2**FRACTION).astype(np.int32)
     return corners
 
 
 def _belongs(cell: Cell, owner: NDArray[np.int32], lumen: NDArray[np.bool_]) -> bool:
-    """Whether the centre lies on the canvas in the tissue that the cell is of."""
+    """Whether the centre is on the canvas and in the tissue that the cell belongs to."""
     row, column = int(cell.y * FINENESS), int(cell.x * FINENESS)
     if not (0 <= row < owner.shape[0] and 0 <= column < owner.shape[1]):
         return False
@@ -135,17 +135,17 @@ def _belongs(cell: Cell, owner: NDArray[np.int32], lumen: NDArray[np.bool_]) -> 
 
 
 def _fibres(shape: tuple[int, int], generator: np.random.Generator) -> tuple[FloatMap, FloatMap]:
-    """Wavy collagen [H,W]: a field whose level lines are the fibres, and their density (mean 0, deviation 1)."""
+    """Wavy collagen [H,W]: a map whose level lines are the fibres, and their density (mean 0, deviation 1)."""
     height, width = shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     across, along = rotation(generator.uniform(0, np.pi)).astype(np.float32)
-    lie = across[0] * x + across[1] * y + 26 * smooth_noise(shape, 90, generator)
-    way = along[0] * x + along[1] * y + 26 * smooth_noise(shape, 90, generator)
+    flow = across[0] * x + across[1] * y + 26 * smooth_noise(shape, 90, generator)
+    along_fibres = along[0] * x + along[1] * y + 26 * smooth_noise(shape, 90, generator)
     noise = generator.standard_normal((1024, 1024), dtype=np.float32)
     streaks = cv2.GaussianBlur(noise, (0, 0), sigmaX=14, sigmaY=1.6, borderType=cv2.BORDER_REFLECT)
     streaks = streaks / streaks.std() + 0.4 * cv2.GaussianBlur(noise, (0, 0), sigmaX=1.0) / 0.28
-    fibres = cv2.remap(streaks, way, lie, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return lie, np.asarray(fibres, np.float32)
+    fibres = cv2.remap(streaks, along_fibres, flow, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return flow, np.asarray(fibres, np.float32)
 
 
 def _enlarge(picture: FloatMap, fine: tuple[int, int]) -> FloatMap:
@@ -155,7 +155,7 @@ def _enlarge(picture: FloatMap, fine: tuple[int, int]) -> FloatMap:
 def _fill_nuclei(
     fine: tuple[int, int], cells: Sequence[Cell], generator: np.random.Generator
 ) -> tuple[FloatMap, FloatMap]:
-    """Haematoxylin of the nuclei in H&E with their chromatin, and where nuclei are (0 to 1), [H,W]."""
+    """Haematoxylin of the nuclei in H&E with their chromatin, and a mask of nuclei (0 to 1), [H,W]."""
     dark, solid, coarse = np.zeros(fine, np.float32), np.zeros(fine, np.float32), np.zeros(fine, np.float32)
     for cell in cells:
         oval = np.stack([np.cos(CORNERS) * np.sqrt(cell.stretch), np.sin(CORNERS) / np.sqrt(cell.stretch)], axis=1)

@@ -1,10 +1,10 @@
-"""Synthetic tissue, planned: where glands and cells lie and what they look like. `prep/staining.py` draws it.
+"""Synthetic tissue, planned: position and appearance of glands and cells. `prep/demo/staining.py` draws it.
 
-A gland has a score 0 to 3 (as HER2: 0, 1+, 2+, 3+). The score decides what its cells look like in both stains: nuclear
-size, chromatin, layers and lumen in H&E, strength and completeness of the brown membranes in IHC. Glands of every score
-may be solid, and larger nuclei are paler, so that the score must be read from the cells: the brightness of a tile does
-not tell it. Lengths are pixels of the finished picture, points are (x, y), concentrations are optical densities along a
-unit stain vector.
+A gland has a score 0 to 3 (as HER2: 0, 1+, 2+, 3+). The score decides the appearance of its cells in both stains:
+nuclear size, chromatin, layers and lumen in H&E, strength and completeness of the brown membranes in IHC. Glands of
+every score may be solid, and larger nuclei are paler, so the score must be read from the cells and does not follow from
+the brightness of a tile. Lengths are pixels of the finished picture, points are (x, y), concentrations are optical
+densities along a unit stain vector.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ AROUND_GLAND = np.linspace(0, 2 * np.pi, 80, endpoint=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the cells of one score look like."""
+class Appearance:
+    """The appearance of the cells of one score."""
 
     radius: float  # of a nucleus
     spacing: float  # between neighbouring cells of a layer
@@ -39,11 +39,11 @@ class Look:
 
 
 # radius, spacing, height, layers, solid, chromatin, vesicle, disorder, cytoplasm, membrane, gaps
-LOOKS = (
-    Look(4.1, 11.0, 20.0, 1, 0.6, 0.84, 0.0, 0.05, 0.36, 0.0, 1.0),
-    Look(5.0, 13.0, 16.0, 2, 0.5, 0.82, 0.12, 0.08, 0.29, 0.4, 0.5),
-    Look(6.2, 15.0, 15.0, 3, 0.4, 0.8, 0.32, 0.11, 0.22, 0.85, 0.2),
-    Look(7.5, 18.5, 18.0, 2, 0.6, 0.78, 0.5, 0.15, 0.15, 1.35, 0.0),
+APPEARANCES = (
+    Appearance(4.1, 11.0, 20.0, 1, 0.6, 0.84, 0.0, 0.05, 0.36, 0.0, 1.0),
+    Appearance(5.0, 13.0, 16.0, 2, 0.5, 0.82, 0.12, 0.08, 0.29, 0.4, 0.5),
+    Appearance(6.2, 15.0, 15.0, 3, 0.4, 0.8, 0.32, 0.11, 0.22, 0.85, 0.2),
+    Appearance(7.5, 18.5, 18.0, 2, 0.6, 0.78, 0.5, 0.15, 0.15, 1.35, 0.0),
 )
 
 
@@ -85,7 +85,7 @@ def smooth_noise(shape: tuple[int, int], reach: float, generator: np.random.Gene
 
 
 def plan_glands(shape: tuple[int, int], generator: np.random.Generator) -> tuple[Gland, ...]:
-    """Glands that hardly touch, packed tighter here than there; their scores follow a smooth field over the slide."""
+    """Glands with varying gaps between them; their scores follow a smooth random field over the slide."""
     height, width = shape
     grade, room = (smooth_noise(shape, reach, generator) for reach in (260, 200))
     places: list[tuple[float, float, float]] = []
@@ -98,22 +98,22 @@ def plan_glands(shape: tuple[int, int], generator: np.random.Generator) -> tuple
             places.append((x, y, radius))
             values.append(float(grade[at]) + float(generator.normal(0, 0.2)))
     rank = np.array(values).argsort().argsort() / len(values) + generator.uniform(-0.25, 0.25)
-    scores = np.clip(rank * len(LOOKS), 0, len(LOOKS) - 1).astype(int)
+    scores = np.clip(rank * len(APPEARANCES), 0, len(APPEARANCES) - 1).astype(int)
     return tuple(
         plan_gland(int(score), (x, y), radius, generator) for score, (x, y, radius) in zip(scores, places, strict=True)
     )
 
 
 def plan_gland(score: int, centre: tuple[float, float], radius: float, generator: np.random.Generator) -> Gland:
-    """One gland: a wobbly oval around the lumen that its layers of cells leave free."""
+    """One gland: an irregular oval; inside its layers of cells is the lumen."""
     aspect = np.sqrt(generator.uniform(1.0, 1.4))
     oval = radius * np.stack([np.cos(AROUND_GLAND) * aspect, np.sin(AROUND_GLAND) / aspect], axis=1)
     oval = oval * (1 + wobble(AROUND_GLAND, 0.04 + 0.015 * score, generator))[:, None]
     oval = oval @ rotation(generator.uniform(0, np.pi)).T
-    look = LOOKS[score]
-    solid = bool(generator.uniform() < look.solid)
-    height = min(look.height, 2.5 * look.radius) if solid else look.height
-    layers = round(radius / height) if solid else look.layers
+    appearance = APPEARANCES[score]
+    solid = bool(generator.uniform() < appearance.solid)
+    height = min(appearance.height, 2.5 * appearance.radius) if solid else appearance.height
+    layers = round(radius / height) if solid else appearance.layers
     free = max(0.0, radius - layers * height) * (not solid)
     lumen = oval * (free / radius) * (1 + wobble(AROUND_GLAND, 0.08, generator))[:, None]
     return Gland(
@@ -130,33 +130,33 @@ def plan_gland(score: int, centre: tuple[float, float], radius: float, generator
 
 def plan_epithelium(index: int, gland: Gland, generator: np.random.Generator) -> Iterator[Cell]:
     """The cells of gland number `index`, layer by layer from the border inwards."""
-    look = LOOKS[gland.score]
+    appearance = APPEARANCES[gland.score]
     loose = 0.15 if gland.solid else 0.0
     for layer in range(gland.layers):
         share = 1 - gland.height * (layer + 0.45) / gland.radius
         if share < 0.08:
             return
         ring = (gland.border - gland.centre) * share
-        for x, y in _along(ring, look.spacing, look.disorder + loose, generator) + gland.centre:
-            size, shape, dark = generator.normal(1, look.disorder, 3)
-            turn = generator.normal(0, 0.1 + 0.7 * gland.solid + 2 * look.disorder)
+        for x, y in _along(ring, appearance.spacing, appearance.disorder + loose, generator) + gland.centre:
+            size, shape, dark = generator.normal(1, appearance.disorder, 3)
+            turn = generator.normal(0, 0.1 + 0.7 * gland.solid + 2 * appearance.disorder)
             yield Cell(
                 x=x,
                 y=y,
-                radius=look.radius * max(size, 0.6),
+                radius=appearance.radius * max(size, 0.6),
                 stretch=1.15 + abs(shape - 1) + 0.25 * (gland.score == 0),
                 angle=float(np.arctan2(y - gland.centre[1], x - gland.centre[0]) + turn),
-                chromatin=look.chromatin * (1 + 0.6 * (dark - 1)),
-                vesicle=look.vesicle,
-                disorder=look.disorder,
+                chromatin=appearance.chromatin * (1 + 0.6 * (dark - 1)),
+                vesicle=appearance.vesicle,
+                disorder=appearance.disorder,
                 gland=index,
             )
 
 
-def plan_stroma(shape: tuple[int, int], lie: FloatMap, generator: np.random.Generator) -> Iterator[Cell]:
-    """Spindle cells along the fibres, whose level lines are `lie` [H,W], and crowds of small dark lymphocytes."""
+def plan_stroma(shape: tuple[int, int], flow: FloatMap, generator: np.random.Generator) -> Iterator[Cell]:
+    """Spindle cells along the fibres, the level lines of `flow` [H,W], and groups of small dark lymphocytes."""
     height, width = shape
-    slope_y, slope_x = (np.asarray(slope, np.float32) for slope in np.gradient(lie))
+    slope_y, slope_x = (np.asarray(slope, np.float32) for slope in np.gradient(flow))
     crowd = smooth_noise(shape, 110, generator)
     for _ in range(height * width // 100):
         x, y, size, dark, turn, chance = generator.uniform(

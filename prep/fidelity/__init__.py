@@ -1,1 +1,1 @@
-"""What super-resolution changed: every enlarged view against the patch that it was made of."""
+"""What super-resolution changed: every enlarged view against the patch that it was made from."""

@@ -1,9 +1,8 @@
-"""What enlarging did to one picture: agreement with its source patch, colour, DAB, and the detail that is finer.
+"""What enlarging did to one picture: agreement with its source patch, colour, DAB, and the finer detail.
 
-Pictures are u8 [H,W,3] RGB: a `patch` of side P, and the `view` of side S = factor x P that an upscaler made of it.
-What the patch holds is judged on the view downsampled again by the mean over areas, as the store itself downsamples.
-What the patch cannot hold, detail above its Nyquist frequency of P/2 cycles per picture, is measured in the view as it
-is.
+Pictures are u8 [H,W,3] RGB: a `patch` of side P, and the `view` of side S = factor x P that an upscaler made from it.
+Agreement is measured on the view downsampled again by the mean over areas, as the store itself downsamples. Detail
+above the Nyquist frequency of the patch, P/2 cycles per picture, which a patch cannot hold, is measured in the view.
 
 Units: grey levels 0 to 255, CIELAB (sRGB, D65, 2 degrees), decadic optical density, OD = -log10(I / 255).
 """
@@ -26,8 +25,8 @@ from store.stain.dab import mean_dab
 Values = NDArray[np.float64]
 
 WHITE = 255
-LITTLE_DAB = 0.02  # mean OD: below it half a grey level in light tissue, 0.0025 OD, is more than a tenth of the stain
-FADED = 1e-6  # grey levels²: less energy than this in a band is rounding of the transform, not detail
+LITTLE_DAB = 0.02  # mean OD; of less stain, half a grey level in light tissue (0.0025 OD) is more than a tenth
+FADED = 1e-6  # grey levels²; less energy in a band is rounding of the transform, not detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +35,9 @@ class Change:
 
     error: squared, grey levels². drift_*: L*, a*, b* of the view minus the patch. colour_error: CIEDE2000.
     dab_*: OD, NaN for H&E. detail_*: mean square above the patch's Nyquist frequency, grey levels², of the view and of
-    Lanczos interpolation. shared_*: the same of both and of the tile as delivered, up to the frequency that all can
-    hold, and the mean product with the tile's of either; 0 where the tile holds nothing finer than the patch.
+    Lanczos interpolation. shared_*: the same for view, Lanczos and the tile as delivered, up to the highest frequency
+    that all three can hold. product_*: mean product of view and tile, of Lanczos and tile, in that band. The last two
+    kinds are 0 where the tile is no finer than the patch.
     """
 
     error: float
@@ -57,27 +57,27 @@ class Change:
 
     @property
     def psnr(self) -> float:
-        """10 log10(255² / error) in dB; infinite where view and patch agree exactly."""
+        """10 log10(255² / error) in dB; infinite if view and patch agree exactly."""
         return 10 * log10(WHITE**2 / self.error) if self.error else inf
 
     @property
     def dab_share(self) -> float:
-        """DAB gained (above 0) or lost, as a share of the patch's; NaN where the patch has hardly any, or for H&E."""
+        """DAB gained (above 0) or lost, as a share of the patch's; NaN if the patch has almost none, and for H&E."""
         return (self.dab_view - self.dab_patch) / self.dab_patch if self.dab_patch >= LITTLE_DAB else nan
 
     @property
     def added(self) -> float:
-        """Detail of the view less that of Lanczos, as root mean squares in grey levels; 0 for Lanczos itself."""
+        """Detail of the view minus that of Lanczos, root mean squares in grey levels; 0 for Lanczos itself."""
         return sqrt(self.detail_view) - sqrt(self.detail_lanczos)
 
     @property
     def truth(self) -> float:
-        """Correlation of the view's detail with the tile's: 1 is all real, 0 all invented; NaN where nobody knows."""
+        """Correlation of the view's detail with the tile's: 1 is restored, 0 invented; NaN if the tile is not finer."""
         return _correlation(self.product_view, self.shared_view, self.shared_tile)
 
     @property
     def truth_lanczos(self) -> float:
-        """The same of Lanczos interpolation, whose weak traces of finer detail are partly right."""
+        """The same for Lanczos interpolation, whose weak finer detail is partly right."""
         return _correlation(self.product_lanczos, self.shared_lanczos, self.shared_tile)
 
 
@@ -85,7 +85,7 @@ def measure(*, view: PictureU8, patch: PictureU8, lanczos: PictureU8, tile: Pict
     """All numbers of one view.
 
     view, lanczos: u8 [S,S,3]; patch: u8 [P,P,3]; tile: u8 [T,T,3], the same place in the tile as delivered, or the
-    patch again where nothing finer is known.
+    patch again if the store has nothing finer. Raises SchemaError if the view is no enlargement of the patch.
     """
     down, side = downsample(view, patch.shape[0]), patch.shape[0]
     error = float(np.square(down - patch).mean())
@@ -118,7 +118,7 @@ def downsample(view: PictureU8, side: int) -> Values:
     if factor < 2 or rest:
         raise SchemaError(
             f"a view of {view.shape[0]} px is no enlargement of a patch of {side} px by a whole factor; "
-            "give the view first, then the patch that it was made of"
+            "give the view first, then the patch that it was made from"
         )
     return np.asarray(view.reshape(side, factor, side, factor, 3).mean((1, 3)))
 
@@ -128,27 +128,27 @@ def colour_error(one: Values, other: Values) -> float:
     return float(np.mean(deltaE_ciede2000(one, other)))  # type: ignore[no-untyped-call]  # scikit-image is not typed
 
 
-def spectrum(picture: PictureU8) -> Values:
+def spectrum(picture: PictureU8 | Values) -> Values:
     """Cosine transform, [S,S,3]; the sum of its squares is the sum over channels of their mean square.
 
-    Coefficient k is k/2 cycles per picture whatever the side, so pictures of several sides can be compared in it, and
-    the mirror that the transform implies has no jump at the edge that would pass for detail.
+    Coefficient k is k/2 cycles per picture for every side, so pictures of different sides can be compared. A cosine
+    transform implies mirrored edges, which have no jump that would count as detail.
     """
     return np.asarray(dctn(picture.astype(np.float64), axes=(0, 1), norm="ortho") / picture.shape[0], np.float64)
 
 
 def energy(one: Values, other: Values, low: int, high: int) -> float:
-    """Mean product over pixels and channels of two spectra, from coefficient `low` on and below `high`, both axes.
+    """Mean product over pixels and channels of two spectra, coefficients from `low` to below `high`, both axes.
 
-    Of a picture with itself it is the mean square of the detail that a side of `low` px cannot hold and one of `high`
-    px can.
+    For a picture with itself it is the mean square of the detail that a side of `high` px can hold and one of `low` px
+    cannot.
     """
     product = one[:high, :high] * other[:high, :high]
     return float((product[low:].sum() + product[:low, low:].sum()) / product.shape[2])
 
 
 def pool(changes: Sequence[Change]) -> Change:
-    """The mean over pictures. PSNR, shares and correlation of it are those of all their pixels together."""
+    """The mean over pictures; its PSNR, shares and correlations are those of all their pixels together."""
     return Change(**{f.name: float(np.mean([getattr(change, f.name) for change in changes])) for f in fields(Change)})
 
 

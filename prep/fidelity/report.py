@@ -1,17 +1,19 @@
-"""The fidelity of a store for people and programs: `fidelity.json`, `fidelity.md` and `worst.png` in one folder."""
+"""The fidelity report of a store: `fidelity.md`, `fidelity.json` and `worst.png` in one folder, a summary in short."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import isinf, isnan, sqrt
 from pathlib import Path
 
 from prep.fidelity.as_json import COLUMNS, tree
 from prep.fidelity.measures import Change
-from prep.fidelity.run import Group, Measure, find_worst, judge, tail
+from prep.fidelity.run import Group, Measure, find_worst, measure_pictures, tail
 from prep.fidelity.sheet import WORDS, draw_worst, picture_label
-from prep.fidelity.sources import Sample, Unjudged, plan_series
+from prep.fidelity.sources import Sample, Unmeasured, plan_series
+from store.cli import wrapped
 from store.files import disk_errors, write_whole
 from store.format.manifest import ROOT
 from store.images import write_png
@@ -19,55 +21,76 @@ from store.overview import describe_upscaler
 from store.reader import Store
 from store.schema import Split, Stain, StoreError
 
-TAIL = (
-    "Of three numbers the first is of all pictures, the second one that a picture in 20 is no better than, the third \
-the worst picture's. `-` is undefined."
+THREE_NUMBERS = (
+    "Of three numbers the first is of all pictures together, the second of the picture at the worst 5 %, the third of "
+    "the worst picture. `-` is undefined."
 )
+SUMMARY = "{:<6}{:<5}{:<6}{:>17}{:>10}{:>11}{:>12}{:>24}"  # 91 columns
 
 
-def report_fidelity(store: Store, splits: Sequence[Split], sample: Sample, folder: Path) -> str:
-    """Judge a store and write the three files into `folder`; returns the Markdown.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FidelityReport:
+    """The report as Markdown, and a summary for a terminal."""
 
-    Raises StoreError if nothing can be judged, or if the folder lies in a store or cannot be written.
+    markdown: str
+    summary: str
+
+
+def report_fidelity(store: Store, splits: Sequence[Split], sample: Sample, folder: Path) -> FidelityReport:
+    """Measure a store and write the three files into `folder`.
+
+    Raises StoreError if nothing can be measured, or if the folder is inside a store or cannot be written.
     """
-    series, unjudged = plan_series(store, splits)
+    series, unmeasured = plan_series(store, splits)
     for place in (folder.absolute(), *folder.absolute().parents):
         if (place / ROOT).exists():
-            raise StoreError(f"--out {folder} is or lies in a store, {place}; give a folder elsewhere")
+            raise StoreError(f"--out {folder} is a store or inside one, {place}; give a folder elsewhere")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    groups = judge(store, series, sample)
-    text = markdown(store, groups, unjudged, sample)
-    document = json.dumps(tree(store, groups, unjudged, sample), indent=1, ensure_ascii=False, allow_nan=False)
+    groups = measure_pictures(store, series, sample)
+    text = markdown(store, groups, unmeasured, sample)
+    document = json.dumps(tree(store, groups, unmeasured, sample), indent=1, ensure_ascii=False, allow_nan=False)
     write_png(folder / "worst.png", draw_worst(store, groups))
     with disk_errors(folder):
         write_whole(folder / "fidelity.json", (document + "\n").encode())
         write_whole(folder / "fidelity.md", text.encode())
-    return text
+    return FidelityReport(markdown=text, summary=summarise(groups, unmeasured))
 
 
-def markdown(store: Store, groups: Sequence[Group], unjudged: Sequence[Unjudged], sample: Sample) -> str:
-    """The table for a person, with what every column means."""
+def summarise(groups: Sequence[Group], unmeasured: Sequence[Unmeasured]) -> str:
+    """The numbers of all pictures together, in at most 100 columns."""
+    lines = [SUMMARY.format("split", "view", "stain", "pictures", "PSNR, dB", "CIEDE2000", "DAB change", "detail")]
+    for group in groups:
+        pooled, pictures = group.pooled(), f"{len(group.pictures):,} of {group.available:,}"
+        values = (_psnr(pooled), _colour(pooled), _dab(pooled), _detail(pooled))
+        lines.append(SUMMARY.format(group.series.split, group.series.view, group.stain, pictures, *values))
+    return "\n".join([*lines, *(wrapped(f"not measured: {one.reason}", indent="  ") for one in unmeasured)])
+
+
+def markdown(store: Store, groups: Sequence[Group], unmeasured: Sequence[Unmeasured], sample: Sample) -> str:
+    """The report with the meaning of every column."""
     manifest = store.manifest
     lines = [f"# Fidelity of {manifest.name}", ""]
     lines += ["**SYNTHETIC, drawn and not tissue.**", ""] * manifest.synthetic
     lines += [f"- store: {store.address}, H&E to {manifest.stain}, recipe {manifest.recipe}, seal {manifest.seal}"]
     lines += [f"- enlarged by {describe_upscaler(manifest.upscaler)}"]
-    lines += ["- **no super-resolution**: these numbers are the floor of a plain filter"] * (
+    lines += ["- **no super-resolution**: these are the numbers of plain interpolation"] * (
         not manifest.upscaler.digests
     )
-    drawn = f"at most {sample.limit:,} of each view and split, drawn with seed {sample.seed}" if sample.limit else "all"
-    lines += [f"- pictures: {drawn}; each counts once, so a slide counts by its pictures"]
-    lines += [f"- **not judged**: {what.reason}" for what in unjudged]
+    chosen = (
+        f"at most {sample.limit:,} of each view and split, chosen with seed {sample.seed}" if sample.limit else "all"
+    )
+    lines += [f"- pictures: {chosen}; each counts once, so a slide with more pictures counts more"]
+    lines += [f"- **not measured**: {one.reason}" for one in unmeasured]
     lines += [
         "",
         _line(["split", "view", "stain", "pictures", "source", *COLUMNS]),
         _line(["---"] * (5 + len(COLUMNS))),
     ]
     lines += [_line(_cells(group)) for group in groups]
-    lines += ["", TAIL, "", *(f"- **{name}**: {meaning}" for name, meaning in COLUMNS.items())]
+    lines += ["", THREE_NUMBERS, "", *(f"- **{name}**: {meaning}" for name, meaning in COLUMNS.items())]
     lines += ["", "## Worst pictures, shown in worst.png", "", *_worst(groups)]
-    lines += ["", "## Worst slides, pictures of a slide taken together", "", *_slides(groups)]
+    lines += ["", "## Worst slides, all pictures of a slide together", "", *_slides(groups)]
     return "\n".join(lines) + "\n"
 
 
@@ -76,7 +99,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cells(group: Group) -> list[str]:
-    series, whole = group.series, group.whole()
+    series, pooled = group.series, group.pooled()
     shares = len(group.ranked(Measure.DAB))
     return [
         series.split,
@@ -85,18 +108,18 @@ def _cells(group: Group) -> list[str]:
         f"{len(group.pictures):,} of {group.available:,}",
         f"{series.geometry.patch_side} px of {series.origin}, x{series.geometry.factor}",
         _three(group, Measure.PSNR, _psnr),
-        _drift(whole),
+        _drift(pooled),
         _three(group, Measure.COLOUR, _colour),
         f"{_three(group, Measure.DAB, _dab)} ({shares:,})" if group.stain is Stain.IHC else "-",
-        _detail(whole),
-        _truth(whole),
+        _detail(pooled),
+        _truth(pooled),
     ]
 
 
 def _three(group: Group, by: Measure, show: Callable[[Change], str]) -> str:
-    """All pictures together, the tail, the worst."""
+    """All pictures together, the one at the worst 5 %, the worst."""
     order = group.ranked(by)
-    return ", ".join(map(show, [group.whole(), *(one.change for one in (order and [tail(order), order[0]]))]))
+    return ", ".join(map(show, [group.pooled(), *(one.change for one in (order and [tail(order), order[0]]))]))
 
 
 def _psnr(change: Change) -> str:
@@ -132,13 +155,13 @@ def _worst(groups: Sequence[Group]) -> list[str]:
         series, change = one.group.series, one.picture.change
         why = ", ".join(WORDS[by] for by in one.measures)
         where = [series.view, one.group.stain, series.split, picture_label(one.picture), one.picture.slide, why]
-        told = [show(change) for show in (_psnr, _drift, _colour, _dab, _detail, _truth)]
-        lines.append(_line([*where, *told]))
+        values = [show(change) for show in (_psnr, _drift, _colour, _dab, _detail, _truth)]
+        lines.append(_line([*where, *values]))
     return lines
 
 
 def _slides(groups: Sequence[Group]) -> list[str]:
-    """For each group the slide that agrees least and the one whose DAB changed most."""
+    """For each group the slide with the lowest PSNR and the slide whose DAB changed most."""
     lines = [
         _line(["split", "view", "stain", "slides", "lowest PSNR, dB", "most DAB gained or lost"]),
         _line(["---"] * 6),
@@ -146,9 +169,9 @@ def _slides(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         slides = group.slides()
         error = max(slides, key=lambda slide: slides[slide][1].error)
-        told = f"{error}: {_psnr(slides[error][1])} ({slides[error][0]:,} judged)"
+        lowest = f"{error}: {_psnr(slides[error][1])} ({slides[error][0]:,} measured)"
         stained = [slide for slide in slides if not isnan(slides[slide][1].dab_share)]
         most = max(stained, key=lambda slide: abs(slides[slide][1].dab_share), default="-")
-        dab = f"{most}: {_dab(slides[most][1])} ({slides[most][0]:,} judged)" if stained else "-"
-        lines.append(_line([group.series.split, group.series.view, group.stain, f"{len(slides):,}", told, dab]))
+        dab = f"{most}: {_dab(slides[most][1])} ({slides[most][0]:,} measured)" if stained else "-"
+        lines.append(_line([group.series.split, group.series.view, group.stain, f"{len(slides):,}", lowest, dab]))
     return lines

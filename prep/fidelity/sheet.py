@@ -1,4 +1,4 @@
-"""The worst pictures of a store, drawn: what went in, what came out, what no longer agrees, and what was added."""
+"""A contact sheet of the worst pictures of a store: patch, view, their disagreement, and the added detail."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prep.fidelity.measures import Change, downsample
-from prep.fidelity.run import Group, Judged, Measure, Worst, find_worst
+from prep.fidelity.run import Group, Measure, MeasuredPicture, Worst, find_worst
 from prep.fidelity.sources import Pictures, cut_again
 from store.contact_sheet import Row, draw_sheet
 from store.images import PictureU8
 from store.reader import Store
 from store.schema import Stain
 
-SIDE = 256  # of a picture on the sheet; a larger view is shown in a window of this side, pixel for pixel
-DISAGREEMENT, ADDED = 8, 4  # amplification of a difference in grey levels, drawn around GREY
+SIDE = 256  # px of a picture on the sheet; of a larger view a window of this side is shown, pixel for pixel
+DISAGREEMENT, ADDED = 8, 4  # factors by which differences in grey levels are amplified around GREY
 GREY = 128
 FRAME = (0, 160, 255)  # RGB: neither pink nor brown nor blue-violet
 
@@ -35,15 +35,15 @@ WORDS: Mapping[Measure, str] = MappingProxyType(
 def draw_worst(store: Store, groups: Sequence[Group]) -> PictureU8:
     """A contact sheet of the worst picture of every view and stain by every measure, u8 [H,W,3]."""
     manifest, worst = store.manifest, find_worst(groups)
-    judged = sum(len(group.pictures) for group in groups)
-    filtered = ", a plain filter and no super-resolution" if not manifest.upscaler.digests else ""
+    measured = sum(len(group.pictures) for group in groups)
+    filtered = ", interpolation and no super-resolution" if not manifest.upscaler.digests else ""
     return draw_sheet(
         title=(
             f"{'SYNTHETIC, drawn and not tissue: ' if manifest.synthetic else ''}{manifest.name}: the worst pictures "
             f"of every zoom and stain, enlarged by {manifest.upscaler.name}{filtered}"
         ),
         columns=(
-            "whole view, and the window",
+            "whole view with the window",
             "source patch, its pixels",
             "view",
             f"disagreement x{DISAGREEMENT}",
@@ -52,9 +52,9 @@ def draw_worst(store: Store, groups: Sequence[Group]) -> PictureU8:
         ),
         rows=[_draw(store, one) for one in worst],
         footer=(
-            f"{len(worst) or 'None'} of {judged:,} pictures judged. Disagreement: the view downsampled again, less its "
-            "source patch, which PSNR, colour and DAB measure; beyond Lanczos: the view less interpolation of the same "
-            "patch; grey is no difference. The window stands where the disagreement is largest. "
+            f"{len(worst) or 'None'} of {measured:,} pictures measured. Disagreement: the view downsampled again minus "
+            "its source patch, which PSNR, colour and DAB measure; beyond Lanczos: the view minus interpolation of the "
+            "same patch; grey is no difference. The window shows the place of the largest disagreement. "
             f"Seal {manifest.seal[:12]}."
         ),
         side=SIDE,
@@ -102,8 +102,8 @@ def _draw(store: Store, worst: Worst) -> Row:
     )
 
 
-def _captions(picture: Judged, stain: Stain, cut: Pictures) -> tuple[str, ...]:
-    """One for each column."""
+def _captions(picture: MeasuredPicture, stain: Stain, cut: Pictures) -> tuple[str, ...]:
+    """A caption for each column."""
     change, box, side = picture.change, picture.box, cut.patch.shape[0]
     return (
         f"box {box.side} px at top {box.top}, left {box.left}",
@@ -115,8 +115,8 @@ def _captions(picture: Judged, stain: Stain, cut: Pictures) -> tuple[str, ...]:
     )
 
 
-def picture_label(picture: Judged) -> str:
-    """The pair's id, and which of the pair's pictures unless it is the first."""
+def picture_label(picture: MeasuredPicture) -> str:
+    """The pair's id, with the index of the picture unless it is the first."""
     return f"{picture.pair}, picture {picture.index}" if picture.index else picture.pair
 
 
@@ -129,7 +129,7 @@ def _dab_share(change: Change) -> str:
 
 
 def _finer(tile: PictureU8, patch_side: int, top: int, left: int, side: int) -> list[PictureU8]:
-    """The window of a patch, given in its pixels, in a tile that is finer; nothing if it is not."""
+    """The same window of the tile if it is finer than the patch, else nothing; top, left, side in patch pixels."""
     first, last = (
         [place * tile.shape[0] // patch_side for place in corner] for corner in ((top, left), (top + side, left + side))
     )

@@ -1,7 +1,7 @@
-"""What a store's enlarged views were made of: which can be judged, and their source patches, cut again.
+"""The sources of a store's enlarged views: which views can be measured, and their source patches, cut again.
 
-A patch is cut from the tile as delivered where that is kept; else, for a view of the field, from x1 where that is the
-whole field. Where neither is there, a view cannot be judged.
+A patch is cut from the tile as delivered if the store keeps it. Else a view with source `field` is cut from x1, which
+is the same downsampled tile. If the store has neither, the view cannot be measured.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from prep.settings import how_to_set
 from prep.upscaling.upscale import Lanczos
 from prep.views import Geometry, cut_source, cut_window, finish_view, keyed_generator
 from store.images import PictureU8
@@ -20,7 +21,7 @@ from store.schema import Source, Split, Stain, StoreError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """How many pictures of each view and split are drawn, 0 for all, and the seed of the draw."""
+    """How many pictures of each view and split are measured, 0 for all, and the seed of their random choice."""
 
     limit: int
     seed: int
@@ -28,7 +29,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One enlarged view of one split; `origin` is the view its patches are cut from again: `tile` or `x1`."""
+    """One enlarged view of one split; `origin` is the picture that its patches are cut from again: `tile` or `x1`."""
 
     split: Split
     geometry: Geometry
@@ -41,7 +42,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unjudged:
+class Unmeasured:
     """One enlarged view of one split whose source is not in the store."""
 
     split: Split
@@ -51,7 +52,7 @@ class Unjudged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
-    """A view and what it was made of, u8 [side,side,3]: see `prep.fidelity.measure`."""
+    """A view and the pictures that it is compared with, u8 [side,side,3]: see `prep.fidelity.measures.measure`."""
 
     view: PictureU8
     patch: PictureU8
@@ -59,8 +60,8 @@ class Pictures:
     tile: PictureU8
 
 
-def plan_series(store: Store, splits: Sequence[Split]) -> tuple[list[Series], list[Unjudged]]:
-    """What can be judged of these splits, and what cannot. Raises StoreError if there is nothing to judge."""
+def plan_series(store: Store, splits: Sequence[Split]) -> tuple[list[Series], list[Unmeasured]]:
+    """The views of these splits that can be measured, and those that cannot. StoreError if none can."""
     manifest = store.manifest
     geometries = {
         view.name: Geometry(
@@ -70,13 +71,15 @@ def plan_series(store: Store, splits: Sequence[Split]) -> tuple[list[Series], li
     }
     enlarged = [geometry for geometry in geometries.values() if geometry.enlarged]
     if not enlarged:
-        raise StoreError(f"{store.address}: none of its views ({', '.join(geometries)}) was enlarged: nothing to judge")
+        raise StoreError(
+            f"{store.address}: none of its views ({', '.join(geometries)}) was enlarged: nothing to measure"
+        )
     if missing := [split for split in splits if split not in manifest.counts]:
-        there = ", ".join(manifest.counts)
-        raise StoreError(f"no pairs in {missing[0]} of {store.address}; it has {there}: choose one with --split")
+        present = ", ".join(manifest.counts)
+        raise StoreError(f"no pairs in {missing[0]} of {store.address}; it has {present}: choose one with --split")
     field_kept = "x1" in geometries and not geometries["x1"].enlarged
     series: list[Series] = []
-    unjudged: list[Unjudged] = []
+    unmeasured: list[Unmeasured] = []
     for split in splits:
         for geometry in enlarged:
             if manifest.has_tiles(split):
@@ -84,14 +87,14 @@ def plan_series(store: Store, splits: Sequence[Split]) -> tuple[list[Series], li
             elif geometry.view.source is Source.FIELD and field_kept:
                 series.append(Series(split=split, geometry=geometry, origin="x1"))
             else:
-                unjudged.append(_cannot(split, geometry))
+                unmeasured.append(_without_source(split, geometry))
     if not series:
-        raise StoreError(f"{store.address}: {'; '.join(what.reason for what in unjudged)}")
-    return series, unjudged
+        raise StoreError(f"{store.address}: {'; '.join(one.reason for one in unmeasured)}")
+    return series, unmeasured
 
 
 def draw_pictures(series: Series, pairs: int, sample: Sample) -> list[tuple[int, int]]:
-    """Which pictures are judged, as (row of the pair, index), in the order of the store; the same for both stains."""
+    """The pictures to measure, as (row of the pair, index), in the order of the store; the same for both stains."""
     count = series.geometry.view.count
     drawn = np.arange(pairs * count)
     if 0 < sample.limit < len(drawn):
@@ -101,7 +104,7 @@ def draw_pictures(series: Series, pairs: int, sample: Sample) -> list[tuple[int,
 
 
 def cut_again(store: Store, series: Series, stain: Stain, row: int, index: int) -> Pictures:
-    """A view, and from its origin the patch, Lanczos interpolation with the same margin, and the tile's own pixels."""
+    """A view with, cut from its origin: the patch, Lanczos interpolation with the same margin, the tile's pixels."""
     geometry, box = series.geometry, store.box(series.split, series.view, row, index)
     origin = store.picture(series.split, series.origin, stain, row)
     source = cut_source(origin, geometry)
@@ -116,11 +119,11 @@ def cut_again(store: Store, series: Series, stain: Stain, row: int, index: int) 
     )
 
 
-def _cannot(split: Split, geometry: Geometry) -> Unjudged:
+def _without_source(split: Split, geometry: Geometry) -> Unmeasured:
     view = geometry.view
-    what = "the tile as delivered" if view.source is Source.NATIVE else "the field"
+    source = "the tile as delivered" if view.source is Source.NATIVE else "the downsampled tile"
     reason = (
-        f"{view.name} of {split} cannot be judged: it was cut from {what}, and the store keeps no tiles of {split} "
-        "(keep_tiles = false); judge another --split, or build with keep_tiles=true"
+        f"{view.name} of {split} cannot be measured: it was cut from {source}, and the store keeps no tiles of {split} "
+        f"(keep_tiles = false); choose another --split, or build a store with {how_to_set('keep_tiles=true')}"
     )
-    return Unjudged(split=split, view=view.name, reason=reason)
+    return Unmeasured(split=split, view=view.name, reason=reason)

@@ -1,13 +1,13 @@
 """Check each pair once before anything is built from it, and read it again unchanged.
 
-Bad pairs are collected with their reasons. Files are named relative to the data folder, so that a store does not depend
-on where the data stood. `refuse_bad` turns bad pairs into one error.
+Bad pairs are collected with their reasons. A store keeps these reasons (`skipped/`), so their words are part of its
+bytes. Files are named relative to the data folder, so that a store does not depend on where the data are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +15,29 @@ from typing import TypeVar
 
 from prep.tiles.layouts import Sources
 from prep.tiles.pairs import Candidate, Discovery
+from prep.tiles.splits import leaking_slides
 from store.images import Picture, PictureU8, Survey, load_picture, survey_picture
-from store.schema import Pair, PairingError, PictureError, SchemaError, Skipped, Split, Table
+from store.schema import Pair, PairingError, PictureError, Skipped, Split, Table
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """The pairs that can be stored and those that cannot, the side of every tile in px, what was converted."""
+    """The pairs that can be stored and the bad ones, the side of every tile in px, notes on what was converted.
+
+    `leaking` are the slides that have pairs in more than one split.
+    """
 
     table: Table
     tile_side: int
+    leaking: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sound:
-    """A pair whose pictures were read whole and agree with each other."""
+class SoundPair:
+    """A pair whose pictures were read completely and agree with each other."""
 
     candidate: Candidate
     pair: Pair
@@ -40,30 +45,28 @@ class _Sound:
     notes: tuple[tuple[str, str], ...]  # source name, what was converted
 
 
-def check_pairs(
-    discovery: Discovery,
-    check_side: Callable[[int], object],
-    *,
-    threads: int,
-    tick: Callable[[], object] = lambda: None,
-) -> Checked:
-    """Read every picture strictly; `check_side` raises SchemaError for a side that the recipe cannot use.
-
-    The side of the store's tiles is the most frequent one (of equally frequent ones the largest); pairs of another side
-    are bad. `tick` is called once per candidate. The result does not depend on the number of threads.
-    """
-    sound: list[_Sound] = []
-    skipped = list(discovery.unpaired)
+def inspect_pairs(discovery: Discovery, *, threads: int) -> Iterator[SoundPair | Skipped]:
+    """Read the pictures of every candidate strictly; one result for each, in their order."""
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
-        for result in pool.map(lambda candidate: _inspect(discovery.sources, candidate), discovery.candidates):
-            tick()
-            if isinstance(result, _Sound):
-                sound.append(result)
-            else:
-                skipped.append(result)
+        yield from pool.map(lambda candidate: _inspect(discovery.sources, candidate), discovery.candidates)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def collect_pairs(discovery: Discovery, inspected: Iterable[SoundPair | Skipped]) -> Checked:
+    """The table of what was inspected.
+
+    The side of the store's tiles is the most frequent one (of equally frequent ones the largest); pairs of another side
+    are bad, and so are tiles without a counterpart.
+    """
+    sound: list[SoundPair] = []
+    skipped = list(discovery.unpaired)
+    for result in inspected:
+        if isinstance(result, SoundPair):
+            sound.append(result)
+        else:
+            skipped.append(result)
     tile_side = _common_side(sound)
     skipped += [
         _bad(r.candidate, f"is {r.side} px, most tiles are {tile_side} px, and a store holds one size; cut it again")
@@ -71,20 +74,13 @@ def check_pairs(
         if r.side != tile_side
     ]
     sound = [result for result in sound if result.side == tile_side]
-    if not any(result.candidate.split is Split.TRAIN for result in sound):
-        raise PairingError(f"no pair is left in train: {_listing(skipped)}; give tiles that can be read and paired")
-    try:
-        check_side(tile_side)
-    except SchemaError as error:
-        raise SchemaError(f"{sound[0].pair.he}: {error}") from error
-    table = Table(pairs={split: _rows(sound, split) for split in Split}, skipped=tuple(skipped))
-    return Checked(table=table, tile_side=tile_side, notes=_count_notes(sound))
-
-
-def refuse_bad(skipped: Sequence[Skipped]) -> None:
-    """Raise PairingError if anything had to be left out: the first names with reasons, the total, the way on."""
-    if skipped:
-        raise PairingError(f"{_listing(skipped)}; mend them, or leave them out with --skip-bad")
+    pairs = {split: rows for split in Split if (rows := _rows(sound, split))}
+    return Checked(
+        table=Table(pairs=pairs, skipped=tuple(skipped)),
+        tile_side=tile_side,
+        leaking=tuple(sorted(leaking_slides((r.candidate.split, r.pair.slide) for r in sound))),
+        notes=_conversion_notes(sound),
+    )
 
 
 def read_pair(sources: Sources, pair: Pair) -> tuple[PictureU8, PictureU8]:
@@ -99,7 +95,7 @@ def read_pair(sources: Sources, pair: Pair) -> tuple[PictureU8, PictureU8]:
     return _pixels(sources, he, ihc)
 
 
-def _inspect(sources: Sources, candidate: Candidate) -> _Sound | Skipped:
+def _inspect(sources: Sources, candidate: Candidate) -> SoundPair | Skipped:
     try:
         he, ihc = _read(sources, survey_picture, candidate.he, candidate.ihc)
         he_size, ihc_size = _sizes(sources, he, ihc)
@@ -107,10 +103,11 @@ def _inspect(sources: Sources, candidate: Candidate) -> _Sound | Skipped:
         return _bad(candidate, str(error))
     if he_size != ihc_size:
         return _bad(
-            candidate, f"H&E is {_told(he_size)}, IHC is {_told(ihc_size)}; the two must show one field: cut them alike"
+            candidate,
+            f"H&E is {_in_px(he_size)}, IHC is {_in_px(ihc_size)}; the two must show one field: cut them alike",
         )
     if he_size[0] != he_size[1]:
-        return _bad(candidate, f"is {_told(he_size)}, and a tile must be square; cut it again")
+        return _bad(candidate, f"is {_in_px(he_size)}, and a tile must be square; cut it again")
     pair = Pair(
         id=candidate.id,
         slide=candidate.slide,
@@ -120,11 +117,11 @@ def _inspect(sources: Sources, candidate: Candidate) -> _Sound | Skipped:
         ihc_digest=ihc.digest,
     )
     notes = dict.fromkeys([*((pair.he, note) for note in he.notes), *((pair.ihc, note) for note in ihc.notes)])
-    return _Sound(candidate=candidate, pair=pair, side=he_size[0], notes=tuple(notes))
+    return SoundPair(candidate=candidate, pair=pair, side=he_size[0], notes=tuple(notes))
 
 
 def _read(sources: Sources, read: Callable[[Path], T], he: str, ihc: str) -> tuple[T, T]:
-    """What `read` makes of the file of each stain; one file is read once if it holds both."""
+    """The result of `read` for the file of each stain; a file that holds both is read once."""
     first = _read_one(sources.he, read, he)
     return first, first if sources.joined else _read_one(sources.ihc, read, ihc)
 
@@ -142,7 +139,7 @@ def _sizes(sources: Sources, he: Survey, ihc: Survey) -> tuple[tuple[int, int], 
         return (he.height, he.width), (ihc.height, ihc.width)
     if he.width != 2 * he.height:
         raise PictureError(
-            f"is {_told((he.height, he.width))}, and a side-by-side picture must be twice as wide as high; "
+            f"is {_in_px((he.height, he.width))}, and a side-by-side picture must be twice as wide as high; "
             "cut it again, or choose another layout"
         )
     return (he.height, he.height), (he.height, he.height)
@@ -159,16 +156,16 @@ def _bad(candidate: Candidate, reason: str) -> Skipped:
     return Skipped(id=candidate.id, split=candidate.split, he=candidate.he, ihc=candidate.ihc, reason=reason)
 
 
-def _common_side(sound: Sequence[_Sound]) -> int:
+def _common_side(sound: Sequence[SoundPair]) -> int:
     sides = Counter(result.side for result in sound)
     return max(sides, key=lambda side: (sides[side], side), default=0)
 
 
-def _rows(sound: Sequence[_Sound], split: Split) -> tuple[Pair, ...]:
+def _rows(sound: Sequence[SoundPair], split: Split) -> tuple[Pair, ...]:
     return tuple(sorted((r.pair for r in sound if r.candidate.split is split), key=lambda pair: pair.id))
 
 
-def _count_notes(sound: Sequence[_Sound]) -> tuple[str, ...]:
+def _conversion_notes(sound: Sequence[SoundPair]) -> tuple[str, ...]:
     examples: dict[str, list[str]] = {}
     for result in sound:
         for name, note in result.notes:
@@ -178,20 +175,5 @@ def _count_notes(sound: Sequence[_Sound]) -> tuple[str, ...]:
     )
 
 
-def _listing(skipped: Sequence[Skipped]) -> str:
-    """The total, then up to five of each kind: H&E alone, IHC alone, pairs that cannot be used."""
-    kinds = {
-        "H&E without IHC": [f"{bad.he!r}" for bad in skipped if not bad.ihc],
-        "IHC without H&E": [f"{bad.ihc!r}" for bad in skipped if not bad.he],
-        "not usable": [f"{bad.id!r} ({bad.reason})" for bad in skipped if bad.he and bad.ihc],
-    }
-    told = [
-        f"{len(names)} {kind}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-        for kind, names in kinds.items()
-        if names
-    ]
-    return f"{len(skipped)} bad pair(s): {'; '.join(told)}"
-
-
-def _told(size: tuple[int, int]) -> str:
+def _in_px(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]} px"

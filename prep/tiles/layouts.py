@@ -1,35 +1,39 @@
-"""Where the tiles of a data set stand: which layout a folder has, and the pictures below it.
+"""The layouts of data folders: which one a folder has, and the pictures below it.
 
-Reads folders, never pictures. Folder names are matched in any case; names of pictures are kept as they are.
+Reads folders, never pictures. Upper and lower case of folder names do not matter; names of pictures are not changed.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prep.settings import Layout
+from prep.settings import Layout, how_to_set
 from store.images import SUFFIXES
 from store.schema import PairingError, Split
 
 _NEEDS = {
     Layout.MIST: "mist: trainA trainB and valA valB or testA testB (also below TrainValAB), A = H&E, B = IHC",
     Layout.BCI: "bci: HE/train HE/test IHC/train IHC/test",
-    Layout.FOLDERS: "folders: HE and IHC, or two folders named by --he and --ihc",
+    Layout.FOLDERS: "folders: HE and IHC, or two folders named by --he and --ihc (make: HE= IHC=)",
     Layout.SIDE_BY_SIDE: "side-by-side: pictures with H&E left and IHC right, or train and test with such pictures",
 }
-_HELD_OUT = ("val", "test")  # what MIST and BCI publish under either name is the test set
+_HELD_OUT = ("val", "test")  # MIST publishes its test set as `val`, BCI as `test`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """The folders that source names are relative to; `joined` when one file holds both, H&E left and IHC right."""
+    """The folders that source names are relative to; `joined` when one file holds both stains, H&E left, IHC right."""
 
     he: Path
     ihc: Path
     joined: bool
+
+    def absolute(self) -> Sources:
+        """The same folders for processes that run in other folders or on other machines."""
+        return replace(self, he=self.he.resolve(), ihc=self.ihc.resolve())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +46,8 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A data set that was found: its layout, where names start, the folders of each split."""
+class DataSet:
+    """A data set that was found: its layout, the folders that names are relative to, the folders of each split."""
 
     layout: Layout
     sources: Sources
@@ -51,25 +55,28 @@ class Place:
 
     @property
     def published(self) -> bool:
-        """Whether the folders hold a test set apart."""
+        """Whether the folders contain a test set."""
         return len(self.parts) > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The pictures below a folder, as sorted relative names with '/', and the names of what is no picture."""
+    """The pictures below a folder, as sorted relative names with '/', and the names of all other files."""
 
     pictures: tuple[str, ...]
     ignored: tuple[str, ...]
 
 
-def locate(data: Path, layout: Layout) -> Place:
-    """The data set in folder `data`, of the layout asked for or of the first one that is there."""
+def find_data_set(data: Path, layout: Layout) -> DataSet:
+    """The data set in folder `data`, in the given layout, or with `auto` in the first one that fits.
+
+    Raises PairingError with what the layout needs.
+    """
     folders = _folders(data)
     for kind in [layout] if layout is not Layout.AUTO else _FINDERS:
         if parts := _FINDERS[kind](data):
             sources = Sources(he=data, ihc=data, joined=kind is Layout.SIDE_BY_SIDE)
-            return Place(layout=kind, sources=sources, parts=parts)
+            return DataSet(layout=kind, sources=sources, parts=parts)
     found = ", ".join(repr(folder.name) for folder in folders.values()) or "no folders"
     inside = [f.name for f in folders.values() if layout is Layout.AUTO and any(find(f) for find in _FINDERS.values())]
     hint = f"; did you mean {str(data / inside[0])!r}?" if inside else ""
@@ -77,18 +84,24 @@ def locate(data: Path, layout: Layout) -> Place:
     raise PairingError(f"{data}: no tiles in layout {layout}: it holds {found} and needs one of {needs}{hint}")
 
 
-def locate_folders(he: Path, ihc: Path) -> Place:
-    """Two folders that hold the H&E and the IHC tiles under equal names."""
+def two_folders(he: Path, ihc: Path) -> DataSet:
+    """A data set of two folders, one for each stain; PairingError if one is missing or both are the same."""
     for folder in (he, ihc):
         _folders(folder)
     if he.samefile(ihc):
-        raise PairingError(f"{he}: is given for both H&E and IHC; name two folders, or use layout side-by-side")
+        raise PairingError(
+            f"{he}: is given for both H&E and IHC; name two folders, or for pictures that hold both stains use --data "
+            f"with {how_to_set('layout=side-by-side')}"
+        )
     parts = (Part(split=Split.TRAIN, he=he, ihc=ihc),)
-    return Place(layout=Layout.FOLDERS, sources=Sources(he=he, ihc=ihc, joined=False), parts=parts)
+    return DataSet(layout=Layout.FOLDERS, sources=Sources(he=he, ihc=ihc, joined=False), parts=parts)
 
 
 def list_pictures(folder: Path) -> Listing:
-    """Every picture below `folder`; hidden names and other suffixes are ignored, unprintable names refused."""
+    """Every picture below `folder`; hidden names and other suffixes are ignored.
+
+    Raises PairingError for a name that cannot be stored as text.
+    """
     files = sorted(_walk(folder, "", ()))
     pictures = [name for name in files if _is_picture(Path(name))]
     for name in pictures:
@@ -101,16 +114,16 @@ def list_pictures(folder: Path) -> Listing:
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Names below a folder; links are followed, except back to a folder above, which stands as an ignored name."""
+    """Names below a folder; links are followed, but one to a folder above is listed as a file."""
     status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
         yield f"{prefix.rstrip('/')} (a link to a folder above)"
         return
     for entry in _entries(folder):
         name = f"{prefix}{entry.name}"
         if entry.is_dir() and not entry.name.startswith("."):
-            yield from _walk(entry, f"{name}/", (*above, here))
+            yield from _walk(entry, f"{name}/", (*above, identity))
         else:
             yield name
 
@@ -123,7 +136,9 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except FileNotFoundError as error:
-        raise PairingError(f"{folder}: no such folder; check the path") from error
+        raise PairingError(
+            f"{folder}: no such folder; check the path of the tiles (--data, --he, --ihc; make: DATA=, HE=, IHC=)"
+        ) from error
     except OSError as error:
         raise PairingError(f"{folder}: cannot be listed ({error.strerror}); name a folder that can be read") from error
 
@@ -142,7 +157,7 @@ def _folders(folder: Path) -> dict[str, Path]:
 
 
 def _split_names(folder: Path, present: Callable[[str], bool]) -> list[tuple[Split, str]]:
-    """Which of train, val and test are there; val and test are two names for the test set."""
+    """The parts that exist, with their split; val and test are two names for the test set."""
     held_out = [name for name in _HELD_OUT if present(name)]
     if len(held_out) > 1:
         raise PairingError(f"{folder}: has val and test, and either is the published test set; keep one of them")
@@ -194,7 +209,7 @@ def _find_joined(data: Path) -> tuple[Part, ...]:
 
 def _need(root: Path, folders: dict[str, Path], name: str) -> Path:
     if name.lower() not in folders:
-        raise PairingError(f"{root}: has no folder {name!r}, but its counterpart is there; add it or remove the other")
+        raise PairingError(f"{root}: has no folder {name!r}, but its counterpart exists; add it or remove the other")
     return folders[name.lower()]
 
 

@@ -1,6 +1,6 @@
 """Which slide a tile was cut from, and which slides are kept apart for validation and test.
 
-Tiles of one slide look alike, so a slide stands on one side of a split. Pure functions of names and numbers.
+Tiles of one slide are similar, so no slide should occur in two splits. Pure functions of names and numbers.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from prep.settings import how_to_set
 from store.schema import PairingError, SettingsError, Split
 
+EXAMPLE = how_to_set("slide_pattern=^(.*)_y")  # for names such as slide7_y0_x512
 GRID_NAME = r"^(.+)_\d+_\d+$"  # MIST: <slide>_<row>_<column>, seen for validation files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slides:
-    """The slide of each tile, in the order of the tiles, and what to know about that."""
+    """The slide of each tile, in the order of the tiles, with notes for a person."""
 
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -32,23 +34,26 @@ def slides_by_pattern(ids: Sequence[str], pattern: str) -> Slides:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise SettingsError(f"slide_pattern {pattern!r} is no regular expression: {error}; mend it") from error
+        raise SettingsError(
+            f"slide_pattern {pattern!r} is no regular expression: {error}; correct it, for example {EXAMPLE}"
+        ) from error
     return Slides(names=tuple(_slide(expression, tile) for tile in ids))
 
 
 def slides_by_grid(ids: Sequence[str], owners: Sequence[str]) -> Slides:
-    """Slides from file names `<slide>_<row>_<column>`; else each tile is its own slide (`owners`)."""
+    """Slides from file names `<slide>_<row>_<column>`; else each tile counts as a slide, named by `owners`."""
     stems = [tile.rpartition("/")[2] for tile in ids]
     if all(re.search(GRID_NAME, stem) for stem in stems):
         return slides_by_pattern(stems, GRID_NAME)
-    return own_slides(ids, owners)
+    return slide_per_tile(ids, owners)
 
 
-def own_slides(ids: Sequence[str], owners: Sequence[str]) -> Slides:
-    """Each tile as a slide of its own, for names that do not tell; with a note that says what that hides."""
+def slide_per_tile(ids: Sequence[str], owners: Sequence[str]) -> Slides:
+    """Each tile counts as a slide, for names without a slide in them; a note says what that hides."""
     note = (
         f"slides are unknown: a name such as {ids[0]!r} does not say which slide the tile is from, so each tile counts "
-        "as its own slide, and whether a slide stands on both sides of the split cannot be seen; set slide_pattern"
+        "as a slide, and leakage (a slide in more than one split) cannot be seen; set slide_pattern to a regular "
+        f"expression whose first group is the slide, for example {EXAMPLE} for names such as 'slide7_y0_x512'"
     )
     return Slides(names=tuple(owners), notes=(note,))
 
@@ -58,9 +63,11 @@ def split_by_slide(
 ) -> dict[str, Split]:
     """A split for each slide, given how many tiles it has; a function of the seed and the slides, not of their order.
 
-    `test_fraction` is of all tiles, `val_fraction` of those that test leaves. Slides are taken in an order drawn from
-    (seed, slide) as long as the part stays within its fraction; if none fits, the smallest is taken. Every part that
-    was asked for gets a slide, and train keeps one.
+    `test_fraction` is of all tiles, `val_fraction` of the tiles that are not in test. Slides are taken in an order
+    drawn from (seed, slide) as long as the part stays within its fraction; if none fits, the smallest is taken. Every
+    part that was asked for gets at least one slide, and train keeps at least one.
+
+    Raises SettingsError for an impossible fraction, PairingError if there are too few slides.
     """
     wanted = {Split.TEST: test_fraction, Split.VAL: val_fraction}
     for split, fraction in wanted.items():
@@ -70,8 +77,8 @@ def split_by_slide(
     if parts and len(tiles) <= len(parts):
         raise PairingError(
             f"{len(tiles)} slide(s) ({', '.join(sorted(tiles)[:5])}) cannot be split into "
-            f"{', '.join(['train', *parts])}: a slide stands on one side, so at least {len(parts) + 1} are needed; "
-            "ask for fewer parts, or set a slide_pattern that tells more slides apart"
+            f"{', '.join(['train', *parts])}: no slide may occur in two splits, so at least {len(parts) + 1} are "
+            f"needed; ask for fewer parts, or set a slide_pattern that separates more slides, for example {EXAMPLE}"
         )
     rest = sorted(tiles, key=lambda slide: hashlib.sha256(f"{seed}/{slide}".encode()).digest())
     splits = dict.fromkeys(tiles, Split.TRAIN)
@@ -99,8 +106,8 @@ def _slide(expression: re.Pattern[str], name: str) -> str:
     slide = "" if match is None else match.group(1 if expression.groups else 0)
     if not slide:
         raise PairingError(
-            f"tile {name!r}: slide_pattern {expression.pattern!r} finds no slide in it (what is searched is the name "
-            "without suffix, with the folders above it that belong to it); mend the pattern or rename the tile"
+            f"tile {name!r}: slide_pattern {expression.pattern!r} finds no slide in it (the name is searched without "
+            f"its suffix, with its folders); correct the pattern, for example {EXAMPLE}, or rename the tile"
         )
     return slide
 

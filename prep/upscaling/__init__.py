@@ -1,1 +1,1 @@
-"""How a patch is enlarged by 2 or 4: BSRGAN, or Lanczos where no super-resolution is wanted."""
+"""How a patch is enlarged by 2 or 4: BSRGAN, or Lanczos interpolation on request; and on which device."""

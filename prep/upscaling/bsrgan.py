@@ -1,8 +1,8 @@
-"""BSRGAN: its authors' network from basicsr's modules, verified weights, batched `enlarge` on a device.
+"""BSRGAN: the published network from basicsr's modules, verified weights, batched `enlarge` on a device.
 
-Pictures are u8 RGB in and out; the network sees [0,1], its output is clamped and rounded as in the published script.
-In half precision the convolutions of the trunk and of the head are computed in it, and the sums that run through the
-whole network, the first and the last layer in fp32: that brings bf16 from 45 to 51 dB of fp32 at no cost in time.
+Pictures are u8 RGB in and out; the network computes in [0,1], its output is clamped and rounded as in the published
+script. In half precision only the convolutions between the first and the last layer are half: the sums that run through
+the whole network stay fp32, which brings bf16 from 45 to 51 dB of fp32 at no cost in time.
 Source: Zhang et al., Designing a Practical Degradation Model for Deep Blind Image Super-Resolution (ICCV 2021).
 """
 
@@ -16,20 +16,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prep.settings import Device, Precision
+from prep.settings import Device, Precision, how_to_set
+from prep.upscaling.devices import check_device
+from store.images import PictureU8
 from store.schema import SettingsError, WeightsError
 from store.weights import BSRGAN_FILES, locate, weights_folder
 
-RESIDUAL, SLOPE = 0.2, 0.2  # of a block's result that is added, and of leaky ReLU (BSRGAN, models/network_rrdbnet.py)
-VARIED = 16  # grey levels between lightest and darkest from which a picture is not flat: glass in JPEG varies by less
+RESIDUAL, SLOPE = (
+    0.2,
+    0.2,
+)  # weight of a block's result in the sum; slope of leaky ReLU (BSRGAN, models/network_rrdbnet.py)
+VARIED = 16  # grey levels between darkest and lightest; a picture that varies less is flat: empty glass in JPEG does
 DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
-NAMES = {  # BSRGAN's names to basicsr's; the rest agree
+NAMES = {  # BSRGAN's names to basicsr's; all others are the same
     "RRDB_trunk": "body",
     "RDB1": "rdb1",
     "RDB2": "rdb2",
@@ -42,7 +45,7 @@ NAMES = {  # BSRGAN's names to basicsr's; the rest agree
 
 
 def _import_rrdbnet() -> Any:
-    """RRDBNet of basicsr. Its package imports a module that torchvision has dropped, and warns of its own age."""
+    """RRDBNet of basicsr. Its package imports a module that torchvision has removed, and raises warnings."""
     name = "torchvision.transforms.functional_tensor"
     if name not in sys.modules:
         from torchvision.transforms.functional import rgb_to_grayscale
@@ -58,8 +61,8 @@ def _import_rrdbnet() -> Any:
 class RrdbEnlarger(nn.Module):
     """BSRGAN's network for one factor: fp32 [B,3,h,w] in [0,1] to fp32 [B,3,h x factor,w x factor].
 
-    For factor 2 it takes one upsampling step and leaves the second out. basicsr's own `scale=2` is another network: it
-    unshuffles pixels first and runs at half the resolution.
+    For factor 2 it has one upsampling step instead of two. basicsr's own `scale=2` is another network: it unshuffles
+    pixels first and runs at half the resolution.
     """
 
     def __init__(self, factor: int, features: int = 64, blocks: int = 23, growth: int = 32) -> None:
@@ -70,7 +73,7 @@ class RrdbEnlarger(nn.Module):
             del self.net.conv_up2
 
     def lower(self, dtype: torch.dtype) -> RrdbEnlarger:
-        """Compute in `dtype` from here on, all but the first and the last layer and the sums."""
+        """Compute in `dtype` from now on, except the first and the last layer and the sums."""
         for name, part in self.net.named_children():
             if name not in ("conv_first", "conv_last"):
                 part.to(dtype)
@@ -95,12 +98,12 @@ class RrdbEnlarger(nn.Module):
     def load_published(self, state: Mapping[str, Tensor], origin: str) -> None:
         """Load a state dict with BSRGAN's key names; WeightsError unless every name and shape fits."""
         renamed = {".".join(NAMES.get(part, part) for part in key.split(".")): value for key, value in state.items()}
-        own = self.net.state_dict()
+        expected = self.net.state_dict()
         wrong = [
             f"{key} is {list(renamed[key].shape) if key in renamed else 'missing'}, should be "
-            f"{list(own[key].shape) if key in own else 'absent'}"
-            for key in sorted({*own, *renamed})
-            if key not in own or key not in renamed or own[key].shape != renamed[key].shape
+            f"{list(expected[key].shape) if key in expected else 'absent'}"
+            for key in sorted({*expected, *renamed})
+            if key not in expected or key not in renamed or expected[key].shape != renamed[key].shape
         ]
         if wrong:
             raise WeightsError(
@@ -111,7 +114,7 @@ class RrdbEnlarger(nn.Module):
 
 
 def _run_dense(dense: Any, feature: Tensor) -> Tensor:
-    """The five convolutions of a dense block, each of which sees all before it; [B,64,h,w] to [B,64,h,w]."""
+    """The five convolutions of a dense block; the input of each is all before it; [B,64,h,w] to [B,64,h,w]."""
     for layer in (dense.conv1, dense.conv2, dense.conv3, dense.conv4):
         feature = torch.cat([feature, _activate(layer(feature))], dim=1)
     last: Tensor = dense.conv5(feature)
@@ -123,7 +126,7 @@ def _activate(feature: Tensor) -> Tensor:
 
 
 def load_enlarger(file: Path, factor: int) -> RrdbEnlarger:
-    """The full-size network with the weights of `file`; nothing in the file is run. Raises WeightsError."""
+    """The full-size network with the weights of `file`; code in the file is never run. Raises WeightsError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a pickle that torch did not write
@@ -142,34 +145,6 @@ def load_enlarger(file: Path, factor: int) -> RrdbEnlarger:
     return enlarger
 
 
-def count_gpus() -> int:
-    """How many GPUs this process sees."""
-    return torch.cuda.device_count()
-
-
-def find_device(wanted: Device) -> Device:
-    """The device to run on. Raises SettingsError if a GPU is asked for and there is none."""
-    if wanted is Device.CUDA and not torch.cuda.is_available():
-        raise SettingsError(
-            "device = cuda: this machine shows no NVIDIA GPU to torch; go where there is one, or build another store "
-            "with device=cpu (a store is made on one kind of device)"
-        )
-    if wanted is Device.AUTO:
-        return Device.CUDA if torch.cuda.is_available() else Device.CPU
-    return wanted
-
-
-def default_precision(device: Device) -> Precision:
-    """The fastest precision that stays within 48 dB of fp32, as measured in `prep/README.md`.
-
-    A GPU multiplies fp16 as fast as bf16, and fp16 is closer. A CPU without instructions for bf16 would emulate it.
-    """
-    if device is Device.CUDA:
-        return Precision.FP16
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return Precision.BF16 if native else Precision.FP32
-
-
 class Bsrgan:
     """Enlarges batches of patches by 2 or 4 on a device; one network for each factor."""
 
@@ -178,49 +153,54 @@ class Bsrgan:
     ) -> None:
         self._device, self._precision, self._batch = device, precision, batch
         self._exact = {factor: network.float().eval().requires_grad_(False) for factor, network in networks.items()}
-        self._networks = {factor: self._place(network, precision) for factor, network in self._exact.items()}
+        self._networks = {factor: self._on_device(network, precision) for factor, network in self._exact.items()}
 
     @classmethod
     def from_weights(
         cls, precision: Precision, batch: int, device: Device, factors: Collection[int], folder: Path | None = None
     ) -> Bsrgan:
-        """The published networks for these factors from verified files of the weights folder."""
+        """The published networks for these factors from verified files of the weights folder.
+
+        Raises SettingsError if this machine lacks the device, WeightsError if a file is missing or damaged.
+        """
+        check_device(device)
         wanted = {factor: weight for factor, weight in BSRGAN_FILES.items() if factor in factors}
         files = {factor: locate(weight, folder or weights_folder()) for factor, weight in wanted.items()}
         networks = {factor: load_enlarger(file, factor) for factor, file in files.items()}
         return cls(networks, precision, batch, torch.device(device))
 
     @torch.inference_mode()
-    def enlarge(self, pictures: NDArray[np.uint8], factor: int, names: Sequence[str] = ()) -> NDArray[np.uint8]:
+    def enlarge(self, pictures: PictureU8, factor: int, names: Sequence[str] = ()) -> PictureU8:
         """u8 [B,h,w,3] to u8 [B,h x factor,w x factor,3], in batches; clamped to [0,1], times 255, rounded.
 
-        A result that is not finite, or is one colour where the picture is not, is computed once more in fp32. Raises
-        WeightsError with the picture's name (of `names`, one each) if that is no better.
+        A result that is not finite, or is one colour where the picture is not, is computed again in fp32. Raises
+        WeightsError with the picture's name (of `names`, one each) if that is no better, SettingsError if the GPU has
+        too little memory.
         """
         given = torch.from_numpy(pictures)
         enlarged, sound = self._run(self._networks[factor], given, factor)
         if not sound.all():
             doubtful = (~sound).nonzero().flatten()
-            exact = self._place(self._exact[factor], Precision.FP32)
+            exact = self._on_device(self._exact[factor], Precision.FP32)
             enlarged[doubtful], better = self._run(exact, given[doubtful], factor)
             if not better.all():
-                place = int(doubtful[~better][0])
+                index = int(doubtful[~better][0])
                 raise WeightsError(
-                    f"{names[place] if names else f'picture {place}'}: BSRGAN x{factor} made numbers that are not "
+                    f"{names[index] if names else f'picture {index}'}: BSRGAN x{factor} made numbers that are not "
                     f"finite, or one flat colour, of it, in {self._precision} and again in fp32; check the weights "
                     "with `python -m store weights`, then the device; nothing of its unit was written"
                 )
         return enlarged.numpy()
 
-    def _place(self, network: RrdbEnlarger, precision: Precision) -> RrdbEnlarger:
+    def _on_device(self, network: RrdbEnlarger, precision: Precision) -> RrdbEnlarger:
         """A copy of an fp32 network on the device, computing in another precision."""
         copy = deepcopy(network).lower(DTYPES[precision])
         return copy.to(self._device).to(memory_format=torch.channels_last)
 
     def _run(self, network: RrdbEnlarger, pictures: Tensor, factor: int) -> tuple[Tensor, Tensor]:
-        """The enlarged pictures, and which of them can be trusted; waits for the device once, at the end.
+        """The enlarged pictures, and which of them are sound; waits for the device once, at the end.
 
-        Algorithms are chosen by shape and never by timing them, and fp32 is fp32: the same batch gives the same bytes.
+        Algorithms are chosen by shape and never by timing, and fp32 is never TF32: the same batch gives the same bytes.
         """
         if self._device.type == "cuda":
             pictures = pictures.pin_memory()
@@ -229,8 +209,8 @@ class Bsrgan:
                 parts = [self._run_batch(network, batch) for batch in torch.split(pictures, self._batch)]
         except torch.OutOfMemoryError as error:
             raise SettingsError(
-                f"batch = {self._batch}: the GPU has no memory for so many windows of {pictures.shape[1]} px at once; "
-                "set batch lower, or close what else runs on it"
+                f"batch = {self._batch}: the GPU has too little memory for so many windows of {pictures.shape[1]} px; "
+                f"set batch lower, {how_to_set(f'batch={max(1, self._batch // 2)}')}, or stop other programs on it"
             ) from error
         enlarged, sound = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
         return enlarged, sound

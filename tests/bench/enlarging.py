@@ -16,11 +16,16 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
-import prep.build.run as room
-from prep.build.plan import Data, describe_plan
-from prep.build.units import Loaded, Work, enlarge_unit, read_unit
+import prep.build.pipeline as room
+from prep.build.describe import describe_plan
+from prep.build.plan import BuildPlan, make_plan
+from prep.build.run import build
+from prep.build.runner import Processes
+from prep.build.settle import choose
+from prep.build.units import Loaded, enlarge_unit, read_unit
 from prep.settings import Enlarger
-from prep.upscaling.upscale import Enlarges, make_upscaler, settle
+from prep.tiles.pairs import Data
+from prep.upscaling.upscale import Enlarges, make_upscaler
 from store.format.manifest import all_units
 from store.process import keep_freed_memory
 from tests.bench.networks import installed
@@ -29,11 +34,11 @@ from tests.bench.pipeline import THREADS, settings, write_pairs
 PAIRS, UNIT = 6, 2
 
 
-def load_units(work: Work, plan: room.BuildPlan) -> list[Loaded]:
+def load_units(plan: BuildPlan) -> list[Loaded]:
     """Every unit with its windows in memory."""
     with ThreadPoolExecutor(THREADS) as pool:
         return [
-            read_unit(work, unit, plan.table.pairs[unit.split][unit.first : unit.stop], pool)
+            read_unit(plan.work, unit, plan.table.pairs[unit.split][unit.first : unit.stop], pool)
             for unit in all_units(plan.manifest)
         ]
 
@@ -55,16 +60,15 @@ def main() -> None:
     with installed() as weights, tempfile.TemporaryDirectory() as name, redirect_stderr(StringIO()):
         data = Data(he=Path(name) / "tiles", ihc=Path(name) / "tiles")
         write_pairs(data.he, pairs, held_out=UNIT)
-        chosen = replace(settle(settings(upscaler=Enlarger.BSRGAN, unit=UNIT)), name="tiles")
-        plan = room.make_plan(chosen, data, threads=THREADS)
-        work = Work(manifest=plan.manifest, sources=plan.sources, geometries=plan.geometries)
-        units, upscaler = load_units(work, plan), make_upscaler(chosen, work.factors)
+        chosen = replace(choose(settings(upscaler=Enlarger.BSRGAN, unit=UNIT)), name="tiles")
+        plan = make_plan(chosen, data, threads=THREADS)
+        units, upscaler = load_units(plan), make_upscaler(plan.work.upscaler)
         time_network(units[:1], upscaler)  # warms up
         half = len(units) // 2
         alone = time_network(units[:half], upscaler)
-        room.make_upscaler = lambda *_: upscaler  # the same one, loaded already
+        room.make_upscaler = lambda _: upscaler  # type: ignore[assignment, attr-defined] # the same one, loaded already
         start = time.perf_counter()
-        room.build(chosen, data, Path(name) / "s.zarr", skip_bad=False, hands=room.Hands(threads=THREADS))
+        build(chosen, data, Path(name) / "s.zarr", skip_bad=False, processes=Processes(threads=THREADS))
         whole = time.perf_counter() - start
         alone += time_network(units[half:], upscaler)
     print(f"{weights}; {chosen.precision} on {chosen.device}, batches of {chosen.batch}\n")

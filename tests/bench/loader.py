@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from prep.build.plan import Data
-from prep.build.run import Hands, build
+from prep.build.run import build
+from prep.build.runner import Processes
+from prep.tiles.pairs import Data
 from store.process import keep_freed_memory
 from store.reader import Store
 from tests.bench.pipeline import THREADS, VIEW, settings, write_pairs
@@ -107,7 +108,8 @@ def prepare(folder: Path, pairs: int) -> None:
     tiles = folder / TILES
     write_pairs(tiles, pairs, held_out=TEST)
     with redirect_stderr(StringIO()):
-        build(settings(), Data(he=tiles, ihc=tiles), folder / STORE, skip_bad=False, hands=Hands(threads=THREADS))
+        processes = Processes(threads=THREADS)
+        build(settings(), Data(he=tiles, ihc=tiles), folder / STORE, skip_bad=False, processes=processes)
 
 
 def measure(way: str, folder: Path, rounds: int) -> float:

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prep.build.plan import plan_geometries
 from prep.settings import Device, Precision, PrepSettings
-from prep.upscaling.bsrgan import DTYPES, Bsrgan, RrdbEnlarger, default_precision
-from prep.views import MAC_PER_PIXEL, shrink
+from prep.upscaling.bsrgan import DTYPES, Bsrgan, RrdbEnlarger
+from prep.upscaling.devices import best_precision
+from prep.views import MAC_PER_PIXEL, plan_geometries, shrink
 from store.process import keep_freed_memory
 from tests.bench.networks import find_networks
 from tests.bench.pictures import find_sets
@@ -123,7 +123,7 @@ def published_way(network: RrdbEnlarger, windows: NDArray[np.uint8]) -> Callable
 
 def compare(networks: dict[int, RrdbEnlarger]) -> None:
     """Speed of every way, against the published one and against the device's rate for matrices."""
-    chosen = default_precision(Device(device().type))
+    chosen = best_precision(Device(device().type))
     halves = (Precision.BF16, Precision.FP16) if device().type == "cuda" else (chosen,)
     rate = matrix_rate(DTYPES[chosen])
     print(f"\nProduct of {MATRIX} x {MATRIX} matrices in {chosen}: {rate / 1e12:.2f} TFLOP/s\n")

@@ -24,9 +24,10 @@ import cv2
 import numcodecs
 import numpy as np
 
-from prep.build.plan import Data
-from prep.build.run import Hands, build
+from prep.build.run import build
+from prep.build.runner import Processes
 from prep.settings import Enlarger, PrepSettings
+from prep.tiles.pairs import Data
 from store.process import keep_freed_memory
 from tests.bench.pictures import Pixels, find_sets
 
@@ -108,8 +109,8 @@ def time_build(data: Path, out: Path, **changes: object) -> float:
     """Seconds of a whole build: check, plan, units, seal."""
     start = time.perf_counter()
     with redirect_stderr(StringIO()):
-        hands = Hands(threads=THREADS)
-        build(settings(**changes), Data(he=data, ihc=data), out / "s.zarr", skip_bad=False, hands=hands)
+        processes = Processes(threads=THREADS)
+        build(settings(**changes), Data(he=data, ihc=data), out / "s.zarr", skip_bad=False, processes=processes)
     return time.perf_counter() - start
 
 

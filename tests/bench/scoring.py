@@ -37,8 +37,9 @@ from evaluate.scores_file import Row
 from evaluate.scoring.aggregate import PHV_LAYERS
 from evaluate.scoring.per_image import judge_all
 from evaluate.scoring.rows import Depth, picture_sets, score_rows
-from prep.build.plan import Data
-from prep.build.run import Hands, build
+from prep.build.run import build
+from prep.build.runner import Processes
+from prep.tiles.pairs import Data
 from store.reader import Store
 from store.schema import Split
 from tests.bench.pipeline import TILE, settings, write_pairs
@@ -192,7 +193,7 @@ def prepared(pairs: int) -> Iterator[tuple[Ground, Path]]:
         folder = Path(temporary)
         write_pairs(folder / "tiles", pairs + TRAIN, held_out=pairs)
         data = Data(he=folder / "tiles", ihc=folder / "tiles")
-        build(settings(), data, folder / "store.zarr", skip_bad=False, hands=Hands(threads=1))
+        build(settings(), data, folder / "store.zarr", skip_bad=False, processes=Processes(threads=1))
         store = Store.open(folder / "store.zarr")
         fabricate(folder / "run", store)
         yield gather(folder / "run", None, store, Split.TEST, "tile"), folder / "features"

@@ -23,14 +23,16 @@ import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from prep.build.cluster import LOOPBACK, PRE_SPAWN, _load
-from prep.build.plan import Data, plan_geometries, super_resolution_flop
-from prep.build.run import Hands, build
+from prep.build.plan import make_plan
+from prep.build.run import build
+from prep.build.runner import Processes
+from prep.build.settle import choose
 from prep.settings import Enlarger
-from prep.upscaling.upscale import settle
+from prep.tiles.pairs import Data
 from store.process import KEEPING
 from store.weights import FOLDER_VARIABLE
 from tests.bench.networks import PUBLISHED, installed
-from tests.bench.pipeline import TILE, settings, write_pairs
+from tests.bench.pipeline import settings, write_pairs
 
 PAIRS = 6
 COUNTS = (1, 2)
@@ -70,21 +72,22 @@ def main() -> None:
     with installed() as weights, tempfile.TemporaryDirectory() as name, redirect_stderr(StringIO()):
         data = Data(he=Path(name) / "tiles", ihc=Path(name) / "tiles")
         write_pairs(data.he, pairs, held_out=1)
-        chosen = replace(settle(settings(upscaler=Enlarger.BSRGAN, unit=1)), name="tiles")
+        chosen = replace(choose(settings(upscaler=Enlarger.BSRGAN, unit=1)), name="tiles")
+        plan = make_plan(chosen, data, threads=1)
         preload = PRELOAD.format(seeded=weights is not PUBLISHED, folder=os.environ.get(FOLDER_VARIABLE, ""))
         for workers in COUNTS:
             with cluster(workers, preload) as made:
                 with Client(made) as client:
                     client.wait_for_workers(workers)
-                    client.run(_load, chosen, frozenset({2, 4}))
+                    client.run(_load, plan.work.upscaler)
                 start = time.perf_counter()
-                hands = Hands(threads=1, scheduler=made.scheduler_address)
-                build(chosen, data, Path(name) / f"{workers}.zarr", skip_bad=False, hands=hands)
+                processes = Processes(threads=1, scheduler=made.scheduler_address)
+                build(chosen, data, Path(name) / f"{workers}.zarr", skip_bad=False, processes=processes)
                 seconds[workers] = time.perf_counter() - start
         one, two = (Path(name) / f"{workers}.zarr" for workers in COUNTS)
         same = (one / "zarr.json").read_bytes() == (two / "zarr.json").read_bytes()
         shutil.rmtree(one)
-    tflop = super_resolution_flop(plan_geometries(chosen, TILE), pairs) / 1e12
+    tflop = plan.flop / 1e12
     print(f"{weights}; {chosen.precision} on {chosen.device}; {pairs} pairs, {tflop:.0f} TFLOP of super-resolution\n")
     print("| workers, one thread each | seconds | pairs/minute | of one worker |\n|--:|--:|--:|--:|")
     for workers, took in seconds.items():

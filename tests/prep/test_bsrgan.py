@@ -1,30 +1,27 @@
-"""BSRGAN's network against golden numbers, its file checks by message, and what each upscaler does to a picture."""
+"""BSRGAN's network against golden numbers, the checks of its files by message, and its enlarged pictures."""
 
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from prep.settings import Device, Enlarger, Precision, PrepSettings
-from prep.upscaling.bsrgan import VARIED, Bsrgan, RrdbEnlarger, _import_rrdbnet, default_precision, load_enlarger
-from prep.upscaling.upscale import Lanczos, describe_upscaler, make_upscaler, settle
+from prep.build.settle import choose
+from prep.settings import Device, Precision, PrepSettings
+from prep.upscaling.bsrgan import VARIED, Bsrgan, RrdbEnlarger, _import_rrdbnet, load_enlarger
 from prep.views import MAC_PER_PIXEL
 from store.files import digest_file
 from store.reader import Store
 from store.schema import SettingsError, Split, Stain, WeightsError
 from store.weights import BSRGAN_FILES, FOLDER_VARIABLE
 from tests.bench.networks import published_names, write_seeded
-from tests.support.places import GOLDEN, ROOT
+from tests.support.places import GOLDEN
 from tests.support.tiles import run
 
 TOLERANCE = 1e-4  # absolute, for outputs of networks: golden files of the BSRGAN repository, float32 on a CPU
@@ -125,7 +122,7 @@ def test_a_file_is_refused_for_the_other_factor(full_size: dict[int, Path]) -> N
 
 @pytest.mark.parametrize("names", ["basicsr", "bsrgan"])
 def test_basicsrs_own_network_for_factor_2_is_refused_as_the_wrong_one(tmp_path: Path, names: str) -> None:
-    """It unshuffles pixels first; filled up and loaded loosely it would enlarge, wrongly and without a word."""
+    """It unshuffles pixels first; completed and loaded without strict checks it would enlarge wrongly."""
     network = RrdbEnlarger(4)
     network.net = _import_rrdbnet()(3, 3, scale=2, num_feat=64, num_block=23, num_grow_ch=32)
     state = network.net.state_dict() if names == "basicsr" else published_names(network)
@@ -140,7 +137,7 @@ def test_basicsrs_own_network_for_factor_2_is_refused_as_the_wrong_one(tmp_path:
 def test_a_store_is_built_through_the_public_path(
     full_size: dict[int, Path], mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files that are verified by size and digest, loaded, and run over windows of real neighbours."""
+    """Files are verified by size and digest, loaded, and run over windows with margins of real pixels."""
     monkeypatch.setenv(FOLDER_VARIABLE, str(full_size[2].parent))
     for factor, file in full_size.items():
         known = replace(BSRGAN_FILES[factor], size=file.stat().st_size, sha256=digest_file(file))
@@ -149,7 +146,7 @@ def test_a_store_is_built_through_the_public_path(
     run(settings, mist, tmp_path / "s.zarr")
     store = Store.open(tmp_path / "s.zarr")
     assert store.manifest.upscaler.precision == store.manifest.settings["precision"] == Precision.FP32
-    assert store.manifest.settings["device"] == settle(settings).device
+    assert store.manifest.settings["device"] == choose(settings).device
     assert store.manifest.upscaler.digests == {f"x{factor}": digest_file(file) for factor, file in full_size.items()}
     for zoom in (2, 4):
         network = load_enlarger(full_size[zoom], zoom)
@@ -170,7 +167,7 @@ def test_a_store_is_built_through_the_public_path(
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_the_networks_sums_are_basicsrs(factor: int) -> None:
-    """The forward pass is our own, so that sums can stay in fp32; in fp32 it is that of basicsr's own x4 network."""
+    """The forward pass is written here, so that sums can stay in fp32; in fp32 it equals basicsr's x4 network."""
     network = golden_network(factor)
     picture = torch.rand(2, 3, 11, 13, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
@@ -191,12 +188,12 @@ def test_enlarging_is_scaling_clamping_and_rounding_of_rgb(factor: int, device: 
     with torch.inference_mode():
         unit = torch.cat([network(torch.from_numpy(p / np.float32(255)).permute(2, 0, 1)[None]) for p in PICTURES])
     plain = np.rint(np.clip(unit.permute(0, 2, 3, 1).numpy(), 0, 1) * 255)
-    assert (unit.min() < 0) or (unit.max() > 1)  # so that the clamp is seen
+    assert (unit.min() < 0) or (unit.max() > 1)  # else the clamp is not tested
     enlarged = small_bsrgan(device=device).enlarge(PICTURES, factor)
     assert enlarged.dtype == np.uint8
     assert enlarged.shape == (5, factor * 12, factor * 16, 3)
     assert enlarged.flags.c_contiguous
-    assert np.abs(enlarged - plain).max() <= 1  # a value beside .5 may fall to either side
+    assert np.abs(enlarged - plain).max() <= 1  # a value near .5 may round either way
     assert (enlarged != plain).mean() < 1e-3
 
 
@@ -213,7 +210,7 @@ def test_a_batch_is_enlarged_as_its_pictures_are_one_by_one(factor: int, device:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", [*HALVES, Precision.FP32])
 def test_the_same_batch_gives_the_same_bytes_every_time(precision: Precision, device: torch.device) -> None:
-    """Which a build that is cut off and continued stands on; on a CPU with any number of threads."""
+    """A resumed build depends on it; on a CPU with any number of threads."""
     first, threads = small_bsrgan(2, precision, device).enlarge(PICTURES, 4), torch.get_num_threads()
     try:
         for number in (1, 2, 3, 5):
@@ -299,43 +296,25 @@ def test_a_flat_result_is_refused_unless_the_picture_is_flat(level: float, devic
         bsrgan.enlarge(mixed, 4, ["first", "second", "third", "fourth", *"56 7"])
 
 
-def test_a_gpu_without_memory_is_told_with_the_setting_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_of_a_gpu_is_an_error_with_the_setting_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory, and a page of advice")
 
     monkeypatch.setattr(RrdbEnlarger, "forward", exhausted)
-    with pytest.raises(SettingsError, match=r"^batch = 3: the GPU has no memory for so many windows of 12 px at once;"):
+    with pytest.raises(
+        SettingsError,
+        match=r"^batch = 3: the GPU has too little memory for so many windows of 12 px; set",
+    ):
         small_bsrgan(3).enlarge(PICTURES, 2)
 
 
-def test_which_precision_a_device_gets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """prep/README.md has the table: both halves stay within 48 dB; on a CPU fp16 is slow, and bf16 if emulated."""
-    for bf16, amx, wanted in (
-        (False, False, Precision.FP32),
-        (True, False, Precision.BF16),
-        (False, True, Precision.BF16),
-    ):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda bf16=bf16: bf16)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
-        assert default_precision(Device.CPU) is wanted
-    assert default_precision(Device.CUDA) is Precision.FP16
-
-
-def test_settings_are_settled_by_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_refused_before_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    settled = settle(PrepSettings())
-    assert settled.device is Device.CPU
-    assert settled.precision is default_precision(Device.CPU)
     with pytest.raises(SettingsError, match="device = cuda: this machine shows no NVIDIA GPU"):
-        settle(PrepSettings(device=Device.CUDA))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (settle(PrepSettings()).device, settle(PrepSettings()).precision) == (Device.CUDA, Precision.FP16)
-    forced = settle(PrepSettings(device=Device.CPU, precision=Precision.FP32))
-    assert (forced.device, forced.precision) == (Device.CPU, Precision.FP32)
-    assert settle(PrepSettings(upscaler=Enlarger.LANCZOS)) == PrepSettings(upscaler=Enlarger.LANCZOS)
+        Bsrgan.from_weights(Precision.FP16, 4, Device.CUDA, (2, 4), folder=tmp_path)
 
 
-def test_names_and_shapes_that_do_not_fit_are_told() -> None:
+def test_names_and_shapes_that_do_not_fit_are_listed() -> None:
     state = golden(4)[0]
     with pytest.raises(WeightsError) as caught:
         RrdbEnlarger(2, **SMALL).load_published(state, "BSRGAN.pth")
@@ -387,58 +366,3 @@ def test_a_damaged_weight_file_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_bare_state_dict_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "wrapped.pth")
     assert "holds no bare state dict" in refusal(tmp_path / "wrapped.pth")
-
-
-def test_missing_and_wrong_files_stop_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
-    file, weight = tmp_path / BSRGAN_FILES[4].name, BSRGAN_FILES[4]
-    for damage, told in (
-        (None, f"BSRGAN.pth ({weight.what}) is not in {tmp_path}; fetch it with `make weights`"),
-        (1000, f"{file} is not {weight.what}: it has 1,000 bytes, the right file has 67,046,751 bytes"),
-        (weight.size, f"and sha256 {weight.sha256}; remove it and fetch the right one from {weight.address}"),
-    ):
-        if damage is not None:
-            with file.open("wb") as handle:
-                handle.truncate(damage)  # zeros: the right length has the wrong digest
-        with pytest.raises(WeightsError) as caught:
-            make_upscaler(PrepSettings())
-        assert told in str(caught.value)
-        assert "SET=upscaler=lanczos" in str(caught.value)
-
-
-def test_the_upscaler_is_described_without_its_weights() -> None:
-    plain = describe_upscaler(PrepSettings(upscaler=Enlarger.LANCZOS, precision=Precision.BF16))
-    assert (plain.name, plain.digests, plain.precision) == ("lanczos", {}, "u8")
-    bsrgan = describe_upscaler(PrepSettings(precision=Precision.BF16, batch=3))
-    assert (bsrgan.name, bsrgan.precision, bsrgan.batch) == ("bsrgan", "bf16", 3)
-    assert bsrgan.digests == {"x2": BSRGAN_FILES[2].sha256, "x4": BSRGAN_FILES[4].sha256}
-
-
-@pytest.mark.parametrize("factor", [2, 4])
-def test_lanczos_keeps_flat_areas_places_and_pictures_apart(factor: int) -> None:
-    lanczos = make_upscaler(PrepSettings(upscaler=Enlarger.LANCZOS))
-    assert isinstance(lanczos, Lanczos)
-    together = lanczos.enlarge(PICTURES, factor)
-    assert together.shape == (5, factor * 12, factor * 16, 3)
-    for picture, enlarged in zip(PICTURES, together, strict=True):
-        assert np.array_equal(lanczos.enlarge(picture[None], factor)[0], enlarged)
-    flat = np.full((1, 8, 8, 3), (10, 200, 90), np.uint8)
-    assert np.array_equal(lanczos.enlarge(flat, factor), np.full((1, 8 * factor, 8 * factor, 3), (10, 200, 90)))
-    smooth = cv2.resize(PICTURES[0], (64, 64), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
-    back = cv2.resize(lanczos.enlarge(smooth[None], factor)[0], (64, 64), interpolation=cv2.INTER_AREA)
-    assert np.abs(back.astype(int) - smooth).mean() < 1.5  # nothing is shifted: half a pixel would cost over 5
-
-
-def test_planning_and_lanczos_never_import_the_network() -> None:
-    """basicsr takes seconds to import, torch more; `plan` and `--help` need neither."""
-    script = (
-        "import sys, prep.upscaling.upscale, prep.views, prep.tiles.pairs, prep.tiles.checking\n"
-        "from prep.settings import Enlarger, PrepSettings\n"
-        "prep.upscaling.upscale.make_upscaler(PrepSettings(upscaler=Enlarger.LANCZOS))\n"
-        "prep.upscaling.upscale.describe_upscaler(PrepSettings())\n"
-        "print(sorted({'torch', 'torchvision', 'basicsr'} & sys.modules.keys()))\n"
-        "import prep.upscaling.bsrgan\n"
-        "print(sorted({'torch', 'torchvision', 'basicsr'} & sys.modules.keys()))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[]", "['torch']"]

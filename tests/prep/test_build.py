@@ -1,4 +1,4 @@
-"""Plans and builds: what is planned, what is written, what happens when a build is cut off or refused."""
+"""Builds: what is written, and what happens when a build is stopped or refused."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ import cv2
 import numpy as np
 import pytest
 
-from prep.build.plan import Data, describe_plan, plan_geometries, raw_bytes, super_resolution_flop
-from prep.build.run import Hands, build, make_plan
+from prep.build.plan import BuildPlan
+from prep.build.preflight import check_free_space
+from prep.build.run import build
+from prep.build.runner import Processes
+from prep.build.units import Loaded, enlarge_unit
 from prep.settings import PrepSettings, Recipe, SplitRule
+from prep.tiles.pairs import Data
+from prep.upscaling.upscale import Enlarges
 from store.format.manifest import journal_of
 from store.images import read_picture
+from store.location.base import Location
 from store.reader import Store
 from store.schema import MagstainError, PairingError, SchemaError, Split, Stain, StoreError, WeightsError
 from store.verify import verify
 from tests.support.disks import read_only
 from tests.support.stores import draw_tile
 from tests.support.tiles import SIDE, TILES, command, digest, lanczos, run, single, write_tiles
+
+ENLARGE = "prep.build.pipeline.enlarge_unit"
 
 
 def test_a_store_holds_the_tiles_and_views_of_its_pairs(mist: Path, tmp_path: Path) -> None:
@@ -64,8 +72,8 @@ def test_a_zoomed_view_is_its_box_of_the_field_enlarged(mist: Path, tmp_path: Pa
 def test_two_folders_need_a_split_by_slide(mist: Path, tmp_path: Path) -> None:
     data = Data(he=mist / "trainA", ihc=mist / "trainB")
     with pytest.raises(PairingError, match="set split=by-slide"):
-        build(lanczos(), data, tmp_path / "s.zarr", skip_bad=False, hands=Hands(threads=1))
-    build(lanczos(split=SplitRule.BY_SLIDE), data, tmp_path / "s.zarr", skip_bad=False, hands=Hands(threads=1))
+        build(lanczos(), data, tmp_path / "s.zarr", skip_bad=False, processes=Processes(threads=1))
+    build(lanczos(split=SplitRule.BY_SLIDE), data, tmp_path / "s.zarr", skip_bad=False, processes=Processes(threads=1))
     store = Store.open(tmp_path / "s.zarr")
     slides = [{pair.slide for pair in store.pairs(split)} for split in (Split.TRAIN, Split.TEST)]
     assert [len(slide) for slide in slides] == [1, 1]
@@ -73,62 +81,35 @@ def test_two_folders_need_a_split_by_slide(mist: Path, tmp_path: Path) -> None:
     assert store.manifest.name == "tiles"
 
 
-def test_the_plan_writes_nothing_and_counts(mist: Path, tmp_path: Path) -> None:
-    plan = make_plan(lanczos(), single(mist), threads=1)
-    pictures = 9 * 2 * (3 * 64 * 64 + SIDE * SIDE) * 3
-    assert raw_bytes(plan.manifest) == pictures + 9 * 3 * 3 * 4
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["tiles"]
-
-
-@pytest.mark.parametrize(("margin", "tflop"), [(0, 25_987), (16, 34_509)])
-def test_super_resolution_of_mist_her2_is_counted_as_published(margin: int, tflop: int) -> None:
-    geometries = plan_geometries(PrepSettings(margin=margin), 1024)
-    assert round(super_resolution_flop(geometries, 4642) / 1e12) == tflop
-
-
-def test_leaking_slides_are_named_and_counted(tmp_path: Path) -> None:
-    for number, part in enumerate(("train", "val")):
-        for key, stain in enumerate("AB"):
-            write_tiles(tmp_path / "d" / f"{part}{stain}", [f"{part}slide_0_0", f"same_0_{number}"], key)
-    plan = make_plan(lanczos(), single(tmp_path / "d"), threads=1)
-    assert any("1 slide (same) stand in more than one split" in note for note in plan.notes)
-    assert "split     published, seed 0; 1 of 3 slides in more than one split" in describe_plan(plan)
-    apart = make_plan(lanczos(split=SplitRule.BY_SLIDE), single(tmp_path / "d"), threads=1)
-    assert "split     by-slide, seed 0; none of 3 slides in more than one split" in describe_plan(apart)
-
-
 def test_a_build_cut_off_at_any_unit_ends_byte_identical(
     mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prep.build.pipeline as room
-
     run(lanczos(), mist, tmp_path / "whole.zarr")
     expected = digest(tmp_path / "whole.zarr")
-    original: Callable[..., object] = room.enlarge_unit
 
-    def dies_after(units: int) -> Callable[..., object]:
-        alive = iter(range(units))
+    def stops_after(units: int) -> Callable[[Loaded, Enlarges], Loaded]:
+        left = iter(range(units))
 
-        def build_or_die(*args: object) -> object:
-            if next(alive, -1) < 0:
+        def enlarge_or_stop(loaded: Loaded, upscaler: Enlarges) -> Loaded:
+            if next(left, -1) < 0:
                 raise KeyboardInterrupt
-            return original(*args)
+            return enlarge_unit(loaded, upscaler)
 
-        return build_or_die
+        return enlarge_or_stop
 
-    for survive in range(5):
-        store = tmp_path / f"cut{survive}.zarr"
-        monkeypatch.setattr(room, "enlarge_unit", dies_after(survive))
+    for units in range(5):
+        store = tmp_path / f"cut{units}.zarr"
+        monkeypatch.setattr(ENLARGE, stops_after(units))
         with pytest.raises(KeyboardInterrupt):
             run(lanczos(), mist, store)
         with pytest.raises(StoreError, match="not finished"):
             Store.open(store)
-        monkeypatch.setattr(room, "enlarge_unit", original)
-        build(lanczos(), single(mist), store, skip_bad=False, hands=Hands(threads=1))
+        monkeypatch.setattr(ENLARGE, enlarge_unit)
+        build(lanczos(), single(mist), store, skip_bad=False, processes=Processes(threads=1))
         assert digest(store) == expected
 
 
-def test_a_terminated_build_leaves_with_3_and_goes_on(tmp_path: Path) -> None:
+def test_a_terminated_build_exits_with_3_and_is_resumed(tmp_path: Path) -> None:
     for part, rows in (("train", 60), ("val", 4)):
         for key, stain in enumerate("AB"):
             write_tiles(tmp_path / "tiles" / f"{part}{stain}", [f"{part}_{row}_0" for row in range(rows)], key)
@@ -139,9 +120,9 @@ def test_a_terminated_build_leaves_with_3_and_goes_on(tmp_path: Path) -> None:
     while len(list(tmp_path.glob("s.zarr.journal/*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 3, told
-    assert "the same command goes on" in told
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 3, messages
+    assert "run the same command to resume" in messages
     done = command(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert verify(tmp_path / "s.zarr").intact
@@ -150,14 +131,11 @@ def test_a_terminated_build_leaves_with_3_and_goes_on(tmp_path: Path) -> None:
 def test_other_settings_and_other_sources_are_refused_with_both_values(
     mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prep.build.pipeline as room
-
-    store = tmp_path / "s.zarr"
-    calls, original = iter(range(9)), room.enlarge_unit
-    monkeypatch.setattr(room, "enlarge_unit", lambda *args: original(*args) if next(calls) < 2 else sys.exit(9))
+    store, calls = tmp_path / "s.zarr", iter(range(9))
+    monkeypatch.setattr(ENLARGE, lambda *args: enlarge_unit(*args) if next(calls) < 2 else sys.exit(9))
     with pytest.raises(SystemExit):
         run(lanczos(), mist, store)
-    monkeypatch.setattr(room, "enlarge_unit", original)
+    monkeypatch.setattr(ENLARGE, enlarge_unit)
     before = digest(store)
     with pytest.raises(StoreError, match=r"seed: 0 -> 1"):
         run(lanczos(seed=1), mist, store)
@@ -173,7 +151,7 @@ def test_other_settings_and_other_sources_are_refused_with_both_values(
         run(lanczos(margin=5), mist, store)
 
 
-def test_a_finished_store_is_left_alone(mist: Path, tmp_path: Path) -> None:
+def test_a_finished_store_stays_as_it_is(mist: Path, tmp_path: Path) -> None:
     run(lanczos(), mist, tmp_path / "s.zarr")
     before = digest(tmp_path / "s.zarr")
     shutil.rmtree(mist)
@@ -181,7 +159,7 @@ def test_a_finished_store_is_left_alone(mist: Path, tmp_path: Path) -> None:
     assert digest(tmp_path / "s.zarr") == before
 
 
-def test_without_weights_the_default_names_both_ways_on(
+def test_without_weights_the_error_names_both_remedies(
     mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAGSTAIN_WEIGHTS", str(tmp_path / "none"))
@@ -226,13 +204,13 @@ def spoil_name(data: Path) -> None:
 
 SPOILT: dict[Callable[[Path], None], str] = {
     spoil_size: "H&E is 128 x 128 px, IHC is 64 x 64 px",
-    spoil_counterpart: "1 H&E without IHC: 'trainA/s1_0_0.png'",
+    spoil_counterpart: "1 bad pair: 1 H&E without IHC: 'trainA/s1_0_0.png'",
     spoil_empty: "trainA/s1_0_0.png",
     spoil_text: "trainA/s1_0_0.png",
     spoil_truncated: "trainA/s1_0_0.jpg",
     spoil_depth: "trainA/s1_0_0.png",
     spoil_alpha: "trainA/s1_0_0.png",
-    spoil_name: "have one name, suffix apart",
+    spoil_name: "have the same name without suffix",
 }
 
 
@@ -252,7 +230,7 @@ def test_a_bad_pair_stops_the_build_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_pairs_are_left_out_on_request_and_listed(
+def test_bad_pairs_are_skipped_on_request_and_listed(
     mist: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoil_text(mist)
@@ -262,9 +240,10 @@ def test_bad_pairs_are_left_out_on_request_and_listed(
     assert store.manifest.skipped == 2
     assert store.manifest.counts[Split.TRAIN] == 4
     assert {skipped.id for skipped in store.skipped()} == {TILES[0], TILES[1]}
-    told = capsys.readouterr().err
-    assert f"left out: train '{TILES[0]}'" in told
-    assert f"left out: train '{TILES[1]}'" in told
+    messages = capsys.readouterr().err
+    assert f"skipped: train '{TILES[0]}'" in messages
+    assert f"skipped: train '{TILES[1]}'" in messages
+    assert "2 bad pairs, skipped" in messages
 
 
 @pytest.mark.parametrize(
@@ -310,7 +289,7 @@ def test_strange_names_survive(name: str, tmp_path: Path) -> None:
     assert ids == set(names)
 
 
-def test_an_existing_folder_that_is_no_store_is_left_alone(mist: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_that_is_no_store_stays_as_it_is(mist: Path, tmp_path: Path) -> None:
     (tmp_path / "s.zarr").mkdir()
     (tmp_path / "s.zarr" / "mine.txt").write_text("precious")
     with pytest.raises(StoreError, match="is no store"):
@@ -319,17 +298,17 @@ def test_an_existing_folder_that_is_no_store_is_left_alone(mist: Path, tmp_path:
 
 
 def test_a_full_disk_is_seen_before_anything_is_written(mist: Path, small_disk: Path) -> None:
-    with pytest.raises(StoreError, match=r"GB free, and the store needs at least another .* choose another STORE="):
+    with pytest.raises(
+        StoreError, match=r"GB free, and the store needs at least another .* choose another --store \(make: STORE=\)"
+    ):
         run(lanczos(), mist, small_disk / "s.zarr")
     assert list(small_disk.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_half_way_loses_nothing(
+def test_a_disk_that_becomes_full_during_a_build_loses_nothing(
     mist: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prep.build.run as room
-
-    monkeypatch.setattr(room, "check_room", lambda *_: None)
+    monkeypatch.setattr("prep.build.run.check_free_space", lambda *_: None)
     with pytest.raises(StoreError, match="the disk is full"):
         run(lanczos(unit=1), mist, small_disk / "s.zarr")
     assert not Path(small_disk / "s.zarr" / "train" / "unit").exists()
@@ -349,32 +328,18 @@ def test_a_read_only_disk_is_refused_before_the_tiles_are_read(mist: Path, tmp_p
     assert list(disk.iterdir()) == []
 
 
-def test_the_nearest_side_that_is_named_suits_every_view() -> None:
-    with pytest.raises(SchemaError, match=r"tile side 1022 px .*nearest that do: 1016, 1024"):
-        plan_geometries(PrepSettings(), 1022)
-
-
 def test_the_tile_must_suit_the_recipe(mist: Path, tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=r"trainA/s1_0_0.png: .*would be enlarged by 8"):
         run(lanczos(recipe=Recipe.NATIVE, view_side=256), mist, tmp_path / "s.zarr")
 
 
-def test_a_picture_that_changes_between_check_and_build_stops_it(
+def test_a_picture_that_changes_between_check_and_build_is_an_error(
     mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prep.build.run as room
-
-    original = room.check_room
-
-    def late(path: Path, plan: object) -> None:
-        original(path, plan)  # type: ignore[arg-type] # passed through
+    def change_a_tile(location: Location, plan: BuildPlan) -> None:
+        check_free_space(location, plan)
         assert cv2.imwrite(str(mist / "trainA" / f"{TILES[3]}.png"), draw_tile(SIDE, 99))
 
-    monkeypatch.setattr(room, "check_room", late)
+    monkeypatch.setattr("prep.build.run.check_free_space", change_a_tile)
     with pytest.raises(MagstainError, match=f"{TILES[3]}.png: changed while the store was built"):
         run(lanczos(), mist, tmp_path / "s.zarr")
-
-
-def test_a_plan_does_not_load_the_network() -> None:
-    code = "import sys; import prep.build.run; assert not {'torch', 'basicsr'} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], check=True)

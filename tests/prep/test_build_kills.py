@@ -1,4 +1,4 @@
-"""Builds that are killed, stopped or starved end byte-identical to one that was left alone."""
+"""Builds that are killed or stopped end byte-identical to one without a break."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def whole(tiles: Path) -> dict[str, bytes]:
 
 
 def start(data: Path, store: Path, *more: str) -> subprocess.Popen[bytes]:
-    """Begin a build in a process group of its own."""
+    """Start a build in its own process group."""
     sets = [word for setting in WORDS for word in ("--set", setting)]
     words = ["build", "--data", str(data), "--store", str(store), *sets, *more]
     return subprocess.Popen(
@@ -65,7 +65,7 @@ def entries(store: Path) -> int:
 
 
 def await_units(process: subprocess.Popen[bytes], store: Path, units: int) -> None:
-    """Wait until that many units more are committed, or the build ended."""
+    """Wait until so many more units are committed, or the build ended."""
     wanted, deadline = entries(store) + units, time.monotonic() + 120
     while entries(store) < wanted and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -81,7 +81,7 @@ def dask_workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def test_kills_at_random_moments_change_nothing(tiles: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
-    """A build is killed again and again, at once or a little after its first commit; when it ends it starts over."""
+    """A build is killed many times, at once or shortly after a commit; when it is finished another one starts."""
     store, chance, finished = tmp_path / "s.zarr", random.Random(7), 0
     for _ in range(KILLS):
         process = start(tiles, store)
@@ -130,7 +130,7 @@ def test_a_dask_worker_that_is_killed_takes_nothing_with_it(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_cluster_build_that_is_stopped_leaves_with_3_and_goes_on(
+def test_a_cluster_build_that_is_stopped_exits_with_3_and_is_resumed(
     cluster_build: tuple[subprocess.Popen[bytes], Path], tiles: Path, whole: dict[str, bytes], number: signal.Signals
 ) -> None:
     """Ctrl-C reaches every process of the group, and so does the warning of Slurm."""
@@ -138,7 +138,7 @@ def test_a_cluster_build_that_is_stopped_leaves_with_3_and_goes_on(
     process.send_signal(number) if number is signal.SIGTERM else os.killpg(process.pid, number)
     assert process.wait(timeout=120) == 3
     assert 0 < entries(store) < PAIRS // 2
-    again = start(tiles, store)  # in one process: who writes a unit does not matter
+    again = start(tiles, store)  # in one process: the bytes do not depend on the process that writes a unit
     assert again.wait() == 0
     assert contents(store) == whole
 
@@ -157,6 +157,6 @@ def test_the_workers_of_a_killed_build_do_not_outlive_it(
 
 
 def test_tiles_are_all_different() -> None:
-    """Else an exchanged pair would go unseen."""
+    """Else an exchanged pair would not be noticed."""
     assert len({draw_tile(128, 0, index).tobytes() for index in range(PAIRS)}) == PAIRS
     assert not np.array_equal(draw_tile(128, 0, 0), draw_tile(128, 1, 0))

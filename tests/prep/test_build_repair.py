@@ -1,4 +1,4 @@
-"""`prep build --repair` and `--dry-run`, as a person types them."""
+"""`prep build --repair` and `--dry-run`, as they are typed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prep.build.run import Hands, repair
+from prep.build.run import repair
+from prep.build.runner import Processes
 from store.format.manifest import journal_of
 from store.schema import StoreError
 from store.verify import verify
@@ -14,7 +15,7 @@ from tests.support.damage import alter
 from tests.support.disks import contents
 from tests.support.tiles import TILES, command, digest, lanczos, run, single, write_tiles
 
-HANDS = Hands(threads=1)
+ONE_THREAD = Processes(threads=1)
 
 
 def test_damage_is_built_again_and_nothing_else(mist: Path, tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ def test_damage_is_built_again_and_nothing_else(mist: Path, tmp_path: Path) -> N
     (store / "test/tile/he/c/0/0/0/0").unlink()
     done = command("build", "--repair", "--store", store, "--data", mist, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "2 unit(s) to build again: train-000001, test-000000; 2 file(s) written anew" in done.stderr
+    assert "2 unit(s) to build again: train-000001, test-000000; 2 file(s) to write again" in done.stderr
     assert contents(store) == before
     assert verify(store).intact
     assert not journal_of(store).exists()
@@ -54,8 +55,8 @@ def test_a_store_whose_root_is_lost_needs_its_settings(mist: Path, tmp_path: Pat
     before = contents(store)
     (store / "zarr.json").unlink()
     with pytest.raises(StoreError, match="is missing or damaged, so it does not say what it was made with; give"):
-        repair(None, single(mist), store, hands=HANDS)
-    repair(lanczos(), single(mist), store, hands=HANDS)
+        repair(None, single(mist), store, processes=ONE_THREAD)
+    repair(lanczos(), single(mist), store, processes=ONE_THREAD)
     assert contents(store) == before
 
 
@@ -69,33 +70,33 @@ def test_other_tiles_cannot_repair(mist: Path, tmp_path: Path) -> None:
         write_tiles(mist / "new" / stain, [TILES[0]], 70 + key)
         (mist / "new" / stain / f"{TILES[0]}.png").rename(mist / f"train{stain}" / f"{TILES[0]}.png")
     with pytest.raises(StoreError, match=r"given tiles are not those that .* was made from"):
-        repair(None, single(mist), store, hands=HANDS)
+        repair(None, single(mist), store, processes=ONE_THREAD)
     assert digest(store) == before
 
 
-def test_a_whole_store_is_left_as_it_is(mist: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_intact_store_stays_as_it_is(mist: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "s.zarr"
     run(lanczos(), mist, store)
     before, stamps = contents(store), {file: file.stat().st_mtime_ns for file in store.rglob("*")}
-    repair(None, single(mist), store, hands=HANDS)
+    repair(None, single(mist), store, processes=ONE_THREAD)
     assert contents(store) == before
     assert {file: file.stat().st_mtime_ns for file in store.rglob("*")} == stamps
     assert not journal_of(store).exists()
-    assert "s.zarr is whole, there is nothing to repair" in capsys.readouterr().err
+    assert "s.zarr is intact, there is nothing to repair" in capsys.readouterr().err
 
 
-def test_what_a_cut_off_write_left_is_taken_away(mist: Path, tmp_path: Path) -> None:
+def test_files_of_an_interrupted_write_are_removed(mist: Path, tmp_path: Path) -> None:
     store = tmp_path / "s.zarr"
     run(lanczos(), mist, store)
     before = contents(store)
     (store / "train" / ".1-aa.partial").write_bytes(b"half")
     assert verify(store).extra == ("train/.1-aa.partial",)
-    repair(None, single(mist), store, hands=HANDS)
+    repair(None, single(mist), store, processes=ONE_THREAD)
     assert contents(store) == before
 
 
-def test_a_rehearsal_says_what_is_left_and_writes_nothing(mist: Path, tmp_path: Path) -> None:
-    words = ["build", "--data", mist, "--store", "s.zarr", "--dry-run"]
+def test_a_dry_run_says_what_is_left_and_writes_nothing(mist: Path, tmp_path: Path) -> None:
+    words: list[str | Path] = ["build", "--data", mist, "--store", "s.zarr", "--dry-run"]
     words += ["--set", "upscaler=lanczos", "--set", "view_side=64", "--set", "unit=2", "--set", "margin=4"]
     before = contents(tmp_path)
     done = command(*words, cwd=tmp_path)
@@ -106,7 +107,7 @@ def test_a_rehearsal_says_what_is_left_and_writes_nothing(mist: Path, tmp_path: 
     assert "0 of 5 units" in command(*words, cwd=tmp_path).stdout
     done = command(*words, "--repair", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--repair cannot be rehearsed" in done.stderr
+    assert "--repair and --dry-run exclude each other" in done.stderr
     done = command(*words[:5], "--workers", "2", "--scheduler", "tcp://x:1", cwd=tmp_path)
     assert done.returncode == 2
     assert "give one of them" in done.stderr

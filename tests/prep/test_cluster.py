@@ -1,9 +1,10 @@
-"""Units on a Dask cluster: who gets them, what is retried, what is said when it goes wrong."""
+"""Units on a Dask cluster: which workers get them, what is retried, the errors."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +12,21 @@ from typing import Any
 
 import dask
 import distributed
-import numpy as np
 import pytest
 from distributed import KilledWorker, Nanny, Scheduler, SpecCluster, Worker
 
 import prep.build.cluster as room
-from prep.build.run import Hands, build
+from prep.build.run import build
+from prep.build.runner import Committed, PairsOfUnit, Processes, Stage
+from prep.build.units import Loaded, Work, read_unit
 from prep.settings import Device, Enlarger, Precision, PrepSettings
-from prep.upscaling.upscale import Enlarges, Lanczos
+from prep.upscaling.upscale import Enlarges, Lanczos, UpscalerChoice
 from store.format.layout import Unit
-from store.process import KEEPING
+from store.images import PictureU8
+from store.process import KEEPING, Stop
 from store.reader import Store
-from store.schema import SettingsError, Split, StoreError
+from store.schema import Pair, SettingsError, Split, StoreError
+from store.writing.writer import StoreWriter
 from tests.support.disks import contents
 from tests.support.tiles import lanczos, run, single
 
@@ -40,7 +44,7 @@ def cluster() -> Iterator[SpecCluster]:
 
 
 class Watched:
-    """Enlarges as Lanczos does, and notes who asked, and whether two ever did at once."""
+    """Enlarges as Lanczos does, and records the workers that call it, and whether two ever call it at once."""
 
     def __init__(self) -> None:
         self.workers: list[str] = []
@@ -48,12 +52,13 @@ class Watched:
         self.busy = threading.Semaphore(1)
         self.overlaps = 0
 
-    def load(self, settings: PrepSettings, factors: frozenset[int]) -> Enlarges:
-        assert factors == {2, 4}
+    def load(self, choice: UpscalerChoice) -> Enlarges:
+        assert choice.factors == {2, 4}
+        assert (choice.device, choice.precision) == (Device.CUDA, Precision.BF16)
         self.loads += 1
         return self
 
-    def enlarge(self, pictures: np.ndarray[Any, Any], factor: int, names: list[str]) -> np.ndarray[Any, Any]:
+    def enlarge(self, pictures: PictureU8, factor: int, names: Sequence[str] = ()) -> PictureU8:
         self.workers.append(str(distributed.get_worker().name))
         alone = self.busy.acquire(blocking=False)
         self.overlaps += not alone
@@ -63,20 +68,20 @@ class Watched:
         return enlarged
 
 
-def settle_as_a_worker(settings: PrepSettings) -> PrepSettings:
-    """What a worker says it has; its name goes where a precision would not look for it."""
+def choose_as_a_worker(settings: PrepSettings) -> PrepSettings:
+    """The answer of a worker, with its name in a setting that has nothing to do with the device."""
     return replace(settings, device=Device.CUDA, precision=Precision.BF16, stain=str(distributed.get_worker().name))
 
 
-def on(cluster: SpecCluster) -> Hands:
-    return Hands(threads=1, scheduler=cluster.scheduler_address)
+def on(cluster: SpecCluster) -> Processes:
+    return Processes(threads=1, scheduler=cluster.scheduler_address)
 
 
 def test_units_on_a_scheduler_give_the_same_store(mist: Path, tmp_path: Path, cluster: SpecCluster) -> None:
     run(lanczos(), mist, tmp_path / "here.zarr")
-    build(lanczos(), single(mist), tmp_path / "there.zarr", skip_bad=False, hands=on(cluster))
+    build(lanczos(), single(mist), tmp_path / "there.zarr", skip_bad=False, processes=on(cluster))
     assert contents(tmp_path / "there.zarr") == contents(tmp_path / "here.zarr")
-    assert len(cluster.workers) == 2  # a scheduler that was there before stays
+    assert len(cluster.workers) == 2  # the cluster of the scheduler still runs
 
 
 def test_super_resolution_goes_to_workers_with_a_gpu_and_takes_turns(
@@ -85,77 +90,77 @@ def test_super_resolution_goes_to_workers_with_a_gpu_and_takes_turns(
     watched = Watched()
     room._loaded.cache_clear()
     monkeypatch.setattr(room, "make_upscaler", watched.load)
-    monkeypatch.setattr(room, "settle", settle_as_a_worker)
-    build(lanczos(upscaler=Enlarger.BSRGAN), single(mist), tmp_path / "s.zarr", skip_bad=False, hands=on(cluster))
+    monkeypatch.setattr("prep.build.settle.choose", choose_as_a_worker)
+    build(lanczos(upscaler=Enlarger.BSRGAN), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=on(cluster))
     room._loaded.cache_clear()
     manifest = Store.open(tmp_path / "s.zarr").manifest
     settled = (manifest.stain, manifest.settings["device"], manifest.upscaler.precision)
-    assert settled == ("gpu", "cuda", "bf16")  # as a worker said, and that was the one with a GPU
+    assert settled == ("gpu", "cuda", "bf16")  # the answer of the worker with a GPU
     assert watched.workers == ["gpu"] * 2 * 5  # two zooms of five units
     assert watched.loads == 1
     assert watched.overlaps == 0
 
 
-def test_a_unit_that_fails_for_a_moment_is_tried_again_and_one_that_always_fails_is_told(
+def test_a_unit_that_fails_for_a_moment_is_tried_again_and_one_that_always_fails_is_an_error(
     mist: Path, tmp_path: Path, cluster: SpecCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = room.read_unit, dict[str, int]()
+    calls: dict[str, int] = {}
 
-    def fails(times: int) -> Any:
-        def read(work: Any, unit: Unit, pairs: Any, pool: Any) -> Any:
+    def fails(times: int) -> Callable[[Work, Unit, Sequence[Pair], ThreadPoolExecutor], Loaded]:
+        def read(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor) -> Loaded:
             calls[unit.name] = calls.get(unit.name, 0) + 1
             if unit.split is Split.TEST and unit.index == 1 and calls[unit.name] <= times:
-                raise StoreError("the file server hiccuped")
-            return original(work, unit, pairs, pool)
+                raise StoreError("the file server was busy")
+            return read_unit(work, unit, pairs, pool)
 
         return read
 
-    monkeypatch.setattr(room, "read_unit", fails(2))
-    build(lanczos(), single(mist), tmp_path / "moment.zarr", skip_bad=False, hands=on(cluster))
+    monkeypatch.setattr("prep.build.cluster.read_unit", fails(2))
+    build(lanczos(), single(mist), tmp_path / "moment.zarr", skip_bad=False, processes=on(cluster))
     assert calls["test-000001"] == 3
     calls.clear()
-    monkeypatch.setattr(room, "read_unit", fails(99))
-    with pytest.raises(StoreError, match="the file server hiccuped"):
-        build(lanczos(), single(mist), tmp_path / "always.zarr", skip_bad=False, hands=on(cluster))
+    monkeypatch.setattr("prep.build.cluster.read_unit", fails(99))
+    with pytest.raises(StoreError, match="the file server was busy"):
+        build(lanczos(), single(mist), tmp_path / "always.zarr", skip_bad=False, processes=on(cluster))
     assert calls["test-000001"] == 1 + room.RETRIES
-    monkeypatch.setattr(room, "read_unit", original)
+    monkeypatch.setattr("prep.build.cluster.read_unit", read_unit)
     run(lanczos(), mist, tmp_path / "always.zarr")
     assert contents(tmp_path / "always.zarr") == contents(tmp_path / "moment.zarr")
 
 
 def test_a_unit_is_not_written_twice(mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task that is run again after its worker died looks for the entry of its unit first."""
-    import prep.build.run as builder
+    """A task that runs again after its worker died first checks whether its unit is committed."""
+    measured: list[dict[Stage, float]] = []
 
-    seen: list[dict[str, float]] = []
-
-    def twice(work: Any, settings: Any, units: Any, location: Any, **rest: Any) -> None:
+    def run_twice(
+        cluster: room.Cluster, units: Sequence[PairsOfUnit], writer: StoreWriter, stop: Stop
+    ) -> Iterator[Committed]:
         for unit, pairs in units:
-            seen.extend(room.run_unit(work, settings, unit, pairs, location, 1) for _ in range(2))
-            rest["done"](unit, "")
+            measured.extend(room.run_unit(cluster._work, unit, tuple(pairs), writer.location, 1) for _ in range(2))
+            yield Committed(unit=unit, limit=Stage.READING)
 
-    monkeypatch.setattr(room, "run_on_cluster", twice)
-    builder.build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, hands=Hands(threads=1, workers=1))
-    assert [sum(busy.values()) > 0 for busy in seen] == [True, False] * 5
+    monkeypatch.setattr(room.Cluster, "run", run_twice)
+    processes = Processes(threads=1, workers=1)
+    build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=processes)
+    assert [sum(seconds.values()) > 0 for seconds in measured] == [True, False] * 5
 
 
-def test_workers_that_die_at_a_unit_are_told_with_what_to_do() -> None:
-    class Given:
+def test_a_unit_at_which_workers_die_is_an_error_with_what_to_do() -> None:
+    class Failed:
         def result(self) -> None:
-            raise KilledWorker("train-000003", None, 3)
+            raise KilledWorker("train-000003", None, 3)  # type: ignore[arg-type] # a worker is not needed
 
     unit = Unit(split=Split.TRAIN, index=3, first=6, stop=8)
     with pytest.raises(StoreError, match=r"unit train-000003 was given up after 3 workers died at it, .*memory"):
-        room._result(Given(), unit)
+        room._result(Failed(), unit)
 
 
-def test_a_scheduler_that_is_not_there(mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "PATIENCE", 1)
+def test_a_scheduler_that_does_not_answer(mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "TIMEOUT", 1)
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
+        processes = Processes(threads=1, scheduler=address)
         with pytest.raises(SettingsError, match=f"no Dask scheduler answers at {address}"):
-            build(
-                lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, hands=Hands(threads=1, scheduler=address)
-            )
+            build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=processes)
 
 
 def test_workers_share_the_cores_and_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""The synthetic set: the same bytes every time, in MIST's layout, and worth learning from."""
+"""The synthetic set: the same bytes every time, in MIST's layout, with stains that depend on the tissue."""
+
+from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +14,7 @@ from skimage.registration import phase_cross_correlation
 
 from prep.demo.draw import MARKER, DemoSettings, DemoTile, draw_demo, draw_slide, is_synthetic, marker_text, plan_files
 from prep.demo.staining import Tissue, draw_tissue
-from prep.demo.tissue import LOOKS, plan_gland
+from prep.demo.tissue import APPEARANCES, plan_gland
 from store.images import read_picture
 from store.schema import SettingsError, StoreError
 from store.settings import load
@@ -94,7 +96,7 @@ def test_the_marker_holds_the_settings_that_draw_the_set_again(tmp_path: Path) -
     assert load(DemoSettings, tmp_path / MARKER) == SMALL
 
 
-def test_a_complete_set_is_left_alone_and_an_interrupted_one_drawn_anew(tmp_path: Path) -> None:
+def test_a_complete_set_is_kept_and_an_interrupted_one_is_drawn_again(tmp_path: Path) -> None:
     (tmp_path / ".set.partial" / "trainA").mkdir(parents=True)
     (tmp_path / ".set.partial" / "trainA" / "half.jpg").write_bytes(b"half")
     draw_demo(tmp_path / "set", SMALL)
@@ -165,7 +167,7 @@ def test_the_stains_are_in_register_up_to_three_pixels(tiles: list[list[DemoTile
 
 
 def test_higher_scores_have_larger_nuclei_and_browner_membranes() -> None:
-    tissues = [draw_sheet_of(score) for score in range(len(LOOKS))]
+    tissues = [draw_sheet_of(score) for score in range(len(APPEARANCES))]
     areas, dab = [nuclear_area(t) for t in tissues], [float(t.ihc_dab.mean()) for t in tissues]
     assert all(low * 1.15 < high for low, high in pairwise(areas))
     assert all(low * 1.5 < high for low, high in pairwise(dab))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from prep.fidelity.measures import Change, downsample, energy, measure, pool, spectrum
 from prep.fidelity.report import report_fidelity
-from prep.fidelity.run import BADNESS, Group, Judged, Measure, find_worst, judge, tail
+from prep.fidelity.run import BADNESS, Group, Measure, MeasuredPicture, find_worst, measure_pictures, tail
 from prep.fidelity.sheet import amplify, find_window
 from prep.fidelity.sources import Sample, Series, cut_again, draw_pictures, plan_series
 from prep.settings import Recipe
@@ -21,7 +21,7 @@ from prep.upscaling.upscale import Lanczos
 from prep.views import Geometry, plan_views
 from store.images import read_picture
 from store.reader import Store
-from store.schema import Box, SchemaError, Split, Stain, StoreError
+from store.schema import Box, Manifest, SchemaError, Split, Stain, StoreError
 from store.stain.dab import mean_dab
 from store.writing.writer import open_writer
 from tests.support.disks import contents
@@ -37,7 +37,7 @@ def repeated(patch: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return patch.repeat(factor, 0).repeat(factor, 1)
 
 
-def judged(
+def measured(
     view: NDArray[np.uint8], patch: NDArray[np.uint8], stain: Stain = Stain.IHC, tile: NDArray[np.uint8] | None = None
 ) -> Change:
     lanczos = Lanczos().enlarge(patch[None], view.shape[0] // patch.shape[0])[0]
@@ -46,7 +46,7 @@ def judged(
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_a_view_that_agrees_with_its_patch_has_changed_nothing(factor: int) -> None:
-    change = judged(repeated(PATCH, factor), PATCH)
+    change = measured(repeated(PATCH, factor), PATCH)
     assert (change.error, change.psnr) == (0, inf)
     assert (change.drift_l, change.drift_a, change.drift_b, change.colour_error) == (0, 0, 0, 0)
     assert change.dab_view == change.dab_patch
@@ -55,7 +55,7 @@ def test_a_view_that_agrees_with_its_patch_has_changed_nothing(factor: int) -> N
 def test_psnr_is_that_of_the_downsampled_view() -> None:
     view = repeated(PATCH, 2).astype(int)
     view[::2] += 6  # half of the rows: 3 grey levels more in every mean over an area
-    assert judged(np.clip(view, 0, 255).astype(np.uint8), PATCH).psnr == pytest.approx(20 * log10(255 / 3), abs=0.05)
+    assert measured(np.clip(view, 0, 255).astype(np.uint8), PATCH).psnr == pytest.approx(20 * log10(255 / 3), abs=0.05)
 
 
 def test_the_patch_given_in_place_of_the_view_is_refused() -> None:
@@ -73,11 +73,11 @@ def test_colour_drift_has_the_sign_of_what_was_done(channel: int | slice, axis: 
     patch = np.full((16, 16, 3), 120, np.uint8)
     view = repeated(patch, 2)
     view[..., channel] += 12
-    change = judged(view, patch)
+    change = measured(view, patch)
     drift = {name: getattr(change, name) for name in ("drift_l", "drift_a", "drift_b")}
     assert sign * drift[axis] > 2
     assert change.colour_error > 2
-    back = judged(repeated(view[::2, ::2], 2) - (view - repeated(patch, 2)), view[::2, ::2])
+    back = measured(repeated(view[::2, ::2], 2) - (view - repeated(patch, 2)), view[::2, ::2])
     assert {name: round(getattr(back, name), 6) for name in drift} == {n: round(-v, 6) for n, v in drift.items()}
 
 
@@ -88,11 +88,11 @@ def test_dab_gained_and_lost_is_a_share_of_the_patchs() -> None:
     assert before > 0.1
     for power in (1.25, 0.8):
         light = 255 * (BROWN / 255) ** power
-        share = judged(repeated(np.broadcast_to(np.rint(light).astype(np.uint8), patch.shape), 2), patch).dab_share
+        share = measured(repeated(np.broadcast_to(np.rint(light).astype(np.uint8), patch.shape), 2), patch).dab_share
         assert share == pytest.approx(power - 1, abs=0.02)
-    assert isnan(judged(repeated(patch, 2), patch, Stain.HE).dab_share)
+    assert isnan(measured(repeated(patch, 2), patch, Stain.HE).dab_share)
     glass = np.full((16, 16, 3), 247, np.uint8)
-    assert isnan(judged(repeated(glass, 2), glass).dab_share)  # next to no stain has no share
+    assert isnan(measured(repeated(glass, 2), glass).dab_share)  # next to no stain has no share
 
 
 def test_the_energy_of_a_band_is_the_mean_square_of_what_is_in_it() -> None:
@@ -108,14 +108,14 @@ def test_the_energy_of_a_band_is_the_mean_square_of_what_is_in_it() -> None:
     assert energy(whole, whole, 0, 64) == pytest.approx(np.square(noisy).mean())
 
 
-def test_added_detail_is_what_lanczos_has_not() -> None:
+def test_added_detail_is_the_detail_beyond_lanczos() -> None:
     lanczos = Lanczos().enlarge(PATCH[None], 2)[0]
-    assert judged(lanczos, PATCH).added == 0
+    assert measured(lanczos, PATCH).added == 0
     checks = 8 * (1 - 2 * (np.indices((64, 64)).sum(0) % 2))[..., None]  # finer than 32 px can hold, mean square 64
-    textured = judged(np.clip(lanczos + checks, 0, 255).astype(np.uint8), PATCH)
-    assert textured.detail_view == pytest.approx(judged(lanczos, PATCH).detail_view + 64, rel=0.05)
+    textured = measured(np.clip(lanczos + checks, 0, 255).astype(np.uint8), PATCH)
+    assert textured.detail_view == pytest.approx(measured(lanczos, PATCH).detail_view + 64, rel=0.05)
     assert textured.added > 4
-    blurred = judged(repeated(downsample(lanczos, 16).astype(np.uint8), 4), PATCH)
+    blurred = measured(repeated(downsample(lanczos, 16).astype(np.uint8), 4), PATCH)
     assert blurred.psnr < textured.psnr  # texture that averages out costs no PSNR; that is why it is counted apart
 
 
@@ -123,18 +123,18 @@ def test_truth_tells_restored_from_invented() -> None:
     """The tile as delivered holds twice the pixels of the patch: its own detail is known."""
     tile = draw_tile(64, 4)
     patch = np.rint(downsample(tile, 32)).astype(np.uint8)
-    assert judged(tile, patch, tile=tile).truth == pytest.approx(1)
+    assert measured(tile, patch, tile=tile).truth == pytest.approx(1)
     lanczos = Lanczos().enlarge(patch[None], 2)[0]
     noise = np.random.default_rng(0).normal(0, 6, tile.shape)
     invented = np.clip(lanczos + noise, 0, 255).astype(np.uint8)
-    assert abs(judged(invented, patch, tile=tile).truth) < 0.1
+    assert abs(measured(invented, patch, tile=tile).truth) < 0.1
     half = np.clip(tile.astype(float) + noise, 0, 255).astype(np.uint8)
-    assert 0.4 < judged(half, patch, tile=tile).truth < 0.95
-    assert isnan(judged(tile, patch).truth)  # nothing finer than the patch is known
+    assert 0.4 < measured(half, patch, tile=tile).truth < 0.95
+    assert isnan(measured(tile, patch).truth)  # nothing finer than the patch is known
 
 
 def test_numbers_of_several_pictures_are_those_of_their_pixels() -> None:
-    one, other = judged(repeated(PATCH, 2), PATCH), judged(repeated(PATCH, 2)[::-1].copy(), PATCH)
+    one, other = measured(repeated(PATCH, 2), PATCH), measured(repeated(PATCH, 2)[::-1].copy(), PATCH)
     both = pool([one, other])
     assert both.error == other.error / 2
     assert both.psnr == pytest.approx(other.psnr + 10 * log10(2))
@@ -149,13 +149,13 @@ def a_group(store: Store, *changes: Change, split: Split = Split.TRAIN, stain: S
     series = plan_series(store, [split])[0][0]
     box = Box(top=0, left=0, side=32)
     pictures = tuple(
-        Judged(row=row, pair=f"p{row}", index=0, slide=f"s{row % 2}", box=box, change=change)
+        MeasuredPicture(row=row, pair=f"p{row}", index=0, slide=f"s{row % 2}", box=box, change=change)
         for row, change in enumerate(changes)
     )
     return Group(series=series, stain=stain, available=len(changes), pictures=pictures)
 
 
-def test_pictures_are_ranked_worst_first_and_one_in_20_is_told(small_store: Store) -> None:
+def test_pictures_are_ranked_worst_first_and_the_worst_5_percent_is_one_of_20(small_store: Store) -> None:
     group = a_group(small_store, *(a_change(error=error) for error in (3, 1, 100, 2)))
     order = group.ranked(Measure.PSNR)
     assert [picture.row for picture in order] == [2, 0, 3, 1]
@@ -187,8 +187,8 @@ def test_the_worst_over_all_splits_is_shown_once_with_all_its_reasons(small_stor
 
 def test_a_patch_is_cut_again_as_it_was(small_store: Store) -> None:
     """The store was enlarged by Lanczos, so Lanczos of what is cut again gives its views to the byte."""
-    series, unjudged = plan_series(small_store, [*small_store.manifest.counts])
-    assert not unjudged
+    series, unmeasured = plan_series(small_store, [*small_store.manifest.counts])
+    assert not unmeasured
     assert [(one.split, one.view, one.origin) for one in series] == [
         (split, view, "tile") for split in (Split.TRAIN, Split.TEST) for view in ("x2", "x4")
     ]
@@ -202,9 +202,8 @@ def test_a_patch_is_cut_again_as_it_was(small_store: Store) -> None:
                 assert np.abs(downsample(cut.tile, cut.patch.shape[0]) - cut.patch).max() <= 0.5
 
 
-def build(path: Path, **changes: object) -> Store:
+def build(path: Path, manifest: Manifest) -> Store:
     """The small store with another manifest."""
-    manifest = replace(small_manifest(), **changes)
     with open_writer(path, manifest, small_table()) as writer:
         for unit in writer.pending():
             blocks = small_blocks(manifest, unit)
@@ -213,8 +212,8 @@ def build(path: Path, **changes: object) -> Store:
     return Store.open(path)
 
 
-def test_without_tiles_the_field_stands_in(tmp_path: Path, small_store: Store) -> None:
-    store = build(tmp_path / "s.zarr", keep_tiles=False)
+def test_without_tiles_patches_are_cut_from_x1(tmp_path: Path, small_store: Store) -> None:
+    store = build(tmp_path / "s.zarr", replace(small_manifest(), keep_tiles=False))
     series, _ = plan_series(store, [Split.TRAIN, Split.TEST])
     assert {(one.split, one.origin) for one in series} == {(Split.TRAIN, "x1"), (Split.TEST, "tile")}
     kept = plan_series(small_store, [Split.TRAIN])[0]
@@ -225,23 +224,24 @@ def test_without_tiles_the_field_stands_in(tmp_path: Path, small_store: Store) -
         np.testing.assert_array_equal(cut.tile, cut.patch)  # nothing finer is known
 
 
-def test_what_cannot_be_judged_is_said(tmp_path: Path) -> None:
+def test_views_that_cannot_be_measured_are_named(tmp_path: Path) -> None:
     """At a view side of 64 px, native views of 128 px tiles are enlarged at zoom 4 only."""
-    store = build(tmp_path / "s.zarr", keep_tiles=False, recipe=Recipe.NATIVE, views=plan_views(Recipe.NATIVE, 1))
-    series, unjudged = plan_series(store, [Split.TRAIN, Split.TEST])
+    native = replace(small_manifest(), keep_tiles=False, recipe=Recipe.NATIVE, views=plan_views(Recipe.NATIVE, 1))
+    store = build(tmp_path / "s.zarr", native)
+    series, unmeasured = plan_series(store, [Split.TRAIN, Split.TEST])
     assert [(one.split, one.view) for one in series] == [(Split.TEST, "x4")]
-    assert [(what.split, what.view) for what in unjudged] == [(Split.TRAIN, "x4")]
-    text = report_fidelity(store, [Split.TRAIN, Split.TEST], ALL, tmp_path / "out")
-    assert "- **not judged**: x4 of train cannot be judged: it was cut from the tile as delivered" in text
-    with pytest.raises(StoreError, match=r"x4 of train cannot be judged: .*build with keep_tiles=true"):
+    assert [(what.split, what.view) for what in unmeasured] == [(Split.TRAIN, "x4")]
+    text = report_fidelity(store, [Split.TRAIN, Split.TEST], ALL, tmp_path / "out").markdown
+    assert "- **not measured**: x4 of train cannot be measured: it was cut from the tile as delivered" in text
+    with pytest.raises(StoreError, match=r"x4 of train cannot be measured: .*build a store with --set keep_tiles=true"):
         plan_series(store, [Split.TRAIN])
     with pytest.raises(StoreError, match=r"no pairs in val .*it has train, test: choose one with --split"):
         plan_series(store, [Split.VAL])
 
 
-def test_a_store_without_enlarged_views_has_nothing_to_judge(tmp_path: Path) -> None:
-    store = build(tmp_path / "s.zarr", views=plan_views(Recipe.PAPER, 1)[:1])
-    with pytest.raises(StoreError, match=r"none of its views \(x1\) was enlarged: nothing to judge"):
+def test_a_store_without_enlarged_views_has_nothing_to_measure(tmp_path: Path) -> None:
+    store = build(tmp_path / "s.zarr", replace(small_manifest(), views=plan_views(Recipe.PAPER, 1)[:1]))
+    with pytest.raises(StoreError, match=r"none of its views \(x1\) was enlarged: nothing to measure"):
         plan_series(store, [Split.TRAIN])
 
 
@@ -260,12 +260,13 @@ def test_pictures_are_drawn_by_seed_and_split() -> None:
 
 def test_the_report_of_a_store(small_store: Store, tmp_path: Path) -> None:
     before = contents(small_store.path)
-    text = report_fidelity(small_store, [Split.TRAIN, Split.TEST], ALL, tmp_path / "out")
+    report = report_fidelity(small_store, [Split.TRAIN, Split.TEST], ALL, tmp_path / "out")
+    text = report.markdown
     assert contents(small_store.path) == before
     assert sorted(contents(tmp_path / "out")) == ["fidelity.json", "fidelity.md", "worst.png"]
     assert (tmp_path / "out" / "fidelity.md").read_text() == text
     assert "**SYNTHETIC, drawn and not tissue.**" in text
-    assert "- **no super-resolution**: these numbers are the floor of a plain filter" in text
+    assert "- **no super-resolution**: these are the numbers of plain interpolation" in text
     document = json.loads((tmp_path / "out" / "fidelity.json").read_text())
     assert document["store"]["seal"] == small_store.manifest.seal
     assert [(g["split"], g["view"], g["stain"], g["judged"]) for g in document["groups"]] == [
@@ -284,26 +285,32 @@ def test_the_report_of_a_store(small_store: Store, tmp_path: Path) -> None:
     assert group["worst"]["psnr"]["psnr_db"] == min(picture["psnr_db"] for picture in group["pictures"])
     assert f"{group['all']['psnr_db']:.1f}" in text
     assert read_picture(tmp_path / "out" / "worst.png").std() > 10
+    summary = report.summary.splitlines()
+    assert max(map(len, summary)) <= 100
+    assert [line.split()[:3] for line in summary[1:]] == [
+        [g["split"], g["view"], g["stain"]] for g in document["groups"]
+    ]
+    assert f"{group['all']['psnr_db']:.1f}" in summary[2]
 
 
-def test_a_report_never_lands_in_a_store(small_store: Store) -> None:
+def test_a_report_is_never_written_into_a_store(small_store: Store) -> None:
     before = contents(small_store.path)
     for inside in ("out", "train/x1"):
-        with pytest.raises(StoreError, match="is or lies in a store"):
+        with pytest.raises(StoreError, match="is a store or inside one"):
             report_fidelity(small_store, [Split.TEST], ALL, small_store.path / inside)
     assert contents(small_store.path) == before
 
 
-def test_both_stains_are_judged_at_the_same_places(small_store: Store) -> None:
+def test_both_stains_are_measured_at_the_same_places(small_store: Store) -> None:
     series = plan_series(small_store, [Split.TRAIN])[0]
-    groups = judge(small_store, series, Sample(limit=3, seed=5))
+    groups = measure_pictures(small_store, series, Sample(limit=3, seed=5))
     for he, ihc in zip(groups[::2], groups[1::2], strict=True):
         assert [p.row for p in he.pictures] == [p.row for p in ihc.pictures]
         assert (he.stain, ihc.stain) == (Stain.HE, Stain.IHC)
         assert [p.change.error for p in he.pictures] != [p.change.error for p in ihc.pictures]
 
 
-def test_the_window_of_the_sheet_stands_where_the_difference_is() -> None:
+def test_the_window_of_the_sheet_shows_the_difference() -> None:
     difference = np.zeros((40, 40, 3))
     difference[30:34, 7:11] = 5
     top, left = find_window(difference, 8)

@@ -1,68 +1,53 @@
-"""What stands at the place of a store decides where and in which precision its views are enlarged."""
+"""Checks before a build: the place of the store, and the weight files."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from prep.build.preflight import settle_again, settle_for, stored_settings
-from prep.settings import Device, Enlarger, Precision, PrepSettings
-from prep.upscaling.upscale import settle
+from prep.build.plan import make_plan
+from prep.build.preflight import check_weights, is_finished, missing_units
+from prep.settings import Enlarger
+from store.format.manifest import all_units
 from store.location.local import Folder
-from store.reader import Store
-from store.schema import StoreError
-from store.settings import plain
+from store.schema import StoreError, WeightsError
+from store.weights import BSRGAN_FILES
 from store.writing.writer import open_writer
-from tests.support.stores import small_manifest, small_table
-
-ON_A_GPU = PrepSettings(device=Device.CUDA, precision=Precision.BF16)
+from tests.support.tiles import lanczos, run, single
 
 
-@pytest.fixture
-def begun(tmp_path: Path) -> Folder:
-    """A store that was begun on a GPU, in another precision than a GPU gets by itself."""
-    manifest = replace(small_manifest(), settings=plain(ON_A_GPU))
-    with open_writer(tmp_path / "s.zarr", manifest, small_table()):
+def test_missing_units_are_all_of_a_new_store_and_none_of_a_finished_one(mist: Path, tmp_path: Path) -> None:
+    location, settings = Folder(tmp_path / "s.zarr"), lanczos(name="tiles")
+    plan = make_plan(settings, single(mist), threads=1)
+    assert missing_units(location, plan) == all_units(plan.manifest)
+    assert not is_finished(location, settings)
+    with open_writer(location, plan.manifest, plan.table):
         pass
-    return Folder(tmp_path / "s.zarr")
+    assert missing_units(location, plan) == all_units(plan.manifest)
+    assert not is_finished(location, settings)
+    run(settings, mist, location.path)
+    assert missing_units(location, plan) == []
+    assert is_finished(location, settings)
 
 
-def test_a_build_goes_on_with_the_device_and_precision_that_it_was_begun_with(begun: Folder) -> None:
-    assert settle_for(PrepSettings(), begun) == ON_A_GPU == stored_settings(begun)
+def test_a_store_with_other_settings_is_refused_with_both_values_and_what_to_do(mist: Path, tmp_path: Path) -> None:
+    location, other = Folder(tmp_path / "s.zarr"), lanczos(name="tiles", seed=1)
+    plan = make_plan(lanczos(), single(mist), threads=1)
+    with open_writer(location, plan.manifest, plan.table):
+        pass
+    remedy = r"\(seed: 0 -> 1\); give the same settings, choose another --store \(make: STORE=\), or remove this one"
+    with pytest.raises(StoreError, match=rf"s\.zarr was started with other settings {remedy}"):
+        missing_units(location, make_plan(other, single(mist), threads=1))
+    run(lanczos(), mist, location.path)
+    with pytest.raises(StoreError, match=rf"s\.zarr is finished and was made with other settings {remedy}"):
+        is_finished(location, other)
 
 
-def test_what_is_asked_for_is_kept_and_left_to_be_refused(begun: Folder) -> None:
-    asked = PrepSettings(device=Device.CPU, precision=Precision.FP32)
-    assert settle_for(asked, begun) == asked
-    half = settle_for(PrepSettings(device=Device.CPU), begun)
-    assert (half.device, half.precision) == (Device.CPU, Precision.BF16)
-
-
-def test_a_new_place_gets_what_the_machine_has(tmp_path: Path) -> None:
-    assert settle_for(PrepSettings(seed=3), Folder(tmp_path / "new.zarr")) == settle(PrepSettings(seed=3))
-
-
-def test_a_plain_filter_asks_nothing_of_the_machine(begun: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("asked"))
-    asked = PrepSettings(upscaler=Enlarger.LANCZOS)
-    assert settle_for(asked, begun) == asked
-
-
-def test_a_store_that_says_nothing_of_them_decides_nothing(small_store: Store) -> None:
-    assert settle_for(PrepSettings(), small_store.location) == settle(PrepSettings())
-
-
-def test_a_lost_root_cannot_tell_the_settings(copied: Path) -> None:
-    (copied / "zarr.json").write_text("{}")
-    with pytest.raises(StoreError, match=r"zarr\.json is missing or damaged, .*give the same settings as then"):
-        stored_settings(Folder(copied))
-    with pytest.raises(StoreError, match=r"does not say on which device and in which precision .*give device="):
-        settle_again(PrepSettings(precision=Precision.BF16), Folder(copied))
-    assert settle_again(ON_A_GPU, Folder(copied)) == ON_A_GPU
-
-
-def test_a_repair_takes_what_the_store_says(begun: Folder) -> None:
-    assert settle_again(PrepSettings(), begun) == ON_A_GPU
+def test_weights_are_expected_of_bsrgan_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAGSTAIN_WEIGHTS", str(tmp_path))
+    check_weights(Enlarger.LANCZOS)
+    with pytest.raises(WeightsError, match=r"`make weights` .*To build without super-resolution .* upscaler=lanczos"):
+        check_weights(Enlarger.BSRGAN)
+    (tmp_path / BSRGAN_FILES[2].name).touch()
+    check_weights(Enlarger.BSRGAN)

@@ -1,10 +1,12 @@
+"""Slides from names, and splits by slide."""
+
 from __future__ import annotations
 
 import random
 
 import pytest
 
-from prep.tiles.splits import leaking_slides, own_slides, slides_by_grid, slides_by_pattern, split_by_slide
+from prep.tiles.splits import leaking_slides, slide_per_tile, slides_by_grid, slides_by_pattern, split_by_slide
 from store.schema import PairingError, SettingsError, Split
 
 
@@ -72,7 +74,7 @@ def test_no_part_takes_what_another_needs() -> None:
         assert splits == {"small": Split.TEST, "middle": Split.TRAIN, "large": Split.TRAIN}
 
 
-def test_nothing_asked_is_all_train() -> None:
+def test_without_fractions_all_is_train() -> None:
     assert split_by_slide({"a": 3}, seed=0, val_fraction=0, test_fraction=0) == {"a": Split.TRAIN}
 
 
@@ -84,6 +86,7 @@ def test_too_few_slides_are_refused(tiles: dict[str, int], val: float, test: flo
         split_by_slide(tiles, seed=0, val_fraction=val, test_fraction=test)
     assert str(caught.value).startswith(f"{len(tiles)} slide(s) ({', '.join(tiles)}) cannot be split into train, ")
     assert f"at least {least} are needed; ask for fewer parts, or set a slide_pattern" in str(caught.value)
+    assert str(caught.value).endswith("(make: SET='slide_pattern=^(.*)_y')")
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan")])
@@ -105,11 +108,13 @@ def test_a_pattern_that_finds_no_slide_names_the_tile_and_itself(pattern: str) -
     with pytest.raises(PairingError) as caught:
         slides_by_pattern(["deep/tile 7"], pattern)
     assert str(caught.value).startswith(f"tile 'deep/tile 7': slide_pattern {pattern!r} finds no slide in it")
-    assert "mend the pattern or rename the tile" in str(caught.value)
+    assert "correct the pattern, for example --set 'slide_pattern=^(.*)_y' (make: SET=" in str(caught.value)
 
 
-def test_a_broken_pattern_is_a_setting_to_mend() -> None:
-    with pytest.raises(SettingsError, match=r"slide_pattern '\^\(lesion' is no regular expression: missing \)"):
+def test_a_wrong_pattern_is_refused_with_an_example() -> None:
+    with pytest.raises(
+        SettingsError, match=r"slide_pattern '\^\(lesion' is no regular expression: missing \).*; correct it, for exam"
+    ):
         slides_by_pattern(["a"], "^(lesion")
 
 
@@ -118,12 +123,12 @@ def test_grid_names_give_slides_and_one_other_name_takes_them_away() -> None:
     assert slides_by_grid(ids, ids).names == ("100M2004069", "100M2004069", "a_b")
     assert slides_by_grid(ids, ids).notes == ()
     odd = [*ids, "tile7"]
-    assert slides_by_grid(odd, odd) == own_slides(odd, odd)
-    assert own_slides(odd, odd).names == tuple(odd)
-    assert "set slide_pattern" in own_slides(odd, odd).notes[0]
+    assert slides_by_grid(odd, odd) == slide_per_tile(odd, odd)
+    assert slide_per_tile(odd, odd).names == tuple(odd)
+    assert "set slide_pattern" in slide_per_tile(odd, odd).notes[0]
 
 
-def test_leaking_slides_are_those_on_two_sides() -> None:
+def test_leaking_slides_are_those_in_two_splits() -> None:
     tiles = [(Split.TRAIN, "a"), (Split.TRAIN, "b"), (Split.VAL, "b"), (Split.TEST, "c"), (Split.TEST, "a")]
     assert leaking_slides(tiles) == {"a", "b"}
     assert leaking_slides(tiles[:2]) == frozenset()

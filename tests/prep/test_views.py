@@ -125,7 +125,7 @@ def test_a_box_is_a_function_of_seed_pair_zoom_and_index_and_of_no_order() -> No
     assert np.mean(same_place) < 0.05  # zooms are drawn apart
 
 
-def test_keys_are_told_apart_and_boxes_keep_their_values() -> None:
+def test_keys_are_different_and_boxes_keep_their_values() -> None:
     assert keyed_generator(0, "a", 2, 1).random() == keyed_generator(0, "a", 2, 1).random()
     assert keyed_generator(0, "a1", 2).random() != keyed_generator(0, "a", 12).random()
     geometry = geometries(Recipe.PAPER, 1024, 512)[1]
@@ -217,7 +217,7 @@ def test_downsampling_is_the_exact_mean_over_areas(side: int, smaller: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("source", "zoom", "tile_side", "view_side", "told"),
+    ("source", "zoom", "tile_side", "view_side", "message"),
     [
         (Source.NATIVE, 4, 1020, 512, "1020 px does not divide by 8 (2 x zoom 4); nearest that do: 1016, 1024"),
         (Source.NATIVE, 8, 7, 16, "tile side 7 px does not divide by 16 (2 x zoom 8); nearest that do: 16"),
@@ -228,9 +228,9 @@ def test_downsampling_is_the_exact_mean_over_areas(side: int, smaller: int) -> N
     ],
 )
 def test_lengths_that_do_not_go_together_are_refused_with_the_nearest_that_do(
-    source: Source, zoom: int, tile_side: int, view_side: int, told: str
+    source: Source, zoom: int, tile_side: int, view_side: int, message: str
 ) -> None:
     view = View(zoom=zoom, source=source)
     with pytest.raises(SchemaError) as caught:
         Geometry(view=view, tile_side=tile_side, view_side=view_side, margin=16)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

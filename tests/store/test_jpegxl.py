@@ -18,8 +18,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.registry import get_codec_class
 
-from prep.build.plan import plan_geometries, plan_manifest
+from prep.build.plan import plan_manifest
 from prep.settings import Enlarger, PrepSettings
+from prep.views import plan_geometries
 from store.format.codec import decode_planes, encode_picture, encoding, require, with_checksum
 from store.format.jpegxl import EFFORT, NAME, JpegXl, pack, unpack
 from store.format.layout import ArrayPlan

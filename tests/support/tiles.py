@@ -9,9 +9,10 @@ from pathlib import Path
 
 import cv2
 
-from prep.build.plan import Data
-from prep.build.run import Hands, build
+from prep.build.run import build
+from prep.build.runner import Processes
 from prep.settings import Enlarger, PrepSettings
+from prep.tiles.pairs import Data
 from tests.support.stores import draw_tile
 
 SIDE = 128
@@ -37,7 +38,7 @@ def single(data: Path) -> Data:
 
 def run(settings: PrepSettings, data: Path, store: Path | str, *, skip_bad: bool = False) -> None:
     """Build a store from a data folder in this process."""
-    build(settings, single(data), store, skip_bad=skip_bad, hands=Hands(threads=2))
+    build(settings, single(data), store, skip_bad=skip_bad, processes=Processes(threads=2))
 
 
 def digest(folder: Path) -> dict[str, str]:

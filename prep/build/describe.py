@@ -1,0 +1,92 @@
+"""The plan of a build for a person, in lines of at most 100 columns."""
+
+from __future__ import annotations
+
+from prep.build.bad_pairs import count_bad, describe_bad
+from prep.build.plan import BuildPlan, raw_bytes
+from prep.settings import Enlarger, Precision
+from prep.views import Geometry
+from store.cli import wrapped
+from store.schema import Manifest, Source, Table
+
+LABEL = 10  # columns of a line's label
+
+
+def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
+    """Pairs, split, views, size, operations of super-resolution, bad pairs, notes."""
+    manifest, skipped = plan.manifest, plan.table.skipped
+    facts = [
+        ("pairs", _describe_pairs(plan.table)),
+        ("layout", f"{plan.layout}"),
+        ("split", f"{manifest.split}, seed {manifest.seed}; {_describe_leaks(plan)}"),
+        *((geometry.view.name, describe_geometry(geometry)) for geometry in plan.geometries),
+        *([("mpp", _describe_mpp(manifest))] if manifest.mpp else []),
+        ("upscaler", _describe_upscaler(manifest)),
+        ("size", f"{raw_bytes(manifest) / 1e9:,.3f} GB before compression, codec {manifest.codec}"),
+        ("compute", _describe_compute(plan)),
+        *([("bad", count_bad(skipped, skip_bad=skip_bad))] if skipped else []),
+        *(("", describe_bad(bad)) for bad in skipped),
+        *(("note", note) for note in plan.notes),
+    ]
+    title = (
+        f"{manifest.name}: {'synthetic, ' if manifest.synthetic else ''}H&E to {manifest.stain}, tiles of "
+        f"{manifest.tile_side} px, views of {manifest.view_side} px, recipe {manifest.recipe}"
+    )
+    return "\n".join([wrapped(title, indent="  "), *(fact_line(label, text) for label, text in facts)])
+
+
+def fact_line(label: str, text: str) -> str:
+    """One labelled fact, wrapped below itself."""
+    return wrapped(f"  {label:<{LABEL}}{text}", indent=" " * (2 + LABEL))
+
+
+def describe_geometry(geometry: Geometry) -> str:
+    """What is done to make a view from a tile."""
+    zoom, count, factor = geometry.view.zoom, geometry.view.count, geometry.factor
+    field = geometry.view.source is Source.FIELD
+    change = f"enlarged {int(factor)}x" if factor > 1 else f"downsampled to {geometry.view_side} px"
+    if zoom == 1:
+        same = geometry.tile_side == geometry.view_side
+        return f"the whole tile, {geometry.tile_side} px, {'unchanged' if same else change}"
+    boxes = f"{count} {'box' if count == 1 else 'boxes'} of {geometry.tile_side // zoom} px per pair, cut from the tile"
+    if field and geometry.tile_side != geometry.source_side:
+        boxes += f" downsampled to {geometry.source_side} px ({geometry.patch_side} px there)"
+    elif not field:
+        boxes += " as delivered"
+    return f"{boxes}, {'unchanged' if factor == 1 else change}"
+
+
+def _describe_pairs(table: Table) -> str:
+    return ", ".join(
+        f"{len(pairs)} in {split} ({_slides(len({pair.slide for pair in pairs}))})"
+        for split, pairs in table.pairs.items()
+    )
+
+
+def _describe_leaks(plan: BuildPlan) -> str:
+    slides = {pair.slide for rows in plan.table.pairs.values() for pair in rows}
+    count = len(plan.leaking)
+    return f"{count or 'none'} of {_slides(len(slides))} {'occur' if count > 1 else 'occurs'} in more than one split"
+
+
+def _describe_mpp(manifest: Manifest) -> str:
+    return ", ".join(f"{name} {mpp:g}" for name, mpp in manifest.mpp.items()) + " um per pixel"
+
+
+def _describe_upscaler(manifest: Manifest) -> str:
+    upscaler = manifest.upscaler
+    if upscaler.name == Enlarger.LANCZOS:
+        return f"{upscaler.name}: interpolation, no super-resolution"
+    if upscaler.precision == Precision.AUTO:
+        return f"{upscaler.name}, in the precision that suits the device; the build chooses and stores it"
+    return f"{upscaler.name}, {upscaler.precision}"
+
+
+def _describe_compute(plan: BuildPlan) -> str:
+    if plan.manifest.upscaler.name != Enlarger.BSRGAN:
+        return "no super-resolution"
+    return f"{plan.flop / 1e12:,.0f} TFLOP of super-resolution"
+
+
+def _slides(count: int) -> str:
+    return f"{count} {'slide' if count == 1 else 'slides'}"

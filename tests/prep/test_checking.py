@@ -1,0 +1,135 @@
+"""Every pair is read strictly before anything is built, and read again unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prep.build.bad_pairs import refuse_bad
+from prep.settings import Layout
+from prep.tiles.checking import Checked, collect_pairs, inspect_pairs, read_pair
+from prep.tiles.pairs import Discovery, discover, resplit
+from store.images import write_png
+from store.schema import PairingError, Split
+from tests.support.places import SHARED
+from tests.support.tile_folders import tile, touch, write_pair
+
+
+def check(discovery: Discovery, threads: int = 2) -> Checked:
+    return collect_pairs(discovery, inspect_pairs(discovery, threads=threads))
+
+
+def reasons(data: Path) -> dict[str, str]:
+    return {bad.id: bad.reason for bad in check(discover(data)).table.skipped}
+
+
+def test_sound_pairs_come_with_their_digests_and_conversions_are_counted(tmp_path: Path) -> None:
+    for n in range(6):
+        write_pair(tmp_path, f"t{n}", n)
+    grey = Image.fromarray(tile(7)[..., 0])
+    grey.save(tmp_path / "HE" / "t4.png")
+    grey.save(tmp_path / "HE" / "t5.png")
+    found = discover(tmp_path)
+    inspected = list(inspect_pairs(found, threads=3))
+    assert len(inspected) == 6
+    checked = collect_pairs(found, inspected)
+    assert checked.tile_side == 32
+    assert [pair.id for pair in checked.table.pairs[Split.TRAIN]] == [f"t{n}" for n in range(6)]
+    assert checked.notes == ("2 picture(s) grey to RGB, for example 'HE/t4.png'",)
+    assert checked == check(found, threads=1)
+    he, ihc = read_pair(found.sources, checked.table.pairs[Split.TRAIN][2])
+    np.testing.assert_array_equal(he, tile(2))
+    np.testing.assert_array_equal(ihc, tile(1002))
+
+
+def test_each_bad_pair_is_named_with_its_reason_and_the_good_ones_stay(tmp_path: Path) -> None:
+    for n in range(4):
+        write_pair(tmp_path, f"good{n}", n)
+    write_pair(tmp_path, "differ", 10)
+    write_png(tmp_path / "IHC" / "differ.png", tile(1, 16))
+    write_pair(tmp_path, "small", 11, side=16)
+    for name in ("oblong", "broken", "empty", "text", "deep", "cmyk", "clear"):
+        write_pair(tmp_path, name, 12)
+    for stain in ("HE", "IHC"):
+        write_png(tmp_path / stain / "oblong.png", tile(1)[:24])
+    whole = (tmp_path / "HE" / "broken.png").read_bytes()
+    (tmp_path / "HE" / "broken.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "IHC" / "empty.png").write_bytes(b"")
+    (tmp_path / "HE" / "text.png").write_text("no picture")
+    Image.fromarray(tile(1)[..., 0].astype(np.uint16) * 256).save(tmp_path / "IHC" / "deep.png")
+    Image.new("CMYK", (32, 32)).save(tmp_path / "HE" / "cmyk.png", "TIFF")
+    Image.new("RGBA", (32, 32), (9, 9, 9, 100)).save(tmp_path / "IHC" / "clear.png")
+    found = check(discover(tmp_path))
+    listed = {bad.id: bad.reason for bad in found.table.skipped}
+    assert listed == {
+        "differ": "H&E is 32 x 32 px, IHC is 16 x 16 px; the two must show one field: cut them alike",
+        "small": "is 16 px, most tiles are 32 px, and a store holds one size; cut it again",
+        "oblong": "is 32 x 24 px, and a tile must be square; cut it again",
+        "broken": f"HE/broken.png: truncated PNG, it ends after {len(whole) // 2:,} bytes; fetch or export it again",
+        "empty": "IHC/empty.png: the file is empty (0 bytes); fetch or export it again",
+        "text": "HE/text.png: is not a picture: it begins with b'no pictu'; give a JPEG, PNG, TIFF or BMP file, "
+        "or remove it",
+        "deep": "IHC/deep.png: has 16 bits per channel, a store keeps 8; scale it to 8-bit RGB first",
+        "cmyk": "HE/cmyk.png: is CMYK, for printing; convert it to 8-bit RGB with its colour profile first",
+        "clear": "IHC/clear.png: has transparent pixels over an unknown background; flatten it onto white",
+    }
+    assert (found.tile_side, len(found.table.pairs[Split.TRAIN])) == (32, 4)
+    with pytest.raises(PairingError, match=r"^9 bad pairs: 9 not usable: 'broken' \(HE/broken.png: trunc.* and 4 more"):
+        refuse_bad(found.table.skipped, Layout.FOLDERS)
+
+
+def test_the_larger_side_is_kept_of_two_that_are_equally_frequent(tmp_path: Path) -> None:
+    for n in range(2):
+        write_pair(tmp_path, f"small{n}", n, side=16)
+        write_pair(tmp_path, f"large{n}", n, side=32)
+    assert check(discover(tmp_path)).tile_side == 32
+    assert set(reasons(tmp_path)) == {"small0", "small1"}
+
+
+def test_side_by_side_pictures_are_halved_and_others_refused(tmp_path: Path) -> None:
+    for n in range(2):
+        write_png(tmp_path / f"t{n}.png", np.hstack([tile(n), tile(n + 1000)]))
+    write_png(tmp_path / "square.png", tile(5))
+    found = discover(tmp_path)
+    checked = check(found)
+    assert [bad.reason for bad in checked.table.skipped] == [
+        "is 32 x 32 px, and a side-by-side picture must be twice as wide as high; "
+        "cut it again, or choose another layout"
+    ]
+    pair = checked.table.pairs[Split.TRAIN][1]
+    assert (pair.he, pair.he_digest) == (pair.ihc, pair.ihc_digest)
+    he, ihc = read_pair(found.sources, pair)
+    np.testing.assert_array_equal(he, tile(1))
+    np.testing.assert_array_equal(ihc, tile(1001))
+
+
+def test_a_file_that_changed_after_the_check_is_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", 0)
+    found = discover(tmp_path)
+    pair = check(found).table.pairs[Split.TRAIN][0]
+    write_png(tmp_path / "IHC" / "a.png", tile(77))
+    with pytest.raises(PairingError, match=r"IHC/a\.png: changed while the store was built: sha256 was .*new store"):
+        read_pair(found.sources, pair)
+
+
+def test_names_do_not_depend_on_where_the_data_are(tmp_path: Path) -> None:
+    tables = []
+    for place in ("here", "there/deep"):
+        write_pair(tmp_path / place, "x/a", 0)
+        touch(tmp_path / place, "HE/bad.png", "IHC/bad.png")
+        tables.append(check(discover(tmp_path / place)).table)
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real picture pairs are not beside the checkout")
+def test_the_real_pairs_are_found_completely_and_tissue_blocks_stay_together() -> None:
+    found = discover(SHARED / "data" / "derived-pairs256", slide_pattern="^(lesion|ratkidney|restained)")
+    checked = check(found)
+    assert (len(found.candidates), checked.tile_side, checked.table.skipped, checked.notes) == (40, 256, (), ())
+    drawn = resplit(found, seed=0, val_fraction=0, test_fraction=0.2)
+    sides = {slide: {c.split for c in drawn.candidates if c.slide == slide} for slide in ("lesion", "ratkidney")}
+    assert all(len(splits) == 1 for splits in sides.values())
+    assert sides["lesion"] == {Split.TRAIN}  # 28 of 40 are more than a fifth

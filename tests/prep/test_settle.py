@@ -1,0 +1,110 @@
+"""Device and precision: from the store that exists, else from the machine, once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from prep.build.preflight import stored_settings
+from prep.build.settle import choose, settle
+from prep.settings import Device, Enlarger, Precision, PrepSettings
+from prep.upscaling.devices import best_precision
+from store.location.local import Folder
+from store.reader import Store
+from store.schema import SettingsError, StoreError
+from store.settings import plain
+from store.writing.writer import open_writer
+from tests.support.stores import small_manifest, small_table
+
+ON_A_GPU = PrepSettings(device=Device.CUDA, precision=Precision.BF16)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Folder:
+    """A store that was started on a GPU, in another precision than `auto` gives there."""
+    manifest = replace(small_manifest(), settings=plain(ON_A_GPU))
+    with open_writer(tmp_path / "s.zarr", manifest, small_table()):
+        pass
+    return Folder(tmp_path / "s.zarr")
+
+
+def test_a_resumed_build_keeps_its_device_and_precision(started: Folder) -> None:
+    assert settle(PrepSettings(), started) == ON_A_GPU == stored_settings(started)
+
+
+def test_given_values_are_kept_and_refused_later(started: Folder) -> None:
+    asked = PrepSettings(device=Device.CPU, precision=Precision.FP32)
+    assert settle(asked, started) == asked
+    half = settle(PrepSettings(device=Device.CPU), started)
+    assert (half.device, half.precision) == (Device.CPU, Precision.BF16)
+
+
+def test_a_new_place_gets_what_the_machine_has(tmp_path: Path) -> None:
+    assert settle(PrepSettings(seed=3), Folder(tmp_path / "new.zarr")) == choose(PrepSettings(seed=3))
+
+
+def test_lanczos_asks_nothing_of_the_machine(started: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("asked"))
+    asked = PrepSettings(upscaler=Enlarger.LANCZOS)
+    assert settle(asked, started) == asked
+
+
+def test_a_store_without_device_and_precision_decides_nothing(small_store: Store) -> None:
+    assert settle(PrepSettings(), small_store.location) == choose(PrepSettings())
+
+
+def test_a_lost_root_does_not_say_the_settings(copied: Path) -> None:
+    (copied / "zarr.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"zarr\.json is missing or damaged, .*give the same settings as then"):
+        stored_settings(Folder(copied))
+    with pytest.raises(StoreError, match=r"does not say on which device and in which precision .*give device="):
+        settle(PrepSettings(precision=Precision.BF16), Folder(copied), repair=True)
+    assert settle(ON_A_GPU, Folder(copied), repair=True) == ON_A_GPU
+
+
+def test_a_repair_takes_what_the_store_says(started: Folder) -> None:
+    assert settle(PrepSettings(), started, repair=True) == ON_A_GPU
+
+
+def test_a_machine_decides_by_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    settled = choose(PrepSettings())
+    assert settled.device is Device.CPU
+    assert settled.precision is best_precision(Device.CPU)
+    with pytest.raises(SettingsError, match="device = cuda: this machine shows no NVIDIA GPU"):
+        choose(PrepSettings(device=Device.CUDA))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (choose(PrepSettings()).device, choose(PrepSettings()).precision) == (Device.CUDA, Precision.FP16)
+    forced = choose(PrepSettings(device=Device.CPU, precision=Precision.FP32))
+    assert (forced.device, forced.precision) == (Device.CPU, Precision.FP32)
+    plain_filter = PrepSettings(upscaler=Enlarger.LANCZOS)
+    assert settle(plain_filter, Folder(tmp_path / "new.zarr")) == plain_filter
+
+
+def test_no_auto_is_left_after_settling(tmp_path: Path, started: Folder) -> None:
+    for given in (PrepSettings(), PrepSettings(device=Device.CPU), PrepSettings(precision=Precision.BF16)):
+        for location in (Folder(tmp_path / "new.zarr"), started):
+            settled = settle(given, location)
+            assert Device.AUTO is not settled.device
+            assert Precision.AUTO is not settled.precision
+            assert settle(settled, location) == settled
+
+
+def test_on_a_cluster_a_worker_decides_and_a_store_that_exists_decides_first(
+    tmp_path: Path, started: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(function: object, settings: PrepSettings, scheduler: str) -> PrepSettings:
+        assert function is choose
+        asked.append(scheduler)
+        return ON_A_GPU
+
+    monkeypatch.setattr("prep.build.cluster.ask_worker", ask)
+    assert settle(PrepSettings(), started, scheduler="tcp://node:8786") == ON_A_GPU
+    assert asked == []
+    assert settle(PrepSettings(), Folder(tmp_path / "new.zarr"), scheduler="tcp://node:8786") == ON_A_GPU
+    assert asked == ["tcp://node:8786"]

@@ -1,0 +1,73 @@
+"""The documents beside the code: what they name exists, and what a person types is said as it is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]  # of moto's dependencies
+
+from tests.support.places import ROOT
+
+MARKDOWN = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md")])
+
+
+@pytest.mark.parametrize("file", MARKDOWN, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)", text):
+        linked = (file.parent / target) if target else file
+        assert linked.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads]
+            assert anchor in anchors, f"{target}#{anchor}"
+
+
+def test_every_target_of_the_readme_is_in_the_makefile() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for file in MARKDOWN:
+        text = file.read_text(encoding="utf-8")
+        commands = re.findall(r"(?:^ {4}|^|`)make ((?:[a-z-]+ )*[a-z-]+)", text, re.MULTILINE)
+        for word in {word for command in commands for word in command.split()}:
+            assert word in targets, f"{file.name}: make {word}"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+def test_the_help_of_make_fits_a_terminal() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "make demo" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("prepare", "SET=stain=X", "DATA=t"), "--set 'stain=X'"),
+        (("train", "SET=seed=1"), "--set 'seed=1'"),
+        (("prepare", "train", "PREP_SET=stain=X", "TRAIN_SET=seed=1", "DATA=t"), "--set 'seed=1'"),
+    ],
+)
+def test_set_goes_to_the_stage_that_is_named(words: tuple[str, ...], expected: str) -> None:
+    done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert expected in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+@pytest.mark.parametrize("name", ["SET", "CONFIG"])
+def test_set_is_refused_where_two_stages_are_named(name: str) -> None:
+    words = ["make", "-n", "prepare", "train", f"{name}=x=1"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f'Use PREP_{name}="…" for prepare or TRAIN_{name}="…" for train' in done.stderr
+
+
+def test_the_citation_names_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    paper = citation["preferred-citation"]
+    assert paper["title"].startswith("Advancing H&E-to-IHC Stain Translation in Breast Cancer")
+    assert paper["title"] in (ROOT / "README.md").read_text(encoding="utf-8").replace("\n", " ")
