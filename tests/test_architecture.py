@@ -98,8 +98,6 @@ DOORS = {  # a library, and the only files that import it; numpy and the standar
         "train/run/reporting.py",
         "train/predict.py",
         "train/attention_maps.py",
-        "evaluate/features/extract.py",
-        "evaluate/scoring/per_image.py",
     },
     "typer": {f"{package}/__main__.py" for package in PACKAGES} | {"store/cli.py"},
     "zarr": {

@@ -23,7 +23,7 @@ from store.reader import Store
 from store.run_files import RunFolder, open_store_of
 from store.schema import Split, Stain, StoreError
 from store.verify import describe, verify
-from tests.support.predictions import shallow
+from tests.support.predictions import without_weights
 from tests.support.s3 import objects
 from tests.support.tiles import command as prep
 from tests.support.tiles import lanczos, run
@@ -111,9 +111,8 @@ def test_training_and_judging(stored: str, small_store: Store, tmp_path: Path) -
     store = open_store_of(folder)
     assert store.address == stored
     predict(folder, store, Split.TEST, "x1", "cpu")
-    there, here = (
-        score_run(folder.path, None, opened, Split.TEST, "x1", shallow(tmp_path)) for opened in (store, small_store)
-    )
+    source = without_weights(tmp_path)
+    there, here = (score_run(folder.path, None, opened, Split.TEST, "x1", source) for opened in (store, small_store))
     assert repr(there) == repr(here)  # NaN is not equal to itself, its repr is
 
 
