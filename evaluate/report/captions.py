@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from evaluate.columns import MISSING, Key, list_heads
 from evaluate.inputs.predictions import FOREIGN
-from evaluate.protocol import FAKE, FIXES, ProtocolName
+from evaluate.protocol import FIXES, ProtocolName
 from evaluate.report.comparable import provenance_notes
 from evaluate.report.paper_tables import PaperTable, remarks
 from evaluate.scores_file import Scores
@@ -27,11 +27,16 @@ COPY_NOTE = (
 
 
 def caption(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
-    """What the numbers were made from, in one paragraph."""
+    """The title and what the numbers were made from, in one paragraph."""
+    return f"{label(runs[0])}{title(runs[0])}: {data_facts(runs, paper)}"
+
+
+def data_facts(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
+    """What the numbers were made from."""
     first = runs[0]
     training = "; ".join(f"{scores.run}: {scores.method}, {length(scores)}" for scores in runs)
     sentences = [
-        f"{title(first)}: {len(first.pictures)} pictures of {first.slides} slide(s).",
+        f"{len(first.pictures)} pictures of {first.slides} slide(s).",
         f"Upscaler: {upscaler_label(first.upscaler)}.",
         f"Training: {training}; the published run: {PUBLISHED_PAIRS_SEEN:,} pairs seen.",
         f"Baselines fitted on {first.baselines_pictures} train pictures ({first.baselines_view} view).",
@@ -59,15 +64,36 @@ def title(scores: Scores) -> str:
 def notes(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> list[str]:
     """What a reader of the numbers has to know: protocols, differences, warnings, remarks on the paper's numbers."""
     found = [f"corrected, {fix}" for fix in FIXES]
-    found += [f"published, {scores.run}: 8-bit round trip on {scores.round_trip}" for scores in runs]
+    found += _together({scores.run: [f"published, 8-bit round trip on {scores.round_trip}"] for scores in runs})
     found.append(COPY_NOTE)
     found += provenance_notes(runs)
-    for scores in runs:
-        for protocol, rows in scores.rows.items():
-            said = {cell.note for cell in rows[FAKE].cells.values() if cell.note and not cell.missing}
-            found += [f"{scores.run}, {protocol}: {note}" for note in sorted(said)]
+    found += _together(
+        {
+            f"{scores.run} ({protocol})": [
+                text
+                for cell in scores.row(protocol).cells.values()
+                for text in cell.note.split("; ")
+                if text and not cell.missing
+            ]
+            for scores in runs
+            for protocol in scores.rows
+        }
+    )
     found += [f"({mark}) {remark}" for mark, remark in remarks(paper).items()]
     return list(dict.fromkeys(found))
+
+
+def _together(texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each text once, with the names that it holds for where it does not hold for all.
+
+    >>> _together({"one": ["few slides", "no FID"], "two": ["few slides"]})
+    ['few slides', 'one: no FID']
+    """
+    names: dict[str, list[str]] = {}
+    for name, said in texts.items():
+        for text in dict.fromkeys(said):
+            names.setdefault(text, []).append(name)
+    return [text if len(where) == len(texts) else f"{', '.join(where)}: {text}" for text, where in names.items()]
 
 
 def no_numbers(runs: Sequence[Scores], hidden: Collection[Key]) -> list[str]:
@@ -88,9 +114,9 @@ def no_numbers(runs: Sequence[Scores], hidden: Collection[Key]) -> list[str]:
             somewhere.setdefault(list_heads(keys - everywhere), []).append(where)
     undefined = [key for key in hidden if key not in everywhere]
     return [
-        *([f"no {list_heads(everywhere)}: {MISSING}; {FETCH}"] if everywhere else []),
-        *(f"no {heads} for {', '.join(where)}: {MISSING}; {FETCH}" for heads, where in somewhere.items()),
-        *([f"no {list_heads(undefined)}: undefined in every row"] if undefined else []),
+        *([f"No {list_heads(everywhere)}: {MISSING}; {FETCH}"] if everywhere else []),
+        *(f"No {heads} for {', '.join(where)}: {MISSING}; {FETCH}" for heads, where in somewhere.items()),
+        *([f"No {list_heads(undefined)}: undefined in every row"] if undefined else []),
     ]
 
 

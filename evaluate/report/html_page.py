@@ -12,7 +12,7 @@ import jinja2
 
 from evaluate.columns import COLUMNS
 from evaluate.report import html_images, html_tables
-from evaluate.report.captions import ARROWS, COPY_NOTE, DAB, caption, no_numbers, notes, title
+from evaluate.report.captions import ARROWS, COPY_NOTE, DAB, data_facts, no_numbers, notes, title
 from evaluate.report.comparable import require_comparable
 from evaluate.report.html_images import PictureSource, png_address
 from evaluate.report.paper_tables import PaperTable
@@ -105,7 +105,7 @@ def render(
         title=title(first),
         runs=[scores.run for scores in runs],
         synthetic=first.synthetic,
-        caption=caption(runs, paper),
+        facts=data_facts(runs, paper),
         sections=[section for section in SECTIONS if gates or section != GATES],
         arrows=ARROWS,
         dab=DAB,
@@ -118,7 +118,7 @@ def render(
         tests=html_tables.tested_table(runs) if len(runs) > 1 else None,
         overview=html_images.overview(runs, source),
         details=html_images.details(runs, source),
-        ranked_by=COLUMNS[html_images.ranking(first)].head,
+        ranked_by=" or ".join(dict.fromkeys(COLUMNS[html_images.ranking(scores)].head for scores in runs)),
         cases=[(scores.run, html_images.cases(scores, source)) for scores in runs],
         scatter=html_images.scatter(runs),
         shifted=first.misregistration.pictures,

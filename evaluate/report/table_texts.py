@@ -7,7 +7,7 @@ from math import isnan
 from pathlib import Path
 
 from evaluate.columns import COLUMNS, Agreement, Key
-from evaluate.report.captions import ARROWS, DAB, caption, how_to_read, label, no_numbers, notes
+from evaluate.report.captions import ARROWS, DAB, caption, how_to_read, no_numbers, notes
 from evaluate.report.paper_tables import PaperTable
 from evaluate.report.tables import (
     HEADS,
@@ -39,7 +39,7 @@ def terminal(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE, *, end
     heads = [*HEADS[:2], *(COLUMNS[key].arrow_head for key in keys)]
     zooms = agreement_columns(runs)
     parts = [
-        wrapped(f"{label(runs[0])}{caption(runs, paper)}"),
+        wrapped(caption(runs, paper)),
         plain_blocks(heads, plain_rows(lines, keys), words=2, width=WIDTH),
         "\n".join(map(wrapped, no_numbers(runs, hidden(keys)))),
         wrapped(f"Means over pictures; *: the best {BEST}. {ARROWS} {DAB}"),
@@ -59,7 +59,7 @@ def markdown(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str
     keys = columns_with_numbers(lines)
     zooms = agreement_columns(runs)
     parts = [
-        f"{label(runs[0])}{caption(runs, paper)} {how_to_read(runs)} Bold: the best {BEST}. {ARROWS}",
+        f"{caption(runs, paper)} {how_to_read(runs)} Bold: the best {BEST}. {ARROWS}",
         markdown_table([*HEADS, *(COLUMNS[key].arrow_head for key in keys)], metric_rows(lines, keys)),
         *no_numbers(runs, hidden(keys)),
         ZOOM_CAPTION,
@@ -78,8 +78,8 @@ def latex(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
     for line in lines:
         shown = [(COLUMNS[key].show(line.cell(key).value), is_best(line, key, best)) for key in keys]
         rows.append([(line.name, False), (line.protocol, False), *shown])
-    sentences = [f"{label(runs[0])}{caption(runs, paper)}", f"Means over pictures. {DAB} Bold: the best {BEST}."]
-    sentences += [f"{reason[:1].upper()}{reason[1:]}." for reason in no_numbers(runs, hidden(keys))]
+    sentences = [caption(runs, paper), f"Means over pictures. {DAB} Bold: the best {BEST}."]
+    sentences += [f"{reason}." for reason in no_numbers(runs, hidden(keys))]
     return latex_table(["row", "protocol", *(COLUMNS[key].head for key in keys)], rows, " ".join(sentences))
 
 

@@ -11,21 +11,23 @@ import torch
 from numpy.typing import NDArray
 
 from evaluate.columns import COLUMNS, Metric
-from evaluate.features.extract import FeatureSource, compute_vectors, measure_lpips, to_unit
+from evaluate.features.extract import FeatureSource, compute_vectors, extract, measure_lpips, to_unit
 from evaluate.features.lpips import Trunk
-from evaluate.inputs.image_set import REAL
+from evaluate.inputs.image_set import REAL, gather
 from evaluate.metrics.fid_kid import Products, fid
 from evaluate.metrics.misregistration import SHIFTS, shifts_for, windows
 from evaluate.metrics.paired import phv, psnr, ssim
-from evaluate.protocol import CORRECTED, FAKE, PUBLISHED, FeatureSpec, ProtocolName
+from evaluate.protocol import CORRECTED, FAKE, PROTOCOLS, PUBLISHED, FeatureSpec, ProtocolName
 from evaluate.scores_file import Scores, read_scores, write_scores
+from evaluate.scoring.aggregate import compute_rows
+from evaluate.scoring.per_image import score_images
 from evaluate.scoring.score import score_run
 from store.images import read_picture
 from store.reader import Store
 from store.schema import Split, Stain
 from tests.support.image_sets import images_of
 from tests.support.places import SHARED, needs_shared
-from tests.support.predictions import Seeded, fabricate
+from tests.support.predictions import Seeded, fabricate, without_weights
 
 PAIRS = SHARED / "data" / "derived-pairs256"
 SQUEEZENET = SHARED / "weights" / "squeezenet-deep-compression" / "squeezenet1_0_deepcompression_tv.pth"
@@ -194,3 +196,32 @@ def test_on_real_tissue_identical_is_nearer_than_blurred_and_that_than_another_s
     assert abs(found["fid"][0]) < 1e-6
     assert found["kid"][0] <= 0
     assert found["lpips"][0] == found["phv"][0] == 0
+
+
+def test_features_are_found_by_name_whatever_the_order_of_the_sets(
+    small_store: Store, scored: tuple[Path, FeatureSource, Scores], tmp_path: Path
+) -> None:
+    run, source, scores = scored
+    images = gather(run, None, small_store, Split.TEST, "tile")
+    backwards = replace(images, reads=dict(reversed([*images.reads.items()])))
+    fresh = FeatureSource(networks=Seeded(), cache=tmp_path)
+    found = [extract(images, source), extract(backwards, fresh)]
+    for spec in FeatureSpec:
+        one, two = (features.vectors[spec] for features in found)
+        assert one.keys() == two.keys() == {name for name in images.reads if spec in PROTOCOLS[name[0]].specs}
+        for name in one:
+            for stage, other in zip(one[name], two[name], strict=True):
+                np.testing.assert_allclose(other, stage, rtol=1e-5, atol=1e-6)
+    for trunk in Trunk:
+        for name in images.rows:
+            np.testing.assert_allclose(found[1].lpips[trunk][name], found[0].lpips[trunk][name], rtol=1e-5, atol=1e-6)
+    rows = compute_rows(images, score_images(images), found[1])
+    for protocol, row in images.rows:
+        for metric, cell in rows[protocol][row].cells.items():
+            assert cell.value == pytest.approx(scores.row(protocol, row).cells[metric].value, rel=1e-3, abs=1e-4)
+
+
+def test_what_has_no_weights_is_absent(small_store: Store, scored: tuple[Path, FeatureSource, Scores]) -> None:
+    images = gather(scored[0], None, small_store, Split.TEST, "tile")
+    nothing = extract(images, without_weights(scored[0].parent))
+    assert (dict(nothing.vectors), dict(nothing.lpips)) == ({}, {})

@@ -91,7 +91,7 @@ def test_without_weights_the_rest_is_computed_and_the_cells_say_so(scored: tuple
             }  # fmt: skip
     text = markdown([scores])
     heads = text.split("\n\n")[1].splitlines()[0]
-    reason = "no PHV, LPIPS, FID, KID: weights missing; run `make weights NAMES=evaluate`, then score again"
+    reason = "No PHV, LPIPS, FID, KID: weights missing; run `make weights NAMES=evaluate`, then score again"
     assert text.count(reason) == text.count("weights missing") == 1
     assert not any(COLUMNS[metric].head in heads for metric in set(Metric) - {Metric.SSIM, Metric.PSNR})
     assert set(scores.networks.values()) == {None}
