@@ -37,6 +37,9 @@ class Agreement(StrEnum):
     POSITIVE = "positive_error"
 
 
+PHV_LAYERS = (Metric.PHV1, Metric.PHV2, Metric.PHV3, Metric.PHV4)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """The head of a column, how many digits are shown, whether higher is better, and the metric that it is part of."""

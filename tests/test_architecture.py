@@ -80,7 +80,12 @@ DOORS = {  # a library, and the only files that import it; numpy and the standar
     "PIL": {"store/images.py"},
     "pydantic": {"store/settings.py"},
     "safetensors": {"train/run/checkpoint.py"},
-    "scipy": {"evaluate/metrics/fid_kid.py", "evaluate/metrics/statistics.py", "prep/fidelity/measures.py"},
+    "scipy": {
+        "evaluate/metrics/agreement.py",
+        "evaluate/metrics/fid_kid.py",
+        "evaluate/metrics/statistics.py",
+        "prep/fidelity/measures.py",
+    },
     "skimage": {
         "evaluate/metrics/paired.py",
         "prep/fidelity/measures.py",

@@ -7,8 +7,9 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from store.files import disk_errors, write_whole
 
 FOLDER_VARIABLE = "MAGSTAIN_FEATURES"
 Arrays = tuple[NDArray[np.floating], ...]
+Name = TypeVar("Name")
 
 
 def features_folder() -> Path:
@@ -30,6 +32,22 @@ def features_folder() -> Path:
 def features_key(*parts: str) -> str:
     """The name of features made from these: the kind of features, the sha256 of weights, the sha256 of pictures."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def cached(
+    folder: Path, keys: Mapping[Name, str], rows: int, compute: Callable[[list[Name]], Mapping[Name, Arrays]]
+) -> dict[Name, Arrays]:
+    """The arrays of each name, all of `rows` rows: those whose key is in the folder, and the others from `compute`.
+
+    `compute` is called once with all names that are missing, and only if there are any; what it returns is saved.
+    """
+    saved = {name: load_features(folder, key, rows) for name, key in keys.items()}
+    found = {name: arrays for name, arrays in saved.items() if arrays is not None}
+    if missing := [name for name in keys if name not in found]:
+        for name, arrays in compute(missing).items():
+            save_features(folder, keys[name], arrays)
+            found[name] = arrays
+    return found
 
 
 def load_features(folder: Path, key: str, rows: int) -> Arrays | None:

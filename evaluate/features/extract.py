@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluate.features.cache import Arrays, features_key, load_features, save_features
-from evaluate.features.lpips import TRUNK_NETWORK, Perceptual, Trunk
-from evaluate.features.networks import PREPROCESS, Pooled
+from evaluate.features.cache import Arrays, cached, features_key
+from evaluate.features.lpips import TRUNK_NETWORK, Trunk
+from evaluate.features.networks import PREPROCESS
 from evaluate.features.weights import Networks
 from evaluate.inputs.image_set import REAL, ImageSet, SetName
 from evaluate.inputs.reading import digest_set
@@ -61,15 +61,15 @@ class Features:
 def extract(images: ImageSet, source: FeatureSource) -> Features:
     """The features of all pictures that the protocols need, from every network whose weights are here."""
     return Features(
-        lpips={
-            trunk: measure_lpips(trunk, images, source, weights)
-            for trunk in Trunk
-            if (weights := source.weights_of_trunk(trunk))
-        },
         vectors={
             spec: compute_vectors(spec, images, source, weights)
             for spec in FeatureSpec
             if (weights := source.weights_of_spec(spec))
+        },
+        lpips={
+            trunk: measure_lpips(trunk, images, source, weights)
+            for trunk in Trunk
+            if (weights := source.weights_of_trunk(trunk))
         },
     )
 
@@ -81,24 +81,16 @@ def compute_vectors(spec: FeatureSpec, images: ImageSet, source: FeatureSource, 
     """
     names = [name for name in images.reads if spec in PROTOCOLS[name[0]].specs]
     keys = {name: features_key(spec, weights, digest_set(images.digests[name])) for name in names}
-    saved = {name: load_features(source.cache, keys[name], len(images)) for name in names}
-    found = {name: arrays for name, arrays in saved.items() if arrays is not None}
-    if missing := [name for name in names if name not in found]:
-        pooled = source.networks.pooled(spec)
-        seen = _run_pooled(pooled, images, missing, source.networks.device, spec.partition(",")[0])
-        for name in missing:
-            rows = [seen[digest] for digest in images.digests[name]]
-            found[name] = tuple(np.stack(stage) for stage in zip(*rows, strict=True))
-            save_features(source.cache, keys[name], found[name])
-    return found
+    return cached(source.cache, keys, len(images), lambda missing: _run_pooled(spec, images, missing, source))
 
 
 def _run_pooled(
-    pooled: Pooled, images: ImageSet, names: Sequence[SetName], device: torch.device, what: str
-) -> dict[str, Arrays]:
-    """The vectors of all different pictures of these sets by the sha256 of their pixels, [C] of each stage."""
-    seen: dict[str, Arrays] = {}
-    for place in track(range(len(images)), what=what, unit="picture"):
+    spec: FeatureSpec, images: ImageSet, names: Sequence[SetName], source: FeatureSource
+) -> dict[SetName, Arrays]:
+    """The vectors of these sets, [N,C] of each stage; pictures with the same pixels go through the network once."""
+    pooled, device = source.networks.pooled(spec), source.networks.device
+    seen: dict[str, Arrays] = {}  # by the sha256 of a picture's pixels, [C] of each stage
+    for place in track(range(len(images)), what=spec.partition(",")[0], unit="picture"):
         new = {images.digests[name][place]: images.reads[name] for name in names}
         pictures = {digest: read(place) for digest, read in new.items() if digest not in seen}
         batch = max(1, PIXELS // max((p.shape[0] * p.shape[1] for p in pictures.values()), default=1))
@@ -108,51 +100,41 @@ def _run_pooled(
             stages = [stage.cpu().numpy() for stage in pooled(to_unit([pictures[digest] for digest in some], device))]
             for row, digest in enumerate(some):
                 seen[digest] = tuple(stage[row] for stage in stages)
-    return seen
+    rows = {name: [seen[digest] for digest in images.digests[name]] for name in names}
+    return {name: tuple(np.stack(stage) for stage in zip(*stages, strict=True)) for name, stages in rows.items()}
 
 
 def measure_lpips(
     trunk: Trunk, images: ImageSet, source: FeatureSource, weights: str
 ) -> dict[SetName, NDArray[np.floating]]:
     """LPIPS of the pictures of each row and the real ones of its protocol, [N] each; arguments as `compute_vectors`."""
+    pixels = {name: digest_set(digests) for name, digests in images.digests.items()}
     keys = {
-        (protocol, row): features_key(
-            "lpips 0.1",
-            trunk,
-            weights,
-            digest_set(images.digests[protocol, row]),
-            digest_set(images.digests[protocol, REAL]),
-        )
+        (protocol, row): features_key("lpips 0.1", trunk, weights, pixels[protocol, row], pixels[protocol, REAL])
         for protocol, row in images.rows
     }
-    saved = {name: load_features(source.cache, keys[name], len(images)) for name in images.rows}
-    found = {name: arrays[0] for name, arrays in saved.items() if arrays is not None}
-    if missing := [name for name in images.rows if name not in found]:
-        perceptual = source.networks.perceptual(trunk)
-        measured = _run_perceptual(perceptual, images, missing, source.networks.device, f"LPIPS {trunk}")
-        for name, distances in measured.items():
-            found[name] = distances
-            save_features(source.cache, keys[name], (distances,))
-    return found
+    found = cached(source.cache, keys, len(images), lambda missing: _run_perceptual(trunk, images, missing, source))
+    return {name: distances for name, (distances,) in found.items()}
 
 
 def _run_perceptual(
-    perceptual: Perceptual, images: ImageSet, rows: Sequence[SetName], device: torch.device, what: str
-) -> dict[SetName, NDArray[np.floating]]:
+    trunk: Trunk, images: ImageSet, rows: Sequence[SetName], source: FeatureSource
+) -> dict[SetName, Arrays]:
     """Distances [N] of each row. Taps are large: they stay only while one of the next pairs needs the same picture."""
+    perceptual, device = source.networks.perceptual(trunk), source.networks.device
     steps = [(place, row, (row[0], REAL)) for place in range(len(images)) for row in rows]
     taps: dict[str, tuple[Tensor, ...]] = {}
     found: dict[SetName, list[float]] = {row: [] for row in rows}
-    for step, (place, row, real) in enumerate(track(steps, what=what, unit="pair")):
+    for step, (place, row, real) in enumerate(track(steps, what=f"LPIPS {trunk}", unit="pair")):
         ahead = steps[step : step + len(rows) + 1]
         soon = {images.digests[name][at] for at, *both in ahead for name in both}
-        taps = {digest: held for digest, held in taps.items() if digest in soon}
+        taps = {digest: tap for digest, tap in taps.items() if digest in soon}
         for name in (row, real):
             if images.digests[name][place] not in taps:
                 taps[images.digests[name][place]] = perceptual.taps(to_unit([images.reads[name](place)], device))
         first, second = (taps[images.digests[name][place]] for name in (row, real))
         found[row].append(float(perceptual.distance(first, second)[0]))
-    return {row: np.array(distances) for row, distances in found.items()}
+    return {row: (np.array(distances),) for row, distances in found.items()}
 
 
 def to_unit(pictures_u8: Sequence[PictureU8], device: torch.device) -> Tensor:

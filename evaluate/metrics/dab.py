@@ -1,13 +1,11 @@
-"""DAB of pictures: how much brown stain, and how well two pictures agree on it.
+"""DAB of a picture, the brown stain: how much there is, and where.
 
 Pictures are u8 [H,W,3] RGB; densities are optical densities (OD) of DAB as `store.stain.dab` defines them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,12 +49,3 @@ def density_stats(density: NDArray[np.float64]) -> DabStats:
         part_density={zoom: np.array([part.mean() for part in found]) for zoom, found in parts.items()},
         part_positive={zoom: np.array([(part >= POSITIVE).mean() for part in found]) for zoom, found in parts.items()},
     )
-
-
-def relative_error(fake: Sequence[float], real: Sequence[float]) -> list[float]:
-    """|fake - real| / real of each picture; NaN where the real one has no DAB.
-
-    >>> relative_error([0.75, 0.1], [0.5, 0.0])
-    [0.5, nan]
-    """
-    return [abs(one - two) / two if two > 0 else nan for one, two in zip(fake, real, strict=True)]

@@ -8,6 +8,7 @@ on it, and FID depends on N as well. Sources: FID, Heusel et al. (NeurIPS 2017) 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 
@@ -15,13 +16,47 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning, sqrtm, svdvals
 
-from evaluate.protocol import PUBLISHED
+from evaluate.columns import Cell
+from evaluate.metrics.statistics import COSTLY_RESAMPLES, Counts, Interval, as_cell, interval
+from evaluate.protocol import ALL, PUBLISHED, Protocol, Root
 from store.schema import RunError
 
 Vectors = NDArray[np.floating]
 RIDGE = 1e-6  # pytorch-fid: added to both diagonals where the root of their product is not finite
 IMAGINARY = 1e-3  # pytorch-fid: the most that rounding may leave on the diagonal of the root
+ALONE = "a distance of two sets needs at least 2 pictures"
 DIMENSIONS = 2048  # of both Inceptions: with fewer pictures than that, covariances are singular and FID is biased
+
+
+def fid_cell(fake: Vectors, real: Vectors, protocol: Protocol, samples: Sequence[Counts]) -> Cell:
+    """FID as the protocol has it; its interval has the width by singular values, centred on the number."""
+    if len(real) < 2:
+        return Cell(note=ALONE)
+    products = Products.of(fake, real)
+    ones = np.ones(len(fake), dtype=np.int64)
+    value = fid(fake, real) if protocol.fid_root is Root.SQRTM else products.fid(ones)
+    within = interval(value, products.fid, samples[:COSTLY_RESAMPLES], centred=True)
+    few = f"FID of {len(fake)} pictures, fewer than {DIMENSIONS}, is biased upward: compare at equal N, and see KID"
+    return as_cell(value, within, few if len(fake) < DIMENSIONS else "")
+
+
+def kid_cell(fake: Vectors, real: Vectors, protocol: Protocol, samples: Sequence[Counts]) -> Cell:
+    """KID times the protocol's scale: of all pictures, or mean and standard deviation of random subsets."""
+    if len(real) < 2:
+        return Cell(note=ALONE)
+    products, spread, note = Products.of(fake, real), nan, ""
+    if protocol.kid_subset == ALL:
+        value = products.kid(np.ones(len(fake), dtype=np.int64))
+    else:
+        generator = np.random.RandomState(protocol.kid_seed)
+        subsets = kid(fake, real, generator, subsets=protocol.kid_subsets, subset=protocol.kid_subset)
+        value, spread = float(subsets.mean()), float(subsets.std())
+        if len(fake) <= protocol.kid_subset:
+            note = f"KID's {len(subsets)} subsets are all the same {len(fake)} pictures: ± 0 is not a deviation"
+    within = interval(value, products.kid, samples[:COSTLY_RESAMPLES])
+    scale = protocol.kid_scale
+    scaled = Interval(low=scale * within.low, high=scale * within.high, absent=within.absent)
+    return as_cell(scale * value, scaled, note, spread=scale * spread)
 
 
 def fid(fake: Vectors, real: Vectors) -> float:

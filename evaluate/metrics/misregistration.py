@@ -13,13 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from evaluate.columns import Metric
-from evaluate.features.cache import features_key, load_features, save_features
+from evaluate.features.cache import Arrays, cached, features_key
 from evaluate.features.extract import FeatureSource, to_unit
 from evaluate.features.lpips import TRUNK_METRIC, Perceptual, Trunk
 from evaluate.features.networks import Pooled
 from evaluate.inputs.image_set import REAL, ImageSet
 from evaluate.metrics.paired import phv, psnr, ssim
-from evaluate.metrics.statistics import spread_ranks
 from evaluate.protocol import FAKE, THRESHOLD, FeatureSpec, ProtocolName
 from evaluate.scores_file import Misregistration
 from store.cli import track
@@ -31,19 +30,20 @@ TRANSLATED, REFERENCE = (ProtocolName.CORRECTED, FAKE), (ProtocolName.CORRECTED,
 Curves = dict[Metric, NDArray[np.float64]]  # of each metric [2, shift]: the real picture itself, then the translation
 
 
-def misregister(images: ImageSet, densities: Sequence[float], source: FeatureSource) -> Misregistration:
-    """The curves over a few pictures, at equally spaced ranks of the real pictures' DAB `densities`.
+def misregister(images: ImageSet, places: Sequence[int], source: FeatureSource) -> Misregistration:
+    """The curves over the pictures at `places`: SSIM and PSNR, and PHV and LPIPS where their weights are here.
 
-    Metrics are SSIM and PSNR, and PHV and LPIPS where their weights are here. What was measured before is in the cache.
+    What was measured before is in the cache.
     """
-    places, shifts = spread_ranks(densities, SHOWN), shifts_for(images.side)
-    metrics = _metrics(source)
-    key = _key(images, places, shifts, source)
-    saved = load_features(source.cache, key, len(shifts))  # [shift, metric], of the real pictures and of the others
-    if saved is None:
+    shifts, metrics = shifts_for(images.side), _metrics(source)
+
+    def measure_missing(names: list[str]) -> dict[str, Arrays]:
         means = measure_all(images, places, shifts, source)
-        saved = tuple(np.stack([means[metric][side] for metric in metrics], axis=1) for side in (0, 1))
-        save_features(source.cache, key, saved)
+        sides = tuple(np.stack([means[metric][side] for metric in metrics], axis=1) for side in (0, 1))
+        return dict.fromkeys(names, sides)  # [shift, metric], of the real pictures and of the translations
+
+    key = _key(images, places, shifts, source)
+    saved = cached(source.cache, {"curves": key}, len(shifts), measure_missing)["curves"]
     perfect, fake = (
         {metric: tuple(values.tolist()) for metric, values in zip(metrics, side.T, strict=True)} for side in saved
     )

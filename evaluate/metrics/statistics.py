@@ -1,4 +1,4 @@
-"""Statistics over pictures: correlations, bootstrap intervals and paired tests, both over slides.
+"""Statistics over pictures: bootstrap intervals and paired tests, both over slides.
 
 Tiles of one slide look alike, so slides are resampled and their signs flipped, never single tiles.
 """
@@ -11,7 +11,9 @@ from math import isfinite, nan
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import permutation_test, spearmanr
+from scipy.stats import permutation_test
+
+from evaluate.columns import Cell
 
 RESAMPLES = 1000  # bootstrap samples of the slides, for the interval of a mean
 COSTLY_RESAMPLES = 200  # the first of them, for FID, KID and correlations, which take longer
@@ -28,24 +30,6 @@ class Interval:
     low: float = nan
     high: float = nan
     absent: str = ""
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Rank correlation, -1 to 1; NaN where it is undefined: fewer than two values, or one side constant.
-
-    >>> spearman([1, 2, 3], [10, 20, 25]), spearman([1, 2, 3], [5, 5, 5])
-    (1.0, nan)
-    """
-    return nan if _undefined(first, second) else float(spearmanr(first, second).statistic)
-
-
-def pearson(first: Sequence[float], second: Sequence[float]) -> float:
-    """Linear correlation, -1 to 1; NaN where it is undefined, as in `spearman`.
-
-    >>> round(pearson([1, 2, 3], [10, 20, 25]), 4), pearson([1, 2, 3], [5, 5, 5])
-    (0.982, nan)
-    """
-    return nan if _undefined(first, second) else float(np.corrcoef(first, second)[0, 1])
 
 
 def resample(slides: Sequence[str], resamples: int = RESAMPLES) -> list[Counts]:
@@ -84,6 +68,17 @@ def mean_interval(values: Sequence[float], samples: Sequence[Counts]) -> Interva
     """The interval of a mean over pictures."""
     array = np.asarray(values, dtype=np.float64)
     return interval(float(array.mean()), lambda counts: float(counts @ array / counts.sum()), samples)
+
+
+def mean_cell(values: Sequence[float], samples: Sequence[Counts]) -> Cell:
+    """A mean over pictures with its interval."""
+    return as_cell(float(np.mean(values)), mean_interval(values, samples))
+
+
+def as_cell(value: float, within: Interval, note: str = "", spread: float = nan) -> Cell:
+    """A number with its interval, and why there is none."""
+    notes = "; ".join(text for text in (note, f"no interval: {within.absent}" if within.absent else "") if text)
+    return Cell(value=value, low=within.low, high=within.high, spread=spread, note=notes)
 
 
 def paired_test(first: Sequence[float], second: Sequence[float], slides: Sequence[str]) -> float:
@@ -130,7 +125,3 @@ def spread_ranks(values: Sequence[float], count: int) -> list[int]:
     order = sorted(range(len(values)), key=lambda place: (values[place], place))
     ranks = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
     return [order[rank] for rank in ranks]
-
-
-def _undefined(first: Sequence[float], second: Sequence[float]) -> bool:
-    return len(first) < 2 or len(set(first)) == 1 or len(set(second)) == 1

@@ -11,7 +11,7 @@ from evaluate.report.comparable import provenance_notes
 from evaluate.report.paper_tables import PaperTable, remarks
 from evaluate.scores_file import Scores
 
-PUBLISHED_PAIRS_SEEN = 185_680  # 4642 pairs x 40 epochs at batch 1: ASP's run, which the paper's numbers are beside
+PUBLISHED_PAIRS_SEEN = 185_680  # the published run of ASP: 4642 pairs x 40 epochs at batch 1
 SYNTHETIC = "SYNTHETIC DATA"
 FETCH = "run `make weights NAMES=evaluate`, then score again"
 ARROWS = "↑: higher is better, ↓: lower is better."
@@ -19,7 +19,9 @@ DAB = (
     "DAB: mean optical density of a picture. Spearman and Pearson: its rank and linear correlation between real and "
     "translated pictures. DAB error: mean absolute difference; rel. error: the same divided by the real density."
 )
-PAPER = "Rows `paper, MIST-HER2` are printed in the paper: from its 1,000 test pictures of MIST-HER2, not this store."
+PAPER = (
+    "Rows `paper, MIST-HER2` have the paper's numbers, from its 1,000 test pictures of MIST-HER2, not from this store."
+)
 COPY_NOTE = (
     "DAB of `copy H&E`: colour deconvolution of an H&E picture finds eosin and nuclei, not DAB, so its DAB error means "
     "little"

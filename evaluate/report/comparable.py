@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
 
-from evaluate.columns import Metric, list_heads
+from evaluate.columns import PHV_LAYERS, Metric, list_heads
 from evaluate.features.lpips import TRUNK_METRIC, TRUNK_NETWORK
 from evaluate.features.networks import PREPROCESS
 from evaluate.inputs.image_set import REAL
@@ -14,7 +14,6 @@ from evaluate.protocol import PROTOCOLS, Network, Protocol, ProtocolName
 from evaluate.scores_file import Scores
 from store.schema import RunError
 
-PHV = (Metric.PHV1, Metric.PHV2, Metric.PHV3, Metric.PHV4, Metric.PHV)
 TOUCHED = {  # by the versions of packages: which numbers they compute
     "lpips": "LPIPS",
     "numpy": "all numbers",
@@ -92,7 +91,11 @@ def metrics_of(network: Network) -> set[Metric]:
     """The columns whose numbers depend on a feature network, under one protocol or both."""
     found = {TRUNK_METRIC[trunk] for trunk, its in TRUNK_NETWORK.items() if its is network}
     for protocol in PROTOCOLS.values():
-        for spec, metrics in ((protocol.phv, PHV), (protocol.fid, (Metric.FID,)), (protocol.kid, (Metric.KID,))):
+        for spec, metrics in (
+            (protocol.phv, (*PHV_LAYERS, Metric.PHV)),
+            (protocol.fid, (Metric.FID,)),
+            (protocol.kid, (Metric.KID,)),
+        ):
             if PREPROCESS[spec].network is network:
                 found |= set(metrics)
     return found

@@ -52,12 +52,12 @@ class PictureSource:
 
 def overview(runs: Sequence[Scores], source: PictureSource) -> PictureGrid:
     """Whole pictures at equally spaced ranks of the real DAB."""
-    return _sheet(runs, source, shrunk, pixels=False)
+    return _grid(runs, source, shrunk, pixels=False)
 
 
 def details(runs: Sequence[Scores], source: PictureSource) -> PictureGrid:
     """The middle of the same pictures."""
-    return _sheet(runs, source, detail, pixels=True)
+    return _grid(runs, source, detail, pixels=True)
 
 
 def ranking(scores: Scores) -> Metric:
@@ -87,7 +87,7 @@ def cases(scores: Scores, source: PictureSource) -> PictureGrid:
     return PictureGrid(heads=["H&E", f"translated by {scores.run}", "real IHC"] * 2, rows=rows)
 
 
-def _sheet(
+def _grid(
     runs: Sequence[Scores], source: PictureSource, cut: Callable[[PictureU8], PictureU8], *, pixels: bool
 ) -> PictureGrid:
     rows = []

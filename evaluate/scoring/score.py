@@ -8,7 +8,8 @@ from pathlib import Path
 from evaluate.features.extract import FeatureSource, extract
 from evaluate.inputs.image_set import REAL, ImageSet, gather
 from evaluate.inputs.reading import digest_set
-from evaluate.metrics.misregistration import misregister
+from evaluate.metrics.misregistration import SHOWN, misregister
+from evaluate.metrics.statistics import spread_ranks
 from evaluate.protocol import PROTOCOLS, Network, ProtocolName
 from evaluate.scores_file import SCORES_FORMAT, SOFTWARE, RealPicture, Scores
 from evaluate.scoring.aggregate import compute_rows
@@ -25,11 +26,11 @@ def score_run(run: Path, pictures: Path | None, store: Store, split: Split, view
     RunError or PictureError as of `gather`; a metric whose weights are missing has a cell that says so.
     """
     images = gather(run, pictures, store, split, view)
-    scores = score_images(images)
     features = extract(images, source)
+    scores = score_images(images, features)
     rows = compute_rows(images, scores, features)
-    real = _real_pictures(images, scores)
-    misregistration = misregister(images, [picture.density for picture in real], source)
+    shown = spread_ranks([place.dab[ProtocolName.CORRECTED, REAL].density for place in scores], SHOWN)
+    misregistration = misregister(images, shown, source)
     manifest, predictions = store.manifest, images.predictions
     return Scores(
         format=SCORES_FORMAT,
@@ -53,7 +54,7 @@ def score_run(run: Path, pictures: Path | None, store: Store, split: Split, view
         sets={f"{protocol}: {row}": digest_set(digests) for (protocol, row), digests in images.digests.items()},
         baselines_view=images.baselines.view,
         baselines_pictures=images.baselines.pictures,
-        pictures=real,
+        pictures=_real_pictures(images, scores),
         misregistration=misregistration,
         rows=rows,
     )

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluate.columns import Metric
+from evaluate.columns import PHV_LAYERS, Metric
 from evaluate.features.extract import FeatureSource, extract, to_unit
 from evaluate.features.lpips import TRUNK_METRIC, TRUNK_NETWORK, Perceptual, Trunk, load_perceptual
 from evaluate.features.networks import PREPROCESS, Pooled, pooled
@@ -35,7 +35,7 @@ from evaluate.metrics.fid_kid import Products, fid, kid, mmd
 from evaluate.metrics.paired import psnr, ssim
 from evaluate.protocol import ALL, PROTOCOLS, FeatureSpec, Network, Protocol, ProtocolName, Root
 from evaluate.scores_file import Row
-from evaluate.scoring.aggregate import PHV_LAYERS, compute_rows
+from evaluate.scoring.aggregate import compute_rows
 from evaluate.scoring.per_image import score_images
 from prep.build.plan import Data
 from prep.build.run import Hands, build
@@ -182,8 +182,8 @@ def ours(
 ) -> tuple[ImageSet, dict[ProtocolName, dict[str, Row]]]:
     """The rows of `python -m evaluate score`, intervals included: gather, extract, compute."""
     images = gather(run, None, store, Split.TEST, "tile")
-    scores = score_images(images)
-    return images, compute_rows(images, scores, extract(images, FeatureSource(networks=networks, cache=cache)))
+    features = extract(images, FeatureSource(networks=networks, cache=cache))
+    return images, compute_rows(images, score_images(images, features), features)
 
 
 def compare(numbers: Numbers, rows: dict[ProtocolName, dict[str, Row]]) -> tuple[float, str]:

@@ -49,8 +49,8 @@ def test_the_command_line_scores_a_run_and_makes_a_table(small_store: Store, tmp
 
 
 def test_required_weights_that_are_missing_are_an_error(tmp_path: Path) -> None:
-    told = r"missing: alexnet-owt-7be5be79\.pth, vgg16-397923af\.pth.*make weights NAMES=evaluate"
-    with pytest.raises(WeightsError, match=told):
+    message = r"missing: alexnet-owt-7be5be79\.pth, vgg16-397923af\.pth.*make weights NAMES=evaluate"
+    with pytest.raises(WeightsError, match=message):
         require_all(without_weights(tmp_path).networks)
 
 

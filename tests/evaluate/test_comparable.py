@@ -63,7 +63,7 @@ def _fewer(scores: Scores) -> Scores:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (_other_seal, r"'one' and 'two' were not scored on the same pictures .*seal ffff.*make a table for each"),
         (lambda scores: replace(scores, view="x1"), r"not scored on the same pictures .*test/tile.*test/x1"),
@@ -74,9 +74,9 @@ def _fewer(scores: Scores) -> Scores:
         (_fewer, r"\(4 pictures, .* and 3 pictures, .*\); score again: .* of 'two'"),
     ],
 )  # fmt: skip
-def test_runs_of_other_pictures_are_refused(scores: Scores, change: Callable[[Scores], Scores], told: str) -> None:
+def test_runs_of_other_pictures_are_refused(scores: Scores, change: Callable[[Scores], Scores], message: str) -> None:
     other = change(replace(scores, run="two"))
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=message):
         table_lines([scores, other])
     with pytest.raises(RunError, match="not scored on the same pictures"):
         markdown([other, scores])
@@ -84,9 +84,9 @@ def test_runs_of_other_pictures_are_refused(scores: Scores, change: Callable[[Sc
 
 def test_runs_of_other_protocols_are_refused_with_the_choice_and_both_values(scores: Scores) -> None:
     other = replace(scores, run="two", protocols=OTHER_PROTOCOLS)
-    told = r"'one' and 'two' .* different protocols: published: kid_subsets 100 and 50; score again: .* of 'two'"
+    message = r"'one' and 'two' .* different protocols: published: kid_subsets 100 and 50; score again: .* of 'two'"
     for put in (require_comparable, table_lines, markdown):
-        with pytest.raises(RunError, match=told):
+        with pytest.raises(RunError, match=message):
             put([scores, other])
     require_comparable([other])
     assert any(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evaluate.columns import Agreement
-from evaluate.metrics.dab import POSITIVE, dab_stats, density_stats, relative_error
-from evaluate.metrics.statistics import pearson, resample, spearman
-from evaluate.scoring.aggregate import agreement_cells
+from evaluate.metrics.agreement import agreement_cells, pearson, relative_error, spearman
+from evaluate.metrics.dab import POSITIVE, dab_stats, density_stats
+from evaluate.metrics.statistics import resample
 from store.images import read_picture
 from store.stain.dab import dab_density, mean_dab
 from tests.support.places import GOLDEN, SHARED, needs_shared

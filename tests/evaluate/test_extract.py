@@ -215,7 +215,7 @@ def test_features_are_found_by_name_whatever_the_order_of_the_sets(
     for trunk in Trunk:
         for name in images.rows:
             np.testing.assert_allclose(found[1].lpips[trunk][name], found[0].lpips[trunk][name], rtol=1e-5, atol=1e-6)
-    rows = compute_rows(images, score_images(images), found[1])
+    rows = compute_rows(images, score_images(images, found[1]), found[1])
     for protocol, row in images.rows:
         for metric, cell in rows[protocol][row].cells.items():
             assert cell.value == pytest.approx(scores.row(protocol, row).cells[metric].value, rel=1e-3, abs=1e-4)

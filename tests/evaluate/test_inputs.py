@@ -103,7 +103,7 @@ def _spoil_place(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "error", "told"),
+    ("spoil", "error", "message"),
     [
         (_spoil_missing, RunError, r"missing: s3_0_0\.png; s3_2_0\.png"),
         (_spoil_extra, RunError, r"not of this split: s9 é\.png"),
@@ -116,11 +116,11 @@ def _spoil_place(folder: Path) -> None:
     ],
 )
 def test_no_picture_is_missing_from_an_average(
-    small_store: Store, tmp_path: Path, spoil: Callable[[Path], None], error: type[MagstainError], told: str
+    small_store: Store, tmp_path: Path, spoil: Callable[[Path], None], error: type[MagstainError], message: str
 ) -> None:
     spoil(fabricate(tmp_path / "run", small_store))
     before = contents(tmp_path)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         scored_run(tmp_path / "run", small_store)
     assert contents(tmp_path) == before
 

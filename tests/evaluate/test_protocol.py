@@ -7,10 +7,9 @@ from dataclasses import FrozenInstanceError, asdict, fields
 import numpy as np
 import pytest
 
-from evaluate.columns import Metric
+from evaluate.columns import PHV_LAYERS, Metric
 from evaluate.protocol import CORRECTED, PUBLISHED, Fakes, FeatureSpec, Protocol, resave
 from evaluate.report.paper_tables import TABLE_ONE, TABLE_TWO, PaperTable, paper_row, paper_rows, remarks
-from evaluate.scoring.aggregate import PHV_LAYERS
 
 
 def test_saving_again_lowers_grey_1_to_63_and_no_other() -> None:

@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 
 from evaluate.columns import COLUMNS, MISSING, Agreement, Metric
+from evaluate.features.extract import extract
 from evaluate.inputs.baselines import fit_baselines
 from evaluate.inputs.image_set import REAL, gather
 from evaluate.inputs.reading import digest_pixels, digest_set
 from evaluate.metrics.dab import dab_stats
-from evaluate.metrics.fid_kid import kid
+from evaluate.metrics.fid_kid import kid, kid_cell
 from evaluate.metrics.paired import psnr, ssim
 from evaluate.metrics.statistics import spread_ranks
 from evaluate.protocol import FAKE, PROTOCOLS, ProtocolName, resave
 from evaluate.report.contact_sheet import contact_sheet
 from evaluate.report.table_texts import markdown
 from evaluate.scores_file import WHOLE, Scores, files_of
-from evaluate.scoring.aggregate import kid_cell
 from evaluate.scoring.per_image import score_images, score_place
 from store.images import read_picture
 from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import Split, Stain
 from store.stain.dab import mean_dab
-from tests.support.predictions import BASELINES, fabricate, scored_run
+from tests.support.predictions import BASELINES, fabricate, scored_run, without_weights
 from tests.support.stores import build_small_store
 
 CORRECTED, PUBLISHED = ProtocolName.CORRECTED, ProtocolName.PUBLISHED
@@ -106,10 +106,11 @@ def test_one_slide_has_no_interval_and_says_why(scored: tuple[Path, Scores]) -> 
 
 def test_the_number_of_threads_changes_nothing(small_store: Store, scored: tuple[Path, Scores]) -> None:
     images = gather(scored[0], None, small_store, Split.TEST, "tile")
-    alone = [score_place(images, place) for place in range(4)]
+    features = extract(images, without_weights(scored[0].parent))
+    alone = [score_place(images, features, place) for place in range(4)]
     for threads in (1, 3):
-        found = score_images(images, threads)
-        assert [(one.ssim, one.psnr) for one in found] == [(one.ssim, one.psnr) for one in alone]
+        found = score_images(images, features, threads)
+        assert [one.metrics for one in found] == [one.metrics for one in alone]
         assert [repr(one.dab) for one in found] == [repr(one.dab) for one in alone]
 
 

@@ -109,7 +109,7 @@ def test_the_papers_rows_are_labelled_and_its_averages_marked(scores: Scores) ->
     assert pyramid[1] == "as printed"
     heads = cells(markdown([scores], PaperTable.ONE))[0]
     assert pyramid[heads.index("PHV avg ↓")] == "0.5362 (a)"
-    assert "from its 1,000 test pictures of MIST-HER2, not this store" in markdown([scores], PaperTable.ONE)
+    assert "from its 1,000 test pictures of MIST-HER2, not from this store" in markdown([scores], PaperTable.ONE)
     assert "LPIPS vgg ↓" not in heads  # the paper does not have it
     assert "(a) the paper prints PHV avg 0.5362" in markdown([scores], PaperTable.ONE)
     views = replace(scores, views=("tile",))
