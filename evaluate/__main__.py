@@ -61,8 +61,9 @@ def score(
     source = FeatureSource(networks=networks, cache=features_folder())
     scores = score_run(run, pictures, opened, split, view, source)
     written = [write_scores(scores, folder), write_contact(scores, opened, files_of(scores, run), folder)]
-    command = f"python -m evaluate table --run {run} --split {split} --view {view} --out DIR"
-    typer.echo(terminal([scores], end=f"With intervals: table.md, which `{command}` writes"))
+    of = "" if (split, view) == (Split.TEST, "tile") else f" --split {split} --view {view}"
+    command = f"python -m evaluate table --run {run}{of} --out DIR"
+    typer.echo(terminal([scores], end=f"With intervals: table.md of `{command}`"))
     typer.echo("\n".join(f"wrote {file}" for file in written), err=True)
 
 

@@ -39,7 +39,8 @@ def test_the_command_line_scores_a_run_and_makes_a_table(small_store: Store, tmp
     of_score, of_table = done.stdout.splitlines(), table.stdout.splitlines()
     assert of_score[:-1] == of_table[:-1]
     assert of_table[-1] == f"With intervals: {tmp_path / 'tables' / 'table.md'}"
-    assert f"python -m evaluate table --run {tmp_path / 'a run'} --split test --view tile --out DIR" in of_score[-1]
+    command = f"python -m evaluate table --run {tmp_path / 'a run'} --out DIR"
+    assert of_score[-1] == f"With intervals: table.md of `{command}`"
     assert max(map(len, of_score[:-1])) <= 100
     assert markdown([read_scores(tmp_path / "a run", Split.TEST, "tile")]) == text
     assert {file.name for file in (tmp_path / "tables").iterdir()} == {"table.md", "table.csv", "table.tex"}
