@@ -7,14 +7,12 @@ from dataclasses import asdict
 from itertools import pairwise
 
 from evaluate.columns import PHV_LAYERS, Metric, list_heads
-from evaluate.features.lpips import TRUNK_METRIC, TRUNK_NETWORK
-from evaluate.features.networks import PREPROCESS
 from evaluate.inputs.image_set import REAL
 from evaluate.protocol import PROTOCOLS, Network, Protocol, ProtocolName
 from evaluate.scores_file import Scores
 from store.schema import RunError
 
-TOUCHED = {  # by the versions of packages: which numbers they compute
+PACKAGE_METRICS = {  # the numbers that each package computes
     "lpips": "LPIPS",
     "numpy": "all numbers",
     "scikit-image": "SSIM, PSNR, DAB",
@@ -22,6 +20,13 @@ TOUCHED = {  # by the versions of packages: which numbers they compute
     "torch": "PHV, LPIPS, FID, KID",
     "torch-fidelity": "FID, KID",
     "torchvision": "PHV, LPIPS, KID",
+}
+NETWORK_METRICS: dict[Network, tuple[Metric, ...]] = {  # the columns that depend on each network, under any protocol
+    Network.ALEX: (Metric.LPIPS_ALEX,),
+    Network.VGG: (Metric.LPIPS_VGG,),
+    Network.RESNET: (*PHV_LAYERS, Metric.PHV),
+    Network.PORTED_INCEPTION: (Metric.FID, Metric.KID),
+    Network.INCEPTION: (Metric.KID,),
 }
 
 
@@ -74,7 +79,7 @@ def provenance_notes(runs: Sequence[Scores]) -> list[str]:
             said = ", ".join(f"{version} ({run})" for run, version in versions.items())
             found.append(
                 f"runs were scored with different versions of {package}: {said}; "
-                f"this may change {TOUCHED.get(package, 'their numbers')}"
+                f"this may change {PACKAGE_METRICS.get(package, 'their numbers')}"
             )
     for network in Network:
         digests = {scores.run: digest for scores in runs if (digest := scores.networks.get(network))}
@@ -82,22 +87,8 @@ def provenance_notes(runs: Sequence[Scores]) -> list[str]:
             said = ", ".join(f"{digest[:12]} ({run})" for run, digest in digests.items())
             found.append(
                 f"runs were scored with different weights of {network}, sha256 {said}: "
-                f"{list_heads(metrics_of(network))} cannot be compared between them"
+                f"{list_heads(NETWORK_METRICS[network])} cannot be compared between them"
             )
-    return found
-
-
-def metrics_of(network: Network) -> set[Metric]:
-    """The columns whose numbers depend on a feature network, under one protocol or both."""
-    found = {TRUNK_METRIC[trunk] for trunk, its in TRUNK_NETWORK.items() if its is network}
-    for protocol in PROTOCOLS.values():
-        for spec, metrics in (
-            (protocol.phv, (*PHV_LAYERS, Metric.PHV)),
-            (protocol.fid, (Metric.FID,)),
-            (protocol.kid, (Metric.KID,)),
-        ):
-            if PREPROCESS[spec].network is network:
-                found |= set(metrics)
     return found
 
 

@@ -67,3 +67,10 @@ def test_the_command_line_ends_with_code_2_and_one_line_on_bad_input(small_store
     assert "s3_0_0.png; s3_2_0.png" in last
     assert "Traceback" not in refused.stderr
     assert contents(tmp_path) == before
+
+
+def test_tables_and_the_page_do_without_torch() -> None:
+    """It takes seconds to import, and a table is text."""
+    program = "import sys, evaluate.report.table_texts, evaluate.report.html_page; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from evaluate.columns import Metric
+from evaluate.columns import PHV_LAYERS, Metric
+from evaluate.features.lpips import TRUNK_METRIC, TRUNK_NETWORK
+from evaluate.features.networks import PREPROCESS
 from evaluate.protocol import PROTOCOLS, Network, ProtocolName
-from evaluate.report.comparable import TOUCHED, metrics_of, provenance_notes, require_comparable
+from evaluate.report.comparable import NETWORK_METRICS, PACKAGE_METRICS, provenance_notes, require_comparable
 from evaluate.report.html_page import write_report
 from evaluate.report.table_texts import markdown, terminal
 from evaluate.report.tables import table_lines
@@ -110,7 +112,7 @@ def test_other_versions_of_packages_are_said_with_the_metrics_that_they_touch(sc
     )
     assert f"- {note}" in markdown([scores, other]).splitlines()
     assert "0.1 (two)" in " ".join(terminal([scores, other], end="").split())
-    assert TOUCHED.keys() == {*SOFTWARE}
+    assert PACKAGE_METRICS.keys() == {*SOFTWARE}
 
 
 def test_other_weights_of_a_network_are_said_with_the_metrics_that_they_touch(scores: Scores) -> None:
@@ -122,8 +124,19 @@ def test_other_weights_of_a_network_are_said_with_the_metrics_that_they_touch(sc
         "PHV cannot be compared between them"
     )
     assert provenance_notes([digests[0], replace(scores, run="two")]) == []  # missing is no other network
-    assert metrics_of(Network.PORTED_INCEPTION) == {Metric.FID, Metric.KID}
-    assert (metrics_of(Network.INCEPTION), metrics_of(Network.VGG)) == ({Metric.KID}, {Metric.LPIPS_VGG})
+
+
+def test_the_metrics_of_a_network_are_those_that_the_protocols_compute_with_it() -> None:
+    found: dict[Network, set[Metric]] = {its: {TRUNK_METRIC[trunk]} for trunk, its in TRUNK_NETWORK.items()}
+    for protocol in PROTOCOLS.values():
+        specs = (
+            (protocol.phv, (*PHV_LAYERS, Metric.PHV)),
+            (protocol.fid, (Metric.FID,)),
+            (protocol.kid, (Metric.KID,)),
+        )
+        for spec, metrics in specs:
+            found.setdefault(PREPROCESS[spec].network, set()).update(metrics)
+    assert {network: {*metrics} for network, metrics in NETWORK_METRICS.items()} == found
 
 
 def test_a_page_refuses_runs_of_other_protocols_and_prints_those_that_were_used(
