@@ -1,4 +1,4 @@
-"""`python -m evaluate`: numbers of one run, a table of many, the page."""
+"""`python -m evaluate`: the scores of one run, a table of many runs, a page."""
 
 from __future__ import annotations
 
@@ -10,36 +10,43 @@ import typer
 from store.cli import run_app
 from store.schema import Split
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Judge what a run left on disk.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Score the predictions of runs.")
 
-RunOption = Annotated[Path, typer.Option(metavar="DIR", help="the run's folder")]
-RunsOption = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="a scored run; once for each")]
-SplitOption = Annotated[Split, typer.Option(help="the part of the store that is judged")]
-ViewOption = Annotated[str, typer.Option(metavar="VIEW", help="tile, x1, x2, x4")]
-StoreOption = Annotated[str | None, typer.Option(metavar="STORE", help="the run's store, if it was moved")]
-PaperOption = Annotated[str, typer.Option(metavar="TABLE", help="the paper's table to stand beside: I, II or none")]
+RunOption = Annotated[Path, typer.Option("--run", metavar="DIR", help="the run's folder")]
+RunsOption = Annotated[list[Path], typer.Option("--run", metavar="DIR", help="a scored run; repeat for each run")]
+SplitOption = Annotated[Split, typer.Option("--split", help="the split that is scored")]
+ViewOption = Annotated[str, typer.Option("--view", metavar="VIEW", help="tile, x1, x2 or x4")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="STORE", help="the store of the run, if it was moved")
+]
+PaperOption = Annotated[
+    str, typer.Option("--paper", metavar="TABLE", help="add the rows of the paper's table: I, II or none")
+]
 
 
 @app.command()
 def score(
     run: RunOption,
     pictures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="judge these pictures of another system, under the run's name")
+        Path | None,
+        typer.Option("--pictures", metavar="DIR", help="score the pictures of another system, under the run's name"),
     ] = None,
     store: StoreOption = None,
     split: SplitOption = Split.TEST,
     view: ViewOption = "tile",
-    require: Annotated[bool, typer.Option("--require", help="missing weights of a network are an error")] = False,
-    weights: Annotated[Path | None, typer.Option(metavar="DIR", help="where the weight files are")] = None,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda")] = "auto",
+    require: Annotated[bool, typer.Option("--require", help="stop if the weights of a network are missing")] = False,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="DIR", help="the folder of the weight files")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu or cuda")] = "auto",
 ) -> None:
-    """Judge the predictions of one run: scores.json and contact.png beside them."""
-    from evaluate.features.extract import features_folder
+    """Score the predictions of one run: scores.json and contact.png beside them, a table on stdout."""
+    from evaluate.features.cache import features_folder
+    from evaluate.features.extract import FeatureSource
     from evaluate.features.weights import WeightsFolder, choose_device, require_all
     from evaluate.report.contact_sheet import write_contact
-    from evaluate.report.tables import markdown
+    from evaluate.report.table_texts import terminal
     from evaluate.scores_file import files_of, write_scores
-    from evaluate.scoring.rows import Depth
     from evaluate.scoring.score import score_run
     from store.reader import Store
     from store.run_files import RunFolder, open_store_of
@@ -51,29 +58,32 @@ def score(
     opened = Store.open(store) if store else open_store_of(RunFolder(run))
     folder = RunFolder(run).predictions(split, view).path
     typer.echo(f"scoring {pictures or folder} against {opened.address}", err=True)
-    scores = score_run(run, pictures, opened, split, view, Depth(networks=networks, cache=features_folder()))
+    source = FeatureSource(networks=networks, cache=features_folder())
+    scores = score_run(run, pictures, opened, split, view, source)
     written = [write_scores(scores, folder), write_contact(scores, opened, files_of(scores, run), folder)]
-    typer.echo(markdown([scores]))
+    of = "" if (split, view) == (Split.TEST, "tile") else f" --split {split} --view {view}"
+    command = f"python -m evaluate table --run {run}{of} --out DIR"
+    typer.echo(terminal([scores], end=f"With intervals: table.md of `{command}`"))
     typer.echo("\n".join(f"wrote {file}" for file in written), err=True)
 
 
 @app.command()
 def table(
     runs: RunsOption,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="where table.md, table.csv and table.tex go")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the folder for table.md, table.csv, table.tex")],
     split: SplitOption = Split.TEST,
     view: ViewOption = "tile",
     paper: PaperOption = "none",
 ) -> None:
-    """Put many scored runs into one table, the floors first, the paper's rows beside."""
+    """Put scored runs into one table: the baselines first, then the runs, with the paper's rows if wanted."""
     from evaluate.report.paper_tables import choose_table
-    from evaluate.report.tables import markdown, write_table
+    from evaluate.report.table_texts import terminal, write_table
     from evaluate.scores_file import read_scores
 
     chosen = choose_table(paper)
     scores = [read_scores(run, split, view) for run in runs]
     written = write_table(scores, out, chosen)
-    typer.echo(markdown(scores, chosen))
+    typer.echo(terminal(scores, chosen, end=f"With intervals: {written[0]}"))
     typer.echo("\n".join(f"wrote {file}" for file in written), err=True)
 
 
@@ -81,7 +91,8 @@ def table(
 def report(
     runs: RunsOption,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="default: report.html beside the first scores")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="the page; by default report.html beside the first run's scores"),
     ] = None,
     store: StoreOption = None,
     split: SplitOption = Split.TEST,

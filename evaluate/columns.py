@@ -1,13 +1,14 @@
-"""The columns: every number that a row of a table can have, how it is printed, and which way is better."""
+"""The columns of a table: every number that a row can have, how it is printed, and which way is better."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite, isnan, nan
 
 NOTHING = "–"
-MISSING = "n/a: weights missing, run make weights"
+MISSING = "weights missing"  # why a cell has no number: the weights of its feature network are not here
 
 
 class Metric(StrEnum):
@@ -36,53 +37,77 @@ class Agreement(StrEnum):
     POSITIVE = "positive_error"
 
 
+PHV_LAYERS = (Metric.PHV1, Metric.PHV2, Metric.PHV3, Metric.PHV4)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """The head of a column, how many digits are shown, and whether more is better."""
+    """The head of a column, how many digits are shown, whether higher is better, and the metric that it is part of."""
 
     head: str
     digits: int
     higher: bool
+    metric: str
+
+    @property
+    def arrow_head(self) -> str:
+        """The head with an arrow: up where higher is better, down where lower is better."""
+        return f"{self.head} {'↑' if self.higher else '↓'}"
 
     def show(self, value: float) -> str:
         """A number as it is printed; a dash where it is undefined.
 
-        >>> Column(head="SSIM", digits=2, higher=True).show(0.256)
+        >>> Column(head="SSIM", digits=2, higher=True, metric="SSIM").show(0.256)
         '0.26'
         """
         return NOTHING if isnan(value) else f"{value:.{self.digits}f}"
 
     def best(self, values: list[float]) -> str:
-        """The best number as it is printed: what looks the same is equally good. A dash if there is none."""
+        """The best number as it is printed: numbers that print alike are equally good. A dash if there is none."""
         known = [value for value in values if not isnan(value)]
         return self.show((max(known) if self.higher else min(known)) if known else nan)
 
 
 COLUMNS: dict[Metric | Agreement, Column] = {
-    Metric.SSIM: Column(head="SSIM", digits=4, higher=True),
-    Metric.PSNR: Column(head="PSNR dB", digits=2, higher=True),
-    Metric.PHV1: Column(head="PHV1", digits=4, higher=False),
-    Metric.PHV2: Column(head="PHV2", digits=4, higher=False),
-    Metric.PHV3: Column(head="PHV3", digits=4, higher=False),
-    Metric.PHV4: Column(head="PHV4", digits=4, higher=False),
-    Metric.PHV: Column(head="PHV avg", digits=4, higher=False),
-    Metric.LPIPS_ALEX: Column(head="LPIPS alex", digits=4, higher=False),
-    Metric.LPIPS_VGG: Column(head="LPIPS vgg", digits=4, higher=False),
-    Metric.FID: Column(head="FID", digits=1, higher=False),
-    Metric.KID: Column(head="KID x1000", digits=1, higher=False),
-    Agreement.SPEARMAN: Column(head="DAB Spearman", digits=3, higher=True),
-    Agreement.PEARSON: Column(head="DAB Pearson", digits=3, higher=True),
-    Agreement.ERROR: Column(head="DAB error", digits=4, higher=False),
-    Agreement.RELATIVE: Column(head="DAB rel. error", digits=3, higher=False),
-    Agreement.POSITIVE: Column(head="positive-area error", digits=4, higher=False),
+    Metric.SSIM: Column(head="SSIM", digits=4, higher=True, metric="SSIM"),
+    Metric.PSNR: Column(head="PSNR dB", digits=2, higher=True, metric="PSNR"),
+    Metric.PHV1: Column(head="PHV1", digits=4, higher=False, metric="PHV"),
+    Metric.PHV2: Column(head="PHV2", digits=4, higher=False, metric="PHV"),
+    Metric.PHV3: Column(head="PHV3", digits=4, higher=False, metric="PHV"),
+    Metric.PHV4: Column(head="PHV4", digits=4, higher=False, metric="PHV"),
+    Metric.PHV: Column(head="PHV avg", digits=4, higher=False, metric="PHV"),
+    Metric.LPIPS_ALEX: Column(head="LPIPS alex", digits=4, higher=False, metric="LPIPS"),
+    Metric.LPIPS_VGG: Column(head="LPIPS vgg", digits=4, higher=False, metric="LPIPS"),
+    Metric.FID: Column(head="FID", digits=1, higher=False, metric="FID"),
+    Metric.KID: Column(head="KID x1000", digits=1, higher=False, metric="KID"),
+    Agreement.SPEARMAN: Column(head="DAB Spearman", digits=3, higher=True, metric="DAB Spearman"),
+    Agreement.PEARSON: Column(head="DAB Pearson", digits=3, higher=True, metric="DAB Pearson"),
+    Agreement.ERROR: Column(head="DAB error", digits=4, higher=False, metric="DAB error"),
+    Agreement.RELATIVE: Column(head="DAB rel. error", digits=3, higher=False, metric="DAB rel. error"),
+    Agreement.POSITIVE: Column(head="positive-area error", digits=4, higher=False, metric="positive-area error"),
 }
+Key = Metric | Agreement
+
+
+def list_heads(keys: Collection[Key]) -> str:
+    """Columns in one phrase: a metric by its name where all of its columns are meant, else column by column.
+
+    >>> list_heads([Metric.LPIPS_ALEX, Metric.LPIPS_VGG, Metric.PHV4])
+    'PHV4, LPIPS'
+    """
+    names = []
+    for key, column in COLUMNS.items():
+        if key in keys:
+            complete = all(other in keys for other, its in COLUMNS.items() if its.metric == column.metric)
+            names.append(column.metric if complete else column.head)
+    return ", ".join(dict.fromkeys(names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One number of a row with its 95 % interval over slides; `note` says why there is no number or no interval.
 
-    `spread` is the deviation of the subsets that a published KID is the mean of.
+    `spread` is the standard deviation over the subsets that a published KID is the mean of.
     """
 
     value: float = nan
@@ -93,13 +118,11 @@ class Cell:
 
     @property
     def missing(self) -> bool:
-        """Whether the network of this number has no weights here."""
+        """Whether the weights of this number's feature network are missing."""
         return self.note == MISSING
 
     def show(self, column: Column) -> str:
-        """The number with what is known of its certainty, as it is printed."""
-        if self.missing:
-            return MISSING
+        """The number with its spread and its interval, as it is printed."""
         around = f" ± {self.spread:.{column.digits}f}" if isfinite(self.spread) else ""
         within = f" [{column.show(self.low)}, {column.show(self.high)}]" if isfinite(self.low) else ""
         return f"{column.show(self.value)}{around}{within}"

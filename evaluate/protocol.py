@@ -1,7 +1,7 @@
 """What is compared with what, and how: two named, frozen sets of choices, written into every `scores.json`.
 
-`published` reproduces the evaluation of the ASP repository to the digit, `corrected` is what we would measure. Pictures
-are u8 [H,W,3] RGB.
+`published` reproduces the evaluation of the ASP repository to the digit; `corrected` is the measurement that we
+recommend. Pictures are u8 [H,W,3] RGB.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from store.weights import WEIGHT_FILES, WeightFile
 
 ALL = 0  # a subset of this size is the whole set
-THRESHOLD = 0.01  # ASP, evaluate.py: overrides the 0.005 of its class
+THRESHOLD = 0.01  # ASP, evaluate.py: replaces the 0.005 of its class
 
 
 class ProtocolName(StrEnum):
@@ -26,7 +26,7 @@ class ProtocolName(StrEnum):
 
 
 class Fakes(StrEnum):
-    """The folder of a run's predictions: 8 bits by rounding, or cut off."""
+    """The folder of a run's predictions: rounded or truncated to 8 bits."""
 
     ROUNDED = "fake"
     TRUNCATED = "fake_truncated"
@@ -36,14 +36,14 @@ FAKE = Fakes.ROUNDED.value  # the row of the scored pictures
 
 
 class Reference(StrEnum):
-    """The real IHC picture: as it stands in the store, or saved once more as the ASP repository does."""
+    """The real IHC picture: as it is in the store, or saved once more as the ASP repository does."""
 
     STORED = "stored"
     RESAVED = "resaved"
 
 
 class Root(StrEnum):
-    """How FID takes the trace of the root of both covariances' product."""
+    """How FID computes the trace of the square root of the product of both covariances."""
 
     SQRTM = "matrix square root"
     SINGULAR = "singular values"
@@ -68,8 +68,8 @@ FILES: dict[Network, WeightFile] = {
 }
 
 
-class Reading(StrEnum):
-    """A way to turn a picture into vectors: a network, and how the picture is brought to it."""
+class FeatureSpec(StrEnum):
+    """How a picture becomes feature vectors: which network, and how the picture is prepared for it."""
 
     FID = "pytorch-fid's Inception at 299 px, bilinear without antialiasing"
     FID_ANTIALIASED = "pytorch-fid's Inception at 299 px, bilinear with antialiasing"
@@ -80,15 +80,19 @@ class Reading(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """Every choice that a number depends on. `kid_subset` 0 means one estimate over all pictures, without a draw."""
+    """Every choice that a number depends on.
+
+    KID is the mean of `kid_subsets` random subsets of `kid_subset` pictures each; `kid_subset` 0 means one estimate
+    over all pictures, and then `kid_subsets` is 1.
+    """
 
     fakes: Fakes
     reference: Reference
-    phv: Reading
+    phv: FeatureSpec
     phv_threshold: float
-    fid: Reading
+    fid: FeatureSpec
     fid_root: Root
-    kid: Reading
+    kid: FeatureSpec
     kid_subsets: int
     kid_subset: int
     kid_seed: int
@@ -97,15 +101,20 @@ class Protocol:
     ssim: str = "u8 RGB, 7x7 uniform window, mean over channels"
     psnr: str = "u8 RGB, mean of the pictures' dB"
 
+    @property
+    def specs(self) -> tuple[FeatureSpec, ...]:
+        """The feature vectors that this protocol needs, each once."""
+        return tuple(dict.fromkeys((self.phv, self.fid, self.kid)))
+
 
 PUBLISHED = Protocol(
     fakes=Fakes.TRUNCATED,
     reference=Reference.RESAVED,
-    phv=Reading.PHV_HALF_RANGE,
+    phv=FeatureSpec.PHV_HALF_RANGE,
     phv_threshold=THRESHOLD,
-    fid=Reading.FID,
+    fid=FeatureSpec.FID,
     fid_root=Root.SQRTM,
-    kid=Reading.KID_TORCHVISION,
+    kid=FeatureSpec.KID_TORCHVISION,
     kid_subsets=100,
     kid_subset=100,
     kid_seed=0,
@@ -114,11 +123,11 @@ PUBLISHED = Protocol(
 CORRECTED = Protocol(
     fakes=Fakes.ROUNDED,
     reference=Reference.STORED,
-    phv=Reading.PHV,
+    phv=FeatureSpec.PHV,
     phv_threshold=THRESHOLD,
-    fid=Reading.FID_ANTIALIASED,
+    fid=FeatureSpec.FID_ANTIALIASED,
     fid_root=Root.SINGULAR,
-    kid=Reading.FID_ANTIALIASED,
+    kid=FeatureSpec.FID_ANTIALIASED,
     kid_subsets=1,
     kid_subset=ALL,
     kid_seed=0,
@@ -129,22 +138,23 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
     ProtocolName.CORRECTED: CORRECTED,
 }
 
-FIXES = (  # what `corrected` does otherwise, and why
-    "pictures: rounded, and compared with the real ones as delivered; published: cut off to 8 bits on both sides, "
-    "which lowers a translation by half a grey level and real grey levels 1 to 63 by one",
-    "PHV: [0,1] less ImageNet's mean; published: taken for [-1,1] first, so the network sees half of the contrast",
-    "FID: antialiased reduction to 299 px (Parmar et al., CVPR 2022) and the exact root; published: every third pixel "
-    "counts, and a numerical root of singular matrices",
-    "KID: FID's own network and one unbiased estimate over all pictures; published: another network, and 100 drawn "
-    "subsets of 100 (unseeded there; here the legacy NumPy generator with seed 0)",
-    "certainty: 95 % intervals over slides, under both protocols; published evaluations give none",
+FIXES = (  # what `corrected` does differently, and why
+    "pictures: rounded, compared with the real ones as delivered; published: truncated to 8 bits on both sides, which "
+    "lowers a translated picture by half a grey level and real grey levels 1 to 63 by one",
+    "PHV: input in [0,1] minus ImageNet's mean; published: the same input is treated as [-1,1], so the network sees "
+    "half of the contrast",
+    "FID: antialiased reduction to 299 px and the exact square root; published: no antialiasing, and a numerical root "
+    "of singular matrices",
+    "KID: FID's network and one unbiased estimate over all pictures; published: another network, and 100 random "
+    "subsets of 100 pictures (without a seed there; here the legacy NumPy generator with seed 0)",
+    "uncertainty: 95 % intervals over slides, under both protocols; the published evaluation reports none",
 )
 
 
 def resave(picture_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture read as float32 in [-1,1] and cut off to 8 bits again, as the ASP repository saves its `real_B`.
+    """A picture read as float32 in [-1,1] and truncated to 8 bits again, as the ASP repository saves its `real_B`.
 
-    Grey levels 1 to 63 become one lower, 0 and 64 to 255 stay.
+    Grey levels 1 to 63 become one lower; 0 and 64 to 255 do not change.
 
     >>> resave(np.array([0, 1, 63, 64, 255], np.uint8)).tolist()
     [0, 0, 62, 64, 255]

@@ -1,4 +1,4 @@
-"""`scores.json`: every number of a run and of the floors, picture by picture, and what each was made from."""
+"""`scores.json`: every number of a run and of the baselines, picture by picture, and what each was made from."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evaluate.columns import Agreement, Cell, Metric
+from evaluate.columns import MISSING, Agreement, Cell, Metric
 from evaluate.inputs.predictions import match_files
 from evaluate.protocol import FAKE, Network, Protocol, ProtocolName
-from store.files import check_record, from_json, read_json, write_json
+from store.files import check_record, from_json, read_json, with_current_names, write_json
 from store.run_files import RunFolder
 from store.schema import RunError, Split
 
-SCORES_FORMAT = 2
+SCORES_FORMAT = 3
+SOFTWARE = ("lpips", "numpy", "scikit-image", "scipy", "torch", "torch-fidelity", "torchvision")
 WHOLE = "x1"  # agreement of whole pictures
+RENAMED = {"draws": "pairs_seen", "floors_view": "baselines_view", "floors_pictures": "baselines_pictures"}  # format 2
+MISSING_IN_FORMAT_2 = "n/a: weights missing, run make weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class RealPicture:
     """One real IHC picture: the prediction's name, its slide; DAB: mean density, integral (OD px²), positive share."""
 
     name: str
@@ -50,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Misregistration:
-    """Means of paired metrics when the real picture is moved by each of `shifts` px, over `pictures` pictures.
+    """Means of paired metrics when the real picture is shifted by each of `shifts` px, over `pictures` pictures.
 
     `perfect` compares the real picture with itself, `fake` the translation with it; all on the part that every shift
     leaves, `width` px wide.
@@ -65,20 +68,20 @@ class Misregistration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """`scores.json`: a run and the floors on the same pictures of one store. The floors are rows of `corrected` only.
+    """`scores.json`: a run and the baselines on the same pictures of one store; baselines are rows of `corrected` only.
 
-    `upscaler` made the views that the run was trained on; `floors_view`, `floors_pictures` say what the floors were
-    fitted on; `generator` is the sha256 of the generator's file; `networks` has the sha256 of each feature network,
-    empty where it was missing; `sets` the digest of each set of pictures; `source` a foreign folder, empty for a run's
-    own; `views` what the run was trained on, empty where that is not known.
+    `upscaler` made the views that the run was trained on, `views`; `baselines_view`, `baselines_pictures` say what the
+    baselines were fitted on; `generator` is the sha256 of the generator's file; `networks` has the sha256 of each
+    feature network, None where it was missing; `sets` the sha256 of each set of pictures; `source` is the folder of
+    foreign pictures, None for a run's own. None elsewhere means not known.
     """
 
     format: int
     run: str
     method: str
-    draws: int
-    generator: str
-    source: str
+    pairs_seen: int | None
+    generator: str | None
+    source: str | None
     store: str
     stain: str
     seal: str
@@ -86,21 +89,21 @@ class Scores:
     upscaler: str
     split: Split
     view: str
-    views: tuple[str, ...]
+    views: tuple[str, ...] | None
     protocols: dict[ProtocolName, Protocol]
     round_trip: str
-    networks: dict[Network, str]
+    networks: dict[Network, str | None]
     software: dict[str, str]
     sets: dict[str, str]
-    floors_view: str
-    floors_pictures: int
-    pictures: tuple[Judged, ...]
+    baselines_view: str
+    baselines_pictures: int
+    pictures: tuple[RealPicture, ...]
     misregistration: Misregistration
     rows: dict[ProtocolName, dict[str, Row]]
 
     @property
     def slides(self) -> int:
-        """From how many slides the pictures come."""
+        """The number of slides that the pictures come from."""
         return len({picture.slide for picture in self.pictures})
 
     def row(self, protocol: ProtocolName, name: str = FAKE) -> Row:
@@ -109,20 +112,20 @@ class Scores:
 
 
 def write_scores(scores: Scores, folder: Path) -> Path:
-    """Write `scores.json` whole or not at all."""
+    """Write `scores.json`, completely or not at all."""
     write_json(folder / "scores.json", scores)
     return folder / "scores.json"
 
 
 def read_scores(run: Path, split: Split, view: str) -> Scores:
-    """A run's scores; RunError if it has none or they are of another format."""
+    """A run's scores, of this format or the one before; RunError if there are none or they are of another format."""
     file = RunFolder(run).predictions(split, view).scores
     remedy = f"make them with: python -m evaluate score --run {run} --split {split} --view {view}"
     if not file.is_file():
         raise RunError(f"no scores in {file.parent}; {remedy}")
-    tree = read_json(file, remedy)
+    tree = _current(read_json(file, remedy))
     if tree.get("format") != SCORES_FORMAT:
-        raise RunError(f"{file} has format {tree.get('format')}, this version reads {SCORES_FORMAT}; {remedy}")
+        raise RunError(f"{file} has format {tree.get('format')}, this version reads 2 and {SCORES_FORMAT}; {remedy}")
     nothing = {"shifts": [], "pictures": 0, "width": 0, "perfect": {}, "fake": {}}
     facts = check_record(Scores, tree | {"rows": {}, "misregistration": nothing}, file, remedy)
     try:
@@ -135,18 +138,29 @@ def read_scores(run: Path, split: Split, view: str) -> Scores:
             misregistration=_misregistration(tree["misregistration"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{file} is not what it should be (rows: {error!r}); {remedy}") from error
+        raise RunError(f"{file} is damaged (rows: {error!r}); {remedy}") from error
+
+
+def _current(tree: dict[str, Any]) -> dict[str, Any]:
+    """Scores under the names of this format; format 2 wrote "", 0 and [] where a value is not known."""
+    if tree.get("format") != 2:
+        return tree
+    named = with_current_names(tree, unknown=("pairs_seen", "generator", "source"), renamed=RENAMED)
+    networks, views = named.get("networks"), named.get("views")
+    if isinstance(networks, dict):
+        named["networks"] = {network: digest or None for network, digest in networks.items()}
+    return named | {"format": SCORES_FORMAT, "views": views or None}
 
 
 def files_of(scores: Scores, run: Path) -> tuple[Path, ...]:
-    """The rounded pictures that were judged, in their order; RunError if they are no longer there."""
+    """The rounded pictures that were scored, in their order; RunError if they are no longer there."""
     own = RunFolder(run).predictions(scores.split, scores.view).rounded
-    folder = Path(scores.source) if scores.source else own
-    return match_files(folder, [picture.name for picture in scores.pictures], any_suffix=bool(scores.source))
+    folder = own if scores.source is None else Path(scores.source)
+    return match_files(folder, [picture.name for picture in scores.pictures], any_suffix=scores.source is not None)
 
 
 def _row(tree: Mapping[str, Any]) -> Row:
-    """A row by hand: settings, and with them `validate`, know finite numbers only."""
+    """A row, number by number: `check_record` knows finite numbers only."""
     values = tree["values"]
     return Row(
         cells={Metric(name): _cell(cell) for name, cell in tree["cells"].items()},
@@ -156,16 +170,17 @@ def _row(tree: Mapping[str, Any]) -> Row:
         },
         values=Values(
             metrics=_numbers(values["metrics"]),
-            density=_row_of(values["density"]),
-            integrated=_row_of(values["integrated"]),
-            positive=_row_of(values["positive"]),
+            density=_sequence(values["density"]),
+            integrated=_sequence(values["integrated"]),
+            positive=_sequence(values["positive"]),
         ),
     )
 
 
 def _cell(tree: Mapping[str, Any]) -> Cell:
     value, low, high, spread = (from_json(tree[name]) for name in ("value", "low", "high", "spread"))
-    return Cell(value=value, low=low, high=high, spread=spread, note=str(tree["note"]))
+    note = str(tree["note"])
+    return Cell(value=value, low=low, high=high, spread=spread, note=MISSING if note == MISSING_IN_FORMAT_2 else note)
 
 
 def _misregistration(tree: Mapping[str, Any]) -> Misregistration:
@@ -179,8 +194,8 @@ def _misregistration(tree: Mapping[str, Any]) -> Misregistration:
 
 
 def _numbers(tree: Mapping[str, Any]) -> dict[Metric, tuple[float, ...]]:
-    return {Metric(name): _row_of(values) for name, values in tree.items()}
+    return {Metric(name): _sequence(values) for name, values in tree.items()}
 
 
-def _row_of(values: list[Any]) -> tuple[float, ...]:
+def _sequence(values: list[Any]) -> tuple[float, ...]:
     return tuple(from_json(value) for value in values)

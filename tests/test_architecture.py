@@ -88,7 +88,12 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "PIL": {"store/images.py"},
     "pydantic": {"store/settings.py"},
     "safetensors": {"train/run/generator_file.py"},
-    "scipy": {"evaluate/metrics/fid_kid.py", "evaluate/metrics/statistics.py", "prep/fidelity/measures.py"},
+    "scipy": {
+        "evaluate/metrics/agreement.py",
+        "evaluate/metrics/fid_kid.py",
+        "evaluate/metrics/statistics.py",
+        "prep/fidelity/measures.py",
+    },
     "skimage": {
         "evaluate/metrics/paired.py",
         "prep/fidelity/measures.py",
@@ -100,8 +105,6 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "torchvision": {"prep/upscaling/bsrgan.py", "evaluate/features/networks.py"},
     "tqdm": {
         "store/cli.py",
-        "evaluate/features/extract.py",
-        "evaluate/scoring/per_image.py",
     },
     "typer": {f"{package}/__main__.py" for package in PACKAGES} | {"store/cli.py"},
     "zarr": {

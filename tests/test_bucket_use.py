@@ -24,7 +24,7 @@ from store.schema import Split, Stain, StoreError
 from store.verify import describe, verify
 from tests.support.command_line import CommandLine
 from tests.support.places import ROOT
-from tests.support.predictions import shallow
+from tests.support.predictions import without_weights
 from tests.support.s3 import objects
 from tests.support.tiles import command as prep
 from tests.support.tiles import lanczos, run
@@ -105,9 +105,8 @@ def test_training_and_scoring(stored: str, small_store: Store, tmp_path: Path) -
     store = open_store_of(folder)
     assert store.address == stored
     predict(folder, store, Split.TEST, "x1", "cpu")
-    there, here = (
-        score_run(folder.path, None, opened, Split.TEST, "x1", shallow(tmp_path)) for opened in (store, small_store)
-    )
+    source = without_weights(tmp_path)
+    there, here = (score_run(folder.path, None, opened, Split.TEST, "x1", source) for opened in (store, small_store))
     assert repr(there) == repr(here)  # NaN is not equal to itself, its repr is
 
 

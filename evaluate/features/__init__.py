@@ -1,1 +1,1 @@
-"""What feature networks see in pictures."""
+"""Feature networks, and the features that they compute from pictures."""

@@ -1,4 +1,4 @@
-"""LPIPS 0.1 (Zhang et al., CVPR 2018) in two halves: what a network sees in a picture, and how far two are apart."""
+"""LPIPS 0.1 (Zhang et al., CVPR 2018) in two halves: the features of one picture, and the distance of two pictures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import lpips
 import torch
 from torch import Tensor, nn
 
+from evaluate.columns import Metric
 from evaluate.features.networks import Parameters, exact_float32
 from evaluate.protocol import Network
 from store.schema import WeightsError
@@ -25,14 +26,15 @@ class Trunk(StrEnum):
     VGG = "vgg"
 
 
-NETWORKS: dict[Trunk, Network] = {Trunk.ALEX: Network.ALEX, Trunk.VGG: Network.VGG}
+TRUNK_NETWORK: dict[Trunk, Network] = {Trunk.ALEX: Network.ALEX, Trunk.VGG: Network.VGG}
+TRUNK_METRIC: dict[Trunk, Metric] = {Trunk.ALEX: Metric.LPIPS_ALEX, Trunk.VGG: Metric.LPIPS_VGG}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Perceptual:
-    """LPIPS in two halves, so that a real picture is looked at once however many pictures are compared with it.
+    """LPIPS in two halves: a real picture goes through the network once, however many pictures are compared with it.
 
-    `trunk` hands out maps, [B,C,h,w] each, of what `scale` makes of signed [B,3,H,W]; `heads` are [1,C,1,1] each, all
+    `scale` prepares signed [B,3,H,W] for `trunk`, which returns maps, [B,C,h,w] each; `heads` are [1,C,1,1] each, all
     ones where no head was fitted. `digest` is the sha256 of the trunk's weights.
     """
 
@@ -64,7 +66,7 @@ class Perceptual:
 def load_perceptual(trunk: Trunk, parameters: Parameters, digest: str) -> Perceptual:
     """LPIPS 0.1 on a trunk of torchvision, with the heads of the package. WeightsError if the parameters do not fit."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of torchvision, for the words the package uses
+        warnings.simplefilter("ignore", UserWarning)  # torchvision's, about arguments that the package uses
         whole = lpips.LPIPS(net=trunk.value, version="0.1", pnet_rand=True, verbose=False)
     own = whole.net.state_dict()
     named = {name: f"features.{name.partition('.')[2]}" for name in own}  # slice<n>.<place in features>.weight

@@ -1,8 +1,8 @@
-"""The frozen feature networks: which there are, what they are fed, where their weights come from.
+"""The frozen feature networks: how each is built, how pictures are prepared for it, where its weights come from.
 
-Pictures enter as unit [B,3,H,W] float32 RGB of any size. Networks are in evaluation mode, with their batch norms folded
-into the convolutions before them and channels last, which changes speed and no number beyond 1e-5. Sources: pytorch-fid
-(through torch-fidelity's blocks, whose parameters have the same names), torchvision, methods of the ASP repository.
+Pictures enter as unit [B,3,H,W] float32 RGB of any size. Networks are in evaluation mode, channels last, with their
+batch norms folded into the convolutions before them, which changes the speed and no number by more than 1e-5. Sources:
+pytorch-fid (through torch-fidelity's blocks, whose parameters have the same names), torchvision, the ASP repository.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity import feature_extractor_inceptionv3 as ported
 
-from evaluate.protocol import FILES, Network, Reading
+from evaluate.protocol import FILES, FeatureSpec, Network
 from store.schema import WeightsError
 from store.weights import locate
 
@@ -46,24 +46,40 @@ def to_imagenet(unit: Tensor) -> Tensor:
     return (unit - mean) / deviation
 
 
-PREPARED: dict[Reading, tuple[Network, Callable[[Tensor], Tensor]]] = {
-    Reading.FID: (Network.PORTED_INCEPTION, lambda unit: to_inception(unit, antialias=False)),
-    Reading.FID_ANTIALIASED: (Network.PORTED_INCEPTION, lambda unit: to_inception(unit, antialias=True)),
-    Reading.KID_TORCHVISION: (Network.INCEPTION, lambda unit: to_inception(unit, antialias=False)),
-    Reading.PHV_HALF_RANGE: (Network.RESNET, lambda unit: to_imagenet((unit + 1) / 2)),  # ASP, util/perceptual.py
-    Reading.PHV: (Network.RESNET, to_imagenet),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocess:
+    """The network of a feature spec, and what is done to unit [B,3,H,W] before it."""
+
+    network: Network
+    prepare: Callable[[Tensor], Tensor]
+
+
+PREPROCESS: dict[FeatureSpec, Preprocess] = {
+    FeatureSpec.FID: Preprocess(
+        network=Network.PORTED_INCEPTION, prepare=lambda unit: to_inception(unit, antialias=False)
+    ),
+    FeatureSpec.FID_ANTIALIASED: Preprocess(
+        network=Network.PORTED_INCEPTION, prepare=lambda unit: to_inception(unit, antialias=True)
+    ),
+    FeatureSpec.KID_TORCHVISION: Preprocess(
+        network=Network.INCEPTION, prepare=lambda unit: to_inception(unit, antialias=False)
+    ),
+    FeatureSpec.PHV_HALF_RANGE: Preprocess(  # ASP, util/perceptual.py
+        network=Network.RESNET, prepare=lambda unit: to_imagenet((unit + 1) / 2)
+    ),
+    FeatureSpec.PHV: Preprocess(network=Network.RESNET, prepare=to_imagenet),
 }
 
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Convolutions of a GPU in whole float32: by default it keeps 10 bits of 23, and scores would be the machine's."""
+    """Convolutions of a GPU in full float32: by default it keeps 10 of 23 bits, and scores depend on the machine."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield
 
 
 class Stages(nn.Module):
-    """Stages run one after the other; what comes out of each is handed out."""
+    """Stages that run one after the other; the output of each is returned."""
 
     def __init__(self, stages: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -80,7 +96,7 @@ class Stages(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooled:
-    """A reading that can be done: its network, what comes before it, and the sha256 of its weights."""
+    """A feature spec with its network loaded: the network, what is done before it, and the sha256 of its weights."""
 
     maps: nn.Module
     prepare: Callable[[Tensor], Tensor]
@@ -123,7 +139,7 @@ def ported_inception() -> Stages:
 
 
 def torchvision_inception() -> Stages:
-    """Inception v3 of torchvision up to its last block, 2048 channels; its own rescaling of the input is left out."""
+    """Inception v3 of torchvision up to its last block, 2048 channels, without its own rescaling of the input."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of `init_weights`, which is given
         whole = torchvision.models.inception_v3(weights=None, aux_logits=False, init_weights=False)
@@ -144,7 +160,7 @@ BUILT: dict[Network, Callable[[], Stages]] = {
     Network.INCEPTION: torchvision_inception,
     Network.RESNET: resnet_layers,
 }
-UNUSED = ("fc.", "AuxLogits.")  # what a file holds for classifying
+UNUSED = ("fc.", "AuxLogits.")  # parameters of a file that only classification needs
 
 
 def assemble(network: Network, parameters: Parameters) -> Stages:
@@ -165,7 +181,7 @@ def assemble(network: Network, parameters: Parameters) -> Stages:
 
 
 def fold(module: nn.Module) -> None:
-    """Fold each batch norm of evaluation mode into the convolution that stands directly before it."""
+    """Fold each batch norm (evaluation mode) into the convolution directly before it."""
     before: tuple[str, nn.Conv2d] | None = None
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and before is not None:
@@ -176,28 +192,28 @@ def fold(module: nn.Module) -> None:
 
 
 def find_weights(network: Network, folder: Path) -> Path | None:
-    """The weight file of a network, its bytes checked; None if it is not there. WeightsError if it is another file."""
+    """The weight file of a network, its bytes checked; None if it is missing. WeightsError if it is another file."""
     weight = FILES[network]
     return locate(weight, folder) if (folder / weight.name).is_file() else None
 
 
 def read_parameters(file: Path) -> Parameters:
-    """What a weight file holds, by the names in it."""
+    """The parameters in a weight file, by their names."""
     parameters: Parameters = torch.load(file, map_location="cpu", weights_only=True)
     return parameters
 
 
-def pooled(network: Network, parameters: Parameters, digest: str) -> dict[Reading, Pooled]:
-    """Every reading that a network does."""
+def pooled(network: Network, parameters: Parameters, digest: str) -> dict[FeatureSpec, Pooled]:
+    """Every feature spec of a network."""
     maps = assemble(network, parameters)
     return {
-        reading: Pooled(maps=maps, prepare=prepare, digest=digest)
-        for reading, (used, prepare) in PREPARED.items()
-        if used is network
+        spec: Pooled(maps=maps, prepare=its.prepare, digest=digest)
+        for spec, its in PREPROCESS.items()
+        if its.network is network
     }
 
 
 def _published_name(network: Network, name: str) -> str:
-    """How a parameter of `Stages` is called in the published file."""
+    """The name in the published file of a parameter of `Stages`."""
     _, stage, rest = name.split(".", 2)  # stages.<number>.<name within the stage>
     return f"layer{int(stage) + 1}.{rest}" if network is Network.RESNET and stage != "0" else rest

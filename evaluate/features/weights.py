@@ -1,4 +1,4 @@
-"""The feature networks that are at hand: each loaded when it is first needed, on one device."""
+"""The feature networks whose weights are here: each is loaded when it is first needed, on one device."""
 
 from __future__ import annotations
 
@@ -8,59 +8,58 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from evaluate.features.lpips import NETWORKS, Perceptual, Trunk, load_perceptual
-from evaluate.features.networks import PREPARED as READINGS
-from evaluate.features.networks import Pooled, find_weights, pooled, read_parameters
+from evaluate.features.lpips import TRUNK_NETWORK, Perceptual, Trunk, load_perceptual
+from evaluate.features.networks import PREPROCESS, Pooled, find_weights, pooled, read_parameters
 from evaluate.features.winograd import quicken
-from evaluate.protocol import FILES, Network, Reading
+from evaluate.protocol import FILES, FeatureSpec, Network
 from store.schema import RunError, WeightsError
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
 class Networks(Protocol):
-    """Where readings and trunks come from; a test brings its own."""
+    """Where feature networks come from; tests have their own."""
 
     @property
     def device(self) -> torch.device:
-        """Where pictures are to be put."""
+        """The device of the networks, where pictures have to be."""
 
-    def digest(self, network: Network) -> str:
-        """The sha256 of a network's weights; empty if they are not here."""
+    def digest(self, network: Network) -> str | None:
+        """The sha256 of a network's weights; None if they are missing."""
 
-    def pooled(self, reading: Reading) -> Pooled:
-        """A reading whose network is here."""
+    def pooled(self, spec: FeatureSpec) -> Pooled:
+        """The network of a feature spec; its weights are here."""
 
     def perceptual(self, trunk: Trunk) -> Perceptual:
-        """LPIPS on a trunk that is here."""
+        """LPIPS on a trunk; its weights are here."""
 
 
 class WeightsFolder:
-    """The networks whose weight files lie in a folder."""
+    """The networks whose weight files are in a folder."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.device = device
         self._files = {network: file for network in Network if (file := find_weights(network, folder))}
-        self._pooled: dict[Reading, Pooled] = {}
+        self._pooled: dict[FeatureSpec, Pooled] = {}
 
-    def digest(self, network: Network) -> str:
-        """The sha256 of a network's weights; empty if they are not here."""
-        return FILES[network].sha256 if network in self._files else ""
+    def digest(self, network: Network) -> str | None:
+        """The sha256 of a network's weights; None if they are missing."""
+        return FILES[network].sha256 if network in self._files else None
 
-    def pooled(self, reading: Reading) -> Pooled:
-        """A reading whose network is here."""
-        if reading not in self._pooled:
-            network = READINGS[reading][0]
-            made = pooled(network, read_parameters(self._files[network]), self.digest(network))
+    def pooled(self, spec: FeatureSpec) -> Pooled:
+        """The network of a feature spec; its weights are here."""
+        if spec not in self._pooled:
+            network = PREPROCESS[spec].network
+            made = pooled(network, read_parameters(self._files[network]), FILES[network].sha256)
             for one in made.values():
                 install(one.maps, self.device)
             self._pooled |= made
-        return self._pooled[reading]
+        return self._pooled[spec]
 
     def perceptual(self, trunk: Trunk) -> Perceptual:
-        """LPIPS on a trunk that is here."""
-        network = NETWORKS[trunk]
-        made = load_perceptual(trunk, read_parameters(self._files[network]), self.digest(network))
+        """LPIPS on a trunk; its weights are here."""
+        network = TRUNK_NETWORK[trunk]
+        made = load_perceptual(trunk, read_parameters(self._files[network]), FILES[network].sha256)
         install(made.trunk, self.device)
         made.scale.to(self.device)
         return Perceptual(
@@ -72,16 +71,18 @@ class WeightsFolder:
 
 
 def install(network: nn.Module, device: torch.device) -> None:
-    """Bring a network to its device; on a CPU its large 3 x 3 convolutions take the quicker way."""
+    """Bring a network to its device; on a CPU its large 3 x 3 convolutions are replaced by faster ones."""
     network.to(device)
     if device.type == "cpu":
         quicken(network)
 
 
 def choose_device(name: str) -> torch.device:
-    """A device by name; `auto` is the GPU if there is one. Numbers are float32 on each."""
-    if name not in DEVICES or (name == "cuda" and not torch.cuda.is_available()):
-        raise RunError(f"no device {name!r} here; choose one of {', '.join(DEVICES)} with --device")
+    """A device by name; `auto` is the GPU if there is one. Numbers are float32 on every device."""
+    if name not in DEVICES:
+        raise RunError(f"no device {name!r}; choose one of {', '.join(DEVICES)} with --device")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RunError("no device 'cuda' on this machine: PyTorch finds no GPU; choose auto or cpu with --device")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -90,6 +91,6 @@ def require_all(networks: Networks) -> None:
     missing = [FILES[network].name for network in Network if not networks.digest(network)]
     if missing:
         raise WeightsError(
-            f"weights missing: {', '.join(missing)}; fetch them with `make weights NAMES=evaluate`, or leave out "
-            "--require to score without these networks"
+            f"weights missing: {', '.join(missing)}; fetch them with `make weights NAMES=evaluate`, or score without "
+            "these networks, without --require"
         )

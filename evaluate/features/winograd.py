@@ -1,4 +1,4 @@
-"""3 x 3 convolutions of a CPU in a quarter of the multiplications: Winograd's minimal filtering, F(4x4, 3x3).
+"""3 x 3 convolutions on a CPU with a quarter of the multiplications: Winograd's minimal filtering, F(4x4, 3x3).
 
 A tile of 6 x 6 inputs gives 4 x 4 outputs. Tile and kernel are transformed, multiplied position by position (36
 products of matrices over channels), and the products transformed back. Numbers differ from the direct convolution by
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 OUT, IN = 4, 6  # px, side of a tile of outputs and of inputs
-TILES = 256  # that are transformed together, so that they stay in the cache
-LEAST = 128  # channels from which it pays: measured 1.3 times at 128, 1.7 at 256, 2.2 at 512, nothing at 64
+TILES = 256  # transformed together, so that they stay in the processor's cache
+LEAST = 128  # channels from which it is faster: 1.3 times at 128, 1.7 at 256, 2.2 at 512, 1.0 at 64 (measured)
 INPUT = (  # Bᵀ
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
@@ -70,13 +70,13 @@ class Winograd(nn.Module):
         space = self._space(strip * columns, padded)
         for one, result in zip(padded, out, strict=True):
             for top in range(0, rows, strip):
-                first = min(top, rows - strip)  # the last strip reaches back over what is done
+                first = min(top, rows - strip)  # the last strip overlaps the one before
                 band = result[OUT * first : OUT * (first + strip)].view(strip, OUT, columns, OUT, -1)
                 self._fill(band, one[OUT * first :], space)
         return out[:, :high, :wide].permute(0, 3, 1, 2)
 
     def _space(self, tiles: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Room for a strip's tiles, transformed tiles, products and outputs, taken once: it stays in the cache."""
+        """Buffers for a strip's tiles, transformed tiles, products and outputs, allocated once to stay in the cache."""
         _, inputs, outputs = self.get_buffer("kernel").shape
         widths = ((IN * IN, inputs), (IN * IN, inputs), (IN * IN, outputs), (OUT * OUT, outputs))
         one, two, three, four = (like.new_empty(places, tiles, channels) for places, channels in widths)
@@ -99,7 +99,7 @@ class Winograd(nn.Module):
 
 
 def quicken(module: nn.Module) -> None:
-    """Put a `Winograd` in the place of every convolution below `module` that it can stand for and that pays."""
+    """Replace every convolution below `module` by a `Winograd` where that is the same and faster."""
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Conv2d) and _fits(child):
             module.set_submodule(name, Winograd(child))

@@ -1,4 +1,4 @@
-"""What a translation has to beat: rows that need no network, fitted on the train split only.
+"""Baselines that a translation has to beat: rows that need no network, fitted on the train split only.
 
 Pictures are u8 [H,W,3] RGB. All train pixels count, one picture in memory at a time.
 """
@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from store.cli import track
 from store.images import PictureU8
 from store.reader import Store
 from store.schema import Split, Stain, StoreError
@@ -19,15 +20,15 @@ from store.schema import Split, Stain, StoreError
 Colour = tuple[float, float, float]  # RGB, grey levels
 
 
-class Floor(Protocol):
-    """A row of the table that knows no more than colours."""
+class Baseline(Protocol):
+    """A row of the table that is made from colours alone."""
 
     @property
     def name(self) -> str:
         """Its name in the table."""
 
     def apply(self, he_u8: PictureU8) -> PictureU8:
-        """What it takes for the IHC picture of `he_u8`, of the same size."""
+        """Its translation of `he_u8`, of the same size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +68,8 @@ class AffineColourMap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Floors:
-    """The floors in the order of the table, and what they were fitted on."""
+class Baselines:
+    """The baselines in the order of the table, and the view and number of train pictures that they were fitted on."""
 
     copy: CopyHE
     constant: ConstantColour
@@ -76,11 +77,11 @@ class Floors:
     view: str
     pictures: int
 
-    def __iter__(self) -> Iterator[Floor]:
+    def __iter__(self) -> Iterator[Baseline]:
         return iter((self.copy, self.constant, self.affine))
 
 
-def fit_floors(store: Store) -> Floors:
+def fit_baselines(store: Store) -> Baselines:
     """Fit on the tiles of train if the store keeps them, else on its views of the whole field.
 
     The normal equations are sums of integers below 2**53, exact in float64: no order of pictures changes the fit.
@@ -89,10 +90,11 @@ def fit_floors(store: Store) -> Floors:
     pairs, count = len(store.pairs(Split.TRAIN)), store.count(view)
     if not pairs:
         raise StoreError(
-            f"{store.address}: no pairs in train, but the floors of the table are fitted there; build it with train"
+            f"{store.address} has no train pairs, and the baselines are fitted on them; build a store that has a train "
+            "split"
         )
     gram, moment = np.zeros((4, 4)), np.zeros((4, 3))
-    for pair in range(pairs):
+    for pair in track(range(pairs), what="fitting the baselines", unit="pair"):
         for index in range(count):
             he = store.picture(Split.TRAIN, view, Stain.HE, pair, index).reshape(-1, 3)
             ihc = store.picture(Split.TRAIN, view, Stain.IHC, pair, index).reshape(-1, 3).astype(np.float64)
@@ -100,7 +102,7 @@ def fit_floors(store: Store) -> Floors:
             gram += known.T @ known
             moment += known.T @ ihc
     solution = np.linalg.lstsq(gram, moment)[0]  # also where train H&E has one colour only
-    return Floors(
+    return Baselines(
         copy=CopyHE(),
         constant=ConstantColour(colour=_colour(moment[3] / gram[3, 3])),
         affine=AffineColourMap(

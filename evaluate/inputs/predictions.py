@@ -1,4 +1,4 @@
-"""Where translated pictures lie: those of a run, or a folder that another system filled. None is ever left out."""
+"""Where translated pictures are: those of a run, or a folder that another system filled. Every one is checked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluate.inputs.reading import digest_pixels, in_threads
 from evaluate.protocol import Fakes
 from store.images import SUFFIXES, load_picture
 from store.reader import Store, Target
-from store.run_files import RunFolder, read_predictions
+from store.run_files import PredictionFolder, RunFolder, read_predictions
 from store.schema import PictureError, RunError, Split
 
 LISTED = 20  # names in an error
-FOREIGN = "foreign pictures"  # the method of a system that we do not know
-BOTH_SIDES = "both sides: predictions were cut off when they were made, real pictures are saved again"
+FOREIGN = "foreign pictures"  # the method of a system that is not known
+BOTH_SIDES = "both sides: predictions were truncated when they were made, real pictures are saved again"
 ONE_SIDE = (
     "the real side only: real pictures are saved again; the given ones have 8 bits already, and how they were rounded "
     "is not known"
@@ -22,58 +23,64 @@ ONE_SIDE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """Translated pictures, one file for each target in the same order, for both ways of saving 8 bits.
+class PredictionFiles:
+    """Translated pictures: one file for each target, in the same order, rounded and truncated; sha256 of their pixels.
 
-    Of foreign pictures both are the same files, `draws` is 0 and `generator` is empty.
+    `source` is the folder of foreign pictures, None for a run's own predictions. Of foreign pictures both kinds are the
+    same files, and neither `pairs_seen` nor `generator` (the sha256 of its file) is known.
     """
 
     method: str
-    draws: int
-    generator: str
-    source: str
+    pairs_seen: int | None
+    generator: str | None
+    source: str | None
     round_trip: str
     files: Mapping[Fakes, tuple[Path, ...]]
+    digests: Mapping[Fakes, tuple[str, ...]]
 
 
-def take_run(run: Path, store: Store, split: Split, view: str, targets: Sequence[Target]) -> Candidate:
+def take_run(run: Path, store: Store, split: Split, view: str, targets: Sequence[Target]) -> PredictionFiles:
     """A run's own predictions; RunError or PictureError with the names unless they are exactly those of the targets."""
-    predictions = read_predictions(run, split, view)
-    if predictions.seal != store.manifest.seal:
+    record = read_predictions(run, split, view)
+    if record.seal != store.manifest.seal:
         raise RunError(
-            f"the predictions of {run} were made from a store with seal {predictions.seal[:12]}, "
-            f"but {store.address} has seal {store.manifest.seal[:12]}; name the right one with --store, or predict "
-            "again"
+            f"the predictions of {run} were made from a store with seal {record.seal[:12]}, but {store.address} has "
+            f"seal {store.manifest.seal[:12]}; name the right store with --store, or predict again"
         )
-    files = {}
-    for fakes in Fakes:
-        folder = RunFolder(run).predictions(split, view).path / fakes
-        files[fakes] = match_files(folder, [target.name for target in targets], any_suffix=False)
-        check_pictures(folder, files[fakes], store.side(view))
-    return Candidate(
-        method=predictions.method,
-        draws=predictions.pairs_seen or 0,
-        generator=predictions.generator,
-        source="",
+    predictions = RunFolder(run).predictions(split, view)
+    folders = {fakes: folder_of(predictions, fakes) for fakes in Fakes}
+    names = [target.name for target in targets]
+    files = {fakes: match_files(folder, names, any_suffix=False) for fakes, folder in folders.items()}
+    return PredictionFiles(
+        method=record.method,
+        pairs_seen=record.pairs_seen,
+        generator=record.generator,
+        source=None,
         round_trip=BOTH_SIDES,
         files=files,
+        digests={fakes: check_pictures(folders[fakes], files[fakes], store.side(view)) for fakes in Fakes},
     )
 
 
-def take_folder(folder: Path, store: Store, view: str, targets: Sequence[Target]) -> Candidate:
-    """Pictures of any other system: one for each target, of its name and any suffix that can be read."""
+def take_folder(folder: Path, store: Store, view: str, targets: Sequence[Target]) -> PredictionFiles:
+    """Pictures of any other system: one for each target, with its name and any suffix that can be read."""
     if not folder.is_dir():
-        raise RunError(f"no folder {folder}; give the folder of the pictures to judge")
+        raise RunError(f"no folder {folder}; give the folder of the pictures to score")
     files = match_files(folder, [target.name for target in targets], any_suffix=True)
-    check_pictures(folder, files, store.side(view))
-    return Candidate(
+    return PredictionFiles(
         method=FOREIGN,
-        draws=0,
-        generator="",
+        pairs_seen=None,
+        generator=None,
         source=str(folder),
         round_trip=ONE_SIDE,
         files=dict.fromkeys(Fakes, files),
+        digests=dict.fromkeys(Fakes, check_pictures(folder, files, store.side(view))),
     )
+
+
+def folder_of(predictions: PredictionFolder, fakes: Fakes) -> Path:
+    """The folder of a run's rounded or truncated predictions."""
+    return predictions.rounded if fakes is Fakes.ROUNDED else predictions.truncated
 
 
 def match_files(folder: Path, names: Sequence[str], *, any_suffix: bool) -> tuple[Path, ...]:
@@ -95,33 +102,38 @@ def match_files(folder: Path, names: Sequence[str], *, any_suffix: bool) -> tupl
     parts = [f"{fault}: {listed(names)}" for fault, names in faults.items() if names]
     if parts:
         raise RunError(
-            f"{folder} does not hold the {len(expected)} predictions of the split; {'; '.join(parts)}. "
-            f"Predict again, or remove what is too many: no picture is left out of an average "
-            f"(read are {', '.join(sorted(SUFFIXES))})"
+            f"{folder} does not hold exactly the {len(expected)} predictions of the split; {'; '.join(parts)}. "
+            f"Every picture counts in an average: predict again, or remove the additional files "
+            f"(files that are read: {', '.join(sorted(SUFFIXES))})"
         )
     return tuple(folder / found[name][0] for name in expected)
 
 
-def check_pictures(folder: Path, files: Sequence[Path], side: int) -> None:
-    """All predictions can be read as plain 8-bit RGB and are `side` px square; all that are not are named."""
-    broken: list[str] = []
-    for file in files:
-        name = file.relative_to(folder).as_posix()
-        try:
-            picture = load_picture(file)
-        except PictureError as error:
-            broken.append(str(error))
-            continue
-        high, wide = picture.pixels.shape[:2]
-        if (high, wide) != (side, side):
-            broken.append(f"{name}: is {wide} x {high} px, the real picture {side} x {side} px")
-        elif picture.notes:
-            broken.append(f"{name}: is no plain 8-bit RGB ({', '.join(picture.notes)})")
-    if broken:
+def check_pictures(folder: Path, files: Sequence[Path], side: int) -> tuple[str, ...]:
+    """The sha256 of each prediction's pixels; PictureError with all that are not 8-bit RGB, `side` px square."""
+    found = in_threads(lambda file: _digest_or_fault(folder, file, side), files, f"checking {folder.name}")
+    faults = [fault for _, fault in found if fault]
+    if faults:
         raise PictureError(
-            f"{len(broken)} of {len(files)} predictions in {folder} cannot be judged, predict them again: "
-            f"{listed(broken)}"
+            f"{len(faults)} of {len(files)} predictions in {folder} cannot be scored, predict them again: "
+            f"{listed(faults)}"
         )
+    return tuple(digest for digest, _ in found)
+
+
+def _digest_or_fault(folder: Path, file: Path, side: int) -> tuple[str, str]:
+    """The sha256 of a prediction's pixels, and what is wrong with it; one of the two is empty."""
+    name = file.relative_to(folder).as_posix()
+    try:
+        picture = load_picture(file)
+    except PictureError as error:
+        return "", str(error)
+    high, wide = picture.pixels.shape[:2]
+    if (high, wide) != (side, side):
+        return "", f"{name}: is {wide} x {high} px, the real picture {side} x {side} px"
+    if picture.notes:
+        return "", f"{name}: is not plain 8-bit RGB ({', '.join(picture.notes)})"
+    return digest_pixels(picture.pixels), ""
 
 
 def listed(names: Sequence[str]) -> str:

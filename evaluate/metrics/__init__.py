@@ -1,1 +1,1 @@
-"""The metrics as formulas, and the statistics of their certainty."""
+"""Metrics as formulas, and the intervals of their numbers."""

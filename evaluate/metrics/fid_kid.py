@@ -1,13 +1,14 @@
-"""How far two sets of pictures are from each other as distributions: FID and KID, from features that networks made.
+"""FID and KID: how far two sets of pictures are from each other as distributions, by feature vectors of a network.
 
-Features are [N,D] float, a row per picture. Which network, at what size and of how many pictures is the caller's
-protocol; both depend on it, and FID also on N. Sources: FID, Heusel et al. (NeurIPS 2017) as in pytorch-fid; KID,
-Bińkowski et al. (ICLR 2018) as in the ASP repository.
+Vectors are [N,D] float, a row per picture. The protocol says which network, at what picture size; both distances depend
+on it, and FID depends on N as well. Sources: FID, Heusel et al. (NeurIPS 2017) as in pytorch-fid; KID, Bińkowski et al.
+(ICLR 2018) as in the ASP repository.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 
@@ -15,16 +16,50 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning, sqrtm, svdvals
 
+from evaluate.columns import Cell
+from evaluate.metrics.statistics import COSTLY_RESAMPLES, Counts, Interval, as_cell, interval
+from evaluate.protocol import ALL, PUBLISHED, Protocol, Root
 from store.schema import RunError
 
-Features = NDArray[np.floating]
-SUBSETS, SUBSET = 100, 100  # ASP repository: number of subsets, and pictures of each
+Vectors = NDArray[np.floating]
 RIDGE = 1e-6  # pytorch-fid: added to both diagonals where the root of their product is not finite
 IMAGINARY = 1e-3  # pytorch-fid: the most that rounding may leave on the diagonal of the root
+ALONE = "a distance of two sets needs at least 2 pictures"
 DIMENSIONS = 2048  # of both Inceptions: with fewer pictures than that, covariances are singular and FID is biased
 
 
-def fid(fake: Features, real: Features) -> float:
+def fid_cell(fake: Vectors, real: Vectors, protocol: Protocol, samples: Sequence[Counts]) -> Cell:
+    """FID as the protocol has it; its interval has the width by singular values, centred on the number."""
+    if len(real) < 2:
+        return Cell(note=ALONE)
+    products = Products.of(fake, real)
+    ones = np.ones(len(fake), dtype=np.int64)
+    value = fid(fake, real) if protocol.fid_root is Root.SQRTM else products.fid(ones)
+    within = interval(value, products.fid, samples[:COSTLY_RESAMPLES], centred=True)
+    few = f"FID of {len(fake)} pictures, fewer than {DIMENSIONS}, is biased upward: compare at equal N, and see KID"
+    return as_cell(value, within, few if len(fake) < DIMENSIONS else "")
+
+
+def kid_cell(fake: Vectors, real: Vectors, protocol: Protocol, samples: Sequence[Counts]) -> Cell:
+    """KID times the protocol's scale: of all pictures, or mean and standard deviation of random subsets."""
+    if len(real) < 2:
+        return Cell(note=ALONE)
+    products, spread, note = Products.of(fake, real), nan, ""
+    if protocol.kid_subset == ALL:
+        value = products.kid(np.ones(len(fake), dtype=np.int64))
+    else:
+        generator = np.random.RandomState(protocol.kid_seed)
+        subsets = kid(fake, real, generator, subsets=protocol.kid_subsets, subset=protocol.kid_subset)
+        value, spread = float(subsets.mean()), float(subsets.std())
+        if len(fake) <= protocol.kid_subset:
+            note = f"KID's {len(subsets)} subsets are all the same {len(fake)} pictures: ± 0 is not a deviation"
+    within = interval(value, products.kid, samples[:COSTLY_RESAMPLES])
+    scale = protocol.kid_scale
+    scaled = Interval(low=scale * within.low, high=scale * within.high, absent=within.absent)
+    return as_cell(scale * value, scaled, note, spread=scale * spread)
+
+
+def fid(fake: Vectors, real: Vectors) -> float:
     """Fréchet distance of two Gaussians: |m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^½), covariances with N - 1; 0 is alike.
 
     With fewer pictures than features it is biased upward: compare at equal N. RunError for fewer than two pictures, for
@@ -34,9 +69,7 @@ def fid(fake: Features, real: Features) -> float:
     one, two = fake.astype(np.float64), real.astype(np.float64)
     covariances = [np.atleast_2d(np.cov(features, rowvar=False)) for features in (one, two)]
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", LinAlgWarning
-        )  # of a singular matrix, as it is with fewer pictures than features
+        warnings.simplefilter("ignore", LinAlgWarning)  # the matrix is singular with fewer pictures than features
         root = sqrtm(covariances[0] @ covariances[1])
         if not np.isfinite(root).all():
             ridge = RIDGE * np.eye(len(root))
@@ -44,17 +77,22 @@ def fid(fake: Features, real: Features) -> float:
     imaginary = np.abs(np.imag(np.diagonal(root))).max()
     if imaginary > IMAGINARY:
         raise RunError(
-            f"the root of the covariances has {imaginary:.2g}i on its diagonal; more than {IMAGINARY} is no rounding: "
-            f"use more pictures than {len(fake)} and {len(real)}"
+            f"FID: the root of the covariances has {imaginary:.2g}i on its diagonal, more than rounding explains "
+            f"({IMAGINARY}); use more pictures than {len(fake)} and {len(real)}"
         )
     means = one.mean(axis=0) - two.mean(axis=0)
     return float(means @ means + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * np.trace(root).real)
 
 
 def kid(
-    fake: Features, real: Features, generator: np.random.Generator | np.random.RandomState, subset: int = SUBSET
+    fake: Vectors,
+    real: Vectors,
+    generator: np.random.Generator | np.random.RandomState,
+    *,
+    subsets: int = PUBLISHED.kid_subsets,
+    subset: int = PUBLISHED.kid_subset,
 ) -> NDArray[np.float64]:
-    """Unbiased squared MMD of `SUBSETS` random subsets, [100]; its mean is KID. Tables show it times 1000.
+    """Unbiased squared MMD of random subsets, [subsets]; its mean is KID. Tables show it times 1000.
 
     A subset has min(N, `subset`) pictures of each set, drawn without replacement, fakes first. Drawing the whole of
     both sets, as a subset of 1000 does on MIST, makes all values equal and their deviation a false 0.
@@ -62,14 +100,14 @@ def kid(
     size = min(len(fake), len(real), subset)
     _check(fake, real, least=2)
     values = []
-    for _ in range(SUBSETS):
+    for _ in range(subsets):
         one = fake[generator.choice(len(fake), size, replace=False)]
         two = real[generator.choice(len(real), size, replace=False)]
         values.append(mmd(one, two))
     return np.array(values)
 
 
-def mmd(fake: Features, real: Features) -> float:
+def mmd(fake: Vectors, real: Vectors) -> float:
     """Unbiased squared maximum mean discrepancy of two sets of equally many pictures, under k(a,b) = (a·b/D + 1)³.
 
     D is the number of features. [Σ_{i≠j} k(x_i,x_j) + Σ_{i≠j} k(y_i,y_j)] / (m (m - 1)) - 2 Σ_{i,j} k(x_i,y_j) / m².
@@ -86,15 +124,15 @@ def mmd(fake: Features, real: Features) -> float:
 class Products:
     """Scalar products of two sets of equally many pictures, all that FID and KID depend on, float64 [N,N].
 
-    `centred` have the mean of all pictures taken off, which FID does not see and rounding does; `kernels` are KID's.
-    Each holds: fake with fake, real with real, fake with real.
+    `centred` are products after the mean of all pictures is subtracted, which leaves FID as it is and reduces rounding;
+    `kernels` are KID's. Each holds: fake with fake, real with real, fake with real.
     """
 
     centred: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
     kernels: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
     @classmethod
-    def of(cls, fake: Features, real: Features) -> Products:
+    def of(cls, fake: Vectors, real: Vectors) -> Products:
         """The products of features [N,D] of both sets."""
         _check(fake, real, least=2)
         if len(fake) != len(real):
@@ -136,15 +174,18 @@ class Products:
         return float(within / pairs - 2 * (weights @ self.kernels[2] @ weights) / weights.sum() ** 2)
 
 
-def _kernel(one: Features, two: Features) -> NDArray[np.float64]:
+def _kernel(one: Vectors, two: Vectors) -> NDArray[np.float64]:
     kernel: NDArray[np.float64] = (one @ two.T / one.shape[1] + 1) ** 3
     return kernel
 
 
-def _check(fake: Features, real: Features, *, least: int) -> None:
+def _check(fake: Vectors, real: Vectors, *, least: int) -> None:
     if fake.ndim != 2 or real.ndim != 2 or fake.shape[1] != real.shape[1]:
         raise RunError(f"features of shape {fake.shape} and {real.shape}: both must be [N,D] of one network")
     if min(len(fake), len(real)) < least:
         raise RunError(f"{len(fake)} and {len(real)} pictures: a distribution needs at least {least} of each")
     if not (np.isfinite(fake).all() and np.isfinite(real).all()):
-        raise RunError("some features are not finite; look for a broken picture or weight file")
+        raise RunError(
+            "some features are not finite; remove the saved features (the folder MAGSTAIN_FEATURES or "
+            "~/.cache/magstain/features) and score again"
+        )

@@ -1,8 +1,7 @@
-"""One number for one translated picture and the real one: SSIM, PSNR, PHV and LPIPS, as the field computes them.
+"""Metrics of one translated picture and the real one: SSIM, PSNR and PHV, as published evaluations compute them.
 
-SSIM and PSNR take u8 [H,W,3] RGB, PHV pooled features, LPIPS unit [B,3,H,W]. Sources: the evaluation of ASP (MICCAI
-2023) and of BCI (Pyramid Pix2pix), through scikit-image with its defaults; LPIPS 0.1 (Zhang et al., CVPR 2018), through
-its authors' package.
+SSIM and PSNR take u8 [H,W,3] RGB, PHV feature vectors. LPIPS is in `evaluate.features.lpips`. Sources: the evaluations
+of ASP (Li et al., MICCAI 2023) and of BCI (Liu et al., CVPRW 2022), which call scikit-image with its defaults.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def psnr(fake_u8: NDArray[np.uint8], real_u8: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio in dB, 10 log10(255² / MSE) over all pixels and channels.
 
     Identical pictures give infinity. An average over pictures is the mean of their dB values, so one infinity makes it
-    infinite, and it is reported as such: a copy of the real picture among the translated ones should be seen.
+    infinite, and it is reported as such: it shows that a real picture is among the translated ones.
     """
     with np.errstate(divide="ignore"):
         value = peak_signal_noise_ratio(  # type: ignore[no-untyped-call]  # scikit-image is not typed

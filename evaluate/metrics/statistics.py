@@ -1,6 +1,6 @@
-"""What many numbers say together, and how sure that is: correlations, intervals over slides, paired tests.
+"""Statistics over pictures: bootstrap intervals and paired tests, both over slides.
 
-Tiles of one slide look alike, so the slide is what is drawn again or turned round, never the tile.
+Tiles of one slide look alike, so slides are resampled and their signs flipped, never single tiles.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from math import isfinite, nan
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import permutation_test, spearmanr
+from scipy.stats import permutation_test
 
-RESAMPLES = 1000  # of the slides, for the interval of a mean or a correlation
-COSTLY_RESAMPLES = 200  # where each takes a decomposition
+from evaluate.columns import Cell
+
+RESAMPLES = 1000  # bootstrap samples of the slides, for the interval of a mean
+COSTLY_RESAMPLES = 200  # the first of them, for FID, KID and correlations, which take longer
 LEVEL = 0.95
-TURNS = 9999  # sign patterns of a paired test; all of them where there are no more
+SIGN_PATTERNS = 9999  # of a paired test; all of them where there are no more
 SEED = 0
 Counts = NDArray[np.int64]
 
@@ -30,28 +32,10 @@ class Interval:
     absent: str = ""
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Rank correlation, -1 to 1; NaN where it is undefined: fewer than two values, or one side all the same.
-
-    >>> spearman([1, 2, 3], [10, 20, 25]), spearman([1, 2, 3], [5, 5, 5])
-    (1.0, nan)
-    """
-    return nan if _undefined(first, second) else float(spearmanr(first, second).statistic)
-
-
-def pearson(first: Sequence[float], second: Sequence[float]) -> float:
-    """Linear correlation, -1 to 1; NaN where it is undefined, as in `spearman`.
-
-    >>> round(pearson([1, 2, 3], [10, 20, 25]), 4), pearson([1, 2, 3], [5, 5, 5])
-    (0.982, nan)
-    """
-    return nan if _undefined(first, second) else float(np.corrcoef(first, second)[0, 1])
-
-
 def resample(slides: Sequence[str], resamples: int = RESAMPLES) -> list[Counts]:
-    """How often each picture counts when as many slides as there are are drawn with replacement, [N] each.
+    """Bootstrap samples of the slides: how often each picture counts in each, [N]; as many slides, with replacement.
 
-    `slides` are those of the pictures. Empty with fewer than two slides: there is nothing to draw.
+    `slides` are those of the pictures. The first of many samples are the same as few. Empty with fewer than two slides.
     """
     names, place = np.unique(np.asarray(slides), return_inverse=True)
     if len(names) < 2:
@@ -61,36 +45,47 @@ def resample(slides: Sequence[str], resamples: int = RESAMPLES) -> list[Counts]:
 
 
 def interval(
-    estimate: float, statistic: Callable[[Counts], float], draws: Sequence[Counts], *, centred: bool = False
+    estimate: float, statistic: Callable[[Counts], float], samples: Sequence[Counts], *, centred: bool = False
 ) -> Interval:
-    """The percentile interval of a statistic over `draws`; `centred` moves it onto the estimate.
+    """The percentile interval of a statistic over bootstrap `samples`; `centred` moves it onto the estimate.
 
-    Drawing with replacement leaves fewer different pictures, by which FID grows; then only the width can be used.
+    A bootstrap sample has fewer different pictures, which makes FID larger: there only the width can be used.
     """
-    if not draws:
-        return Interval(absent="one slide only: an interval needs at least 2 slides to draw from")
+    if not samples:
+        return Interval(absent="there is one slide, and an interval needs at least 2")
     if not isfinite(estimate):
         return Interval(absent="the number is not finite")
-    values = np.array([statistic(counts) for counts in draws])
+    values = np.array([statistic(counts) for counts in samples])
     values = values[np.isfinite(values)]
-    if len(values) < len(draws) / 2:
-        return Interval(absent="undefined in most draws of the slides")
+    if len(values) < len(samples) / 2:
+        return Interval(absent="undefined in most bootstrap samples of the slides")
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     shift = estimate - float(values.mean()) if centred else 0.0
     return Interval(low=float(low) + shift, high=float(high) + shift)
 
 
-def mean_interval(values: Sequence[float], draws: Sequence[Counts]) -> Interval:
+def mean_interval(values: Sequence[float], samples: Sequence[Counts]) -> Interval:
     """The interval of a mean over pictures."""
     array = np.asarray(values, dtype=np.float64)
-    return interval(float(array.mean()), lambda counts: float(counts @ array / counts.sum()), draws)
+    return interval(float(array.mean()), lambda counts: float(counts @ array / counts.sum()), samples)
+
+
+def mean_cell(values: Sequence[float], samples: Sequence[Counts]) -> Cell:
+    """A mean over pictures with its interval."""
+    return as_cell(float(np.mean(values)), mean_interval(values, samples))
+
+
+def as_cell(value: float, within: Interval, note: str = "", spread: float = nan) -> Cell:
+    """A number with its interval, and why there is none."""
+    notes = "; ".join(text for text in (note, f"no interval: {within.absent}" if within.absent else "") if text)
+    return Cell(value=value, low=within.low, high=within.high, spread=spread, note=notes)
 
 
 def paired_test(first: Sequence[float], second: Sequence[float], slides: Sequence[str]) -> float:
-    """Probability of so large a mean difference if both were alike; NaN with fewer than two slides.
+    """The p value of a paired permutation test of the mean difference; NaN with fewer than two slides.
 
-    The differences of all pictures of a slide change sign together: all patterns, or 9999 drawn ones. With S slides it
-    is at least 2^(1-S), so fewer than six can never be below 0.05.
+    The differences of all pictures of a slide change sign together: all sign patterns, or 9999 random ones. With S
+    slides p is at least 2^(1-S), so fewer than six slides never give a p below 0.05.
     """
     names, place = np.unique(np.asarray(slides), return_inverse=True)
     difference = np.subtract(first, second)
@@ -100,13 +95,13 @@ def paired_test(first: Sequence[float], second: Sequence[float], slides: Sequenc
     if not sums.any():
         return 1.0
     done = permutation_test(
-        (sums,), np.sum, permutation_type="samples", n_resamples=TURNS, rng=np.random.default_rng(SEED)
+        (sums,), np.sum, permutation_type="samples", n_resamples=SIGN_PATTERNS, rng=np.random.default_rng(SEED)
     )
     return float(done.pvalue)
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:
-    """Holm's correction for many comparisons; NaN stays and does not count.
+    """Holm's correction of p values for multiple tests; NaN stays NaN and does not count as a test.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -120,9 +115,9 @@ def holm(probabilities: Sequence[float]) -> list[float]:
 
 
 def spread_ranks(values: Sequence[float], count: int) -> list[int]:
-    """The places of values at equally spaced ranks, least first.
+    """The places of values at equally spaced ranks, lowest first.
 
-    The rule looks at the real pictures only, so nobody can choose the prettiest translations.
+    Given the DAB of the real pictures, the choice does not depend on the translations.
 
     >>> spread_ranks([0.5, 0.1, 0.4, 0.2, 0.3], 3)
     [1, 4, 0]
@@ -130,7 +125,3 @@ def spread_ranks(values: Sequence[float], count: int) -> list[int]:
     order = sorted(range(len(values)), key=lambda place: (values[place], place))
     ranks = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
     return [order[rank] for rank in ranks]
-
-
-def _undefined(first: Sequence[float], second: Sequence[float]) -> bool:
-    return len(first) < 2 or len(set(first)) == 1 or len(set(second)) == 1

@@ -1,67 +1,141 @@
-"""What a table says about itself: on what it stands, and what a reader of the numbers has to know."""
+"""What a table says about itself: the data its numbers come from, and what a reader of the numbers has to know."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from evaluate.columns import MISSING, Key, list_heads
 from evaluate.inputs.predictions import FOREIGN
-from evaluate.protocol import FAKE, FIXES
-from evaluate.report.paper_tables import PaperTable, slips
+from evaluate.protocol import FIXES, ProtocolName
+from evaluate.report.comparable import provenance_notes
+from evaluate.report.paper_tables import PaperTable, remarks
 from evaluate.scores_file import Scores
 
-PUBLISHED_DRAWS = 185_680  # 4642 pairs x 40 epochs at batch 1: ASP's run, which the paper's numbers stand beside
+PUBLISHED_PAIRS_SEEN = 185_680  # the published run of ASP: 4642 pairs x 40 epochs at batch 1
 SYNTHETIC = "SYNTHETIC DATA"
+FETCH = "run `make weights NAMES=evaluate`, then score again"
+ARROWS = "↑: higher is better, ↓: lower is better."
+DAB = (
+    "DAB: mean optical density of a picture. Spearman and Pearson: its rank and linear correlation between real and "
+    "translated pictures. DAB error: mean absolute difference; rel. error: the same divided by the real density."
+)
+PAPER = (
+    "Rows `paper, MIST-HER2` have the paper's numbers, from its 1,000 test pictures of MIST-HER2, not from this store."
+)
+COPY_NOTE = (
+    "DAB of `copy H&E`: colour deconvolution of an H&E picture finds eosin and nuclei, not DAB, so its DAB error means "
+    "little"
+)
 
 
-def caption(runs: Sequence[Scores]) -> str:
-    """What the numbers were made from, in one paragraph."""
+def caption(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
+    """The title and what the numbers were made from, in one paragraph."""
+    return f"{label(runs[0])}{title(runs[0])}: {data_facts(runs, paper)}"
+
+
+def data_facts(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
+    """What the numbers were made from."""
     first = runs[0]
-    draws = "; ".join(f"{scores.run}: {length(scores)}" for scores in runs)
+    training = "; ".join(f"{scores.run}: {scores.method}, {length(scores)}" for scores in runs)
+    sentences = [
+        f"{len(first.pictures)} pictures of {first.slides} slide(s).",
+        f"Upscaler: {upscaler_label(first.upscaler)}.",
+        f"Training: {training}; the published run: {PUBLISHED_PAIRS_SEEN:,} pairs seen.",
+        f"Baselines fitted on {first.baselines_pictures} train pictures ({first.baselines_view} view).",
+    ]
+    return " ".join([*sentences, *([PAPER] if paper is not PaperTable.NONE else [])])
+
+
+def how_to_read(runs: Sequence[Scores]) -> str:
+    """What the cells of a table with intervals hold."""
+    subsets = runs[0].protocols[ProtocolName.PUBLISHED].kid_subsets
     return (
-        f"{label(first)}{first.store} ({first.stain}), {first.split} split, view {first.view}: "
-        f"{len(first.pictures)} pictures, {first.slides} slide(s). Upscaler: {upscaler_label(first.upscaler)}. "
-        f"Training: {draws}; the published run took {PUBLISHED_DRAWS:,}. "
-        f"Floors fitted on {first.floors_pictures} train pictures (view {first.floors_view}). "
-        "Means over pictures; in brackets 95 % intervals over slides; ± the deviation of KID's 100 subsets. DAB: mean "
-        "optical density of a picture; Spearman and Pearson: its rank and linear correlation between real and "
-        "translated; error: mean absolute difference, rel. error: the same over the real density. Best in bold, "
-        "within a protocol."
+        f"Means over pictures; in brackets 95 % intervals over slides; ± is the standard deviation of KID's {subsets} "
+        f"subsets. {DAB}"
     )
 
 
+def title(scores: Scores) -> str:
+    """What was translated, and which part of the store the pictures are.
+
+    For example `demo: H&E to membrane IHC, test split, tile view`.
+    """
+    return f"{scores.store}: H&E to {scores.stain} IHC, {scores.split} split, {scores.view} view"
+
+
 def notes(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> list[str]:
-    """What a reader of the numbers has to know: protocols, warnings, the paper's slips."""
+    """What a reader of the numbers has to know: protocols, differences, warnings, remarks on the paper's numbers."""
     found = [f"corrected, {fix}" for fix in FIXES]
-    found += [
-        f"published, {scores.run}: the round trip of 8 bits was applied on {scores.round_trip}" for scores in runs
-    ]
-    for scores in runs:
-        for protocol, rows in scores.rows.items():
-            cells = rows[FAKE].cells
-            said = {cell.note for cell in cells.values() if cell.note and not cell.missing}
-            found += [f"{scores.run}, {protocol}: {note}" for note in sorted(said)]
-            if any(cell.missing for cell in cells.values()):
-                found.append(
-                    f"{scores.run}: fetch what is missing with `make weights NAMES=evaluate`, then score again"
-                )
-    found += [f"({mark}) {slip}" for mark, slip in slips(paper).items()]
+    found += _together({scores.run: [f"published, 8-bit round trip on {scores.round_trip}"] for scores in runs})
+    found.append(COPY_NOTE)
+    found += provenance_notes(runs)
+    found += _together(
+        {
+            f"{scores.run} ({protocol})": [
+                text
+                for cell in scores.row(protocol).cells.values()
+                for text in cell.note.split("; ")
+                if text and not cell.missing
+            ]
+            for scores in runs
+            for protocol in scores.rows
+        }
+    )
+    found += [f"({mark}) {remark}" for mark, remark in remarks(paper).items()]
     return list(dict.fromkeys(found))
 
 
+def _together(texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each text once, with the names that it holds for where it does not hold for all.
+
+    >>> _together({"one": ["few slides", "no FID"], "two": ["few slides"]})
+    ['few slides', 'one: no FID']
+    """
+    names: dict[str, list[str]] = {}
+    for name, said in texts.items():
+        for text in dict.fromkeys(said):
+            names.setdefault(text, []).append(name)
+    return [text if len(where) == len(texts) else f"{', '.join(where)}: {text}" for text, where in names.items()]
+
+
+def no_numbers(runs: Sequence[Scores], hidden: Collection[Key]) -> list[str]:
+    """Why the columns `hidden` are not shown, and why some cells of the others have no number: a line for each reason.
+
+    >>> no_numbers([], [])
+    []
+    """
+    missing: dict[str, set[Key]] = {
+        f"{scores.run} ({protocol})": {metric for metric, cell in scores.row(protocol).cells.items() if cell.missing}
+        for scores in runs
+        for protocol in scores.rows
+    }
+    everywhere = set[Key].intersection(*missing.values()) if missing else set[Key]()
+    somewhere: dict[str, list[str]] = {}
+    for where, keys in missing.items():
+        if keys - everywhere:
+            somewhere.setdefault(list_heads(keys - everywhere), []).append(where)
+    undefined = [key for key in hidden if key not in everywhere]
+    return [
+        *([f"No {list_heads(everywhere)}: {MISSING}; {FETCH}"] if everywhere else []),
+        *(f"No {heads} for {', '.join(where)}: {MISSING}; {FETCH}" for heads, where in somewhere.items()),
+        *([f"No {list_heads(undefined)}: undefined in every row"] if undefined else []),
+    ]
+
+
 def upscaler_label(name: str) -> str:
-    """The upscaler by name, a stand-in called one.
+    """The upscaler by name; a replacement of BSRGAN is called that.
 
     >>> upscaler_label("lanczos"), upscaler_label("bsrgan")
-    ('lanczos (stand-in, not BSRGAN)', 'bsrgan')
+    ('lanczos (instead of BSRGAN)', 'bsrgan')
     """
-    return name if name == "bsrgan" else f"{name} (stand-in, not BSRGAN)"
+    return name if name == "bsrgan" else f"{name} (instead of BSRGAN)"
 
 
 def length(scores: Scores) -> str:
-    """How long a run was trained; of an imported generator or foreign pictures that may not be known."""
-    if scores.draws:
-        return f"{scores.draws:,} draws of a pair"
-    return f"an unknown number of draws ({'foreign' if scores.method == FOREIGN else 'imported'})"
+    """How long a run was trained; not always known of an imported generator, never of foreign pictures."""
+    if scores.pairs_seen is not None:
+        return f"{scores.pairs_seen:,} pairs seen"
+    return f"number of pairs seen unknown ({'foreign' if scores.method == FOREIGN else 'imported'})"
 
 
 def label(scores: Scores) -> str:

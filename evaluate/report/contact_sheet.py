@@ -1,4 +1,4 @@
-"""The contact sheet of a run: H&E, real and translated IHC of a few pictures that nobody chose."""
+"""The contact sheet of a run: H&E, real and translated IHC of a few pictures, chosen by the real DAB alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evaluate.columns import Metric
 from evaluate.metrics.statistics import spread_ranks
 from evaluate.protocol import ProtocolName
-from evaluate.report.captions import PUBLISHED_DRAWS, label, length, upscaler_label
+from evaluate.report.captions import PUBLISHED_PAIRS_SEEN, label, length, title, upscaler_label
 from evaluate.scores_file import Scores
 from store.contact_sheet import Row, draw_sheet
 from store.images import read_picture, write_png
@@ -38,14 +38,13 @@ def contact_sheet(scores: Scores, store: Store, files: Sequence[Path]) -> NDArra
         )
     return draw_sheet(
         title=(
-            f"{label(scores)}{scores.store} ({scores.stain}), {scores.split} {scores.view}: {scores.run}, "
-            f"{scores.method}, upscaler {upscaler_label(scores.upscaler)}"
+            f"{label(scores)}{title(scores)}: {scores.run}, {scores.method}, upscaler {upscaler_label(scores.upscaler)}"
         ),
         columns=("H&E", "real IHC", "translated IHC"),
         rows=rows,
         footer=(
             f"Shown: {len(rows)} of {len(scores.pictures)} pictures, at equally spaced ranks of the real mean DAB. "
-            f"Trained for {length(scores)} (published: {PUBLISHED_DRAWS:,}). DAB: mean optical density."
+            f"Training: {length(scores)} (the published run: {PUBLISHED_PAIRS_SEEN:,}). DAB: mean optical density."
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The pictures of the page with their captions: an overview, details, the best and the worst."""
+"""Pictures and plots of the page with their captions: overview, details, best and worst, scatter, curves."""
 
 from __future__ import annotations
 
@@ -24,84 +24,88 @@ CASES = 3  # best, and as many worst
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A picture by its address, what it is, and its caption."""
+class PagePicture:
+    """A picture as a data address, what it is for those who cannot see it, and its caption."""
 
     address: str
     what: str
-    words: str = ""
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
+class PictureGrid:
     """Pictures in rows under heads; `pixels` shows them pixel by pixel."""
 
     heads: list[str]
-    rows: list[list[Shown]]
+    rows: list[list[PagePicture]]
     pixels: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Album:
-    """How to get the pictures of a place: H&E, real IHC, and those of each run."""
+class PictureSource:
+    """How to read the pictures of a place: H&E, real IHC, and the translations of each run."""
 
     he: Callable[[int], PictureU8]
     ihc: Callable[[int], PictureU8]
     fakes: dict[str, Callable[[int], PictureU8]]
 
 
-def overview(runs: Sequence[Scores], album: Album) -> Sheet:
+def overview(runs: Sequence[Scores], source: PictureSource) -> PictureGrid:
     """Whole pictures at equally spaced ranks of the real DAB."""
-    return _sheet(runs, album, shrunk, pixels=False)
+    return _grid(runs, source, shrunk, pixels=False)
 
 
-def details(runs: Sequence[Scores], album: Album) -> Sheet:
+def details(runs: Sequence[Scores], source: PictureSource) -> PictureGrid:
     """The middle of the same pictures."""
-    return _sheet(runs, album, detail, pixels=True)
+    return _grid(runs, source, detail, pixels=True)
 
 
 def ranking(scores: Scores) -> Metric:
-    """What the best and worst pictures are chosen by: LPIPS where its network was there, else SSIM."""
-    there = scores.row(ProtocolName.CORRECTED).values.metrics
-    return Metric.LPIPS_ALEX if Metric.LPIPS_ALEX in there else Metric.SSIM
+    """What the best and worst pictures are chosen by: LPIPS where its weights were here, else SSIM."""
+    known = scores.row(ProtocolName.CORRECTED).values.metrics
+    return Metric.LPIPS_ALEX if Metric.LPIPS_ALEX in known else Metric.SSIM
 
 
-def cases(scores: Scores, album: Album) -> Sheet:
+def cases(scores: Scores, source: PictureSource) -> PictureGrid:
     """The best pictures of a run, and beside them the worst, each with its number."""
     metric = ranking(scores)
     values = scores.row(ProtocolName.CORRECTED).values.metrics[metric]
     order = sorted(range(len(values)), key=lambda place: values[place], reverse=COLUMNS[metric].higher)
     count = min(CASES, len(order) // 2) or 1
 
-    def shown(place: int, rank: str) -> list[Shown]:
+    def shown(place: int, rank: str) -> list[PagePicture]:
         name = scores.pictures[place].name.removesuffix(".png")
-        pictures = (album.he(place), album.fakes[scores.run](place), album.ihc(place))
+        pictures = (source.he(place), source.fakes[scores.run](place), source.ihc(place))
         number = f"{rank}: {COLUMNS[metric].head} {COLUMNS[metric].show(values[place])}"
         said = ((f"H&E of {name}", name), (f"{name} translated", number), (f"real IHC of {name}", ""))
         return [
-            Shown(address=picture_address(shrunk(picture)), what=what, words=words)
+            PagePicture(address=picture_address(shrunk(picture)), what=what, caption=words)
             for picture, (what, words) in zip(pictures, said, strict=True)
         ]
 
     rows = [shown(order[n], f"best {n + 1}") + shown(order[-1 - n], f"worst {n + 1}") for n in range(count)]
-    return Sheet(heads=["H&E", f"translated by {scores.run}", "real IHC"] * 2, rows=rows)
+    return PictureGrid(heads=["H&E", f"translated by {scores.run}", "real IHC"] * 2, rows=rows)
 
 
-def _sheet(runs: Sequence[Scores], album: Album, cut: Callable[[PictureU8], PictureU8], *, pixels: bool) -> Sheet:
+def _grid(
+    runs: Sequence[Scores], source: PictureSource, cut: Callable[[PictureU8], PictureU8], *, pixels: bool
+) -> PictureGrid:
     rows = []
     for place in spread_ranks([picture.density for picture in runs[0].pictures], SHOWN):
         picture = runs[0].pictures[place]
         name = picture.name.removesuffix(".png")
-        row = [Shown(address=picture_address(cut(album.he(place))), what=f"H&E of {name}", words=name)]
+        row = [PagePicture(address=picture_address(cut(source.he(place))), what=f"H&E of {name}", caption=name)]
         for scores in runs:
             density = scores.row(ProtocolName.CORRECTED).values.density[place]
-            fake = cut(album.fakes[scores.run](place))
+            fake = cut(source.fakes[scores.run](place))
             what = f"{name}, translated by {scores.run}"
-            row.append(Shown(address=picture_address(fake), what=what, words="" if pixels else f"DAB {density:.3f}"))
-        real = picture_address(cut(album.ihc(place)))
+            row.append(
+                PagePicture(address=picture_address(fake), what=what, caption="" if pixels else f"DAB {density:.3f}")
+            )
+        real = picture_address(cut(source.ihc(place)))
         words = "" if pixels else f"DAB {picture.density:.3f}"
-        rows.append([*row, Shown(address=real, what=f"real IHC of {name}", words=words)])
-    return Sheet(heads=["H&E", *(scores.run for scores in runs), "real IHC"], rows=rows, pixels=pixels)
+        rows.append([*row, PagePicture(address=real, what=f"real IHC of {name}", caption=words)])
+    return PictureGrid(heads=["H&E", *(scores.run for scores in runs), "real IHC"], rows=rows, pixels=pixels)
 
 
 SIDE = 256  # px, of a picture on the page
@@ -111,14 +115,14 @@ DPI = 110
 
 
 def picture_address(picture_u8: PictureU8) -> str:
-    """A picture as it is, u8 [H,W,3]."""
+    """A picture u8 [H,W,3] as a data address, without loss."""
     data = io.BytesIO()
     image.imsave(data, np.ascontiguousarray(picture_u8), format="png")
     return png_address(data.getvalue())
 
 
 def png_address(data: bytes) -> str:
-    """The bytes of a PNG file."""
+    """The bytes of a PNG file as a data address."""
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
@@ -152,7 +156,7 @@ def scatter(runs: Sequence[Scores]) -> str:
 
 
 def curve(runs: Sequence[Scores]) -> str:
-    """Paired metrics against the shift of the real picture, one panel a metric: the real picture itself, every run."""
+    """Paired metrics by the shift of the real picture, one panel a metric: of the real picture and of each run."""
     metrics = list(runs[0].misregistration.perfect)
     figure, panels = _panels(len(metrics))
     for metric, panel in zip(metrics, panels, strict=True):
@@ -162,7 +166,7 @@ def curve(runs: Sequence[Scores]) -> str:
             found: Mapping[Metric, Sequence[float]] = scores.misregistration.fake
             if metric in found:
                 _draw_curve(panel, first.shifts, found[metric], scores.run, RUNS[place % len(RUNS)], "-")
-        panel.set_title(COLUMNS[metric].head, fontsize=9)
+        panel.set_title(COLUMNS[metric].arrow_head, fontsize=9)
         panel.set(xlabel="shift, px")
     panels[0].legend(fontsize=7, frameon=False)
     return _address(figure)

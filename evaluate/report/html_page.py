@@ -1,6 +1,6 @@
 """Scores and pictures to one page that needs nothing else: tables that sort, pictures, plots, the origin of numbers.
 
-The page asks nobody for anything: pictures and plots are in it, and its content policy forbids every request.
+The page needs no network: pictures and plots are in it, and its content policy forbids every request.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from pathlib import Path
 import jinja2
 
 from evaluate.columns import COLUMNS
-from evaluate.report import html_images as page_pictures
-from evaluate.report import html_tables as page_tables
-from evaluate.report.captions import caption, notes
-from evaluate.report.html_images import Album, curve, png_address, scatter
+from evaluate.report import html_images, html_tables
+from evaluate.report.captions import ARROWS, COPY_NOTE, DAB, data_facts, no_numbers, notes, title
+from evaluate.report.comparable import require_comparable
+from evaluate.report.html_images import PictureSource, png_address
 from evaluate.report.paper_tables import PaperTable
+from evaluate.report.table_texts import hidden
+from evaluate.report.tables import TEST_CAPTION, ZOOM_CAPTION, columns_with_numbers, table_lines
 from evaluate.scores_file import Scores, files_of, read_scores
 from store.files import disk_errors, write_whole
 from store.images import PictureU8, read_picture
@@ -24,12 +26,14 @@ from store.run_files import RunFolder, read_gates
 from store.schema import RunError, Split, Stain
 
 TEMPLATE = "page.html"
+GATES = ("gates", "Attention gates")
 SECTIONS = (
     ("numbers", "Numbers"),
     ("pictures", "Pictures"),
     ("cases", "Best and worst"),
     ("scatter", "Picture by picture"),
     ("misregistration", "Misregistration"),
+    GATES,
     ("notes", "Notes"),
     ("provenance", "Provenance"),
 )
@@ -38,26 +42,33 @@ SECTIONS = (
 def write_report(
     folders: Sequence[Path], store: Store, split: Split, view: str, file: Path, paper: PaperTable = PaperTable.NONE
 ) -> Path:
-    """Write the page of scored runs, whole or not at all; RunError if the scores are of another store."""
+    """Write the page of scored runs, completely or not at all.
+
+    RunError if the scores are of another store, or not comparable with each other.
+    """
     runs = [read_scores(folder, split, view) for folder in folders]
     for scores in runs:
         if scores.seal != store.manifest.seal:
             raise RunError(
                 f"the scores of {scores.run} are of a store with seal {scores.seal[:12]}, but {store.address} has seal "
-                f"{store.manifest.seal[:12]}; name the right one with --store"
+                f"{store.manifest.seal[:12]}; name the right store with --store"
             )
-    text = render(runs, make_album(runs, folders, store, split, view), find_gates(runs, folders, split, view), paper)
+    require_comparable(runs)
+    source, gates = find_pictures(runs, folders, store, split, view), find_gates(runs, folders, split, view)
+    text = render(runs, source, gates, paper)
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text.encode())
     return file
 
 
-def make_album(runs: Sequence[Scores], folders: Sequence[Path], store: Store, split: Split, view: str) -> Album:
-    """How to get the pictures that the page shows."""
+def find_pictures(
+    runs: Sequence[Scores], folders: Sequence[Path], store: Store, split: Split, view: str
+) -> PictureSource:
+    """How to read the pictures that the page shows."""
     targets = plan_targets(store, split, view)
     files = {scores.run: files_of(scores, folder) for scores, folder in zip(runs, folders, strict=True)}
-    return Album(
+    return PictureSource(
         he=lambda place: store.picture(split, view, Stain.HE, targets[place].pair, targets[place].index),
         ihc=lambda place: store.picture(split, view, Stain.IHC, targets[place].pair, targets[place].index),
         fakes={run: _opened(own) for run, own in files.items()},
@@ -65,7 +76,7 @@ def make_album(runs: Sequence[Scores], folders: Sequence[Path], store: Store, sp
 
 
 def _opened(files: Sequence[Path]) -> Callable[[int], PictureU8]:
-    """How to get the picture of a place from its file."""
+    """How to read the picture of a place from its file."""
     return lambda place: read_picture(files[place])
 
 
@@ -82,31 +93,39 @@ def find_gates(runs: Sequence[Scores], folders: Sequence[Path], split: Split, vi
     return found
 
 
-def render(runs: Sequence[Scores], album: Album, gates: Sequence[tuple[str, str, str]], paper: PaperTable) -> str:
+def render(
+    runs: Sequence[Scores], source: PictureSource, gates: Sequence[tuple[str, str, str]], paper: PaperTable
+) -> str:
     """The page as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    first = runs[0]
-    sections = [*SECTIONS[:5], ("gates", "Attention gates"), *SECTIONS[5:]] if gates else [*SECTIONS]
+    first, lines = runs[0], table_lines(runs, paper)
     return environment.get_template(TEMPLATE).render(
-        title=f"{', '.join(scores.run for scores in runs)} on {first.store}, {first.split} {first.view}",
+        title=title(first),
+        runs=[scores.run for scores in runs],
         synthetic=first.synthetic,
-        caption=caption(runs),
-        sections=sections,
-        metrics=page_tables.metric_table(runs, paper),
-        agreement=page_tables.agreement_table(runs),
-        tests=page_tables.tested_table(runs) if len(runs) > 1 else None,
-        overview=page_pictures.overview(runs, album),
-        details=page_pictures.details(runs, album),
-        ranked_by=COLUMNS[page_pictures.ranking(first)].head,
-        cases=[(scores.run, page_pictures.cases(scores, album)) for scores in runs],
-        scatter=scatter(runs),
-        moved=first.misregistration.pictures,
-        curve=curve(runs),
-        moves=page_tables.shift_table(runs),
+        facts=data_facts(runs, paper),
+        sections=[section for section in SECTIONS if gates or section != GATES],
+        arrows=ARROWS,
+        dab=DAB,
+        copy_note=COPY_NOTE,
+        no_numbers=no_numbers(runs, hidden(columns_with_numbers(lines))),
+        metrics=html_tables.metric_table(lines),
+        zoom_caption=ZOOM_CAPTION,
+        agreement=html_tables.agreement_table(runs),
+        test_caption=TEST_CAPTION,
+        tests=html_tables.tested_table(runs) if len(runs) > 1 else None,
+        overview=html_images.overview(runs, source),
+        details=html_images.details(runs, source),
+        ranked_by=" or ".join(dict.fromkeys(COLUMNS[html_images.ranking(scores)].head for scores in runs)),
+        cases=[(scores.run, html_images.cases(scores, source)) for scores in runs],
+        scatter=html_images.scatter(runs),
+        shifted=first.misregistration.pictures,
+        curve=html_images.curve(runs),
+        shifts=html_tables.shift_table(runs),
         gates=gates,
-        notes=notes(runs, paper),
-        protocols=page_tables.protocol_table(),
-        provenance=page_tables.provenance_table(runs),
+        notes=[note for note in notes(runs, paper) if note != COPY_NOTE],
+        protocols=html_tables.protocol_table(runs),
+        provenance=html_tables.provenance_table(runs),
     )

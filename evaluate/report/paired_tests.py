@@ -1,4 +1,4 @@
-"""Whether two runs differ: paired tests on the same pictures, corrected for how many there are."""
+"""Whether two runs differ: paired tests on the same pictures, corrected for the number of tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TESTED = (Metric.SSIM, Metric.PSNR, Metric.PHV, Metric.LPIPS_ALEX, Metric.LPIPS_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A metric of run `first` less that of `second`: mean over pictures, its interval, p, and p after Holm."""
+    """A metric of run `first` minus that of `second`: mean over pictures, its interval, p, and p after Holm."""
 
     first: str
     second: str
@@ -31,17 +31,17 @@ class Comparison:
 
     @property
     def head(self) -> str:
-        """What was compared, as its column is called."""
+        """The column that was compared."""
         return COLUMNS[self.metric].head
 
 
 def compare(runs: Sequence[Scores]) -> list[Comparison]:
     """Every pair of runs under `corrected`, on every paired metric that both have.
 
-    Tests turn the sign of a whole slide's differences; Holm's correction goes over all tests of the table.
+    The differences of all pictures of a slide change sign together; Holm's correction is over all tests of the table.
     """
     slides = [picture.slide for picture in runs[0].pictures] if runs else []
-    draws = resample(slides)
+    samples = resample(slides)
     found = []
     for one, two in combinations(runs, 2):
         for metric in TESTED:
@@ -55,7 +55,7 @@ def compare(runs: Sequence[Scores]) -> list[Comparison]:
                     second=two.run,
                     metric=metric,
                     difference=float(difference.mean()),
-                    within=mean_interval(difference.tolist(), draws),
+                    within=mean_interval(difference.tolist(), samples),
                     probability=paired_test(first, second, slides),
                     corrected=nan,
                 )
@@ -65,7 +65,7 @@ def compare(runs: Sequence[Scores]) -> list[Comparison]:
 
 
 def _per_picture(scores: Scores, metric: Metric | Agreement) -> Sequence[float] | None:
-    """One number per picture; None where the network was missing."""
+    """One number per picture; None where the weights of the network were missing."""
     values = scores.row(ProtocolName.CORRECTED).values
     if isinstance(metric, Metric):
         return values.metrics.get(metric)

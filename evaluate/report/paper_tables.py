@@ -1,6 +1,6 @@
-"""The paper's own numbers, as printed: Table I (methods) and Table II (ablation) on 1000 pictures of MIST-HER2.
+"""The paper's own numbers, as printed: Table I (methods) and Table II (ablation) on 1,000 pictures of MIST-HER2.
 
-KID is printed times 1000. Two averages do not follow from their layers; they are kept and marked, not mended.
+KID is printed times 1000. Two averages do not follow from their layers; they are kept as printed and marked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ORDER = (
 
 
 class PaperTable(StrEnum):
-    """Which of the paper's tables stands beside ours."""
+    """Which of the paper's tables is shown beside ours."""
 
     NONE = "none"
     ONE = "I"
@@ -36,19 +36,19 @@ class PaperTable(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperRow:
-    """A row of the paper; `slip` says what is wrong with its arithmetic."""
+    """A row of the paper; `remark` says what is wrong with its arithmetic."""
 
     name: str
     values: dict[Metric, float]
-    slip: str = ""
+    remark: str = ""
 
 
-def _row(name: str, *numbers: float, slip: str = "") -> PaperRow:
-    return PaperRow(name=name, values=dict(zip(ORDER, numbers, strict=True)), slip=slip)
+def _row(name: str, *numbers: float, remark: str = "") -> PaperRow:
+    return PaperRow(name=name, values=dict(zip(ORDER, numbers, strict=True)), remark=remark)
 
 
-PYRAMID_SLIP = "the paper prints PHV avg 0.5362 for PyramidP2P, but its four layers average 0.5262"
-ATTENTION_SLIP = (
+PYRAMID_REMARK = "the paper prints PHV avg 0.5362 for PyramidP2P, but its four layers average 0.5262"
+ATTENTION_REMARK = (
     "the paper prints PHV avg 0.4918 for attention alone, but its four layers average 0.4931; 0.2815 as the third "
     "would fit"
 )
@@ -61,14 +61,25 @@ TABLE_ONE: dict[str, PaperRow] = {  # by the method of a run
     "cyclegan": _row("CycleGAN", 0.1914, 0.5633, 0.6346, 0.4695, 0.8871, 0.6386, 240.3, 311.1, 0.4598, 13.5389),
     "cut_paired": CUT,  # reported to be CUT on paired crops with the Gaussian-pyramid loss
     "pyramid_p2p": _row(
-        "PyramidP2P", 0.2078, 0.4787, 0.4524, 0.3313, 0.8423, 0.5362, 104.0, 61.8, 0.4493, 14.2033, slip=PYRAMID_SLIP
+        "PyramidP2P",
+        0.2078,
+        0.4787,
+        0.4524,
+        0.3313,
+        0.8423,
+        0.5362,
+        104.0,
+        61.8,
+        0.4493,
+        14.2033,
+        remark=PYRAMID_REMARK,
     ),
     "asp": BASELINE,
     "attention_gan": BOTH,
 }
 MULTI = _row("multi-magnification", 0.1980, 0.4494, 0.4119, 0.2654, 0.8165, 0.4858, 60.6, 29.7, 0.4465, 14.3046)
 ATTENTION = _row(
-    "attention", 0.2187, 0.4527, 0.4148, 0.2867, 0.8183, 0.4918, 61.6, 23.0, 0.4478, 14.2963, slip=ATTENTION_SLIP
+    "attention", 0.2187, 0.4527, 0.4148, 0.2867, 0.8183, 0.4918, 61.6, 23.0, 0.4478, 14.2963, remark=ATTENTION_REMARK
 )
 TABLE_TWO: dict[tuple[str, bool], PaperRow] = {  # by the method of a run, and whether it saw several magnifications
     ("asp", False): BASELINE,
@@ -91,18 +102,18 @@ def paper_rows(table: PaperTable) -> list[PaperRow]:
 def choose_table(name: str) -> PaperTable:
     """A table by name; RunError for one that the paper does not have."""
     if name not in set(PaperTable):
-        raise RunError(f"no table {name!r} in the paper; choose one of {', '.join(PaperTable)} with --paper")
+        raise RunError(f"the paper has no table {name!r}; choose one of {', '.join(PaperTable)} with --paper")
     return PaperTable(name)
 
 
-def slips(table: PaperTable) -> dict[str, str]:
-    """What is wrong with a table's arithmetic, by the mark that its cells bear."""
-    found = [row.slip for row in paper_rows(table) if row.slip]
+def remarks(table: PaperTable) -> dict[str, str]:
+    """What is wrong with a table's arithmetic, by the letter that marks the cells."""
+    found = [row.remark for row in paper_rows(table) if row.remark]
     return dict(zip("ab", found, strict=False))
 
 
-def paper_row(table: PaperTable, method: str, views: Sequence[str]) -> PaperRow | None:
-    """The row that a run of this method, trained on these views, is to be held against; None if there is none.
+def paper_row(table: PaperTable, method: str, views: Sequence[str] | None) -> PaperRow | None:
+    """The row to compare with a run of this method, trained on these views; None if the paper has no such row.
 
     >>> paper_row(PaperTable.TWO, "asp", ["tile"]).name, paper_row(PaperTable.ONE, "fastcut", [])
     ('ASP (our baseline)', None)

@@ -1,86 +1,52 @@
-"""Picture by picture what needs no network: SSIM, PSNR, DAB, and the digests by which features are found again."""
+"""Paired metrics and DAB, picture by picture."""
 
 from __future__ import annotations
 
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
-from evaluate.features.extract import digest_pixels
-from evaluate.inputs.image_set import Ground
-from evaluate.metrics.dab import Brown, Parts, parts, summed
-from evaluate.metrics.paired import psnr, ssim
-from evaluate.protocol import PROTOCOLS, ProtocolName, Reference
-from store.images import PictureU8
-from store.schema import Stain
-from store.stain.dab import dab_density
-
-THREADS = 4  # pictures judged side by side: SSIM releases the interpreter
+from evaluate.columns import PHV_LAYERS, Metric
+from evaluate.features.extract import Features
+from evaluate.features.lpips import TRUNK_METRIC
+from evaluate.inputs.image_set import REAL, ImageSet, SetName
+from evaluate.inputs.reading import THREADS, in_threads
+from evaluate.metrics.dab import DabStats, dab_stats
+from evaluate.metrics.paired import phv, psnr, ssim
+from evaluate.protocol import PROTOCOLS, Reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stained:
-    """The DAB of one picture: of all of it, and of its parts; the sha256 of its pixels."""
+class ImageScores:
+    """One place of the store: the paired metrics of every row against its protocol's real picture, and DAB.
 
-    digest: str
-    brown: Brown
-    parts: Parts
+    Metrics are SSIM, PSNR in dB, and PHV and LPIPS where their weights are here. DAB is that of the real picture and of
+    the rows of `corrected`: of pictures as they are, not truncated or saved again.
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """One picture of one row against the real one: sha256 of its pixels, SSIM, PSNR in dB."""
-
-    digest: str
-    ssim: float
-    psnr: float
+    metrics: Mapping[SetName, Mapping[Metric, float]]
+    dab: Mapping[SetName, DabStats]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """All rows at one place of the store: judgements by protocol and row, DAB of the real picture and of each row."""
-
-    references: dict[Reference, str]
-    rows: dict[ProtocolName, dict[str, Judgement]]
-    real: Stained
-    stained: dict[str, Stained]
+def score_images(images: ImageSet, features: Features, threads: int = THREADS) -> list[ImageScores]:
+    """Every place, in the order of the store whatever the number of threads."""
+    places = range(len(images))
+    return in_threads(lambda place: score_place(images, features, place), places, "scoring", threads)
 
 
-def judge_all(ground: Ground, threads: int = THREADS) -> list[Judged]:
-    """Every place of the ground, in the order of the store whatever the number of threads."""
-    places = range(len(ground.targets))
-    with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda place: judge_place(ground, place), places)
-        return list(tqdm(found, total=len(places), desc="scoring", unit="picture", file=sys.stderr))
-
-
-def judge_place(ground: Ground, place: int) -> Judged:
-    """All numbers of one place."""
-    references = {reference: ground.reference(reference)(place) for reference in Reference}
-    stained: dict[str, Stained] = {}
-    rows: dict[ProtocolName, dict[str, Judgement]] = {}
-    for name, protocol in PROTOCOLS.items():
-        pictures = {row: read(place) for row, read in ground.rows(name).items()}
-        real = references[protocol.reference]
-        rows[name] = {row: judge(picture, real) for row, picture in pictures.items()}
-        if protocol.reference is Reference.STORED:
-            stained = {row: stain(picture) for row, picture in pictures.items()}
-    return Judged(
-        references={reference: digest_pixels(picture) for reference, picture in references.items()},
-        rows=rows,
-        real=stain(ground.real(Stain.IHC, place)),
-        stained=stained,
-    )
-
-
-def judge(fake_u8: PictureU8, ihc_u8: PictureU8) -> Judgement:
-    """One picture, u8 [H,W,3], against the real one."""
-    return Judgement(digest=digest_pixels(fake_u8), ssim=ssim(fake_u8, ihc_u8), psnr=psnr(fake_u8, ihc_u8))
-
-
-def stain(picture_u8: PictureU8) -> Stained:
-    """The DAB of one picture, from one deconvolution."""
-    density = dab_density(picture_u8)
-    return Stained(digest=digest_pixels(picture_u8), brown=summed(density), parts=parts(density))
+def score_place(images: ImageSet, features: Features, place: int) -> ImageScores:
+    """All numbers of one place; each picture is read once."""
+    pictures = {name: read(place) for name, read in images.reads.items()}
+    metrics: dict[SetName, dict[Metric, float]] = {}
+    for name in images.rows:
+        protocol, real = PROTOCOLS[name[0]], (name[0], REAL)
+        found = {Metric.SSIM: ssim(pictures[name], pictures[real]), Metric.PSNR: psnr(pictures[name], pictures[real])}
+        if protocol.phv in features.vectors:
+            fake_means, real_means = (
+                [stage[place : place + 1] for stage in features.vectors[protocol.phv][one]] for one in (name, real)
+            )
+            layers = phv(fake_means, real_means, protocol.phv_threshold)  # [1,4]
+            found |= dict(zip(PHV_LAYERS, layers[0].tolist(), strict=True)) | {Metric.PHV: float(layers.mean())}
+        found |= {TRUNK_METRIC[trunk]: float(lpips[name][place]) for trunk, lpips in features.lpips.items()}
+        metrics[name] = found
+    stored = [name for name in pictures if PROTOCOLS[name[0]].reference is Reference.STORED]
+    return ImageScores(metrics=metrics, dab={name: dab_stats(pictures[name]) for name in stored})

@@ -1,9 +1,9 @@
 """Scoring with every feature network against the straightforward way: one picture at a time, each network by itself.
 
-Networks are of the real architectures with seeded parameters, pictures of 1024 px. The straightforward way takes the
-packages as they come, in fp32, and looks at both pictures of every comparison. Both ways end at the same numbers, which
-is checked. Time grows with the pairs but for FID's roots, so a few pairs tell what 64 take; `python -m
-tests.bench.scoring 64` measures them all, which takes hours on two cores.
+Networks are of the real architectures with seeded parameters, pictures of 1024 px. The straightforward way uses the
+packages as they are, in fp32, and computes the features of both pictures of every comparison. Both ways give the same
+numbers, which is checked. Time grows with the pairs except for FID's roots, so the time of 64 pairs follows from a few;
+`python -m tests.bench.scoring 64` measures all of them, which takes hours on two cores.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import TypeVar
 
 import lpips
 import numpy as np
@@ -23,20 +24,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluate.columns import Metric
-from evaluate.features.extract import to_unit
-from evaluate.features.lpips import NETWORKS, Perceptual, Trunk, load_perceptual
-from evaluate.features.networks import PREPARED, Pooled, pooled
+from evaluate.columns import PHV_LAYERS, Metric
+from evaluate.features.extract import FeatureSource, extract, to_unit
+from evaluate.features.lpips import TRUNK_METRIC, TRUNK_NETWORK, Perceptual, Trunk, load_perceptual
+from evaluate.features.networks import PREPROCESS, Pooled, pooled
 from evaluate.features.weights import install
-from evaluate.inputs.image_set import Ground, gather
-from evaluate.metrics.dab import brown
+from evaluate.inputs.image_set import REAL, ImageSet, gather
+from evaluate.metrics.dab import dab_stats
 from evaluate.metrics.fid_kid import Products, fid, kid, mmd
 from evaluate.metrics.paired import psnr, ssim
-from evaluate.protocol import ALL, PROTOCOLS, Network, Protocol, ProtocolName, Reading, Root
+from evaluate.protocol import ALL, PROTOCOLS, FeatureSpec, Network, Protocol, ProtocolName, Root
 from evaluate.scores_file import Row
-from evaluate.scoring.aggregate import PHV_LAYERS
-from evaluate.scoring.per_image import judge_all
-from evaluate.scoring.rows import Depth, picture_sets, score_rows
+from evaluate.scoring.aggregate import compute_rows
+from evaluate.scoring.per_image import score_images
 from prep.build.run import build
 from prep.build.runner import Processes
 from prep.tiles.pairs import Data
@@ -48,8 +48,9 @@ from tests.support.predictions import fabricate
 
 PAIRS, STATED, TRAIN = 2, 64, 1
 TOLERANCE = 1e-4  # relative
+T = TypeVar("T")
 Numbers = dict[tuple[ProtocolName, str, Metric], float]
-Features = dict[tuple[ProtocolName, str, Reading, str], list[NDArray[np.float32]]]
+Vectors = dict[tuple[ProtocolName, str, FeatureSpec], list[NDArray[np.float32]]]
 
 
 class SeededNetworks:
@@ -60,19 +61,19 @@ class SeededNetworks:
     def __init__(self) -> None:
         made = {network: parameters(network) for network in Network}
         self._pooled = {
-            reading: one
-            for network in {network for network, _ in PREPARED.values()}
-            for reading, one in pooled(network, made[network], "seeded").items()
+            spec: one
+            for network in {its.network for its in PREPROCESS.values()}
+            for spec, one in pooled(network, made[network], "seeded").items()
         }
-        self._trunks = {trunk: load_perceptual(trunk, made[NETWORKS[trunk]], "seeded") for trunk in Trunk}
+        self._trunks = {trunk: load_perceptual(trunk, made[TRUNK_NETWORK[trunk]], "seeded") for trunk in Trunk}
         for module in (*(one.maps for one in self._pooled.values()), *(one.trunk for one in self._trunks.values())):
             install(module, self.device)
 
     def digest(self, network: Network) -> str:
         return f"seeded {network}"
 
-    def pooled(self, reading: Reading) -> Pooled:
-        return self._pooled[reading]
+    def pooled(self, spec: FeatureSpec) -> Pooled:
+        return self._pooled[spec]
 
     def perceptual(self, trunk: Trunk) -> Perceptual:
         return self._trunks[trunk]
@@ -91,49 +92,56 @@ class Plain:
     def _lpips(trunk: Trunk) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            whole = lpips.LPIPS(net=trunk.value, pnet_rand=True, verbose=False)
-        given = parameters(NETWORKS[trunk])
-        whole.net.load_state_dict({name: given[f"features.{name.split('.', 1)[1]}"] for name in whole.net.state_dict()})
+            whole: nn.Module = lpips.LPIPS(net=trunk.value, pnet_rand=True, verbose=False)
+        given = parameters(TRUNK_NETWORK[trunk])
+        net = whole.get_submodule("net")
+        net.load_state_dict({name: given[f"features.{name.split('.', 1)[1]}"] for name in net.state_dict()})
         return whole
 
-    def layers(self, reading: Reading, unit: Tensor) -> list[Tensor]:
+    def layers(self, spec: FeatureSpec, unit: Tensor) -> list[Tensor]:
         """The spatial means of ResNet-50's layers."""
-        net, found = self.resnet, []
-        x = net.maxpool(net.relu(net.bn1(net.conv1(PREPARED[reading][1](unit)))))
-        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
-            x = layer(x)
-            found.append(x.mean(dim=(2, 3))[0])
+        x, found = PREPROCESS[spec].prepare(unit), []
+        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            x = self.resnet.get_submodule(name)(x)
+            if name.startswith("layer"):
+                found.append(x.mean(dim=(2, 3))[0])
         return found
 
-    def features(self, reading: Reading, unit: Tensor) -> NDArray[np.float32]:
+    def vector(self, spec: FeatureSpec, unit: Tensor) -> NDArray[np.float32]:
         """The pooled features of an Inception."""
-        network, prepare = PREPARED[reading]
-        out = self.inceptions[network](prepare(unit))
+        its = PREPROCESS[spec]
+        out = self.inceptions[its.network](its.prepare(unit))
         return np.asarray((out if out.ndim == 2 else out.mean(dim=(2, 3)))[0].numpy())
 
 
 @torch.inference_mode()
-def look(
-    ground: Ground, plain: Plain
-) -> tuple[Numbers, dict[tuple[ProtocolName, str, Reading, str], list[np.ndarray]]]:
-    """Every comparison by itself: means of the paired metrics, and the features that the distances need."""
+def compare_all(images: ImageSet, plain: Plain) -> tuple[Numbers, Vectors]:
+    """Every comparison by itself: means of the paired metrics, and the vectors that the distances need.
+
+    The real pictures' vectors are computed again for each row, under the row `ROW, real`.
+    """
     numbers: Numbers = {}
-    features: Features = {}
-    for name, protocol in PROTOCOLS.items():
-        real = ground.reference(protocol.reference)
-        for row, fake in ground.rows(name).items():
-            found: dict[Metric, list[float]] = {}
-            for place in range(len(ground.targets)):
-                for metric, value in paired(fake(place), real(place), protocol, plain).items():
-                    found.setdefault(metric, []).append(value)
-                for reading in dict.fromkeys((protocol.fid, protocol.kid)):
-                    for side, read in (("fake", fake), ("real", real)):
-                        feature = plain.features(reading, to_unit([read(place)], SeededNetworks.device))
-                        features.setdefault((name, row, reading, side), []).append(feature)
-                brown(fake(place))
-                brown(real(place))
-            numbers |= {(name, row, metric): float(np.mean(values)) for metric, values in found.items()}
-    return numbers, features
+    vectors: Vectors = {}
+    for name, row in images.rows:
+        protocol = PROTOCOLS[name]
+        fake, real = images.reads[name, row], images.reads[name, REAL]
+        found: dict[Metric, list[float]] = {}
+        for place in range(len(images)):
+            for metric, value in paired(fake(place), real(place), protocol, plain).items():
+                found.setdefault(metric, []).append(value)
+            for spec in dict.fromkeys((protocol.fid, protocol.kid)):
+                for side, read in ((row, fake), (of_real(row), real)):
+                    vector = plain.vector(spec, to_unit([read(place)], SeededNetworks.device))
+                    vectors.setdefault((name, side, spec), []).append(vector)
+            dab_stats(fake(place))
+            dab_stats(real(place))
+        numbers |= {(name, row, metric): float(np.mean(values)) for metric, values in found.items()}
+    return numbers, vectors
+
+
+def of_real(row: str) -> str:
+    """The name of the real pictures' vectors that a row is compared with."""
+    return f"{row}, {REAL}"
 
 
 def paired(fake: NDArray[np.uint8], real: NDArray[np.uint8], protocol: Protocol, plain: Plain) -> dict[Metric, float]:
@@ -143,31 +151,40 @@ def paired(fake: NDArray[np.uint8], real: NDArray[np.uint8], protocol: Protocol,
     shares = [float(((a - b).abs() > protocol.phv_threshold).float().mean()) for a, b in zip(*layers, strict=True)]
     found = {Metric.SSIM: ssim(fake, real), Metric.PSNR: psnr(fake, real), Metric.PHV: float(np.mean(shares))}
     found |= dict(zip(PHV_LAYERS, shares, strict=True))
-    for trunk, metric in ((Trunk.ALEX, Metric.LPIPS_ALEX), (Trunk.VGG, Metric.LPIPS_VGG)):
+    for trunk, metric in TRUNK_METRIC.items():
         found[metric] = float(plain.lpips[trunk](one, two, normalize=True))
     return found
 
 
-def distances(features: Features) -> Numbers:
+def distances(rows: list[tuple[ProtocolName, str]], vectors: Vectors) -> Numbers:
     """FID by the root that the protocol names, and KID, of every row."""
     numbers: Numbers = {}
-    for name, row in dict.fromkeys((name, row) for name, row, _, _ in features):
+    for name, row in rows:
         protocol = PROTOCOLS[name]
-        fake, real = (np.stack(features[name, row, protocol.fid, side]) for side in ("fake", "real"))
+        fake, real = (np.stack(vectors[name, side, protocol.fid]) for side in (row, of_real(row)))
         ones = np.ones(len(fake), dtype=np.int64)
         exact = protocol.fid_root is Root.SINGULAR
         numbers[name, row, Metric.FID] = Products.of(fake, real).fid(ones) if exact else fid(fake, real)
-        fake, real = (np.stack(features[name, row, protocol.kid, side]) for side in ("fake", "real"))
-        legacy = np.random.RandomState(protocol.kid_seed)
-        drawn = mmd(fake, real) if protocol.kid_subset == ALL else kid(fake, real, legacy, protocol.kid_subset).mean()
-        numbers[name, row, Metric.KID] = protocol.kid_scale * float(drawn)
+        fake, real = (np.stack(vectors[name, side, protocol.kid]) for side in (row, of_real(row)))
+        numbers[name, row, Metric.KID] = protocol.kid_scale * kid_of(fake, real, protocol)
     return numbers
 
 
-def ours(ground: Ground, networks: SeededNetworks, cache: Path) -> dict[ProtocolName, dict[str, Row]]:
-    """What `python -m evaluate score` does for the rows of its table, intervals included."""
-    judged = judge_all(ground)
-    return score_rows(ground, judged, picture_sets(ground, judged), Depth(networks=networks, cache=cache))
+def kid_of(fake: NDArray[np.float32], real: NDArray[np.float32], protocol: Protocol) -> float:
+    """KID as the protocol has it, unscaled."""
+    if protocol.kid_subset == ALL:
+        return mmd(fake, real)
+    legacy = np.random.RandomState(protocol.kid_seed)
+    return float(kid(fake, real, legacy, subsets=protocol.kid_subsets, subset=protocol.kid_subset).mean())
+
+
+def ours(
+    run: Path, store: Store, networks: SeededNetworks, cache: Path
+) -> tuple[ImageSet, dict[ProtocolName, dict[str, Row]]]:
+    """The rows of `python -m evaluate score`, intervals included: gather, extract, compute."""
+    images = gather(run, None, store, Split.TEST, "tile")
+    features = extract(images, FeatureSource(networks=networks, cache=cache))
+    return images, compute_rows(images, score_images(images, features), features)
 
 
 def compare(numbers: Numbers, rows: dict[ProtocolName, dict[str, Row]]) -> tuple[float, str]:
@@ -179,7 +196,7 @@ def compare(numbers: Numbers, rows: dict[ProtocolName, dict[str, Row]]) -> tuple
     return worst
 
 
-def clock(call: Callable[[], object]) -> tuple[float, object]:
+def clock(call: Callable[[], T]) -> tuple[float, T]:
     """Seconds of a call, and what it returned."""
     start = time.perf_counter()
     result = call()
@@ -187,8 +204,8 @@ def clock(call: Callable[[], object]) -> tuple[float, object]:
 
 
 @contextmanager
-def prepared(pairs: int) -> Iterator[tuple[Ground, Path]]:
-    """A store of real tissue where there is any, its predictions with noise, and a folder for features."""
+def prepared(pairs: int) -> Iterator[tuple[Path, Store, Path]]:
+    """A run of predictions with noise, its store (of real tissue where there is any), and a folder for features."""
     with tempfile.TemporaryDirectory() as temporary, redirect_stderr(StringIO()):
         folder = Path(temporary)
         write_pairs(folder / "tiles", pairs + TRAIN, held_out=pairs)
@@ -196,19 +213,19 @@ def prepared(pairs: int) -> Iterator[tuple[Ground, Path]]:
         build(settings(), data, folder / "store.zarr", skip_bad=False, processes=Processes(threads=1))
         store = Store.open(folder / "store.zarr")
         fabricate(folder / "run", store)
-        yield gather(folder / "run", None, store, Split.TEST, "tile"), folder / "features"
+        yield folder / "run", store, folder / "features"
 
 
 def main() -> None:
     """Measure both ways and print the table."""
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS
     networks, plain = SeededNetworks(), Plain()
-    with prepared(pairs) as (ground, cache):
-        fast, rows = clock(lambda: ours(ground, networks, cache))
-        again, _ = clock(lambda: ours(ground, networks, cache))
-        slow, seen = clock(lambda: look(ground, plain))
-        roots, ends = clock(lambda: distances(seen[1]))
-    worst, where = compare(seen[0] | ends, rows)
+    with prepared(pairs) as (run, store, cache):
+        fast, (images, rows) = clock(lambda: ours(run, store, networks, cache))
+        again, _ = clock(lambda: ours(run, store, networks, cache))
+        slow, (numbers, vectors) = clock(lambda: compare_all(images, plain))
+        roots, ends = clock(lambda: distances(images.rows, vectors))
+    worst, where = compare(numbers | ends, rows)
     print(f"{pairs} pairs of {TILE} px, {torch.get_num_threads()} threads, torch {torch.__version__}, fp32\n")
     print(f"| way | s a pair | once, s (FID's root) | {STATED} pairs, min | times as fast |")
     print("|---|--:|--:|--:|--:|")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evaluate.columns import Agreement
-from evaluate.metrics.dab import POSITIVE, brown, parts, relative_error, summed
-from evaluate.metrics.statistics import pearson, spearman
-from evaluate.scoring.aggregate import Draws, agreement_cells
+from evaluate.metrics.agreement import agreement_cells, pearson, relative_error, spearman
+from evaluate.metrics.dab import POSITIVE, dab_stats, density_stats
+from evaluate.metrics.statistics import resample
 from store.images import read_picture
 from store.stain.dab import dab_density, mean_dab
 from tests.support.places import GOLDEN, SHARED, needs_shared
@@ -43,7 +43,7 @@ def test_every_pixel_agrees_with_the_formula_written_out() -> None:
     np.testing.assert_allclose(dab_density(picture), plain, atol=1e-12)
 
 
-def test_blue_and_white_hold_no_brown_and_black_is_finite() -> None:
+def test_blue_and_white_have_no_dab_and_black_is_finite() -> None:
     white, black = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
     assert mean_dab(white) == 0
     assert mean_dab(np.full((8, 8, 3), (60, 60, 255), np.uint8)) == 0
@@ -52,11 +52,11 @@ def test_blue_and_white_hold_no_brown_and_black_is_finite() -> None:
 
 def test_the_positive_share_counts_pixels_from_the_threshold_on() -> None:
     picture = np.concatenate([stained(0.3, 0, POSITIVE + 0.05)] * 3 + [stained(0.3, 0, POSITIVE - 0.05)])
-    assert brown(picture).positive == 0.75
-    assert brown(picture).density == mean_dab(picture)
+    assert dab_stats(picture).positive == 0.75
+    assert dab_stats(picture).density == mean_dab(picture)
 
 
-def test_more_brown_is_more_and_channels_in_the_wrong_order_are_not_the_same() -> None:
+def test_more_dab_is_more_and_channels_in_the_wrong_order_are_not_the_same() -> None:
     pictures = [stained(0.3, 0, dab) for dab in (0.05, 0.2, 0.6)]
     assert mean_dab(pictures[0]) < mean_dab(pictures[1]) < mean_dab(pictures[2])
     assert abs(mean_dab(pictures[2][..., ::-1]) - 0.6) > 0.2
@@ -91,7 +91,7 @@ def test_pearson_is_linear_and_undefined_where_nothing_varies() -> None:
 @pytest.mark.skipif(not IHC.is_file(), reason="scikit-image's IHC picture is not beside the checkout")
 def test_reference_values_of_a_real_picture() -> None:
     """Origin: the formula written out in numpy, on scikit-image's picture of colon, 512 px, FHL2 in brown."""
-    measured = brown(read_picture(IHC))
+    measured = dab_stats(read_picture(IHC))
     assert measured.density == pytest.approx(0.3489000, abs=1e-6)
     assert measured.positive == pytest.approx(0.5849838, abs=1e-6)
 
@@ -100,32 +100,32 @@ def test_reference_values_of_a_real_picture() -> None:
 @pytest.mark.parametrize("name", REFERENCES)
 def test_reference_values_of_real_pictures(name: str) -> None:
     """Origin: the formula written out in numpy; a pixel at the threshold may fall on either side."""
-    measured, expected = brown(read_picture(PAIRS / name)), REFERENCES[name]
+    measured, expected = dab_stats(read_picture(PAIRS / name)), REFERENCES[name]
     assert measured.density == pytest.approx(expected["density"], abs=1e-8)
     assert measured.integrated == pytest.approx(expected["integrated"], abs=1e-3)
     assert measured.positive == pytest.approx(expected["positive"], abs=1e-4)
 
 
-def test_the_parts_of_a_picture_make_up_the_whole() -> None:
+def test_the_parts_of_a_picture_add_up_to_the_picture() -> None:
     density = np.random.default_rng(0).uniform(0, 0.4, (64, 64))
-    found, whole = parts(density), summed(density)
-    assert [len(found.density[zoom]) for zoom in (1, 2, 4)] == [1, 4, 16]
+    found = density_stats(density)
+    assert [len(found.part_density[zoom]) for zoom in (1, 2, 4)] == [1, 4, 16]
     for zoom in (1, 2, 4):
-        assert found.density[zoom].mean() == pytest.approx(whole.density)
-        assert found.positive[zoom].mean() == pytest.approx(whole.positive)
-    assert found.density[2][1] == pytest.approx(density[:32, 32:].mean())
-    assert found.density[4][7] == pytest.approx(density[16:32, 48:].mean())
-    assert whole.integrated == pytest.approx(density.sum())
-    odd = parts(density[:63, :61])
-    assert [len(odd.density[zoom]) for zoom in (1, 2, 4)] == [1, 4, 16]
+        assert found.part_density[zoom].mean() == pytest.approx(found.density)
+        assert found.part_positive[zoom].mean() == pytest.approx(found.positive)
+    assert found.part_density[2][1] == pytest.approx(density[:32, 32:].mean())
+    assert found.part_density[4][7] == pytest.approx(density[16:32, 48:].mean())
+    assert found.integrated == pytest.approx(density.sum())
+    odd = density_stats(density[:63, :61])
+    assert [len(odd.part_density[zoom]) for zoom in (1, 2, 4)] == [1, 4, 16]
 
 
 def test_the_right_amount_in_the_wrong_place_shows_at_higher_zooms_only() -> None:
     """The quarters of each picture change places: its mean agrees as before, its parts no longer do."""
-    rng, draws = np.random.default_rng(0), Draws.of([str(n) for n in range(30)])
-    maps = [np.kron(rng.uniform(0, 0.6, (4, 4)), np.ones((8, 8))) for _ in range(30)]
+    rng, samples = np.random.default_rng(0), resample([str(n) for n in range(30)])
+    maps = [rng.uniform(0, 0.6, (4, 4)).repeat(8, axis=0).repeat(8, axis=1) for _ in range(30)]
     moved = [np.roll(one, (16, 16), axis=(0, 1)) for one in maps]
-    cells = agreement_cells([parts(one) for one in moved], [parts(one) for one in maps], draws)
+    cells = agreement_cells([density_stats(one) for one in moved], [density_stats(one) for one in maps], samples)
     assert cells["x1"][Agreement.PEARSON].value == pytest.approx(1)
     assert cells["x1"][Agreement.RELATIVE].value == pytest.approx(0, abs=1e-12)
     for zoom in ("x2", "x4"):

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluate.features.lpips import NETWORKS, Perceptual, Trunk, load_perceptual
+from evaluate.features.lpips import TRUNK_NETWORK, Perceptual, Trunk, load_perceptual
 from evaluate.features.networks import Pooled, find_weights, pooled, to_imagenet, to_inception
 from evaluate.features.weights import WeightsFolder, choose_device, require_all
 from evaluate.metrics.paired import phv
-from evaluate.protocol import FILES, Network, Reading
+from evaluate.protocol import FILES, FeatureSpec, Network
 from store.files import digest_file
 from store.schema import RunError, WeightsError
 from tests.support.feature_networks import loaded, parameters
@@ -34,27 +34,27 @@ def drawn(count: int, height: int, width: int) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def inception() -> dict[Reading, Pooled]:
+def inception() -> dict[FeatureSpec, Pooled]:
     return pooled(Network.PORTED_INCEPTION, parameters(Network.PORTED_INCEPTION), "")
 
 
 @pytest.fixture(scope="module")
-def resnet() -> dict[Reading, Pooled]:
+def resnet() -> dict[FeatureSpec, Pooled]:
     return pooled(Network.RESNET, parameters(Network.RESNET), "")
 
 
 @pytest.fixture(scope="module")
 def trunks() -> dict[Trunk, Perceptual]:
-    return {trunk: load_perceptual(trunk, parameters(NETWORKS[trunk]), "") for trunk in Trunk}
+    return {trunk: load_perceptual(trunk, parameters(TRUNK_NETWORK[trunk]), "") for trunk in Trunk}
 
 
-def test_the_ported_inception_is_that_of_pytorch_fid(inception: dict[Reading, Pooled]) -> None:
+def test_the_ported_inception_is_that_of_pytorch_fid(inception: dict[FeatureSpec, Pooled]) -> None:
     """Origin: pytorch-fid 0.3.0, parameters of `tests.support.feature_networks`; 1e-4 of the largest is rounding."""
     with np.load(NUMBERS) as golden:
         pictures, expected = torch.from_numpy(golden["pictures_u8"]).float() / 255, golden["features"]
-    (found,) = inception[Reading.FID](pictures)
+    (found,) = inception[FeatureSpec.FID](pictures)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.max())
-    (antialiased,) = inception[Reading.FID_ANTIALIASED](pictures)
+    (antialiased,) = inception[FeatureSpec.FID_ANTIALIASED](pictures)
     assert np.abs(antialiased.numpy() - expected).max() > 1e-3 * expected.max()
 
 
@@ -63,7 +63,7 @@ def test_the_inception_of_kid_is_torchvisions_without_its_rescaling() -> None:
     whole.fc = nn.Identity()
     resized = nn.functional.interpolate(pictures, size=(299, 299), mode="bilinear", align_corners=False)
     expected = whole(2 * resized - 1)
-    (found,) = pooled(Network.INCEPTION, parameters(Network.INCEPTION), "")[Reading.KID_TORCHVISION](pictures)
+    (found,) = pooled(Network.INCEPTION, parameters(Network.INCEPTION), "")[FeatureSpec.KID_TORCHVISION](pictures)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.max()))
 
 
@@ -76,30 +76,31 @@ def test_pictures_are_brought_to_299_px_at_half_pixel_centres() -> None:
     assert to_inception(grain, antialias=False).std() > 2 * to_inception(grain, antialias=True).std()
 
 
-def test_the_published_phv_takes_unit_for_signed(resnet: dict[Reading, Pooled]) -> None:
+def test_the_published_phv_takes_unit_for_signed(resnet: dict[FeatureSpec, Pooled]) -> None:
     """Values: methods of the ASP repository, black and white after its double normalisation."""
     black, white = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
-    prepare = resnet[Reading.PHV_HALF_RANGE].prepare
+    prepare = resnet[FeatureSpec.PHV_HALF_RANGE].prepare
     assert prepare(black).flatten().tolist() == pytest.approx([0.066, 0.196, 0.418], abs=1e-3)
     assert prepare(white).flatten().tolist() == pytest.approx([2.249, 2.429, 2.640], abs=1e-3)
     assert to_imagenet(black).flatten().tolist() == pytest.approx([-2.118, -2.036, -1.804], abs=1e-3)
 
 
-@pytest.mark.parametrize("reading", [Reading.PHV, Reading.PHV_HALF_RANGE])
-def test_phv_is_a_plain_loop_over_torchvisions_layers(resnet: dict[Reading, Pooled], reading: Reading) -> None:
+@pytest.mark.parametrize("spec", [FeatureSpec.PHV, FeatureSpec.PHV_HALF_RANGE])
+def test_phv_is_a_plain_loop_over_torchvisions_layers(resnet: dict[FeatureSpec, Pooled], spec: FeatureSpec) -> None:
     net, pictures, threshold = loaded(Network.RESNET), drawn(4, 96, 96), 0.01
+    stem = nn.Sequential(*(net.get_submodule(name) for name in ("conv1", "bn1", "relu", "maxpool")))
     means: list[list[Tensor]] = []
     for picture in pictures:
-        x = net.maxpool(net.relu(net.bn1(net.conv1(resnet[reading].prepare(picture[None])))))
+        x = stem(resnet[spec].prepare(picture[None]))
         means.append([])
-        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
-            x = layer(x)
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            x = net.get_submodule(name)(x)
             means[-1].append(torch.stack([channel.mean() for channel in x[0]]))
     plain = [
         [sum(bool(abs(a - b) > threshold) for a, b in zip(one, two, strict=True)) / len(one) for one, two in layers]
         for layers in (zip(means[0], means[2], strict=True), zip(means[1], means[3], strict=True))
     ]
-    features = [layer.numpy() for layer in resnet[reading](pictures)]
+    features = [layer.numpy() for layer in resnet[spec](pictures)]
     assert [layer.shape for layer in features] == [(4, 256), (4, 512), (4, 1024), (4, 2048)]
     found = phv([layer[:2] for layer in features], [layer[2:] for layer in features], threshold)
     np.testing.assert_allclose(found, plain, atol=2 / 256)  # a channel on the threshold may fall on either side
@@ -117,9 +118,10 @@ def test_lpips_is_the_packages(trunks: dict[Trunk, Perceptual], trunk: Trunk) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         package = lpips.LPIPS(net=trunk.value, pnet_rand=True, verbose=False)
-    given = parameters(NETWORKS[trunk])
+    given = parameters(TRUNK_NETWORK[trunk])
     package.net.load_state_dict({name: given[f"features.{name.split('.', 1)[1]}"] for name in package.net.state_dict()})
-    one, two = drawn(4, 64, 80).split(2)
+    pictures = drawn(4, 64, 80)
+    one, two = pictures[:2], pictures[2:]
     expected = package(one, two, normalize=True).flatten()
     ours = trunks[trunk]
     torch.testing.assert_close(ours.distance(ours.taps(one), ours.taps(two)), expected, rtol=1e-5, atol=1e-7)
@@ -127,10 +129,10 @@ def test_lpips_is_the_packages(trunks: dict[Trunk, Perceptual], trunk: Trunk) ->
 
 
 def test_batches_and_order_change_nothing(
-    inception: dict[Reading, Pooled], resnet: dict[Reading, Pooled], trunks: dict[Trunk, Perceptual]
+    inception: dict[FeatureSpec, Pooled], resnet: dict[FeatureSpec, Pooled], trunks: dict[Trunk, Perceptual]
 ) -> None:
     pictures, order = drawn(3, 96, 96), [2, 0, 1]
-    for read in (inception[Reading.FID_ANTIALIASED], resnet[Reading.PHV], trunks[Trunk.ALEX].taps):
+    for read in (inception[FeatureSpec.FID_ANTIALIASED], resnet[FeatureSpec.PHV], trunks[Trunk.ALEX].taps):
         together, shuffled = read(pictures), read(pictures[order])
         alone = [read(picture[None]) for picture in pictures]
         for tap, (one, other) in enumerate(zip(together, shuffled, strict=True)):
@@ -141,11 +143,14 @@ def test_batches_and_order_change_nothing(
 
 @pytest.mark.gpu
 def test_features_are_those_of_the_cpu_on_every_device(
-    resnet: dict[Reading, Pooled], trunks: dict[Trunk, Perceptual], device: torch.device
+    resnet: dict[FeatureSpec, Pooled], trunks: dict[Trunk, Perceptual], device: torch.device
 ) -> None:
     """1e-4 of the largest: a GPU that rounded its convolutions to 10 bits would be 1e-3 off."""
     pictures, trunk = drawn(2, 96, 96), trunks[Trunk.ALEX]
-    for modules, read in (((resnet[Reading.PHV].maps,), resnet[Reading.PHV]), ((trunk.trunk, trunk.scale), trunk.taps)):
+    for modules, read in (
+        ((resnet[FeatureSpec.PHV].maps,), resnet[FeatureSpec.PHV]),
+        ((trunk.trunk, trunk.scale), trunk.taps),
+    ):
         expected = read(pictures)
         for module in modules:
             module.to(device)
@@ -174,20 +179,20 @@ def test_a_folder_of_weights_gives_the_networks_whose_files_it_holds(
     monkeypatch.setitem(FILES, Network.ALEX, ours)
     networks = WeightsFolder(tmp_path, choose_device("cpu"))
     assert {network: networks.digest(network) for network in Network} == {
-        network: ours.sha256 if network is Network.ALEX else "" for network in Network
+        network: ours.sha256 if network is Network.ALEX else None for network in Network
     }
-    one, two = drawn(2, 64, 64).split(1)
+    one, two = drawn(2, 64, 64)[:, None]
     found = networks.perceptual(Trunk.ALEX)
     assert found.digest == ours.sha256
     expected = trunks[Trunk.ALEX].distance(trunks[Trunk.ALEX].taps(one), trunks[Trunk.ALEX].taps(two))
     torch.testing.assert_close(found.distance(found.taps(one), found.taps(two)), expected)
     with pytest.raises(WeightsError, match=r"weights missing: vgg16-397923af\.pth, resnet50"):
         require_all(networks)
-    with pytest.raises(RunError, match="no device 'tpu' here; choose one of auto, cpu, cuda"):
+    with pytest.raises(RunError, match="no device 'tpu'; choose one of auto, cpu, cuda"):
         choose_device("tpu")
 
 
-def test_missing_weights_are_not_there_and_false_ones_an_error(tmp_path: Path) -> None:
+def test_missing_weights_are_none_and_wrong_ones_an_error(tmp_path: Path) -> None:
     assert find_weights(Network.VGG, tmp_path) is None
     (tmp_path / FILES[Network.VGG].name).write_bytes(b"something else")
     with pytest.raises(WeightsError, match="vgg16-397923af"):

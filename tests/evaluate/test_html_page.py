@@ -1,4 +1,4 @@
-"""The page: what is in it, and that a real browser shows it, sorts it and is sent nowhere by it."""
+"""The page: what is in it, and that a real browser shows it, sorts it and sends no request."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluate.columns import COLUMNS, MISSING, Cell, Metric
+from evaluate.columns import COLUMNS, MISSING, NOTHING, Cell, Metric
+from evaluate.features.extract import FeatureSource
 from evaluate.protocol import ProtocolName
 from evaluate.report.html_images import detail, picture_address, png_address, shrunk
 from evaluate.report.html_page import find_gates, write_report
-from evaluate.report.html_tables import number_box
+from evaluate.report.html_tables import number_cell
 from evaluate.report.paper_tables import PaperTable
 from evaluate.scores_file import Scores, read_scores, write_scores
-from evaluate.scoring.rows import Depth
 from evaluate.scoring.score import score_run
 from store.images import read_picture, write_png
 from store.reader import Store
 from store.schema import RunError, Split
-from tests.support.predictions import FLOORS, Seeded, fabricate, shallow
+from tests.support.predictions import BASELINES, Seeded, fabricate, without_weights
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run",
          "--disable-component-update", "--disable-background-networking", "--virtual-time-budget=5000",
          "--dump-dom")  # fmt: skip
 ITS_OWN = (".google.com", "update.googleapis.com", "safebrowsing.googleapis.com", "optimizationguide-pa.googleapis.com")
-"""Where the browser itself calls, whatever it shows; fonts and scripts come from other hosts of theirs."""
+"""Hosts that the browser calls for itself, whatever it shows; fonts and scripts would come from others."""
 RUNS = ("noisy", "noisier & <b>")
 
 
@@ -45,11 +45,10 @@ RUNS = ("noisy", "noisier & <b>")
 def folders(small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two scored runs, the second without networks; the first has gate maps."""
     there = tmp_path_factory.mktemp("runs")
-    for name, noise, depth in zip(
-        RUNS, (8.0, 20.0), (Depth(networks=Seeded(), cache=there / "features"), shallow(there)), strict=True
-    ):
+    sources = (FeatureSource(networks=Seeded(), cache=there / "features"), without_weights(there))
+    for name, noise, source in zip(RUNS, (8.0, 20.0), sources, strict=True):
         folder = fabricate(there / name, small_store, noise=noise)
-        write_scores(score_run(there / name, None, small_store, Split.TEST, "tile", depth), folder)
+        write_scores(score_run(there / name, None, small_store, Split.TEST, "tile", source), folder)
     gates = there / RUNS[0] / "predictions" / "test" / "tile" / "gates"
     write_png(gates / "gates.png", np.full((30, 40, 3), 90, np.uint8))
     (gates / "gates.json").write_text(json.dumps({"generator": "ab" * 32, "levels": {}}))
@@ -69,16 +68,32 @@ def scores_of(folder: Path) -> Scores:
 def test_the_page_holds_every_row_and_the_origin_of_every_number(folders: list[Path], page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     runs = [scores_of(folder) for folder in folders]
-    for name in (*FLOORS, *RUNS, "paper: PyramidP2P"):
+    for name in (*BASELINES, *RUNS, "paper, MIST-HER2: PyramidP2P"):
         assert html.escape(name) in text
     assert "<b>" not in text
     assert f"{runs[0].row(ProtocolName.CORRECTED).cells[Metric.LPIPS_ALEX].value:.4f}" in text
     assert MISSING in text
     for fact in (runs[0].seal, runs[0].generator, *runs[0].sets.values(), *runs[0].networks.values()):
+        assert fact is not None
         assert html.escape(fact) in text
-    for choice in ("kid_subset", "phv_threshold", "round trip of 8 bits", "0.5362 (a)", "1000 draws of the slides"):
+    for choice in ("kid_subset", "phv_threshold", "8-bit round trip", "0.5362 (a)", "1000 bootstrap samples of the"):
         assert choice in text
-    assert "SYNTHETIC DATA" in text
+    assert text.count("SYNTHETIC DATA") == 1
+    assert "<title>small: H&amp;E to test IHC, test split, tile view</title>" in text
+    assert text.count("colour deconvolution of an H&amp;E picture finds eosin and nuclei") == 1
+
+
+def test_the_page_shows_no_column_without_a_number_and_says_why(
+    folders: list[Path], small_store: Store, page: Path, tmp_path: Path
+) -> None:
+    alone = write_report(folders[1:], small_store, Split.TEST, "tile", tmp_path / "alone.html")
+    reason = "weights missing; run `make weights NAMES=evaluate`, then score again"
+    shown = alone.read_text(encoding="utf-8").replace("<code>", "`").replace("</code>", "`")
+    assert f"No PHV, LPIPS, FID, KID: {reason}" in shown
+    assert not any(f">{COLUMNS[metric].arrow_head}<" in shown for metric in set(Metric) - {Metric.SSIM, Metric.PSNR})
+    both = html.unescape(page.read_text(encoding="utf-8").replace("<code>", "`").replace("</code>", "`"))
+    assert f"No PHV, LPIPS, FID, KID for {RUNS[1]} (published), {RUNS[1]} (corrected): {reason}" in both
+    assert all(f">{column.arrow_head}<" in both for column in COLUMNS.values())
 
 
 def test_the_page_names_no_address_but_its_own_bytes(page: Path) -> None:
@@ -94,16 +109,17 @@ def test_pictures_are_whole_and_shrunk_by_means(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(base64.b64decode(picture_address(picture).partition(",")[2]))
     np.testing.assert_array_equal(read_picture(tmp_path / "p.png"), picture)
     np.testing.assert_array_equal(detail(picture), picture[24:40, 36:60])
-    assert shrunk(picture, 96) is not None
+    assert shrunk(picture, 96).dtype == np.uint8
     np.testing.assert_array_equal(shrunk(picture, 96), picture)
     means = picture.reshape(32, 2, 48, 2, 3).mean(axis=(1, 3)).round()
     np.testing.assert_array_equal(shrunk(picture, 48), means)
 
 
 def test_a_number_sorts_by_itself_and_says_what_is_known_of_it() -> None:
-    box = number_box(Cell(value=0.12345, low=0.1, high=0.2, spread=0.01, note="why"), COLUMNS[Metric.SSIM])
-    assert (box.text, box.value, box.small, box.hint) == ("0.1235 ± 0.0100", "0.12345", "0.1000 to 0.2000", "why")
-    assert number_box(Cell(note=MISSING), COLUMNS[Metric.FID]).kind == "missing"
+    cell = number_cell(Cell(value=0.12345, low=0.1, high=0.2, spread=0.01, note="why"), COLUMNS[Metric.SSIM])
+    assert (cell.text, cell.value, cell.small, cell.hint) == ("0.1235 ± 0.0100", "0.12345", "0.1000 to 0.2000", "why")
+    missing = number_cell(Cell(note=MISSING), COLUMNS[Metric.FID])
+    assert (missing.text, missing.value, missing.hint, missing.kind) == (NOTHING, "nan", MISSING, "missing")
 
 
 def test_gates_of_another_generator_are_said_to_be_so(folders: list[Path]) -> None:
@@ -131,7 +147,7 @@ def test_what_does_not_belong_together_is_refused(folders: list[Path], small_sto
 
 
 class Proxy:
-    """What a browser asks the outside for: every request comes here, is written down and left unanswered."""
+    """Every request of a browser comes here; it is written down and gets no answer."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -157,7 +173,7 @@ class Proxy:
 
     @property
     def foreign(self) -> list[str]:
-        """What was asked for other than by the browser for itself."""
+        """The hosts of requests that the browser did not make for itself."""
         hosts = [request.split()[1].removeprefix("http://").split("/")[0].split(":")[0] for request in self.asked]
         return [host for host in hosts if not host.endswith(ITS_OWN)]
 
@@ -170,7 +186,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 def browse(page: Path, proxy: Proxy, tmp_path: Path) -> str:
-    """What is in the window after a browser has shown a page; nothing it asks for leaves this machine."""
+    """The document after a browser has shown a page; its requests do not leave this machine."""
     assert CHROMIUM is not None
     done = subprocess.run(
         [CHROMIUM, *QUIET, f"--proxy-server=127.0.0.1:{proxy.port}", "--proxy-bypass-list=<-loopback>",
@@ -190,8 +206,8 @@ const click = name => {
   head.click();
   return [values(name), head.getAttribute("aria-sort")];
 };
-const found = {before: values("row"), up: click("SSIM"), down: click("SSIM"), fid: click("FID"),
-               rows: click("row"), draws: click("draws")};
+const found = {before: values("row"), up: click("SSIM ↑"), down: click("SSIM ↑"), fid: click("FID ↓"),
+               rows: click("row"), seen: click("pairs seen")};
 window.addEventListener("load", () => setTimeout(() => {
   found.asked = performance.getEntriesByType("resource").map(entry => entry.name.slice(0, 40));
   found.images = [...document.images].map(image => [image.complete, image.naturalWidth]);
@@ -202,7 +218,7 @@ window.addEventListener("load", () => setTimeout(() => {
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed here")
-def test_a_browser_shows_every_picture_and_sorts_and_asks_nobody(page: Path, proxy: Proxy, tmp_path: Path) -> None:
+def test_a_browser_shows_every_picture_sorts_and_sends_no_request(page: Path, proxy: Proxy, tmp_path: Path) -> None:
     probed = tmp_path / "probed.html"
     leak = '<img src="http://leak.invalid/a.png">'  # the page's own policy has to stop this
     text = page.read_text(encoding="utf-8").replace("</main>", leak + "</main>")
@@ -214,7 +230,7 @@ def test_a_browser_shows_every_picture_and_sorts_and_asks_nobody(page: Path, pro
     assert found["images"][-1][1] == 0
     assert [name for name in found["asked"] if not name.startswith("data:")] == ["http://leak.invalid/a.png"]
     assert proxy.foreign == []
-    assert found["before"][:4] == [*FLOORS, RUNS[0]]
+    assert found["before"][:4] == [*BASELINES, RUNS[0]]
     (up, ascending), (down, descending) = found["up"], found["down"]
     assert (ascending, descending) == ("ascending", "descending")
     assert [float(value) for value in up] == sorted(float(value) for value in up)
@@ -225,11 +241,11 @@ def test_a_browser_shows_every_picture_and_sorts_and_asks_nobody(page: Path, pro
     assert [float(value) for value in known] == sorted(float(value) for value in known)
     assert found["rows"][0] != found["before"]
     assert sorted(found["rows"][0], key=str.casefold) == found["rows"][0]
-    assert found["draws"][0][-1] == ""
+    assert found["seen"][0][-1] == ""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed here")
-def test_the_watch_over_requests_sees_one(proxy: Proxy, tmp_path: Path) -> None:
+def test_the_proxy_sees_a_request(proxy: Proxy, tmp_path: Path) -> None:
     page = tmp_path / "leaking.html"
     page.write_text('<img src="http://leak.invalid/a.png">')
     browse(page, proxy, tmp_path)

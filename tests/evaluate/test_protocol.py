@@ -7,10 +7,9 @@ from dataclasses import FrozenInstanceError, asdict, fields
 import numpy as np
 import pytest
 
-from evaluate.columns import Metric
-from evaluate.protocol import CORRECTED, PUBLISHED, Fakes, Protocol, Reading, resave
-from evaluate.report.paper_tables import TABLE_ONE, TABLE_TWO, PaperTable, paper_row, paper_rows, slips
-from evaluate.scoring.aggregate import PHV_LAYERS
+from evaluate.columns import PHV_LAYERS, Metric
+from evaluate.protocol import CORRECTED, PUBLISHED, Fakes, FeatureSpec, Protocol, resave
+from evaluate.report.paper_tables import TABLE_ONE, TABLE_TWO, PaperTable, paper_row, paper_rows, remarks
 
 
 def test_saving_again_lowers_grey_1_to_63_and_no_other() -> None:
@@ -25,9 +24,9 @@ def test_saving_again_lowers_grey_1_to_63_and_no_other() -> None:
 def test_published_is_the_published_evaluation() -> None:
     """Section 6 of the published evaluation, choice by choice."""
     assert (PUBLISHED.fakes, PUBLISHED.reference) == (Fakes.TRUNCATED, "resaved")
-    assert (PUBLISHED.phv, PUBLISHED.phv_threshold) == (Reading.PHV_HALF_RANGE, 0.01)
-    assert (PUBLISHED.kid, PUBLISHED.kid_subsets, PUBLISHED.kid_subset) == (Reading.KID_TORCHVISION, 100, 100)
-    assert (PUBLISHED.kid_seed, PUBLISHED.kid_scale, PUBLISHED.fid) == (0, 1000, Reading.FID)
+    assert (PUBLISHED.phv, PUBLISHED.phv_threshold) == (FeatureSpec.PHV_HALF_RANGE, 0.01)
+    assert (PUBLISHED.kid, PUBLISHED.kid_subsets, PUBLISHED.kid_subset) == (FeatureSpec.KID_TORCHVISION, 100, 100)
+    assert (PUBLISHED.kid_seed, PUBLISHED.kid_scale, PUBLISHED.fid) == (0, 1000, FeatureSpec.FID)
     with pytest.raises(FrozenInstanceError):
         PUBLISHED.kid_subset = 50  # type: ignore[misc]
 
@@ -46,10 +45,10 @@ def test_the_papers_averages_follow_from_its_layers_but_for_two() -> None:
         if abs(mean - row.values[Metric.PHV]) > 0.6e-4:
             off[name] = round(float(mean), 4)
     assert off == {"PyramidP2P": 0.5262, "attention": 0.4931}
-    assert {name for name, row in rows.items() if row.slip} == off.keys()
-    assert list(slips(PaperTable.ONE)) == list(slips(PaperTable.TWO)) == ["a"]
-    assert "0.5262" in slips(PaperTable.ONE)["a"]
-    assert "0.4931" in slips(PaperTable.TWO)["a"]
+    assert {name for name, row in rows.items() if row.remark} == off.keys()
+    assert list(remarks(PaperTable.ONE)) == list(remarks(PaperTable.TWO)) == ["a"]
+    assert "0.5262" in remarks(PaperTable.ONE)["a"]
+    assert "0.4931" in remarks(PaperTable.TWO)["a"]
 
 
 def test_the_ablation_starts_at_asp_and_ends_at_both() -> None:

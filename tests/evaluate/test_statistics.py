@@ -1,4 +1,4 @@
-"""Intervals and tests: known answers, and that slides are drawn, not tiles."""
+"""Intervals and tests: known answers, and that slides are resampled, not tiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from evaluate.metrics.statistics import holm, interval, mean_interval, paired_test, resample
 
 
-def test_draws_are_of_whole_slides() -> None:
+def test_bootstrap_samples_are_of_whole_slides() -> None:
     slides = ["a"] * 3 + ["b"] * 2 + ["c"]
     for counts in resample(slides):
         assert len({*counts[:3]}) == len({*counts[3:5]}) == 1
@@ -18,14 +18,20 @@ def test_draws_are_of_whole_slides() -> None:
     assert resample(["a", "a"]) == []
 
 
+def test_few_bootstrap_samples_are_the_first_of_many() -> None:
+    """Rows of a table share one list of samples; what takes long uses its beginning."""
+    slides = [str(n // 3) for n in range(30)]
+    np.testing.assert_array_equal(resample(slides, 200), resample(slides, 1000)[:200])
+
+
 def test_the_interval_of_a_mean_covers_it_in_95_of_100() -> None:
     """400 sets of 30 slides with 4 tiles each: expected 380 less what 30 slides cost; by tiles it would be some 240."""
     rng, covered, by_tile = np.random.default_rng(0), 0, 0
     slides = np.repeat(np.arange(30), 4)
-    draws, tile_draws = resample([str(one) for one in slides]), resample([str(n) for n in range(120)])
+    samples, tile_samples = resample([str(one) for one in slides]), resample([str(n) for n in range(120)])
     for _ in range(400):
         values = (rng.normal(0, 1, 30)[slides] + rng.normal(0, 0.2, 120)).tolist()
-        within, narrow = mean_interval(values, draws), mean_interval(values, tile_draws)
+        within, narrow = mean_interval(values, samples), mean_interval(values, tile_samples)
         covered += within.low <= 0 <= within.high
         by_tile += narrow.low <= 0 <= narrow.high
     assert 0.90 < covered / 400 < 0.97
@@ -33,22 +39,26 @@ def test_the_interval_of_a_mean_covers_it_in_95_of_100() -> None:
 
 
 def test_a_centred_interval_lies_about_the_estimate() -> None:
-    draws = resample([str(n) for n in range(50)])
+    samples = resample([str(n) for n in range(50)])
     values = np.random.default_rng(0).normal(size=50)
 
     def biased(counts: np.ndarray) -> float:
         return float(counts @ values / 50 + 7)
 
-    plain, centred = interval(0.0, biased, draws), interval(0.0, biased, draws, centred=True)
+    plain, centred = interval(0.0, biased, samples), interval(0.0, biased, samples, centred=True)
     assert plain.low > 6
     assert centred.low < 0 < centred.high
     assert centred.high - centred.low == pytest.approx(plain.high - plain.low)
 
 
-def test_an_interval_that_cannot_be_is_absent_with_a_reason() -> None:
-    assert "at least 2 slides" in mean_interval([1.0, 2.0], resample(["a", "a"])).absent
+def test_an_interval_that_is_undefined_is_absent_with_a_reason() -> None:
+    assert (
+        "there is one slide, and an interval needs at least 2" in mean_interval([1.0, 2.0], resample(["a", "a"])).absent
+    )
     assert interval(nan, lambda _: 0.0, resample(["a", "b"])).absent == "the number is not finite"
-    assert interval(0.0, lambda _: nan, resample(["a", "b"])).absent == "undefined in most draws of the slides"
+    assert (
+        interval(0.0, lambda _: nan, resample(["a", "b"])).absent == "undefined in most bootstrap samples of the slides"
+    )
 
 
 def test_a_paired_test_counts_sign_patterns_of_slides() -> None:

@@ -1,8 +1,9 @@
-"""Runs that were never trained: the real IHC pictures with noise, saved in both ways that training saves."""
+"""Runs that were never trained (the real IHC pictures with noise), and feature networks with seeded weights."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,20 @@ import torch
 from torch import nn
 from torchvision.models import squeezenet1_0
 
+from evaluate.features.extract import FeatureSource
 from evaluate.features.lpips import Perceptual, Trunk
 from evaluate.features.networks import Pooled, Stages, to_imagenet
 from evaluate.features.weights import WeightsFolder
-from evaluate.protocol import Network, Reading
-from evaluate.scoring.rows import Depth
+from evaluate.protocol import FeatureSpec, Network
+from evaluate.scores_file import Scores
+from evaluate.scoring.score import score_run
 from store.files import write_json
 from store.images import write_png
 from store.reader import Store
 from store.run_files import RunFacts, RunFolder
 from store.schema import Split, Stain, picture_name
 
-FLOORS = ["copy H&E", "constant colour", "affine colour map"]
+BASELINES = ["copy H&E", "constant colour", "affine colour map"]
 
 
 def fabricate(run: Path, store: Store, view: str = "tile", noise: float = 8.0, seed: int = 0) -> Path:
@@ -59,17 +62,36 @@ def fabricate(run: Path, store: Store, view: str = "tile", noise: float = 8.0, s
     return folder
 
 
-def shallow(folder: Path) -> Depth:
+def scored_run(run: Path, store: Store, view: str = "tile") -> Scores:
+    """The scores of a run's test predictions without any network."""
+    return score_run(run, None, store, Split.TEST, view, without_weights(run.parent))
+
+
+def of_slides(scores: Scores) -> Scores:
+    """The same scores, each picture said to be of a slide of its own."""
+    pictures = tuple(replace(picture, slide=f"slide {n}") for n, picture in enumerate(scores.pictures))
+    return replace(scores, pictures=pictures)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def without_weights(folder: Path) -> FeatureSource:
     """No network at all: the folder of weights is empty."""
-    return Depth(networks=WeightsFolder(folder / "no weights", torch.device("cpu")), cache=folder / "features")
+    return FeatureSource(networks=WeightsFolder(folder / "no weights", torch.device("cpu")), cache=folder / "features")
 
 
 class Seeded:
-    """A SqueezeNet 1.0 in the place of every network: seeded, or with the parameters that are given."""
+    """A SqueezeNet 1.0 instead of every network: seeded, or with the parameters that are given.
+
+    `runs` counts the batches that went through it.
+    """
 
     def __init__(self, parameters: dict[str, torch.Tensor] | None = None, digest: str = "seeded") -> None:
         self.device = torch.device("cpu")
-        self.looked = 0
+        self.runs = 0
         self._digest = digest
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -79,12 +101,12 @@ class Seeded:
         layers = list(whole.eval().requires_grad_(False).features)
         self.maps = Stages([nn.Sequential(*layers[:4]), nn.Sequential(*layers[4:7]), nn.Sequential(*layers[7:10]),
                             nn.Sequential(*layers[10:])])  # fmt: skip
-        self.maps.register_forward_hook(lambda *_: setattr(self, "looked", self.looked + 1))
+        self.maps.register_forward_hook(lambda *_: setattr(self, "runs", self.runs + 1))
 
-    def digest(self, network: Network) -> str:
-        return f"{self._digest} for {network}" if self._digest else ""
+    def digest(self, network: Network) -> str | None:
+        return f"{self._digest} for {network}"
 
-    def pooled(self, reading: Reading) -> Pooled:
+    def pooled(self, spec: FeatureSpec) -> Pooled:
         return Pooled(maps=self.maps, prepare=to_imagenet, digest=self._digest)
 
     def perceptual(self, trunk: Trunk) -> Perceptual:

@@ -1,0 +1,69 @@
+"""Features on disk, found again by what they were made from. Any file of the folder may be removed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.files import disk_errors, write_whole
+
+FOLDER_VARIABLE = "MAGSTAIN_FEATURES"
+Arrays = tuple[NDArray[np.floating], ...]
+Name = TypeVar("Name")
+
+
+def features_folder() -> Path:
+    """The cache folder: the one that MAGSTAIN_FEATURES names, else `magstain/features` in the user's cache."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return (
+        Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magstain/features"
+    )
+
+
+def features_key(*parts: str) -> str:
+    """The name of features made from these: the kind of features, the sha256 of weights, the sha256 of pictures."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def cached(
+    folder: Path, keys: Mapping[Name, str], rows: int, compute: Callable[[list[Name]], Mapping[Name, Arrays]]
+) -> dict[Name, Arrays]:
+    """The arrays of each name, all of `rows` rows: those whose key is in the folder, and the others from `compute`.
+
+    `compute` is called once with all names that are missing, and only if there are any; what it returns is saved.
+    """
+    saved = {name: load_features(folder, key, rows) for name, key in keys.items()}
+    found = {name: arrays for name, arrays in saved.items() if arrays is not None}
+    if missing := [name for name in keys if name not in found]:
+        for name, arrays in compute(missing).items():
+            save_features(folder, keys[name], arrays)
+            found[name] = arrays
+    return found
+
+
+def load_features(folder: Path, key: str, rows: int) -> Arrays | None:
+    """The arrays of a key, all of `rows` rows; None if they are missing or damaged."""
+    try:
+        with np.load(io.BytesIO((folder / f"{key}.npz").read_bytes())) as held:
+            arrays = tuple(held[f"arr_{place}"] for place in range(len(held.files)))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return arrays if all(len(array) == rows for array in arrays) else None
+
+
+def save_features(folder: Path, key: str, arrays: Sequence[NDArray[np.floating]]) -> None:
+    """Save the arrays of a key, completely or not at all."""
+    data = io.BytesIO()
+    np.savez(data, *arrays)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / f"{key}.npz", data.getvalue())

@@ -1,0 +1,126 @@
+"""The tables as texts: for a terminal, and as the files `table.md`, `table.csv` and `table.tex`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+from pathlib import Path
+
+from evaluate.columns import COLUMNS, Agreement, Key
+from evaluate.report.captions import ARROWS, DAB, caption, how_to_read, no_numbers, notes
+from evaluate.report.paper_tables import PaperTable
+from evaluate.report.tables import (
+    HEADS,
+    TEST_CAPTION,
+    TEST_HEADS,
+    ZOOM_CAPTION,
+    agreement_columns,
+    agreement_rows,
+    best_cells,
+    columns_with_numbers,
+    is_best,
+    metric_rows,
+    plain_rows,
+    table_lines,
+    tested_rows,
+)
+from evaluate.report.text_formats import csv_table, latex_table, markdown_table, plain_blocks
+from evaluate.scores_file import Scores
+from store.cli import WIDTH, wrapped
+from store.files import disk_errors, write_whole
+
+BEST = "within a protocol"
+
+
+def terminal(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE, *, end: str) -> str:
+    """All tables for a terminal, in lines of at most 100 columns; the last line `end` says where the intervals are."""
+    lines = table_lines(runs, paper)
+    keys = columns_with_numbers(lines)
+    heads = [*HEADS[:2], *(COLUMNS[key].arrow_head for key in keys)]
+    zooms = agreement_columns(runs)
+    parts = [
+        wrapped(caption(runs, paper)),
+        plain_blocks(heads, plain_rows(lines, keys), words=2, width=WIDTH),
+        "\n".join(map(wrapped, no_numbers(runs, hidden(keys)))),
+        wrapped(f"Means over pictures; *: the best {BEST}. {ARROWS} {DAB}"),
+        wrapped(ZOOM_CAPTION),
+        plain_blocks(_zoom_heads(zooms), agreement_rows(runs, zooms, intervals=False), words=2, width=WIDTH),
+    ]
+    if len(runs) > 1:
+        tests = plain_blocks(TEST_HEADS, tested_rows(runs, intervals=False), words=3, width=WIDTH, longest=24)
+        parts += [wrapped(TEST_CAPTION), tests]
+    parts += ["\n".join(wrapped(f"- {note}", indent="  ") for note in notes(runs, paper)), end]
+    return "\n\n".join(part for part in parts if part)
+
+
+def markdown(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
+    """All tables in Markdown under their caption: metrics, agreement by zoom, paired tests, notes."""
+    lines = table_lines(runs, paper)
+    keys = columns_with_numbers(lines)
+    zooms = agreement_columns(runs)
+    parts = [
+        f"{caption(runs, paper)} {how_to_read(runs)} Bold: the best {BEST}. {ARROWS}",
+        markdown_table([*HEADS, *(COLUMNS[key].arrow_head for key in keys)], metric_rows(lines, keys)),
+        *no_numbers(runs, hidden(keys)),
+        ZOOM_CAPTION,
+        markdown_table(_zoom_heads(zooms), agreement_rows(runs, zooms, intervals=True)),
+    ]
+    if len(runs) > 1:
+        parts += [TEST_CAPTION, markdown_table(TEST_HEADS, tested_rows(runs, intervals=True))]
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(runs, paper))]) + "\n"
+
+
+def latex(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
+    """The table of metrics for a paper: `booktabs`, the number alone in each cell, the best in bold."""
+    lines = table_lines(runs, paper)
+    keys = columns_with_numbers(lines)
+    best, rows = best_cells(lines), []
+    for line in lines:
+        shown = [(COLUMNS[key].show(line.cell(key).value), is_best(line, key, best)) for key in keys]
+        rows.append([(line.name, False), (line.protocol, False), *shown])
+    sentences = [caption(runs, paper), f"Means over pictures. {DAB} Bold: the best {BEST}."]
+    sentences += [f"{reason}." for reason in no_numbers(runs, hidden(keys))]
+    return latex_table(["row", "protocol", *(COLUMNS[key].head for key in keys)], rows, " ".join(sentences))
+
+
+def csv_text(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
+    """The table for programs: always the same columns, full precision, both ends of each interval, and the data.
+
+    What has no number is empty.
+    """
+    first = runs[0]
+    numbers = [f"{column.head}{end}" for column in COLUMNS.values() for end in ("", " low", " high")]
+    data = [first.slides, first.store, first.stain, first.split, first.view, str(first.synthetic).lower()]
+    rows = []
+    for line in table_lines(runs, paper):
+        cells = [line.cell(key) for key in COLUMNS]
+        values = [number for cell in cells for number in (cell.value, cell.low, cell.high)]
+        rows.append(
+            [line.name, line.protocol, line.method, line.pairs_seen, line.upscaler, line.count]
+            + ["" if isnan(value) else repr(value) for value in values]
+            + data
+        )
+    return csv_table([*HEADS, *numbers, "slides", "store", "stain", "split", "view", "synthetic"], rows)
+
+
+def write_table(runs: Sequence[Scores], folder: Path, paper: PaperTable = PaperTable.NONE) -> list[Path]:
+    """Write `table.md`, `table.csv` and `table.tex`, each completely or not at all."""
+    texts = {
+        "table.md": markdown(runs, paper),
+        "table.csv": csv_text(runs, paper),
+        "table.tex": latex(runs, paper),
+    }
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            write_whole(folder / name, text.encode())
+    return [folder / name for name in texts]
+
+
+def hidden(keys: Sequence[Key]) -> list[Key]:
+    """The columns that are not among `keys`."""
+    return [key for key in COLUMNS if key not in keys]
+
+
+def _zoom_heads(keys: Sequence[Agreement]) -> list[str]:
+    return ["row", "zoom", *(COLUMNS[key].arrow_head for key in keys)]

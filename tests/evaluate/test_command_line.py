@@ -1,0 +1,76 @@
+"""`python -m evaluate`: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evaluate.features.weights import require_all
+from evaluate.protocol import FAKE
+from evaluate.report.table_texts import markdown
+from evaluate.scores_file import read_scores
+from store.reader import Store
+from store.schema import Split, WeightsError
+from tests.support.places import ROOT
+from tests.support.predictions import contents, fabricate, without_weights
+
+
+def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "evaluate", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_scores_a_run_and_makes_a_table(small_store: Store, tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "a run", small_store)
+    done = evaluate("score", "--run", tmp_path / "a run")
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in folder.iterdir() if file.is_file()} == {
+        "predictions.json",
+        "scores.json",
+        "contact.png",
+    }
+    assert all(str(folder / name) in done.stderr for name in ("scores.json", "contact.png"))
+    table = evaluate("table", "--run", tmp_path / "a run", "--out", tmp_path / "tables")
+    assert table.returncode == 0, table.stderr
+    text = (tmp_path / "tables" / "table.md").read_text(encoding="utf-8")
+    of_score, of_table = done.stdout.splitlines(), table.stdout.splitlines()
+    assert of_score[:-1] == of_table[:-1]
+    assert of_table[-1] == f"With intervals: {tmp_path / 'tables' / 'table.md'}"
+    command = f"python -m evaluate table --run {tmp_path / 'a run'} --out DIR"
+    assert of_score[-1] == f"With intervals: table.md of `{command}`"
+    assert max(map(len, of_score[:-1])) <= 100
+    assert markdown([read_scores(tmp_path / "a run", Split.TEST, "tile")]) == text
+    assert {file.name for file in (tmp_path / "tables").iterdir()} == {"table.md", "table.csv", "table.tex"}
+    report = evaluate("report", "--run", tmp_path / "a run", "--paper", "II")
+    assert report.returncode == 0, report.stderr
+    assert "paper, MIST-HER2: attention" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_required_weights_that_are_missing_are_an_error(tmp_path: Path) -> None:
+    message = r"missing: alexnet-owt-7be5be79\.pth, vgg16-397923af\.pth.*make weights NAMES=evaluate"
+    with pytest.raises(WeightsError, match=message):
+        require_all(without_weights(tmp_path).networks)
+
+
+def test_the_command_line_ends_with_code_2_and_one_line_on_bad_input(small_store: Store, tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "run", small_store)
+    for name in ("s3_0_0.png", "s3_2_0.png"):
+        (folder / FAKE / name).unlink()
+    before = contents(tmp_path)
+    refused = evaluate("score", "--run", tmp_path / "run")
+    last = refused.stderr.splitlines()[-1]
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert last.startswith("error: ")
+    assert "s3_0_0.png; s3_2_0.png" in last
+    assert "Traceback" not in refused.stderr
+    assert contents(tmp_path) == before
+
+
+def test_tables_and_the_page_do_without_torch() -> None:
+    """It takes seconds to import, and a table is text."""
+    program = "import sys, evaluate.report.table_texts, evaluate.report.html_page; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
