@@ -82,9 +82,7 @@ def repair(settings: PrepSettings | None, data: Data, address: Location | Path |
     location = locate(address)
     settings = settle(with_name(settings or stored_settings(location), data), location, repair=True)
     plan = make_plan(settings, data, threads=processes.threads)
-    found = start_repair(
-        location, plan.manifest, plan.table, lambda units: track(units, what="verifying", unit="unit")
-    )
+    found = start_repair(location, plan.manifest, plan.table, lambda units: track(units, what="verifying", unit="unit"))
     if found.manifest.sealed:
         finish_sealing(location)
         say(f"{location} is intact, there is nothing to repair")
