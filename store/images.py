@@ -5,6 +5,9 @@ normal picture with grey rows, Pillow opens a 16-bit RGB PNG as 8-bit RGB and ac
 the bytes are read once, the container is checked to its end here, and Pillow decodes all of it. Lossless conversions
 are done and noted (grey, palette, opaque alpha, EXIF orientation); anything else is refused. Changed bytes inside the
 scan of a JPEG, with its markers intact, cannot be detected.
+
+The texts of refusals and notes are written into the tables of a store and so into its seal: a new wording makes a
+half-built store differ from its own plan. Keep them.
 """
 
 from __future__ import annotations
@@ -43,11 +46,11 @@ _SIGNATURES = {
 _FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 _LOSSLESS = {"L": "grey", "1": "black and white", "P": "palette"}
 _REFUSED = {
-    "CMYK": "is CMYK, for printing; convert it to 8-bit RGB with its colour profile first",
-    "LAB": "is L*a*b*; convert it to 8-bit RGB first",
-    "YCbCr": "is stored as plain YCbCr; convert it to 8-bit RGB first",
-    "F": "holds floating point numbers; scale it to 8-bit RGB first",
-    "I": "holds 32-bit integers; scale it to 8-bit RGB first",
+    "CMYK": "is CMYK, a printer's colours; convert it to RGB yourself, with the colour profile that is right for it",
+    "LAB": "is L*a*b*; convert it to 8-bit RGB yourself",
+    "YCbCr": "is stored as plain YCbCr; convert it to 8-bit RGB yourself",
+    "F": "holds floating point numbers; scale it to 8-bit RGB yourself",
+    "I": "holds 32-bit integers; scale it to 8-bit RGB yourself",
 }
 _BITS_TAG, _ORIENTATION_TAG = 258, 274  # TIFF 6.0, section 8; EXIF has the same numbers
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in JPEG scans FF00 is a stuffed byte, FFD0 to FFD7 are restarts
@@ -115,7 +118,7 @@ def _load(path: Path) -> tuple[Image.Image, tuple[str, ...], str]:
     image, turned = _decode(path, data)
     image, notes = _to_rgb(path, image)
     if turned:
-        notes = (*notes, "rotated as its EXIF orientation says")
+        notes = (*notes, "turned as its EXIF orientation says")
     if _FORMAT_OF.get(path.suffix.lower(), kind) != kind:
         notes = (*notes, f"named {path.suffix} but holds {kind}")
     return image, notes, hashlib.sha256(data).hexdigest()
@@ -125,14 +128,14 @@ def _read_bytes(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise PictureError(f"{path}: is a folder, not a picture; give a file")
+            raise PictureError(f"{path}: is a folder, not a picture; name a file")
         if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
-            raise PictureError(f"{path}: is not an ordinary file; give a picture file")
+            raise PictureError(f"{path}: is no ordinary file; name a picture file")
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise PictureError(f"{path}: no such file; check the path, and the target if it is a link") from error
+        raise PictureError(f"{path}: no such file; check the path, or whether a link points nowhere") from error
     except OSError as error:
-        raise PictureError(f"{path}: cannot be read ({error.strerror}); correct that, or remove the file") from error
+        raise PictureError(f"{path}: cannot be read ({error.strerror}); mend that or leave the file out") from error
     if not data:
         raise PictureError(f"{path}: the file is empty (0 bytes); fetch or export it again")
     return data
@@ -149,7 +152,8 @@ def _check_container(path: Path, data: bytes) -> str:
         _check_tiff(path, data)
     elif not kind:
         raise PictureError(
-            f"{path}: is not a picture: it begins with {data[:8]!r}; give a JPEG, PNG, TIFF or BMP file, or remove it"
+            f"{path}: is no picture, whatever its name says: it begins with {data[:8]!r}; "
+            "give JPEG, PNG, TIFF or BMP files, or leave it out"
         )
     return kind
 
@@ -213,14 +217,14 @@ def _decode(path: Path, data: bytes) -> tuple[Image.Image, bool]:
             return ImageOps.exif_transpose(opened), turned
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise PictureError(
-            f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} px and is not a tile; cut it into square tiles first"
+            f"{path}: is larger than {Image.MAX_IMAGE_PIXELS:,} px, no tile; cut it into square tiles first"
         ) from error
     except Exception as error:  # a damaged file makes Pillow raise anything from OSError to TypeError
-        reason = "no decoder supports its layout" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = "no decoder knows its layout" if isinstance(error, UnidentifiedImageError) else str(error)
         raise PictureError(
-            f"{path}: cannot be decoded completely ({reason}); it is truncated or damaged: fetch or export it again"
+            f"{path}: cannot be decoded whole ({reason}); it is truncated or damaged: fetch or export it again"
         ) from error
-    raise PictureError(f"{path}: holds {frames} pictures; save the right one as a separate file")
+    raise PictureError(f"{path}: holds {frames} pictures; save the one that is meant as a file of its own")
 
 
 def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -229,24 +233,26 @@ def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         with_alpha = image.convert("RGBA")
         if np.array(with_alpha)[..., 3].min() < 255:
-            raise PictureError(f"{path}: has transparent pixels over an unknown background; flatten it onto white")
+            raise PictureError(
+                f"{path}: has transparent pixels, and what is behind them is unknown; flatten it onto white yourself"
+            )
         image, notes = with_alpha.convert("RGB"), ("dropped an alpha channel that is opaque everywhere",)
     elif image.mode in _LOSSLESS:
         image, notes = image.convert("RGB"), (f"{_LOSSLESS[image.mode]} to RGB",)
     elif image.mode.startswith("I;"):
         raise _too_many_bits(path, 16)
     elif image.mode != "RGB":
-        reason = _REFUSED.get(image.mode, f"has pixels of mode {image.mode}; convert it to 8-bit RGB first")
+        reason = _REFUSED.get(image.mode, f"has pixels of kind {image.mode}; convert it to 8-bit RGB yourself")
         raise PictureError(f"{path}: {reason}")
     return image, notes
 
 
 def _truncated(path: Path, kind: str, size: int) -> PictureError:
-    return PictureError(f"{path}: truncated {kind}, it ends after {size:,} bytes; fetch or export it again")
+    return PictureError(f"{path}: truncated {kind}, it breaks off after {size} bytes; fetch or export it again")
 
 
 def _too_many_bits(path: Path, bits: int) -> PictureError:
-    return PictureError(f"{path}: has {bits} bits per channel, a store keeps 8; scale it to 8-bit RGB first")
+    return PictureError(f"{path}: has {bits} bits per channel, more than a store keeps; scale it to 8-bit RGB yourself")
 
 
 def interleave(planes: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:

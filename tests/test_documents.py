@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # of moto's dependencies
+import yaml
 
 from tests.support.places import ROOT
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
@@ -132,15 +133,14 @@ def compare(networks: dict[int, RrdbEnlarger]) -> None:
     for factor, network in networks.items():
         side = WINDOWS[device().type][factor]
         windows = cut_windows(max(BATCHES), side)
-        ways = {"as published: fp32, contiguous, one by one": (1, published_way(network, windows))}
+        ways: dict[str, tuple[int, Callable[[], object]]] = {
+            "as published: fp32, contiguous, one by one": (1, published_way(network, windows))
+        }
         for precision in dict.fromkeys((Precision.FP32, *halves)):
             for batch in BATCHES if precision is chosen else BATCHES[1:2]:
                 bsrgan = Bsrgan({factor: network}, precision, batch, device())
-                given = windows[:batch]
-                ways[f"{precision}, channels last, batch {batch}"] = (
-                    batch,
-                    lambda bsrgan=bsrgan, given=given, factor=factor: bsrgan.enlarge(given, factor),
-                )
+                way = partial(bsrgan.enlarge, windows[:batch], factor)
+                ways[f"{precision}, channels last, batch {batch}"] = (batch, way)
         best = dict.fromkeys(ways, np.inf)
         for number in range(ROUNDS + 1):
             for name, (batch, call) in ways.items():

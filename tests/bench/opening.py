@@ -110,7 +110,7 @@ def write_store(path: Path) -> Unit:
     documents = {name: "00" * 32 for name in names if is_document(name)}
     sealed = replace(facts, sealed=True, seal=UNSEALED)
     draft = Root(manifest=sealed, files=documents, document=root_document(sealed, documents))
-    (path / ROOT).write_bytes(root_document(replace(sealed, seal=draft.seal()), documents))
+    (path / ROOT).write_bytes(root_document(replace(sealed, seal=draft.computed_seal()), documents))
     return unit
 
 

@@ -69,6 +69,7 @@ def bare_pair(he: Path, ihc: Path, out: Path) -> None:
     packed: list[bytes] = []
     for file in (he, ihc):
         decoded = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        assert decoded is not None, file
         tile = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
         field = cv2.resize(tile, (VIEW, VIEW), interpolation=cv2.INTER_AREA)
         pictures = [tile, field]

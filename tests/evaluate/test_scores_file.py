@@ -53,7 +53,7 @@ def test_missing_runs_and_scores_say_how_to_make_them(small_store: Store, tmp_pa
         open_store_of(RunFolder(tmp_path / "nowhere"))
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts | {"store": "data/moved.zarr"}))
-    with pytest.raises(RunError, match=r"trained on data/moved\.zarr, and nothing is there; .* with --store"):
+    with pytest.raises(RunError, match=r"trained on data/moved\.zarr, which does not exist; .* with --store"):
         open_store_of(RunFolder(tmp_path / "run"))
     with pytest.raises(RunError, match=r"has no val pairs; it has train \(8\), test \(4\): choose one with --split"):
         score_run(tmp_path / "run", None, small_store, Split.VAL, "tile", without_weights(tmp_path))
