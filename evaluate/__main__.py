@@ -1,4 +1,4 @@
-"""`python -m evaluate`: the scores of one run, a table of many runs, a page."""
+"""`python -m evaluate`: the scores of one run, a table of many runs, a page, a figure."""
 
 from __future__ import annotations
 
@@ -108,6 +108,27 @@ def report(
     opened = Store.open(store) if store else open_store_of(RunFolder(runs[0]))
     file = out or RunFolder(runs[0]).predictions(split, view).path / "report.html"
     typer.echo(f"wrote {write_report(runs, opened, split, view, file, choose_table(paper))}", err=True)
+
+
+@app.command()
+def figure(
+    run: RunOption,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="the figure, .jpg or .png")],
+    pair: Annotated[
+        str | None, typer.Option("--pair", metavar="PAIR", help="its id or number; by default that of the median DAB")
+    ] = None,
+    store: StoreOption = None,
+    split: SplitOption = Split.TEST,
+) -> None:
+    """Draw one pair: H&E, real and translated IHC in every view. Predict every view first."""
+    from evaluate.report.figure import draw_figure, median_row, write_figure
+    from store.contact_sheet import find_row
+    from store.reader import Store
+    from store.run_files import RunFolder, open_store_of
+
+    opened = Store.open(store) if store else open_store_of(RunFolder(run))
+    row = median_row(opened, split) if pair is None else find_row(opened, split, pair)
+    typer.echo(f"wrote {write_figure(out, draw_figure(run, opened, split, row))}", err=True)
 
 
 if __name__ == "__main__":

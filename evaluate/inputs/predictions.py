@@ -10,7 +10,7 @@ from evaluate.inputs.reading import digest_pixels, in_threads
 from evaluate.protocol import Fakes
 from store.images import SUFFIXES, load_picture
 from store.reader import Store, Target
-from store.run_files import PredictionFolder, RunFolder, read_predictions
+from store.run_files import PredictionFolder, Predictions, RunFolder, read_predictions, trained_views
 from store.schema import PictureError, RunError, Split
 
 LISTED = 20  # names in an error
@@ -27,7 +27,8 @@ class PredictionFiles:
     """Translated pictures: one file for each target, in the same order, rounded and truncated; sha256 of their pixels.
 
     `source` is the folder of foreign pictures, None for a run's own predictions. Of foreign pictures both kinds are the
-    same files, and neither `pairs_seen` nor `generator` (the sha256 of its file) is known.
+    same files, and neither `pairs_seen`, `generator` (the sha256 of its file) nor `views` (what the run was trained on)
+    is known.
     """
 
     method: str
@@ -35,31 +36,39 @@ class PredictionFiles:
     generator: str | None
     source: str | None
     round_trip: str
+    views: tuple[str, ...] | None
     files: Mapping[Fakes, tuple[Path, ...]]
     digests: Mapping[Fakes, tuple[str, ...]]
 
 
 def take_run(run: Path, store: Store, split: Split, view: str, targets: Sequence[Target]) -> PredictionFiles:
     """A run's own predictions; RunError or PictureError with the names unless they are exactly those of the targets."""
-    record = read_predictions(run, split, view)
-    if record.seal != store.manifest.seal:
-        raise RunError(
-            f"the predictions of {run} were made from a store with seal {record.seal[:12]}, but {store.address} has "
-            f"seal {store.manifest.seal[:12]}; name the right store with --store, or predict again"
-        )
-    predictions = RunFolder(run).predictions(split, view)
+    folder, record = RunFolder(run), read_record(run, store, split, view)
+    predictions = folder.predictions(split, view)
     folders = {fakes: folder_of(predictions, fakes) for fakes in Fakes}
     names = [target.name for target in targets]
-    files = {fakes: match_files(folder, names, any_suffix=False) for fakes, folder in folders.items()}
+    files = {fakes: match_files(of_kind, names, any_suffix=False) for fakes, of_kind in folders.items()}
     return PredictionFiles(
         method=record.method,
         pairs_seen=record.pairs_seen,
         generator=record.generator,
         source=None,
         round_trip=BOTH_SIDES,
+        views=trained_views(folder),
         files=files,
         digests={fakes: check_pictures(folders[fakes], files[fakes], store.side(view)) for fakes in Fakes},
     )
+
+
+def read_record(run: Path, store: Store, split: Split, view: str) -> Predictions:
+    """The record of a run's predictions; RunError if there are none, or if they were made from another store."""
+    record = read_predictions(run, split, view)
+    if record.seal != store.manifest.seal:
+        raise RunError(
+            f"the predictions of {run} were made from a store with seal {record.seal[:12]}, but {store.address} has "
+            f"seal {store.manifest.seal[:12]}; name the right store with --store, or predict again"
+        )
+    return record
 
 
 def take_folder(folder: Path, store: Store, view: str, targets: Sequence[Target]) -> PredictionFiles:
@@ -73,6 +82,7 @@ def take_folder(folder: Path, store: Store, view: str, targets: Sequence[Target]
         generator=None,
         source=str(folder),
         round_trip=ONE_SIDE,
+        views=None,
         files=dict.fromkeys(Fakes, files),
         digests=dict.fromkeys(Fakes, check_pictures(folder, files, store.side(view))),
     )

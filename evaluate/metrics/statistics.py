@@ -112,16 +112,3 @@ def holm(probabilities: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(known) - rank) * value))
         corrected[place] = largest
     return corrected
-
-
-def spread_ranks(values: Sequence[float], count: int) -> list[int]:
-    """The places of values at equally spaced ranks, lowest first.
-
-    Given the DAB of the real pictures, the choice does not depend on the translations.
-
-    >>> spread_ranks([0.5, 0.1, 0.4, 0.2, 0.3], 3)
-    [1, 4, 0]
-    """
-    order = sorted(range(len(values)), key=lambda place: (values[place], place))
-    ranks = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
-    return [order[rank] for rank in ranks]

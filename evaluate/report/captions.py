@@ -10,6 +10,7 @@ from evaluate.protocol import FIXES, ProtocolName
 from evaluate.report.comparable import provenance_notes
 from evaluate.report.paper_tables import PaperTable, remarks
 from evaluate.scores_file import Scores
+from store.run_files import Predictions
 
 PUBLISHED_PAIRS_SEEN = 185_680  # the published run of ASP: 4642 pairs x 40 epochs at batch 1
 SYNTHETIC = "SYNTHETIC DATA"
@@ -131,7 +132,7 @@ def upscaler_label(name: str) -> str:
     return name if name == "bsrgan" else f"{name} (instead of BSRGAN)"
 
 
-def length(scores: Scores) -> str:
+def length(scores: Scores | Predictions) -> str:
     """How long a run was trained; not always known of an imported generator, never of foreign pictures."""
     if scores.pairs_seen is not None:
         return f"{scores.pairs_seen:,} pairs seen"

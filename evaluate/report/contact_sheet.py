@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.columns import Metric
-from evaluate.metrics.statistics import spread_ranks
+from evaluate.metrics.ranks import spread_ranks
 from evaluate.protocol import ProtocolName
 from evaluate.report.captions import PUBLISHED_PAIRS_SEEN, label, length, title, upscaler_label
 from evaluate.scores_file import Scores

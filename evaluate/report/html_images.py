@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from evaluate.columns import COLUMNS, Agreement, Metric
-from evaluate.metrics.statistics import spread_ranks
+from evaluate.metrics.ranks import spread_ranks
 from evaluate.protocol import ProtocolName
 from evaluate.scores_file import WHOLE, Scores
 from store.images import PictureU8

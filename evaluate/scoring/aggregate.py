@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from evaluate.columns import MISSING, PHV_LAYERS, Cell, Metric
 from evaluate.features.extract import Features
-from evaluate.inputs.image_set import REAL, ImageSet, SetName
+from evaluate.inputs.image_set import REAL, SetName
 from evaluate.metrics.agreement import agreement_cells
 from evaluate.metrics.fid_kid import fid_cell, kid_cell
-from evaluate.metrics.statistics import Counts, mean_cell, resample
+from evaluate.metrics.statistics import Counts, mean_cell
 from evaluate.protocol import PROTOCOLS, ProtocolName
 from evaluate.scores_file import Row, Values
 from evaluate.scoring.per_image import ImageScores
@@ -18,12 +18,11 @@ PAIRED = (Metric.SSIM, Metric.PSNR, *PHV_LAYERS, Metric.PHV, Metric.LPIPS_ALEX, 
 
 
 def compute_rows(
-    images: ImageSet, scores: Sequence[ImageScores], features: Features
+    names: Sequence[SetName], scores: Sequence[ImageScores], features: Features, samples: Sequence[Counts]
 ) -> dict[ProtocolName, dict[str, Row]]:
-    """Every row of both protocols, with intervals from bootstrap samples of the slides."""
-    samples = resample([target.slide for target in images.targets])
+    """The rows of these names by protocol, with intervals from bootstrap `samples` of the slides."""
     rows: dict[ProtocolName, dict[str, Row]] = {name: {} for name in PROTOCOLS}
-    for protocol, row in images.rows:
+    for protocol, row in names:
         rows[protocol][row] = _row((protocol, row), scores, features, samples)
     return rows
 

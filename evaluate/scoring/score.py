@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from evaluate.features.extract import FeatureSource, extract
-from evaluate.inputs.image_set import REAL, ImageSet, gather
+from evaluate.inputs.image_set import REAL, gather
 from evaluate.inputs.reading import digest_set
 from evaluate.metrics.misregistration import SHOWN, misregister
-from evaluate.metrics.statistics import spread_ranks
+from evaluate.metrics.ranks import spread_ranks
+from evaluate.metrics.statistics import resample
 from evaluate.protocol import PROTOCOLS, Network, ProtocolName
 from evaluate.scores_file import SCORES_FORMAT, SOFTWARE, RealPicture, Scores
 from evaluate.scoring.aggregate import compute_rows
-from evaluate.scoring.per_image import ImageScores, score_images
+from evaluate.scoring.per_image import score_images
 from store.process import installed_versions
 from store.reader import Store
-from store.run_files import RunFolder, trained_views
 from store.schema import Split
 
 
@@ -28,8 +27,10 @@ def score_run(run: Path, pictures: Path | None, store: Store, split: Split, view
     images = gather(run, pictures, store, split, view)
     features = extract(images, source)
     scores = score_images(images, features)
-    rows = compute_rows(images, scores, features)
-    shown = spread_ranks([place.dab[ProtocolName.CORRECTED, REAL].density for place in scores], SHOWN)
+    samples = resample([target.slide for target in images.targets])
+    rows = compute_rows(images.rows, scores, features, samples)
+    real = [place.dab[ProtocolName.CORRECTED, REAL] for place in scores]
+    shown = spread_ranks([dab.density for dab in real], SHOWN)
     misregistration = misregister(images, shown, source)
     manifest, predictions = store.manifest, images.predictions
     return Scores(
@@ -46,7 +47,7 @@ def score_run(run: Path, pictures: Path | None, store: Store, split: Split, view
         upscaler=manifest.upscaler.name,
         split=split,
         view=view,
-        views=trained_views(RunFolder(run)) if pictures is None else None,
+        views=predictions.views,
         protocols=PROTOCOLS,
         round_trip=predictions.round_trip,
         networks={network: source.networks.digest(network) for network in Network},
@@ -54,22 +55,16 @@ def score_run(run: Path, pictures: Path | None, store: Store, split: Split, view
         sets={f"{protocol}: {row}": digest_set(digests) for (protocol, row), digests in images.digests.items()},
         baselines_view=images.baselines.view,
         baselines_pictures=images.baselines.pictures,
-        pictures=_real_pictures(images, scores),
+        pictures=tuple(
+            RealPicture(
+                name=target.name,
+                slide=target.slide,
+                density=dab.density,
+                integrated=dab.integrated,
+                positive=dab.positive,
+            )
+            for target, dab in zip(images.targets, real, strict=True)
+        ),
         misregistration=misregistration,
         rows=rows,
-    )
-
-
-def _real_pictures(images: ImageSet, scores: Sequence[ImageScores]) -> tuple[RealPicture, ...]:
-    """The real pictures with their DAB, in the order of the store."""
-    dab = [place.dab[ProtocolName.CORRECTED, REAL] for place in scores]
-    return tuple(
-        RealPicture(
-            name=target.name,
-            slide=target.slide,
-            density=one.density,
-            integrated=one.integrated,
-            positive=one.positive,
-        )
-        for target, one in zip(images.targets, dab, strict=True)
     )

@@ -24,7 +24,7 @@ from prep.build.runner import Processes
 from prep.build.settle import choose
 from prep.build.units import Loaded, enlarge_unit, read_unit
 from prep.settings import Enlarger
-from prep.tiles.pairs import Data
+from prep.tiles.discovery import Data
 from prep.upscaling.upscale import Enlarges, make_upscaler
 from store.format.manifest import all_units
 from store.process import keep_freed_memory

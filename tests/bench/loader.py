@@ -29,7 +29,7 @@ from torchvision import transforms
 
 from prep.build.run import build
 from prep.build.runner import Processes
-from prep.tiles.pairs import Data
+from prep.tiles.discovery import Data
 from store.process import keep_freed_memory
 from store.reader import Store
 from tests.bench.pipeline import THREADS, VIEW, settings, write_pairs

@@ -27,7 +27,7 @@ import numpy as np
 from prep.build.run import build
 from prep.build.runner import Processes
 from prep.settings import Enlarger, PrepSettings
-from prep.tiles.pairs import Data
+from prep.tiles.discovery import Data
 from store.process import keep_freed_memory
 from tests.bench.pictures import Pixels, find_sets
 

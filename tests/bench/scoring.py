@@ -33,13 +33,14 @@ from evaluate.inputs.image_set import REAL, ImageSet, gather
 from evaluate.metrics.dab import dab_stats
 from evaluate.metrics.fid_kid import Products, fid, kid, mmd
 from evaluate.metrics.paired import psnr, ssim
+from evaluate.metrics.statistics import resample
 from evaluate.protocol import ALL, PROTOCOLS, FeatureSpec, Network, Protocol, ProtocolName, Root
 from evaluate.scores_file import Row
 from evaluate.scoring.aggregate import compute_rows
 from evaluate.scoring.per_image import score_images
 from prep.build.run import build
 from prep.build.runner import Processes
-from prep.tiles.pairs import Data
+from prep.tiles.discovery import Data
 from store.reader import Store
 from store.schema import Split
 from tests.bench.pipeline import TILE, settings, write_pairs
@@ -184,7 +185,8 @@ def ours(
     """The rows of `python -m evaluate score`, intervals included: gather, extract, compute."""
     images = gather(run, None, store, Split.TEST, "tile")
     features = extract(images, FeatureSource(networks=networks, cache=cache))
-    return images, compute_rows(images, score_images(images, features), features)
+    samples = resample([target.slide for target in images.targets])
+    return images, compute_rows(images.rows, score_images(images, features), features, samples)
 
 
 def compare(numbers: Numbers, rows: dict[ProtocolName, dict[str, Row]]) -> tuple[float, str]:

@@ -22,13 +22,14 @@ from pathlib import Path
 import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
-from prep.build.cluster import LOOPBACK, PRE_SPAWN, _load
+from prep.build.cluster import _load
+from prep.build.dask_client import LOOPBACK, PRE_SPAWN
 from prep.build.plan import make_plan
 from prep.build.run import build
 from prep.build.runner import Processes
 from prep.build.settle import choose
 from prep.settings import Enlarger
-from prep.tiles.pairs import Data
+from prep.tiles.discovery import Data
 from store.process import KEEPING
 from store.weights import FOLDER_VARIABLE
 from tests.bench.networks import PUBLISHED, installed

@@ -18,7 +18,7 @@ from evaluate.inputs.reading import digest_pixels, digest_set
 from evaluate.metrics.dab import dab_stats
 from evaluate.metrics.fid_kid import kid, kid_cell
 from evaluate.metrics.paired import psnr, ssim
-from evaluate.metrics.statistics import spread_ranks
+from evaluate.metrics.ranks import spread_ranks
 from evaluate.protocol import FAKE, PROTOCOLS, ProtocolName, resave
 from evaluate.report.contact_sheet import contact_sheet
 from evaluate.report.table_texts import markdown
