@@ -13,7 +13,7 @@ from store.schema import SettingsError, Split
 
 if TYPE_CHECKING:
     from prep.settings import PrepSettings
-    from prep.tiles.pairs import Data
+    from prep.tiles.discovery import Data
 
 PRESETS = Path(__file__).parent / "presets"
 THREADS = os.cpu_count() or 1
@@ -170,7 +170,7 @@ def _settings(config: Path | None, overrides: list[str] | None) -> PrepSettings:
 
 def _data(data: str, he: str, ihc: str) -> Data:
     """The data folders: `data` alone, or `he` with `ihc`; an empty one is not given (make passes empty values on)."""
-    from prep.tiles.pairs import Data
+    from prep.tiles.discovery import Data
 
     if data and not he and not ihc:
         return Data(he=Path(data), ihc=Path(data))

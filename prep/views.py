@@ -108,12 +108,15 @@ class Geometry:
         return 2 * MAC_PER_PIXEL[int(self.factor)] * self.window_side**2 if self.enlarged else 0
 
 
-def plan_geometries(settings: PrepSettings, tile_side: int) -> tuple[Geometry, ...]:
-    """The views of the recipe for tiles of `tile_side` px; SchemaError if they do not fit."""
-    largest_zoom_first = [  # the largest zoom restricts a side most, so the side that its error names suits every view
-        Geometry(view=view, tile_side=tile_side, view_side=settings.view_side, margin=settings.margin)
-        for view in reversed(plan_views(settings.recipe, settings.boxes))
-    ]
+def plan_geometries(settings: PrepSettings, tile_side: int, *, example: str = "") -> tuple[Geometry, ...]:
+    """The views of the recipe for tiles of `tile_side` px; SchemaError, with the `example` tile, if they do not fit."""
+    try:
+        largest_zoom_first = [  # the largest zoom restricts a side most: the side that its error names suits every view
+            Geometry(view=view, tile_side=tile_side, view_side=settings.view_side, margin=settings.margin)
+            for view in reversed(plan_views(settings.recipe, settings.boxes))
+        ]
+    except SchemaError as error:
+        raise SchemaError(f"{example}: {error}" if example else str(error)) from error
     return tuple(reversed(largest_zoom_first))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from store.cli import wrapped
 from store.files import disk_errors
 from store.reader import Store
-from store.schema import Manifest, Skipped, Source, Split, Upscaler, View
+from store.schema import Manifest, Skipped, Source, Split, Table, Upscaler, View
 
 SHOWN = 10  # skipped pairs; the table `skipped` of the store has all of them
 INDENT = 12  # columns of the name of a fact
@@ -73,8 +73,7 @@ def _describe_split(store: Store, split: Split) -> str:
 
 def _leakage(store: Store) -> list[tuple[str, str]]:
     """A warning if slides occur in more than one split."""
-    found = [{pair.slide for pair in store.pairs(split)} for split in store.manifest.counts]
-    shared = len([slide for slide in set().union(*found) if sum(slide in slides for slides in found) > 1])
+    shared = len(Table(pairs={split: store.pairs(split) for split in store.manifest.counts}).leaking)
     if not shared:
         return []
     occur = "slide occurs" if shared == 1 else "slides occur"

@@ -5,6 +5,7 @@ Lengths are pixels, boxes are in tile pixels, `mpp` is micrometres per pixel. Pu
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -208,6 +209,22 @@ class Table:
 
     pairs: dict[Split, tuple[Pair, ...]]
     skipped: tuple[Skipped, ...] = field(default=())
+
+    @property
+    def slides(self) -> dict[Split, frozenset[str]]:
+        """The slides of every split."""
+        return {split: frozenset(pair.slide for pair in pairs) for split, pairs in self.pairs.items()}
+
+    @property
+    def leaking(self) -> tuple[str, ...]:
+        """The slides in more than one split, sorted: a test set that holds them is seen in training (leakage).
+
+        >>> pair = Pair(id="a", slide="s", he="a.png", ihc="b.png", he_digest="", ihc_digest="")
+        >>> Table(pairs={Split.TRAIN: (pair,), Split.TEST: (pair,)}).leaking
+        ('s',)
+        """
+        found = Counter(slide for slides in self.slides.values() for slide in slides)
+        return tuple(sorted(slide for slide, splits in found.items() if splits > 1))
 
 
 def picture_name(pair_id: str, index: int, count: int) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prep.build.bad_pairs import count_bad, describe_bad
-from prep.build.plan import BuildPlan, raw_bytes
-from prep.settings import Enlarger, Precision
+from prep.build.plan import BuildPlan
+from prep.settings import Enlarger, Precision, how_to_set
 from prep.views import Geometry
 from store.cli import wrapped
 from store.schema import Manifest, Source, Table
 
 LABEL = 10  # columns of a line's label
+LEAKS_SHOWN = 3  # slides in a note
 
 
 def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
@@ -18,15 +21,15 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
     facts = [
         ("pairs", _describe_pairs(plan.table)),
         ("layout", f"{plan.layout}"),
-        ("split", f"{manifest.split}, seed {manifest.seed}; {_describe_leaks(plan)}"),
+        ("split", f"{manifest.split}, seed {manifest.seed}; {_describe_leaks(plan.table)}"),
         *((geometry.view.name, describe_geometry(geometry)) for geometry in plan.geometries),
         *([("mpp", _describe_mpp(manifest))] if manifest.mpp else []),
         ("upscaler", _describe_upscaler(manifest)),
-        ("size", f"{raw_bytes(manifest) / 1e9:,.3f} GB before compression, codec {manifest.codec}"),
+        ("size", f"{plan.raw_bytes / 1e9:,.3f} GB before compression, codec {manifest.codec}"),
         ("compute", _describe_compute(plan)),
         *([("bad", count_bad(skipped, skip_bad=skip_bad))] if skipped else []),
         *(("", describe_bad(bad)) for bad in skipped),
-        *(("note", note) for note in plan.notes),
+        *(("note", note) for note in (*plan.notes, *_leak_note(plan.table.leaking))),
     ]
     title = (
         f"{manifest.name}: {'synthetic, ' if manifest.synthetic else ''}H&E to {manifest.stain}, tiles of "
@@ -58,15 +61,23 @@ def describe_geometry(geometry: Geometry) -> str:
 
 def _describe_pairs(table: Table) -> str:
     return ", ".join(
-        f"{len(pairs)} in {split} ({_slides(len({pair.slide for pair in pairs}))})"
-        for split, pairs in table.pairs.items()
+        f"{len(table.pairs[split])} in {split} ({_slides(len(slides))})" for split, slides in table.slides.items()
     )
 
 
-def _describe_leaks(plan: BuildPlan) -> str:
-    slides = {pair.slide for rows in plan.table.pairs.values() for pair in rows}
-    count = len(plan.leaking)
+def _describe_leaks(table: Table) -> str:
+    slides, count = frozenset().union(*table.slides.values()), len(table.leaking)
     return f"{count or 'none'} of {_slides(len(slides))} {'occur' if count > 1 else 'occurs'} in more than one split"
+
+
+def _leak_note(leaking: Sequence[str]) -> tuple[str, ...]:
+    if not leaking:
+        return ()
+    shown = ", ".join(leaking[:LEAKS_SHOWN]) + (", …" if len(leaking) > LEAKS_SHOWN else "")
+    return (
+        f"{_slides(len(leaking))} ({shown}) {'occurs' if len(leaking) == 1 else 'occur'} in more than one split "
+        f"(leakage): test scores will be optimistic; for a split without leakage: {how_to_set('split=by-slide')}",
+    )
 
 
 def _describe_mpp(manifest: Manifest) -> str:

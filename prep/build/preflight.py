@@ -7,30 +7,33 @@ from __future__ import annotations
 
 from math import inf
 
-from prep.build.plan import BuildPlan, raw_bytes
+from prep.build.plan import BuildPlan
 from prep.settings import Enlarger, PrepSettings
 from prep.upscaling.upscale import lanczos_hint
 from store.files import disk_errors
-from store.format.layout import Unit
-from store.format.manifest import JOURNAL, ROOT, Root, all_units, read_root
+from store.format.manifest import JOURNAL, ROOT, read_root
 from store.location.base import Location
 from store.schema import StoreError
 from store.settings import differences, plain, validate
 from store.weights import BSRGAN_FILES, locate, weights_folder
 from store.writing.repair_checks import intact_root
-from store.writing.writer import StoreWriter, finish_sealing
 
 COMPRESSED = 0.5  # of the raw bytes: histology never gets smaller than this without loss
 
 
 def is_finished(location: Location, settings: PrepSettings) -> bool:
-    """Whether the store is sealed and was made with these settings; StoreError if it was made with others."""
-    root = _existing_root(location)
-    if root is None or not root.manifest.sealed:
-        return False
-    _check_settings(location, root, settings)
-    finish_sealing(location)
-    return True
+    """Whether the store is sealed. Raises StoreError if it was made, or started, with other settings."""
+    with disk_errors(location):
+        if not location.occupied(ROOT):
+            return False
+    stored = read_root(location).manifest
+    if changed := differences(stored.settings, plain(settings)):
+        state = "is finished and was made" if stored.sealed else "was started"
+        raise StoreError(
+            f"{location} {state} with other settings ({'; '.join(changed[:3])}); give the same settings, choose "
+            "another --store (make: STORE=), or remove this one first"
+        )
+    return stored.sealed
 
 
 def check_writable(location: Location) -> None:
@@ -45,7 +48,7 @@ def check_free_space(location: Location, plan: BuildPlan) -> None:
     if free == inf:
         return
     present = sum(sum(part.sizes().values()) for part in (location, location.beside(JOURNAL)))
-    needed = int(COMPRESSED * raw_bytes(plan.manifest)) - present
+    needed = int(COMPRESSED * plan.raw_bytes) - present
     if free < needed:
         raise StoreError(
             f"cannot write {location}: the disk has {free / 1e9:,.3f} GB free, and the store needs at least another "
@@ -62,18 +65,6 @@ def check_weights(enlarger: Enlarger) -> None:
             locate(BSRGAN_FILES[4], folder)
 
 
-def missing_units(location: Location, plan: BuildPlan) -> list[Unit]:
-    """The units of the plan that a build has to write: all of a new store, none of a finished one.
-
-    Raises StoreError if the store was made or started with other settings.
-    """
-    root = _existing_root(location)
-    if root is None:
-        return all_units(plan.manifest)
-    _check_settings(location, root, plan.settings)
-    return [] if root.manifest.sealed else StoreWriter(location, plan.manifest).pending()
-
-
 def stored_settings(location: Location) -> PrepSettings:
     """The settings that a store was made with. Raises StoreError if its root is damaged and does not say."""
     root = intact_root(location)
@@ -83,18 +74,3 @@ def stored_settings(location: Location) -> PrepSettings:
             "settings as then, with --config or --set (for the defaults: --set seed=0)"
         )
     return validate(PrepSettings, root.manifest.settings)
-
-
-def _existing_root(location: Location) -> Root | None:
-    with disk_errors(location):
-        taken = location.occupied(ROOT)
-    return read_root(location) if taken else None
-
-
-def _check_settings(location: Location, root: Root, settings: PrepSettings) -> None:
-    if changed := differences(root.manifest.settings, plain(settings)):
-        state = "is finished and was made" if root.manifest.sealed else "was started"
-        raise StoreError(
-            f"{location} {state} with other settings ({'; '.join(changed[:3])}); give the same settings, choose "
-            "another --store (make: STORE=), or remove this one first"
-        )

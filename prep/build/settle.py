@@ -16,13 +16,15 @@ from store.schema import StoreError
 from store.writing.repair_checks import intact_root
 
 
-def settle(settings: PrepSettings, location: Location, *, scheduler: str = "", repair: bool = False) -> PrepSettings:
-    """The settings with a device and a precision in place of `auto`.
+def settle(
+    settings: PrepSettings, location: Location, *, name: str = "", scheduler: str = "", repair: bool = False
+) -> PrepSettings:
+    """The settings as the store records them: a device and a precision in place of `auto`, `name` if they give none.
 
     Raises SettingsError if the device that is asked for is missing, StoreError if a store to be repaired does not say
     what it was made with.
     """
-    settings = _as_recorded(settings, location)
+    settings = _as_recorded(replace(settings, name=settings.name or name), location)
     if not _has_auto(settings):
         return settings
     if repair:
@@ -32,7 +34,7 @@ def settle(settings: PrepSettings, location: Location, *, scheduler: str = "", r
             f"{how_to_set('device=cpu', 'precision=bf16')}"
         )
     if scheduler:
-        from prep.build.cluster import ask_worker
+        from prep.build.dask_client import ask_worker
 
         return ask_worker(choose, settings, scheduler)
     return choose(settings)

@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from prep.tiles.layouts import Sources
 from prep.tiles.pairs import Candidate, Discovery
-from prep.tiles.splits import leaking_slides
 from store.images import Picture, PictureU8, Survey, load_picture, survey_picture
 from store.schema import Pair, PairingError, PictureError, Skipped, Split, Table
 
@@ -24,14 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """The pairs that can be stored and the bad ones, the side of every tile in px, notes on what was converted.
-
-    `leaking` are the slides that have pairs in more than one split.
-    """
+    """The pairs that can be stored and the bad ones, the side of every tile in px, notes on what was converted."""
 
     table: Table
     tile_side: int
-    leaking: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -78,7 +73,6 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[SoundPair | Skipped]
     return Checked(
         table=Table(pairs=pairs, skipped=tuple(skipped)),
         tile_side=tile_side,
-        leaking=tuple(sorted(leaking_slides((r.candidate.split, r.pair.slide) for r in sound))),
         notes=_conversion_notes(sound),
     )
 

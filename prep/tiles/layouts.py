@@ -1,4 +1,4 @@
-"""The layouts of data folders: which one a folder has, and the pictures below it.
+"""The layouts of data folders: which one a folder has, and the pictures in it.
 
 Reads folders, never pictures. Upper and lower case of folder names do not matter; names of pictures are not changed.
 """
@@ -6,7 +6,7 @@ Reads folders, never pictures. Upper and lower case of folder names do not matte
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,25 +46,29 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataSet:
-    """A data set that was found: its layout, the folders that names are relative to, the folders of each split."""
-
-    layout: Layout
-    sources: Sources
-    parts: tuple[Part, ...]
-
-    @property
-    def published(self) -> bool:
-        """Whether the folders contain a test set."""
-        return len(self.parts) > 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """The pictures below a folder, as sorted relative names with '/', and the names of all other files."""
 
     pictures: tuple[str, ...]
     ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """A data set that was found: its layout, the folders that names are relative to, the folders of each split.
+
+    `listings` has the pictures of every folder of the parts.
+    """
+
+    layout: Layout
+    sources: Sources
+    parts: tuple[Part, ...]
+    listings: Mapping[Path, Listing]
+
+    @property
+    def published(self) -> bool:
+        """Whether the folders contain a test set."""
+        return len(self.parts) > 1
 
 
 def find_data_set(data: Path, layout: Layout) -> DataSet:
@@ -76,7 +80,7 @@ def find_data_set(data: Path, layout: Layout) -> DataSet:
     for kind in [layout] if layout is not Layout.AUTO else _FINDERS:
         if parts := _FINDERS[kind](data):
             sources = Sources(he=data, ihc=data, joined=kind is Layout.SIDE_BY_SIDE)
-            return DataSet(layout=kind, sources=sources, parts=parts)
+            return DataSet(layout=kind, sources=sources, parts=parts, listings=_list_all(parts))
     found = ", ".join(repr(folder.name) for folder in folders.values()) or "no folders"
     inside = [f.name for f in folders.values() if layout is Layout.AUTO and any(find(f) for find in _FINDERS.values())]
     hint = f"; did you mean {str(data / inside[0])!r}?" if inside else ""
@@ -94,13 +98,20 @@ def two_folders(he: Path, ihc: Path) -> DataSet:
             f"with {how_to_set('layout=side-by-side')}"
         )
     parts = (Part(split=Split.TRAIN, he=he, ihc=ihc),)
-    return DataSet(layout=Layout.FOLDERS, sources=Sources(he=he, ihc=ihc, joined=False), parts=parts)
+    sources = Sources(he=he, ihc=ihc, joined=False)
+    return DataSet(layout=Layout.FOLDERS, sources=sources, parts=parts, listings=_list_all(parts))
+
+
+def _list_all(parts: Sequence[Part]) -> dict[Path, Listing]:
+    """The pictures of every folder of the parts; a folder of both stains is listed once."""
+    folders = dict.fromkeys(folder for part in parts for folder in (part.he, part.ihc))
+    return {folder: list_pictures(folder) for folder in folders}
 
 
 def list_pictures(folder: Path) -> Listing:
     """Every picture below `folder`; hidden names and other suffixes are ignored.
 
-    Raises PairingError for a name that cannot be stored as text.
+    Raises PairingError if there is none, or for a name that cannot be stored as text.
     """
     files = sorted(_walk(folder, "", ()))
     pictures = [name for name in files if _is_picture(Path(name))]
@@ -110,6 +121,8 @@ def list_pictures(folder: Path) -> Listing:
                 f"{folder}: the file name {name!r} holds {bad[0]!r}, a control character or a byte that is not UTF-8; "
                 "rename the file"
             )
+    if not pictures:
+        raise PairingError(f"{folder}: holds no pictures ({', '.join(sorted(SUFFIXES))}); put the tiles there")
     return Listing(pictures=tuple(pictures), ignored=tuple(name for name in files if not _is_picture(Path(name))))
 
 

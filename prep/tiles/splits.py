@@ -1,4 +1,4 @@
-"""Which slide a tile was cut from, and which slides are kept apart for validation and test.
+"""Which slide a tile was cut from, and which slides are held out for validation and test.
 
 Tiles of one slide are similar, so no slide should occur in two splits. Pure functions of names and numbers.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prep.settings import how_to_set
+from prep.tiles.pairs import Candidate, Discovery
 from store.schema import PairingError, SettingsError, Split
 
 EXAMPLE = how_to_set("slide_pattern=^(.*)_y")  # for names such as slide7_y0_x512
@@ -23,6 +25,19 @@ class Slides:
 
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+def name_slides(found: Discovery, pattern: str) -> Discovery:
+    """The same candidates with the names of their slides: by a pattern, or else by their place in a grid."""
+    ids = [candidate.id for candidate in found.candidates]
+    if not ids:
+        return found
+    if pattern:
+        slides = slides_by_pattern(ids, pattern)
+    else:  # names of BCI say no slide: their number counts the tiles of a split, and two splits may share a name
+        slides = slides_by_grid(ids, [f"{c.split}/{c.id}" if found.published else c.id for c in found.candidates])
+    named = tuple(replace(c, slide=slide) for c, slide in zip(found.candidates, slides.names, strict=True))
+    return replace(found, candidates=named, notes=(*found.notes, *slides.notes))
 
 
 def slides_by_pattern(ids: Sequence[str], pattern: str) -> Slides:
@@ -58,6 +73,20 @@ def slide_per_tile(ids: Sequence[str], owners: Sequence[str]) -> Slides:
     return Slides(names=tuple(owners), notes=(note,))
 
 
+def resplit(discovery: Discovery, *, seed: int, val_fraction: float, test_fraction: float) -> Discovery:
+    """The same candidates in a split in which no slide occurs twice, whatever split was published."""
+    tiles = Counter(candidate.slide for candidate in discovery.candidates)
+    splits = split_by_slide(tiles, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    return _assign(discovery, [splits[candidate.slide] for candidate in discovery.candidates])
+
+
+def hold_out_val(discovery: Discovery, *, seed: int, val_fraction: float) -> Discovery:
+    """The published split with some slides of train held out as `val`."""
+    tiles = Counter(candidate.slide for candidate in discovery.candidates if candidate.split is Split.TRAIN)
+    splits = split_by_slide(tiles, seed=seed, val_fraction=val_fraction, test_fraction=0)
+    return _assign(discovery, [splits[c.slide] if c.split is Split.TRAIN else c.split for c in discovery.candidates])
+
+
 def split_by_slide(
     tiles: Mapping[str, int], *, seed: int, val_fraction: float, test_fraction: float
 ) -> dict[str, Split]:
@@ -91,16 +120,6 @@ def split_by_slide(
     return splits
 
 
-def leaking_slides(tiles: Iterable[tuple[Split, str]]) -> frozenset[str]:
-    """The slides that have tiles in more than one split.
-
-    >>> sorted(leaking_slides([(Split.TRAIN, "a"), (Split.TEST, "a"), (Split.TEST, "b")]))
-    ['a']
-    """
-    seen: dict[str, Split] = {}
-    return frozenset(slide for split, slide in tiles if seen.setdefault(slide, split) is not split)
-
-
 def _slide(expression: re.Pattern[str], name: str) -> str:
     match = expression.search(name)
     slide = "" if match is None else match.group(1 if expression.groups else 0)
@@ -120,3 +139,17 @@ def _take(order: Sequence[str], tiles: Mapping[str, int], target: float, most: i
             taken.add(slide)
             count += tiles[slide]
     return taken or {min(order, key=lambda slide: tiles[slide])}
+
+
+def _assign(discovery: Discovery, splits: Iterable[Split]) -> Discovery:
+    """Move the candidates to their splits; an id may occur only once in each."""
+    moved = [replace(c, split=split) for c, split in zip(discovery.candidates, splits, strict=True)]
+    first: dict[tuple[Split, str], Candidate] = {}
+    for candidate in moved:
+        other = first.setdefault((candidate.split, candidate.id), candidate)
+        if other is not candidate:
+            raise PairingError(
+                f"{other.he!r} and {candidate.he!r} would both be {candidate.id!r} in {candidate.split}; "
+                f"rename one of the pairs, or keep the published split: {how_to_set('split=published')}"
+            )
+    return replace(discovery, candidates=tuple(sorted(moved, key=lambda candidate: candidate.rank)))

@@ -10,18 +10,23 @@ because Zarr returns damaged chunks without an error. `store/README.md` has the 
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
+from zarr import Array, Group
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from store.format.jpegxl import JpegXl, jpegxl_library, pack, unpack
 from store.format.layout import ArrayPlan
 from store.schema import Codec, StoreError
 
+if TYPE_CHECKING:
+    from zarr.core.array_spec import ArrayConfigParams
+
+KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}  # of an open handle; zarr does not store it
 MISSING = np.iinfo(np.uint64).max  # marks a chunk that was never written in the index of a shard
 CHECKSUM = 4  # bytes of crc32c after a chunk and after the index of a shard
 NBYTES = slice(4, 8)  # the number of bytes after unpacking, in the header of blosc
@@ -42,6 +47,23 @@ def encoding(plan: ArrayPlan, codec: Codec = Codec.PORTABLE) -> dict[str, Any]:
             Crc32cCodec(),
         ],
     }
+
+
+def add_array(
+    group: Group, name: str, plan: ArrayPlan, shape: tuple[int, ...], codec: Codec = Codec.PORTABLE
+) -> Array[Any]:
+    """An array of a store, or of one unit of it, in a group."""
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=plan.dtype,
+        chunks=plan.chunk,
+        shards=plan.shard if plan.pictures else None,
+        dimension_names=plan.dimensions,
+        fill_value=0,
+        config=KEEP_ZEROS,
+        **encoding(plan, codec),
+    )
 
 
 def require(codec: Codec) -> None:

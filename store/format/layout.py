@@ -69,6 +69,11 @@ def plan_units(split: Split, pairs: int, unit: int) -> list[Unit]:
     ]
 
 
+def raw_bytes(manifest: Manifest) -> int:
+    """Bytes of all arrays of a store before compression."""
+    return sum(array.nbytes for split in manifest.counts for array in plan_arrays(manifest, split))
+
+
 def plan_arrays(manifest: Manifest, split: Split) -> list[ArrayPlan]:
     """The arrays of a split that its units fill, in the fixed order of their digests."""
     pairs, unit, side = manifest.counts[split], manifest.unit, manifest.view_side

@@ -16,10 +16,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
-from store.format.codec import MISSING, encode_picture, encoding, with_checksum
+from store.format.codec import MISSING, add_array, encode_picture, with_checksum
 from store.format.layout import ArrayPlan, Unit, plan_arrays
 from store.format.manifest import ROOT, root_document
-from store.format.tables import KEEP_ZEROS, write_numbers, write_tables
+from store.format.tables import write_numbers, write_tables
 from store.schema import Codec, Manifest, Split, Table
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def lay_out(manifest: Manifest, table: Table) -> dict[str, bytes]:
         for split in manifest.counts:
             for plan in plan_arrays(manifest, split):
                 parent, _, name = plan.path.rpartition("/")
-                _create_array(group.require_group(parent), name, plan, plan.shape, manifest.codec)
+                add_array(group.require_group(parent), name, plan, plan.shape, manifest.codec)
         write_tables(group, table)
 
     return _in_memory(write) | {ROOT: root_document(manifest, {})}
@@ -86,27 +86,11 @@ def _encode_numbers(plan: ArrayPlan, block: NDArray[Any], codec: Codec, _: Threa
     """One chunk of numbers: the single chunk of an array that is as long as the unit."""
 
     def write(group: zarr.Group) -> None:
-        array = _create_array(group, "block", plan, block.shape, codec)
+        array = add_array(group, "block", plan, block.shape, codec)
         array[...] = block
 
     (shard,) = (data for name, data in _in_memory(write).items() if name.startswith("block/c/"))
     return shard
-
-
-def _create_array(
-    group: zarr.Group, name: str, plan: ArrayPlan, shape: tuple[int, ...], codec: Codec
-) -> zarr.Array[Any]:
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype=plan.dtype,
-        chunks=plan.chunk,
-        shards=plan.shard if plan.pictures else None,
-        dimension_names=plan.dimensions,
-        fill_value=0,
-        config=KEEP_ZEROS,
-        **encoding(plan, codec),
-    )
 
 
 def _in_memory(write: Callable[[zarr.Group], None]) -> dict[str, bytes]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from zarr import Array, Group, open_array
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from store.format.codec import KEEP_ZEROS
 from store.location.base import Location
 from store.schema import Pair, Skipped, Split, StoreError, Table
 
-if TYPE_CHECKING:
-    from zarr.core.array_spec import ArrayConfigParams
-
-KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}  # of an open handle; zarr does not store it
 CHUNK = 4096  # rows that are read at once
 TEXT = ("id", "slide", "he", "ihc")
 DIGESTS = ("he_digest", "ihc_digest")

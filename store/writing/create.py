@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 
 from store.files import digest_bytes, disk_errors
-from store.format.manifest import JOURNAL, ROOT, read_root
+from store.format.manifest import JOURNAL, ROOT
 from store.format.shards import lay_out
-from store.format.tables import read_table
 from store.location.base import Location
 from store.schema import Manifest, StoreError, Table
-from store.settings import differences, plain
+from store.writing.resume import check_same
 
 LOCK = "lock"  # in the journal, where locks exist: held by the one process that builds
 CLAIM = "begun"  # in the journal, where locks do not exist: the digest of the layout that is being put there
@@ -31,10 +29,10 @@ def ready_to_write(location: Location, manifest: Manifest, table: Table) -> Iter
     with journal.lock(LOCK, str(location)) as new:
         try:
             with disk_errors(location):
-                if location.occupied(ROOT):
-                    _check_same(location, manifest, table)
-                else:
+                if not location.occupied(ROOT):
                     _create(location, journal, lay_out(manifest, table))
+                else:
+                    check_same(location, manifest, table)
                 for place in (location, journal):
                     place.remove_partial()
         except BaseException:
@@ -63,30 +61,3 @@ def _create(location: Location, journal: Location, files: Mapping[str, bytes]) -
                 f"choose another STORE=, or, if no other build is running, remove {location} and {journal}"
             )
     location.publish(files, last=ROOT, scratch=journal.within(SKELETON))
-
-
-def _check_same(location: Location, manifest: Manifest, table: Table) -> None:
-    """Raise StoreError if the store is finished, or was started with other settings or other sources."""
-    started, journal = read_root(location).manifest, location.beside(JOURNAL).name
-    if started.sealed:
-        raise StoreError(
-            f"{location} is sealed; a finished store is never written to. Remove it first, or choose another STORE="
-        )
-    changed = differences(plain(started), plain(manifest))
-    if changed:
-        raise StoreError(
-            f"{location} was started with other settings or other sources ({'; '.join(changed[:3])}); use the old "
-            f"ones, remove the unfinished store and {journal} beside it, or choose another STORE="
-        )
-    remedy = f"restore the old files, or remove the unfinished store and {journal} beside it"
-    before = read_table(location, tuple(manifest.counts))
-    for split, pairs in table.pairs.items():
-        for old, new in zip(before.pairs[split], pairs, strict=True):
-            if old != new:
-                rows = "; ".join(differences(asdict(old), asdict(new)))
-                raise StoreError(
-                    f"the sources of {location} changed since it was started: pair {old.id!r} of {split}: {rows}; "
-                    f"{remedy}"
-                )
-    if before.skipped != table.skipped:
-        raise StoreError(f"the skipped pairs of {location} changed since it was started; {remedy}")

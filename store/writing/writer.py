@@ -142,10 +142,10 @@ def open_writer(address: Location | Path | str, manifest: Manifest, table: Table
     Raises StoreError if another build holds its lock, if it is sealed, if it was started with other settings or sources
     (the error has both values), or if it cannot be written; an error leaves nothing behind.
     """
+    writer = StoreWriter(address, manifest)
     require(manifest.codec)
-    location = locate(address)
-    with ready_to_write(location, manifest, table):
-        yield StoreWriter(location, manifest)
+    with ready_to_write(writer.location, manifest, table):
+        yield writer
 
 
 def finish_sealing(address: Location | Path | str) -> None:

@@ -20,7 +20,7 @@ from prep.build.run import build
 from prep.build.runner import Processes
 from prep.build.units import Loaded, enlarge_unit
 from prep.settings import PrepSettings, Recipe, SplitRule
-from prep.tiles.pairs import Data
+from prep.tiles.discovery import Data
 from prep.upscaling.upscale import Enlarges
 from store.format.manifest import journal_of
 from store.images import read_picture

@@ -11,11 +11,12 @@ from PIL import Image
 from prep.build.bad_pairs import refuse_bad
 from prep.settings import Layout
 from prep.tiles.checking import Checked, collect_pairs, inspect_pairs, read_pair
-from prep.tiles.pairs import Discovery, discover, resplit
+from prep.tiles.pairs import Discovery
+from prep.tiles.splits import resplit
 from store.images import write_png
 from store.schema import PairingError, Split
 from tests.support.places import SHARED
-from tests.support.tile_folders import tile, touch, write_pair
+from tests.support.tile_folders import discover, tile, touch, write_pair
 
 
 def check(discovery: Discovery, threads: int = 2) -> Checked:
@@ -68,13 +69,16 @@ def test_each_bad_pair_is_named_with_its_reason_and_the_good_ones_stay(tmp_path:
         "differ": "H&E is 32 x 32 px, IHC is 16 x 16 px; the two must show one field: cut them alike",
         "small": "is 16 px, most tiles are 32 px, and a store holds one size; cut it again",
         "oblong": "is 32 x 24 px, and a tile must be square; cut it again",
-        "broken": f"HE/broken.png: truncated PNG, it ends after {len(whole) // 2:,} bytes; fetch or export it again",
+        "broken": f"HE/broken.png: truncated PNG, it breaks off after {len(whole) // 2} bytes; fetch or export it "
+        "again",
         "empty": "IHC/empty.png: the file is empty (0 bytes); fetch or export it again",
-        "text": "HE/text.png: is not a picture: it begins with b'no pictu'; give a JPEG, PNG, TIFF or BMP file, "
-        "or remove it",
-        "deep": "IHC/deep.png: has 16 bits per channel, a store keeps 8; scale it to 8-bit RGB first",
-        "cmyk": "HE/cmyk.png: is CMYK, for printing; convert it to 8-bit RGB with its colour profile first",
-        "clear": "IHC/clear.png: has transparent pixels over an unknown background; flatten it onto white",
+        "text": "HE/text.png: is no picture, whatever its name says: it begins with b'no pictu'; give JPEG, PNG, TIFF "
+        "or BMP files, or leave it out",
+        "deep": "IHC/deep.png: has 16 bits per channel, more than a store keeps; scale it to 8-bit RGB yourself",
+        "cmyk": "HE/cmyk.png: is CMYK, a printer's colours; convert it to RGB yourself, with the colour profile that "
+        "is right for it",
+        "clear": "IHC/clear.png: has transparent pixels, and what is behind them is unknown; flatten it onto white "
+        "yourself",
     }
     assert (found.tile_side, len(found.table.pairs[Split.TRAIN])) == (32, 4)
     with pytest.raises(PairingError, match=r"^9 bad pairs: 9 not usable: 'broken' \(HE/broken.png: trunc.* and 4 more"):

@@ -16,6 +16,7 @@ import pytest
 from distributed import KilledWorker, Nanny, Scheduler, SpecCluster, Worker
 
 import prep.build.cluster as room
+from prep.build import dask_client
 from prep.build.run import build
 from prep.build.runner import Committed, PairsOfUnit, Processes, Stage
 from prep.build.units import Loaded, Work, read_unit
@@ -156,7 +157,7 @@ def test_a_unit_at_which_workers_die_is_an_error_with_what_to_do() -> None:
 
 
 def test_a_scheduler_that_does_not_answer(mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "TIMEOUT", 1)
+    monkeypatch.setattr(dask_client, "TIMEOUT", 1)
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
         processes = Processes(threads=1, scheduler=address)
         with pytest.raises(SettingsError, match=f"no Dask scheduler answers at {address}"):
@@ -166,18 +167,18 @@ def test_a_scheduler_that_does_not_answer(mist: Path, tmp_path: Path, monkeypatc
 def test_workers_share_the_cores_and_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[str, Any] = {}
     monkeypatch.setattr(dask.config, "config", deepcopy(dask.config.config))
-    monkeypatch.setattr(room, "SpecCluster", lambda **options: made.update(options))
+    monkeypatch.setattr(dask_client, "SpecCluster", lambda **options: made.update(options))
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    room._cluster(4, gpus=8)
+    dask_client._cluster(4, gpus=8)
     workers = made["workers"]
     assert {worker["cls"] for worker in workers.values()} == {Nanny}
     assert [worker["options"]["env"]["CUDA_VISIBLE_DEVICES"] for worker in workers.values()] == ["0", "1", "2", "3"]
-    assert dask.config.get(room.PRE_SPAWN)["OMP_NUM_THREADS"] == "4"
-    assert dask.config.get(room.PRE_SPAWN).items() >= KEEPING.items()
+    assert dask.config.get(dask_client.PRE_SPAWN)["OMP_NUM_THREADS"] == "4"
+    assert dask.config.get(dask_client.PRE_SPAWN).items() >= KEEPING.items()
     assert {worker["options"]["resources"]["GPU"] for worker in workers.values()} == {1}
-    room._cluster(2, gpus=0)
-    assert dask.config.get(room.PRE_SPAWN)["OMP_NUM_THREADS"] == "8"
+    dask_client._cluster(2, gpus=0)
+    assert dask.config.get(dask_client.PRE_SPAWN)["OMP_NUM_THREADS"] == "8"
     assert {worker["options"]["nthreads"] for worker in made["workers"].values()} == {1}
     assert not any("CUDA_VISIBLE_DEVICES" in worker["options"]["env"] for worker in made["workers"].values())
     with pytest.raises(SettingsError, match="--workers 9: one worker uses one GPU, and there are 8; give at most 8"):
-        room._cluster(9, gpus=8)
+        dask_client._cluster(9, gpus=8)

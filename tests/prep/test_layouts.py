@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from prep.settings import Layout
-from prep.tiles.pairs import discover, discover_folders
 from store.schema import PairingError, Split
-from tests.support.tile_folders import MIST, ids, touch
+from tests.support.tile_folders import MIST, discover, discover_folders, ids, touch
 
 ODD_NAMES = ("sp ace", 'quo\'te "x"', "Größe µm 漢字", "up..down", "a.b.c", "-dash", "100%", "back\\slash", "[x]*?")
 

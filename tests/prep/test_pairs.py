@@ -9,9 +9,10 @@ import pytest
 
 from prep.build.bad_pairs import refuse_bad
 from prep.settings import PrepSettings, SplitRule
-from prep.tiles.pairs import Data, discover, find_pairs, hold_out_val, resplit
+from prep.tiles.discovery import Data, find_pairs
+from prep.tiles.splits import hold_out_val, resplit
 from store.schema import PairingError, SettingsError, Split
-from tests.support.tile_folders import MIST, ids, touch
+from tests.support.tile_folders import MIST, discover, ids, touch
 
 
 def test_nested_folders_pair_by_their_path(tmp_path: Path) -> None:

@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 from prep.build.describe import describe_plan
-from prep.build.plan import BuildPlan, make_plan, plan_build, raw_bytes, record_upscaler
+from prep.build.manifest import record_upscaler
+from prep.build.plan import BuildPlan, make_plan, plan_build
 from prep.settings import Enlarger, Precision, PrepSettings, SplitRule
-from prep.tiles.pairs import discover
 from prep.views import plan_geometries, super_resolution_flop
 from store.schema import PairingError, SchemaError
 from store.weights import BSRGAN_FILES
-from tests.support.tile_folders import touch, write_pair
+from tests.support.tile_folders import discover, touch, write_pair
 from tests.support.tiles import SIDE, lanczos, single, write_tiles
 
 
 def test_the_plan_writes_nothing_and_counts(mist: Path, tmp_path: Path) -> None:
     plan = make_plan(lanczos(), single(mist), threads=1)
     pictures = 9 * 2 * (3 * 64 * 64 + SIDE * SIDE) * 3
-    assert raw_bytes(plan.manifest) == pictures + 9 * 3 * 3 * 4
+    assert plan.raw_bytes == pictures + 9 * 3 * 3 * 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiles"]
 
 
@@ -38,11 +38,12 @@ def test_leaking_slides_are_named_and_counted(tmp_path: Path) -> None:
         for key, stain in enumerate("AB"):
             write_tiles(tmp_path / "d" / f"{part}{stain}", [f"{part}slide_0_0", f"same_0_{number}"], key)
     plan = make_plan(lanczos(), single(tmp_path / "d"), threads=1)
-    (note,) = [note for note in plan.notes if "leakage" in note]
-    assert note.startswith("1 slide (same) occurs in more than one split (leakage): test scores will be optimistic; ")
-    assert note.endswith("--set split=by-slide (make: SET=split=by-slide)")
-    assert plan.leaking == ("same",)
-    assert "split     published, seed 0; 1 of 3 slides occurs in more than one split" in describe_plan(plan)
+    assert plan.table.leaking == ("same",)
+    text = " ".join(describe_plan(plan).split())
+    assert "split published, seed 0; 1 of 3 slides occurs in more than one split" in text
+    note = "note 1 slide (same) occurs in more than one split (leakage): test scores will be optimistic; "
+    assert note in text
+    assert text.endswith("--set split=by-slide (make: SET=split=by-slide)")
     apart = make_plan(lanczos(split=SplitRule.BY_SLIDE), single(tmp_path / "d"), threads=1)
     assert "split     by-slide, seed 0; none of 3 slides occurs in more than one split" in describe_plan(apart)
 

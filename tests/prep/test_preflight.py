@@ -7,27 +7,26 @@ from pathlib import Path
 import pytest
 
 from prep.build.plan import make_plan
-from prep.build.preflight import check_weights, is_finished, missing_units
+from prep.build.preflight import check_weights, is_finished
 from prep.settings import Enlarger
 from store.format.manifest import all_units
 from store.location.local import Folder
 from store.schema import StoreError, WeightsError
 from store.weights import BSRGAN_FILES
-from store.writing.writer import open_writer
+from store.writing.writer import StoreWriter, open_writer
 from tests.support.tiles import lanczos, run, single
 
 
-def test_missing_units_are_all_of_a_new_store_and_none_of_a_finished_one(mist: Path, tmp_path: Path) -> None:
+def test_a_store_is_finished_when_it_is_sealed_and_lacks_all_units_before(mist: Path, tmp_path: Path) -> None:
     location, settings = Folder(tmp_path / "s.zarr"), lanczos(name="tiles")
     plan = make_plan(settings, single(mist), threads=1)
-    assert missing_units(location, plan) == all_units(plan.manifest)
+    assert StoreWriter(location, plan.manifest).pending() == all_units(plan.manifest)
     assert not is_finished(location, settings)
     with open_writer(location, plan.manifest, plan.table):
         pass
-    assert missing_units(location, plan) == all_units(plan.manifest)
+    assert StoreWriter(location, plan.manifest).pending() == all_units(plan.manifest)
     assert not is_finished(location, settings)
     run(settings, mist, location.path)
-    assert missing_units(location, plan) == []
     assert is_finished(location, settings)
 
 
@@ -38,7 +37,7 @@ def test_a_store_with_other_settings_is_refused_with_both_values_and_what_to_do(
         pass
     remedy = r"\(seed: 0 -> 1\); give the same settings, choose another --store \(make: STORE=\), or remove this one"
     with pytest.raises(StoreError, match=rf"s\.zarr was started with other settings {remedy}"):
-        missing_units(location, make_plan(other, single(mist), threads=1))
+        is_finished(location, other)
     run(lanczos(), mist, location.path)
     with pytest.raises(StoreError, match=rf"s\.zarr is finished and was made with other settings {remedy}"):
         is_finished(location, other)

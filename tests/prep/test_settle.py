@@ -103,7 +103,7 @@ def test_on_a_cluster_a_worker_decides_and_a_store_that_exists_decides_first(
         asked.append(scheduler)
         return ON_A_GPU
 
-    monkeypatch.setattr("prep.build.cluster.ask_worker", ask)
+    monkeypatch.setattr("prep.build.dask_client.ask_worker", ask)
     assert settle(PrepSettings(), started, scheduler="tcp://node:8786") == ON_A_GPU
     assert asked == []
     assert settle(PrepSettings(), Folder(tmp_path / "new.zarr"), scheduler="tcp://node:8786") == ON_A_GPU

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from prep.tiles.splits import leaking_slides, slide_per_tile, slides_by_grid, slides_by_pattern, split_by_slide
+from prep.tiles.splits import slide_per_tile, slides_by_grid, slides_by_pattern, split_by_slide
 from store.schema import PairingError, SettingsError, Split
 
 
@@ -126,9 +126,3 @@ def test_grid_names_give_slides_and_one_other_name_takes_them_away() -> None:
     assert slides_by_grid(odd, odd) == slide_per_tile(odd, odd)
     assert slide_per_tile(odd, odd).names == tuple(odd)
     assert "set slide_pattern" in slide_per_tile(odd, odd).notes[0]
-
-
-def test_leaking_slides_are_those_in_two_splits() -> None:
-    tiles = [(Split.TRAIN, "a"), (Split.TRAIN, "b"), (Split.VAL, "b"), (Split.TEST, "c"), (Split.TEST, "a")]
-    assert leaking_slides(tiles) == {"a", "b"}
-    assert leaking_slides(tiles[:2]) == frozenset()

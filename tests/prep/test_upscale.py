@@ -61,7 +61,7 @@ def test_planning_and_lanczos_never_import_the_network() -> None:
     """basicsr takes seconds to import, torch more; `plan` and `--help` need neither."""
     script = (
         "import sys, prep.upscaling.upscale, prep.views, prep.tiles.pairs, prep.tiles.checking\n"
-        "import prep.build.plan, prep.build.run, prep.build.settle\n"
+        "import prep.build.manifest, prep.build.plan, prep.build.run, prep.build.settle\n"
         "from pathlib import Path\n"
         "from prep.settings import Device, Enlarger, Precision, PrepSettings\n"
         "from store.location.local import Folder\n"
@@ -69,7 +69,7 @@ def test_planning_and_lanczos_never_import_the_network() -> None:
         "assert prep.build.settle.settle(wanted, Folder(Path('none.zarr'))) == wanted\n"
         "prep.upscaling.upscale.make_upscaler(prep.upscaling.upscale.UpscalerChoice(enlarger=Enlarger.LANCZOS,\n"
         "    device=Device.AUTO, precision=Precision.AUTO, batch=4, factors=frozenset({2, 4})))\n"
-        "prep.build.plan.record_upscaler(PrepSettings())\n"
+        "prep.build.manifest.record_upscaler(PrepSettings())\n"
         "print(sorted({'torch', 'torchvision', 'basicsr'} & sys.modules.keys()))\n"
         "import prep.upscaling.bsrgan\n"
         "print(sorted({'torch', 'torchvision', 'basicsr'} & sys.modules.keys()))\n"

@@ -85,15 +85,15 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, name: str) -> None:
     data = encoded(name)
     for cut in sorted({1, 2, 3, 4, 8, 12, 16, 40, *range(5, len(data), len(data) // 25)}):
         message = refusal(put(tmp_path, name, data[:-cut]))
-        assert "truncated" in message or "is not a picture" in message, (cut, message)
-        assert "fetch or export it again" in message or "or remove it" in message
+        assert "truncated" in message or "is no picture" in message, (cut, message)
+        assert "fetch or export it again" in message or "leave it out" in message
 
 
 def test_a_jpeg_that_lacks_only_its_end_marker_is_refused_and_one_with_padding_is_not(tmp_path: Path) -> None:
     data = encoded("jpg")
     assert data[-2:] == b"\xff\xd9"
     assert refusal(put(tmp_path, "a.jpg", data[:-2])) == (
-        f"truncated JPEG, it ends after {len(data) - 2:,} bytes; fetch or export it again"
+        f"truncated JPEG, it breaks off after {len(data) - 2} bytes; fetch or export it again"
     )
     # a download that stopped often leaves zeros up to the full length
     assert refusal(put(tmp_path, "a.jpg", data[:-40] + bytes(40))).startswith("truncated JPEG")
@@ -132,20 +132,23 @@ def test_damage_raises_a_picture_error_or_nothing(tmp_path: Path, name: str) -> 
 def test_what_is_no_picture_says_so(tmp_path: Path) -> None:
     assert refusal(put(tmp_path, "a.png", b"")) == "the file is empty (0 bytes); fetch or export it again"
     text = refusal(put(tmp_path, "b.png", b"slide,row,column\n1,2,3\n"))
-    assert text == ("is not a picture: it begins with b'slide,ro'; give a JPEG, PNG, TIFF or BMP file, or remove it")
-    assert "cannot be decoded completely" in refusal(put(tmp_path, "c.bmp", b"BM is how this text begins"))
-    assert "is not a picture" in refusal(put(tmp_path, "d.png", encode(Image.fromarray(TILE), "WEBP")))
-    assert refusal(tmp_path) == "is a folder, not a picture; give a file"
+    assert text == (
+        "is no picture, whatever its name says: it begins with b'slide,ro'; give JPEG, PNG, TIFF or BMP files, "
+        "or leave it out"
+    )
+    assert "cannot be decoded whole" in refusal(put(tmp_path, "c.bmp", b"BM is how this text begins"))
+    assert "is no picture" in refusal(put(tmp_path, "d.png", encode(Image.fromarray(TILE), "WEBP")))
+    assert refusal(tmp_path) == "is a folder, not a picture; name a file"
     assert refusal(tmp_path / "missing.png").startswith("no such file")
 
 
 def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert refusal(tmp_path / "pipe.png") == "is not an ordinary file; give a picture file"
+    assert refusal(tmp_path / "pipe.png") == "is no ordinary file; name a picture file"
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     assert refusal(tmp_path / "loop.png").startswith("cannot be read (Too many levels of symbolic links)")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    assert "and the target if it is a link" in refusal(tmp_path / "gone.png")
+    assert "link points nowhere" in refusal(tmp_path / "gone.png")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads files without permission")
@@ -178,7 +181,7 @@ def test_pictures_of_more_than_8_bits_are_refused(
 ) -> None:
     pixels = GENERATOR.integers(0, 256, (16, 16, channels)).astype(kind)
     assert refusal(put(tmp_path, f"deep{suffix}", cv2_file(suffix, pixels))) == (
-        f"has {bits} bits per channel, a store keeps 8; scale it to 8-bit RGB first"
+        f"has {bits} bits per channel, more than a store keeps; scale it to 8-bit RGB yourself"
     )
 
 
@@ -194,10 +197,10 @@ def test_big_tiff_is_read_and_its_bits_are_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "kind", "message"),
     [
-        ("CMYK", "JPEG", "is CMYK, for printing; convert it to 8-bit RGB"),
-        ("CMYK", "TIFF", "is CMYK, for printing; convert it to 8-bit RGB"),
-        ("LAB", "TIFF", "is L*a*b*; convert it to 8-bit RGB first"),
-        ("YCbCr", "TIFF", "is stored as plain YCbCr; convert it to 8-bit RGB first"),
+        ("CMYK", "JPEG", "is CMYK, a printer's colours; convert it to RGB yourself"),
+        ("CMYK", "TIFF", "is CMYK, a printer's colours; convert it to RGB yourself"),
+        ("LAB", "TIFF", "is L*a*b*; convert it to 8-bit RGB yourself"),
+        ("YCbCr", "TIFF", "is stored as plain YCbCr; convert it to 8-bit RGB yourself"),
     ],
 )
 def test_other_colours_are_refused_with_what_to_do(tmp_path: Path, mode: str, kind: str, message: str) -> None:
@@ -234,7 +237,7 @@ def test_alpha_is_dropped_only_where_it_hides_nothing(tmp_path: Path, kind: str,
     seen_through = opaque.copy()
     seen_through[5, 7, -1] = 254
     message = refusal(put(tmp_path, f"b.{kind.lower()}", encode(Image.fromarray(seen_through), kind)))
-    assert message == ("has transparent pixels over an unknown background; flatten it onto white")
+    assert message == ("has transparent pixels, and what is behind them is unknown; flatten it onto white yourself")
 
 
 def test_a_transparent_colour_counts_as_alpha(tmp_path: Path) -> None:
@@ -270,7 +273,9 @@ def test_several_pictures_in_one_file_are_refused(tmp_path: Path) -> None:
     pages = [Image.fromarray(TILE), Image.fromarray(TILE[::-1].copy())]
     for name, kind in (("pages.tif", "TIFF"), ("moving.png", "PNG")):
         data = encode(pages[0], kind, save_all=True, append_images=pages[1:])
-        assert refusal(put(tmp_path, name, data)) == ("holds 2 pictures; save the right one as a separate file")
+        assert refusal(put(tmp_path, name, data)) == (
+            "holds 2 pictures; save the one that is meant as a file of its own"
+        )
 
 
 def test_a_suffix_that_does_not_agree_is_noted(tmp_path: Path) -> None:

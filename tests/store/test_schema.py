@@ -8,7 +8,7 @@ import pytest
 
 from store.format.layout import plan_arrays, plan_units
 from store.format.manifest import all_units
-from store.schema import Box, SchemaError, Source, Split, Stain, StoreError, View, picture_name
+from store.schema import Box, Pair, SchemaError, Source, Split, Stain, StoreError, Table, View, picture_name
 from tests.support.stores import small_manifest
 
 
@@ -100,3 +100,13 @@ def test_picture_names_are_unique_over_pairs_and_pictures() -> None:
 def test_words_of_the_format() -> None:
     assert [*Split] == ["train", "val", "test"]
     assert [*Stain] == ["he", "ihc"]
+
+
+def test_leaking_slides_are_those_in_two_splits() -> None:
+    def rows(*slides: str) -> tuple[Pair, ...]:
+        return tuple(Pair(id=s, slide=s, he="a.png", ihc="b.png", he_digest="", ihc_digest="") for s in slides)
+
+    table = Table(pairs={Split.TRAIN: rows("a", "b", "b"), Split.VAL: rows("b"), Split.TEST: rows("c", "a")})
+    assert table.leaking == ("a", "b")
+    assert table.slides[Split.TRAIN] == {"a", "b"}
+    assert Table(pairs={Split.TRAIN: rows("a", "b")}).leaking == ()

@@ -9,11 +9,10 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore
 
-from store.format.codec import CHECKSUM, checked, encoding
+from store.format.codec import CHECKSUM, KEEP_ZEROS, checked, encoding
 from store.format.layout import plan_arrays
 from store.format.manifest import all_units
 from store.format.shards import encode_unit
-from store.format.tables import KEEP_ZEROS
 from store.schema import Codec
 from tests.support.stores import build_small_store, small_blocks, small_manifest
 

@@ -22,7 +22,14 @@ def images_of(protocol: ProtocolName, sets: Mapping[str, Sequence[PictureU8]]) -
         targets=[Target(name=f"{n}.png", slide=f"slide {n}", pair=n, index=0) for n in range(len(first))],
         side=first[0].shape[0],
         predictions=PredictionFiles(
-            method=FOREIGN, pairs_seen=None, generator=None, source=None, round_trip=ONE_SIDE, files={}, digests={}
+            method=FOREIGN,
+            pairs_seen=None,
+            generator=None,
+            source=None,
+            round_trip=ONE_SIDE,
+            views=None,
+            files={},
+            digests={},
         ),
         baselines=Baselines(
             copy=CopyHE(),

@@ -49,7 +49,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/evaluate/test_extract.py::test_on_real_tissue": (),
     "tests/evaluate/test_features.py::test_lpips_is_the_packages": (),
     "tests/evaluate/test_features.py::test_the_inception_of_kid": (),
-    "tests/evaluate/test_score.py::test_the_command_line": (),
+    "tests/evaluate/test_command_line.py::test_the_command_line_scores": (),
     "tests/evaluate/test_statistics.py::test_the_interval_of_a_mean_covers": (),
     "tests/evaluate/test_winograd.py::test_only_large": (),
     "tests/evaluate/test_winograd.py::test_scores_do_not_change": (),

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from prep.tiles.pairs import Discovery
+from prep.settings import Layout
+from prep.tiles.layouts import find_data_set, two_folders
+from prep.tiles.pairs import Discovery, pair_tiles
+from prep.tiles.splits import name_slides
 from store.images import PictureU8, write_png
 from store.schema import Split
 
@@ -18,6 +21,16 @@ def touch(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
+
+
+def discover(data: Path, layout: Layout = Layout.AUTO, slide_pattern: str = "") -> Discovery:
+    """The candidates in a data folder, in its published split."""
+    return name_slides(pair_tiles(find_data_set(data, layout)), slide_pattern)
+
+
+def discover_folders(he: Path, ihc: Path) -> Discovery:
+    """The candidates in two folders, one per stain."""
+    return name_slides(pair_tiles(two_folders(he, ihc)), "")
 
 
 def ids(discovery: Discovery, split: Split = Split.TRAIN) -> list[str]:

@@ -12,7 +12,7 @@ import cv2
 from prep.build.run import build
 from prep.build.runner import Processes
 from prep.settings import Enlarger, PrepSettings
-from prep.tiles.pairs import Data
+from prep.tiles.discovery import Data
 from tests.support.stores import draw_tile
 
 SIDE = 128
