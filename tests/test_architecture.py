@@ -68,6 +68,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "cv2": {
         "store/images.py",
         "store/contact_sheet.py",
+        "store/format/codec.py",
         "prep/views.py",
         "prep/upscaling/upscale.py",
         "prep/build/pipeline.py",
@@ -76,8 +77,8 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "prep/demo/tissue.py",
         "train/attention_maps.py",
     },
-    "dask": {"prep/build/cluster.py"},
-    "distributed": {"prep/build/cluster.py"},
+    "dask": {"prep/build/dask_client.py"},
+    "distributed": {"prep/build/cluster.py", "prep/build/dask_client.py"},
     "google_crc32c": {"store/format/codec.py"},
     "imagecodecs": {"store/format/jpegxl.py"},
     "jinja2": {"evaluate/report/html_page.py"},
