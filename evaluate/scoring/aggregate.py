@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evaluate.columns import MISSING, PHV_LAYERS, Cell, Metric
+from evaluate.columns import MISSING, Cell, Metric
 from evaluate.features.extract import Features
 from evaluate.inputs.image_set import REAL, SetName
 from evaluate.metrics.agreement import agreement_cells
@@ -14,7 +14,7 @@ from evaluate.protocol import PROTOCOLS, ProtocolName
 from evaluate.scores_file import Row, Values
 from evaluate.scoring.per_image import ImageScores
 
-PAIRED = (Metric.SSIM, Metric.PSNR, *PHV_LAYERS, Metric.PHV, Metric.LPIPS_ALEX, Metric.LPIPS_VGG)
+OF_SETS = (Metric.FID, Metric.KID)  # all other metrics are means over pictures
 
 
 def compute_rows(
@@ -32,7 +32,9 @@ def _row(name: SetName, scores: Sequence[ImageScores], features: Features, sampl
     protocol, real = PROTOCOLS[name[0]], (name[0], REAL)
     values = {metric: tuple(place.metrics[name][metric] for place in scores) for metric in scores[0].metrics[name]}
     cells = {
-        metric: mean_cell(values[metric], samples) if metric in values else Cell(note=MISSING) for metric in PAIRED
+        metric: mean_cell(values[metric], samples) if metric in values else Cell(note=MISSING)
+        for metric in Metric
+        if metric not in OF_SETS
     }
     for metric, spec, distance in ((Metric.FID, protocol.fid, fid_cell), (Metric.KID, protocol.kid, kid_cell)):
         cells[metric] = Cell(note=MISSING)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.support.tiny_run import CPU, NARROW, NARROW_CONTRAST
+from tests.support.tiny_run import CPU, NARROW, NARROW_CONTRAST, read_by
 from train.data.batch import Batch
 from train.loop.step import make_optimisers, optimisation_step, step_generator
 from train.methods.recipes import load_recipe
-from train.methods.registry import METHODS, build_method
+from train.methods.registry import build_method
 from train.networks.spectral_norm import SpectralConv2d
 from train.runtime.distributed import join, mean_of_all
 from train.settings import TrainSettings
@@ -24,8 +24,7 @@ Recorded = dict[str, np.ndarray[Any, Any]]
 
 def small(method: str, *overrides: str) -> TrainSettings:
     """A published recipe with narrow networks."""
-    contrast = NARROW_CONTRAST if "contrast" in METHODS[method].reads else ()
-    narrow = (*NARROW, *contrast, "generator.depth=5", "generator.dropout=false")
+    narrow = read_by(method, (*NARROW, *NARROW_CONTRAST, "generator.depth=5", "generator.dropout=false"))
     return load_recipe([], [f"method={method}", *narrow, *overrides])
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from train.methods.registry import find_method
 from train.runtime.device import Compute
 from train.settings import (
     AspSettings,
@@ -36,3 +39,8 @@ TINY = TrainSettings(
     optimiser=OptimiserSettings(constant_epochs=3, decay_epochs=1),
 )
 """A run of 4 epochs of 8 steps on the small store; a line of metrics after 25 and after 32."""
+
+
+def read_by(method: str, overrides: Sequence[str]) -> list[str]:
+    """Those of `key=value` that a method reads: a method without a discriminator refuses its width."""
+    return [override for override in overrides if find_method(method).reads_setting(override.partition("=")[0])]

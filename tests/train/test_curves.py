@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from tests.support.places import GOLDEN
-from tests.support.tiny_run import CPU
+from tests.support.tiny_run import CPU, read_by
 from train.data.batch import Batch
 from train.loop.schedule import set_learning_rate
 from train.loop.step import make_optimisers, optimisation_step, step_generator
 from train.methods.recipes import load_recipe
 from train.methods.registry import METHODS, build_method
+from train.settings import WeightSettings
 
 CURVES = GOLDEN / "curves"
 WIDTHS = ["generator.base=8", "generator.depth=6", "discriminator.base=8"]
@@ -39,7 +40,7 @@ def plain() -> Iterator[None]:
 
 def curve(name: str, *overrides: str) -> list[dict[str, float]]:
     """The terms of each step, on pictures drawn again for each."""
-    settings = load_recipe([], [f"method={name}", "precision=fp32", *WIDTHS, *overrides])
+    settings = load_recipe([], [f"method={name}", "precision=fp32", *read_by(name, WIDTHS), *overrides])
     method = build_method(settings)
     optimisers = make_optimisers(method, settings.optimiser, fused=False)
     set_learning_rate(optimisers, settings.optimiser, 1)
@@ -81,6 +82,8 @@ def test_the_loss_curve_is_the_recorded_one(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("other", ["optimiser.learning_rate=0.0004", "weights.adversarial=2"])
+@pytest.mark.parametrize("other", ["optimiser.learning_rate=0.0004", "weights.{term}=2"])
 def test_a_run_that_learns_otherwise_has_another_curve(method: str, other: str) -> None:
-    assert not agrees(method, curve(method, other))
+    """With twice the learning rate, or another weight of its first term: the adversarial one, where it has one."""
+    terms = (name for name in vars(WeightSettings()) if METHODS[method].reads_setting(f"weights.{name}"))
+    assert not agrees(method, curve(method, other.format(term=next(terms))))

@@ -13,7 +13,7 @@ from store.reader import TILE, Store
 from store.run_files import RunFolder
 from store.schema import Interrupted, SettingsError, Split
 from tests.support.runs import assert_equal, state
-from tests.support.tiny_run import NARROW, ONE_EPOCH
+from tests.support.tiny_run import NARROW, ONE_EPOCH, read_by
 from train.loop.fit import fit
 from train.methods.recipes import load_recipe
 from train.methods.registry import METHODS
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(method: str, *overrides: str) -> TrainSettings:
-    return load_recipe([], [f"method={method}", *SHORT, *overrides])
+    return load_recipe([], [f"method={method}", *read_by(method, SHORT), *overrides])
 
 
 @pytest.mark.gpu

@@ -1,0 +1,118 @@
+"""The three recipes of CONTRIBUTING.md, applied to a copy of the repository, and what they add, used."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from evaluate.protocol import FAKE
+from store.reader import Store
+from store.schema import Split
+from tests.support.places import ROOT
+from tests.support.predictions import fabricate
+from tests.support.tiles import TILES, write_tiles
+
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SHORT = ("device=cpu", "precision=fp32", "generator.base=4", "generator.blocks=5", "data.workers=0")
+SHORT += ("optimiser.constant_epochs=1", "optimiser.decay_epochs=0")
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next one."""
+    return re.split(r"^## ", TEXT.split(f"\n## {title}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    """The fenced blocks of a kind (`diff`, or none for commands) without their indentation."""
+    fenced = re.findall(r"^( *)```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    return [_dedent(body, len(indent)) for indent, its, body in fenced if its == kind]
+
+
+def _dedent(body: str, columns: int) -> str:
+    return "".join(line[columns:] if line.strip() else "\n" for line in body.splitlines(keepends=True))
+
+
+def apply(diff: str, folder: Path) -> None:
+    """Apply a diff without line numbers: the old lines of each part must occur exactly once in the file."""
+    for name, parts in re.findall(r"^--- .*\n\+\+\+ b/(.*)\n((?:(?!--- ).*\n?)*)", diff, re.MULTILINE):
+        file = folder / name
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        for part in re.split(r"^@@\n", parts, flags=re.MULTILINE)[1:]:
+            lines = part.splitlines(keepends=True)
+            old = "".join(line[1:] or "\n" for line in lines if not line.startswith("+"))
+            new = "".join(line[1:] or "\n" for line in lines if not line.startswith("-"))
+            assert text.count(old) == 1 or not text, f"{name} does not hold once:\n{old}"
+            text = text.replace(old, new) if text else new
+        file.write_text(text, encoding="utf-8")
+
+
+def follow(title: str, copy: Path) -> None:
+    """Take the steps of a recipe in a copy of the repository: its changes, then its commands."""
+    for name in ("prep", "store", "train", "evaluate", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "Makefile", "README.md", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / file, copy / file)
+    text = section(title)
+    diffs = blocks(text, "diff")
+    assert diffs
+    for diff in diffs:
+        apply(diff, copy)
+    commands = [line for block in blocks(text, "") for line in block.splitlines()]
+    assert commands
+    for line in commands:
+        words = shlex.split(line)
+        settings = dict(word.split("=") for word in words if re.match("[A-Z_]+=", word))
+        assert words[len(settings) : len(settings) + 3] == [".venv/bin/python", "-m", "pytest"]
+        done = run(copy, *words[len(settings) + 2 :], **settings)
+        assert " passed" in done.stdout, done.stdout[-3000:]
+
+
+def run(copy: Path, *words: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`python -m <words>` in a copy of the repository, whose packages it imports."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")} | settings
+    environment |= {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "MAGSTAIN_FEATURES": str(copy / "features")}
+    environment |= {"MAGSTAIN_WEIGHTS": str(copy / "no weights")}
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, words)], cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{words}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done
+
+
+def test_a_method_is_added_trained_resumed_and_scored(small_store: Store, tmp_path: Path) -> None:
+    follow("Add a method", tmp_path)
+    sets = [word for setting in ("method=regression", *SHORT) for word in ("--set", setting)]
+    done = run(tmp_path, "train", "fit", "--store", small_store.path, "--run", "runs/r", *sets)
+    assert "regression: L1 regression" in done.stderr
+    again = run(tmp_path, "train", "fit", "--store", small_store.path, "--run", "runs/r", *sets)
+    assert "finished" in again.stderr
+    run(tmp_path, "train", "predict", "--run", "runs/r", "--split", "test")
+    run(tmp_path, "evaluate", "score", "--run", "runs/r", "--split", "test")
+    scores = json.loads((tmp_path / "runs/r/predictions/test/tile/scores.json").read_text())
+    assert scores["method"] == "regression"
+
+
+def test_a_metric_is_added_and_printed(small_store: Store, tmp_path: Path) -> None:
+    follow("Add a metric", tmp_path)
+    folder = fabricate(tmp_path / "runs" / "r", small_store)
+    printed = run(tmp_path, "evaluate", "score", "--run", "runs/r").stdout
+    assert "MAE ↓" in printed
+    rows = json.loads((folder / "scores.json").read_text())["rows"]["corrected"]
+    assert 5 < rows[FAKE]["cells"]["mae"]["value"] < 8  # 6.4: the mean of |noise| of 8 grey levels
+
+
+def test_a_layout_is_added_and_built(tmp_path: Path) -> None:
+    follow("Add a data-set layout", tmp_path / "copy")
+    for number, (split, stain) in enumerate((s, t) for s in ("train", "test") for t in ("HE", "IHC")):
+        write_tiles(tmp_path / "tiles" / split / stain, TILES[:3] if split == "train" else TILES[3:6], number)
+    sets = ("--set", "upscaler=lanczos", "--set", "view_side=64")
+    words = ("prep", "build", "--data", tmp_path / "tiles", "--store", tmp_path / "s.zarr", *sets)
+    assert re.search(r"layout +split-first", run(tmp_path / "copy", *words).stderr)
+    assert Store.open(tmp_path / "s.zarr").manifest.counts == {Split.TRAIN: 3, Split.TEST: 3}
+    run(tmp_path / "copy", "store", "verify", tmp_path / "s.zarr")
