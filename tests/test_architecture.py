@@ -68,7 +68,6 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "cv2": {
         "store/images.py",
         "store/contact_sheet.py",
-        "store/format/codec.py",
         "prep/views.py",
         "prep/upscaling/upscale.py",
         "prep/build/pipeline.py",
@@ -76,6 +75,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "prep/demo/staining.py",
         "prep/demo/tissue.py",
         "train/attention_maps.py",
+        "train/data/loader.py",
     },
     "dask": {"prep/build/dask_client.py"},
     "distributed": {"prep/build/cluster.py", "prep/build/dask_client.py"},
