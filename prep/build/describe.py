@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from prep.build.bad_pairs import count_bad, describe_bad
 from prep.build.plan import BuildPlan
 from prep.settings import Enlarger, Precision, how_to_set
 from prep.views import Geometry
 from store.cli import wrapped
-from store.schema import Manifest, Source, Table
+from store.schema import Manifest, Source, Split, Table
 
 LABEL = 10  # columns of a line's label
 LEAKS_SHOWN = 3  # slides in a note
+SLIDES_SHOWN = 6  # of a split that is held out
 
 
 def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
@@ -29,7 +31,7 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
         ("compute", _describe_compute(plan)),
         *([("bad", count_bad(skipped, skip_bad=skip_bad))] if skipped else []),
         *(("", describe_bad(bad)) for bad in skipped),
-        *(("note", note) for note in (*plan.notes, *_leak_note(plan.table.leaking))),
+        *(("note", note) for note in (*plan.notes, *_leak_note(plan.table.leaking), *_copy_notes(plan.table))),
     ]
     title = (
         f"{manifest.name}: {'synthetic, ' if manifest.synthetic else ''}H&E to {manifest.stain}, tiles of "
@@ -60,9 +62,12 @@ def describe_geometry(geometry: Geometry) -> str:
 
 
 def _describe_pairs(table: Table) -> str:
-    return ", ".join(
-        f"{len(table.pairs[split])} in {split} ({_slides(len(slides))})" for split, slides in table.slides.items()
-    )
+    """How many pairs and slides each split has, and which slides are held out."""
+    parts = []
+    for split, slides in table.slides.items():
+        names = "" if split is Split.TRAIN else f": {_listed(sorted(slides), SLIDES_SHOWN)}"
+        parts.append(f"{len(table.pairs[split])} in {split} ({_slides(len(slides))}{names})")
+    return ", ".join(parts)
 
 
 def _describe_leaks(table: Table) -> str:
@@ -73,11 +78,26 @@ def _describe_leaks(table: Table) -> str:
 def _leak_note(leaking: Sequence[str]) -> tuple[str, ...]:
     if not leaking:
         return ()
-    shown = ", ".join(leaking[:LEAKS_SHOWN]) + (", …" if len(leaking) > LEAKS_SHOWN else "")
+    occur = "occurs" if len(leaking) == 1 else "occur"
     return (
-        f"{_slides(len(leaking))} ({shown}) {'occurs' if len(leaking) == 1 else 'occur'} in more than one split "
+        f"{_slides(len(leaking))} ({_listed(leaking, LEAKS_SHOWN)}) {occur} in more than one split "
         f"(leakage): test scores will be optimistic; for a split without leakage: {how_to_set('split=by-slide')}",
     )
+
+
+def _copy_notes(table: Table) -> list[str]:
+    """A note for each stain and held-out split some of whose files are byte for byte files of train."""
+    notes = []
+    train, *held_out = table.pairs
+    for split in held_out:
+        for stain, digest in (("H&E", attrgetter("he_digest")), ("IHC", attrgetter("ihc_digest"))):
+            known = {digest(pair) for pair in table.pairs[train]}
+            if count := sum(digest(pair) in known for pair in table.pairs[split]):
+                notes.append(
+                    f"{count} of {len(table.pairs[split])} {stain} tiles of {split} are byte for byte tiles of {train} "
+                    "(leakage): test scores will be optimistic; keep the copies in one split, or leave them out"
+                )
+    return notes
 
 
 def _describe_mpp(manifest: Manifest) -> str:
@@ -97,6 +117,11 @@ def _describe_compute(plan: BuildPlan) -> str:
     if plan.manifest.upscaler.name != Enlarger.BSRGAN:
         return "no super-resolution"
     return f"{plan.flop / 1e12:,.0f} TFLOP of super-resolution"
+
+
+def _listed(names: Sequence[str], longest: int) -> str:
+    """Names in one line, no more than `longest` of them."""
+    return ", ".join(names[:longest]) + (", …" if len(names) > longest else "")
 
 
 def _slides(count: int) -> str:

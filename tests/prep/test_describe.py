@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_a_plan_fits_100_columns_and_names_what_matters(mist: Path) -> None:
     assert max(map(len, lines)) <= 100
     assert lines[0] == "tiles: H&E to HER2, tiles of 128 px, views of 64 px, recipe paper"
     assert lines[1:4] == [
-        "  pairs     3 in train (1 slide), 3 in test (1 slide)",
+        "  pairs     3 in train (1 slide), 3 in test (1 slide: s3)",
         "  layout    mist",
         "  split     published, seed 0; none of 2 slides occurs in more than one split",
     ]
@@ -112,3 +113,23 @@ def test_leakage_and_unknown_slides_fit_100_columns(tmp_path: Path) -> None:
     apart = lanczos(slide_pattern="^(.*)_", split=SplitRule.BY_SLIDE, test_fraction=0.4)
     assert "leakage" not in describe_plan(make_plan(apart, single(tmp_path / "d"), threads=1))
     assert max(len(line) for text in (unknown, leaking) for line in text.splitlines()) <= 100
+
+
+def test_tiles_of_train_that_are_test_tiles_too_are_leakage(tmp_path: Path) -> None:
+    """One H&E picture with two stains, under two names: the slides differ, the bytes do not."""
+    for key, (part, names) in enumerate((p, n) for p, n in (("train", ["a_0_0"]), ("val", ["b_0_0", "b_1_0"]))):
+        for stain in "AB":
+            write_tiles(tmp_path / "d" / f"{part}{stain}", names, 10 * key + (stain == "B"))
+    assert "byte for byte" not in describe_plan(make_plan(lanczos(), single(tmp_path / "d"), threads=1))
+    shutil.copy(tmp_path / "d/trainA/a_0_0.png", tmp_path / "d/valA/b_1_0.png")
+    said = " ".join(describe_plan(make_plan(lanczos(), single(tmp_path / "d"), threads=1)).split())
+    assert "1 of 2 H&E tiles of test are byte for byte tiles of train (leakage): test scores will be" in said
+    assert "IHC tiles of test" not in said
+
+
+def test_many_held_out_slides_are_not_all_listed(tmp_path: Path) -> None:
+    for key, stain in enumerate("AB"):
+        write_tiles(tmp_path / "d" / f"train{stain}", ["t1_0_0"], key)
+        write_tiles(tmp_path / "d" / f"val{stain}", [f"s{n}_0_0" for n in range(8)], 10 + key)
+    said = " ".join(describe_plan(make_plan(lanczos(), single(tmp_path / "d"), threads=1)).split())
+    assert "1 in train (1 slide), 8 in test (8 slides: s0, s1, s2, s3, s4, s5, …)" in said
