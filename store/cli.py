@@ -23,6 +23,7 @@ Progress: TypeAlias = "tqdm[Any]"
 DONE, OUR_BUG, YOUR_INPUT, RUN_AGAIN = 0, 1, 2, 3
 CTRL_C = 130  # the exit code of typer after a KeyboardInterrupt
 WIDTH = 100  # columns
+PAD = "\0"  # stands for the other bytes of a sign while a text is wrapped
 SECONDS = 30  # between two lines of progress where there is no terminal
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {percentage:.0f} %, {rate_fmt}, {remaining} left{postfix}"
 
@@ -52,11 +53,15 @@ def say(text: str) -> None:
 def wrapped(text: str, indent: str = "") -> str:
     """A paragraph in lines of at most 100 columns; lines after the first begin with `indent`.
 
+    Bytes are counted, not signs, so that lines fit for tools that count in bytes too.
+
     >>> print(wrapped("note: " + "word " * 20, indent="  "))
     note: word word word word word word word word word word word word word word word word word word word
       word
     """
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    padded = "".join(sign + PAD * (len(sign.encode()) - 1) for sign in text)
+    lines = textwrap.fill(padded, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return lines.replace(PAD, "")
 
 
 def progress(

@@ -9,11 +9,13 @@ from evaluate.inputs.predictions import FOREIGN
 from evaluate.protocol import FIXES, ProtocolName
 from evaluate.report.comparable import provenance_notes
 from evaluate.report.paper_tables import PaperTable, remarks
+from evaluate.report.tables import verdict
 from evaluate.scores_file import Scores
 from store.run_files import Predictions
 
 PUBLISHED_PAIRS_SEEN = 185_680  # the published run of ASP: 4642 pairs x 40 epochs at batch 1
 SYNTHETIC = "SYNTHETIC DATA"
+ENOUGH_SLIDES = 6  # the smallest p of the paired test is 2^(1 - slides)
 FETCH = "run `make weights NAMES=evaluate`, then score again"
 ARROWS = "↑: higher is better, ↓: lower is better."
 DAB = (
@@ -61,12 +63,14 @@ def title(scores: Scores) -> str:
 
     For example `demo: H&E to membrane IHC, test split, tile view`.
     """
-    return f"{scores.store}: H&E to {scores.stain} IHC, {scores.split} split, {scores.view} view"
+    return f"{scores.store}: H&E to {scores.stain}, {scores.split} split, {scores.view} view"
 
 
 def notes(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> list[str]:
     """What a reader of the numbers has to know: protocols, differences, warnings, remarks on the paper's numbers."""
-    found = [f"corrected, {fix}" for fix in FIXES]
+    found = [f"{scores.run}: {said}" for scores in runs if (said := verdict(scores))]
+    found += few_slides(runs[0].slides)
+    found += [f"corrected, {fix}" for fix in FIXES]
     found += _together({scores.run: [f"published, 8-bit round trip on {scores.round_trip}"] for scores in runs})
     found.append(COPY_NOTE)
     found += provenance_notes(runs)
@@ -84,6 +88,19 @@ def notes(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> list[s
     )
     found += [f"({mark}) {remark}" for mark, remark in remarks(paper).items()]
     return list(dict.fromkeys(found))
+
+
+def few_slides(slides: int) -> list[str]:
+    """A warning where so few slides were scored that intervals and p values say nothing.
+
+    >>> few_slides(2)
+    ['2 test slides: intervals and p values say little, p cannot be below 0.5; take at least 6 slides']
+    """
+    if slides >= ENOUGH_SLIDES:
+        return []
+    smallest = f"p cannot be below {2.0 ** (1 - slides):.3g}" if slides > 1 else "there is no p"
+    counted = f"{slides} test {'slide' if slides == 1 else 'slides'}"
+    return [f"{counted}: intervals and p values say little, {smallest}; take at least {ENOUGH_SLIDES} slides"]
 
 
 def _together(texts: Mapping[str, Sequence[str]]) -> list[str]:

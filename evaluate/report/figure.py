@@ -34,7 +34,7 @@ def draw_figure(run: Path, store: Store, split: Split, row: int) -> PictureU8:
     return draw_sheet(
         title=(
             f"{'SYNTHETIC, drawn and not tissue: ' if manifest.synthetic else ''}{manifest.name}, H&E to "
-            f"{manifest.stain} IHC, {split} pair {pair.id}"
+            f"{manifest.stain}, {split} pair {pair.id}"
         ),
         columns=("H&E", "real IHC", "translated IHC"),
         rows=[_draw_view(run, store, split, view, row) for view in manifest.views],

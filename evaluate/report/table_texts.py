@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 
-from evaluate.columns import COLUMNS, Agreement, Key
+from evaluate.columns import COLUMNS, NOTHING, Key, list_heads
 from evaluate.report.captions import ARROWS, DAB, caption, how_to_read, no_numbers, notes
 from evaluate.report.paper_tables import PaperTable
 from evaluate.report.tables import (
@@ -33,24 +33,34 @@ BEST = "within a protocol"
 
 
 def terminal(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE, *, end: str) -> str:
-    """All tables for a terminal, in lines of at most 100 columns; the last line `end` says where the intervals are."""
+    """All tables for a terminal, in lines of at most 100 columns; the last line `end` says where the intervals are.
+
+    Without arrows and long dashes, so that lines fit for a terminal or a tool that counts bytes too.
+    """
     lines = table_lines(runs, paper)
     keys = columns_with_numbers(lines)
-    heads = [*HEADS[:2], *(COLUMNS[key].arrow_head for key in keys)]
+    heads = [*HEADS[:2], *(COLUMNS[key].head for key in keys)]
     zooms = agreement_columns(runs)
+    zoom_heads = ["row", "zoom", *(COLUMNS[key].head for key in zooms)]
     parts = [
         wrapped(caption(runs, paper)),
         plain_blocks(heads, plain_rows(lines, keys), words=2, width=WIDTH),
         "\n".join(map(wrapped, no_numbers(runs, hidden(keys)))),
-        wrapped(f"Means over pictures; *: the best {BEST}. {ARROWS} {DAB}"),
+        wrapped(f"Means over pictures; *: the best {BEST}. {_which_way(keys)} {DAB}"),
         wrapped(ZOOM_CAPTION),
-        plain_blocks(_zoom_heads(zooms), agreement_rows(runs, zooms, intervals=False), words=2, width=WIDTH),
+        plain_blocks(zoom_heads, agreement_rows(runs, zooms, intervals=False), words=2, width=WIDTH),
     ]
     if len(runs) > 1:
         tests = plain_blocks(TEST_HEADS, tested_rows(runs, intervals=False), words=3, width=WIDTH, longest=24)
         parts += [wrapped(TEST_CAPTION), tests]
     parts += ["\n".join(wrapped(f"- {note}", indent="  ") for note in notes(runs, paper)), end]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in parts if part).replace(NOTHING, "-")
+
+
+def _which_way(keys: Sequence[Key]) -> str:
+    """Which columns are better when higher, in one sentence."""
+    higher = [key for key in keys if COLUMNS[key].higher]
+    return f"Higher is better: {list_heads(higher)}; lower is better: all others."
 
 
 def markdown(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
@@ -63,7 +73,9 @@ def markdown(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str
         markdown_table([*HEADS, *(COLUMNS[key].arrow_head for key in keys)], metric_rows(lines, keys)),
         *no_numbers(runs, hidden(keys)),
         ZOOM_CAPTION,
-        markdown_table(_zoom_heads(zooms), agreement_rows(runs, zooms, intervals=True)),
+        markdown_table(
+            ["row", "zoom", *(COLUMNS[key].arrow_head for key in zooms)], agreement_rows(runs, zooms, intervals=True)
+        ),
     ]
     if len(runs) > 1:
         parts += [TEST_CAPTION, markdown_table(TEST_HEADS, tested_rows(runs, intervals=True))]
@@ -120,7 +132,3 @@ def write_table(runs: Sequence[Scores], folder: Path, paper: PaperTable = PaperT
 def hidden(keys: Sequence[Key]) -> list[Key]:
     """The columns that are not among `keys`."""
     return [key for key in COLUMNS if key not in keys]
-
-
-def _zoom_heads(keys: Sequence[Agreement]) -> list[str]:
-    return ["row", "zoom", *(COLUMNS[key].arrow_head for key in keys)]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isnan
 
-from evaluate.columns import COLUMNS, NOTHING, Agreement, Cell, Key, Metric
+from evaluate.columns import COLUMNS, NOTHING, Agreement, Cell, Key, Metric, list_heads
+from evaluate.inputs.baselines import CopyHE
 from evaluate.protocol import FAKE, ProtocolName
 from evaluate.report.comparable import require_comparable
 from evaluate.report.paired_tests import compare
@@ -71,18 +72,45 @@ def table_lines(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> 
     return lines + [_paper_line(row, paper) for row in paper_rows(paper) if row.name not in below]
 
 
+def verdict(scores: Scores) -> str:
+    """Whether a run beats every baseline, column by column of `corrected`, in one sentence.
+
+    DAB of `copy H&E` is left out: colour deconvolution of an H&E picture does not find DAB.
+    """
+    beaten: list[Key] = []
+    not_beaten: list[Key] = []
+    baselines = {name: _cells(row) for name, row in scores.rows[ProtocolName.CORRECTED].items() if name != FAKE}
+    for key, own in _cells(scores.row(ProtocolName.CORRECTED)).items():
+        values = [cells[key].value for name, cells in baselines.items() if key in Metric or name != CopyHE().name]
+        known = [value for value in values if not isnan(value)]
+        if known and not isnan(own.value):
+            column = COLUMNS[key]
+            shown = column.best([own.value, *known])
+            wins = column.show(own.value) == shown and shown not in map(column.show, known)
+            (beaten if wins else not_beaten).append(key)
+    if not not_beaten:
+        return "better than every baseline in all columns" if beaten else ""
+    better = f"; it does in {list_heads(beaten)}" if beaten else ""
+    return f"does not beat the baselines in {list_heads(not_beaten)}{better}"
+
+
 def columns_with_numbers(lines: Sequence[Line]) -> list[Key]:
     """The columns in which a row has a number."""
     return [key for key in COLUMNS if not all(isnan(line.cell(key).value) for line in lines)]
 
 
 def best_cells(lines: Sequence[Line]) -> dict[tuple[str, Key], str]:
-    """The best number of each column as it is printed, by protocol; the paper's rows do not take part."""
-    return {
-        (protocol, key): column.best([line.cell(key).value for line in lines if line.protocol == protocol])
-        for protocol in ProtocolName
-        for key, column in COLUMNS.items()
-    }
+    """The best number of each column as it is printed, by protocol; the paper's rows do not take part.
+
+    Nothing is the best where one row alone has a number: `published` has no baselines to compare a single run with.
+    """
+    best: dict[tuple[str, Key], str] = {}
+    for protocol in ProtocolName:
+        for key, column in COLUMNS.items():
+            values = [line.cell(key).value for line in lines if line.protocol == protocol]
+            if len(values) - sum(map(isnan, values)) > 1:
+                best[protocol, key] = column.best(values)
+    return best
 
 
 def is_best(line: Line, key: Key, best: dict[tuple[str, Key], str]) -> bool:

@@ -15,7 +15,7 @@ from evaluate.report.captions import PUBLISHED_PAIRS_SEEN
 from evaluate.report.paired_tests import compare
 from evaluate.report.paper_tables import PaperTable, choose_table
 from evaluate.report.table_texts import csv_text, latex, markdown
-from evaluate.report.tables import HEADS, table_lines
+from evaluate.report.tables import HEADS, table_lines, verdict
 from evaluate.scores_file import Scores
 from store.reader import Store
 from store.schema import RunError
@@ -58,12 +58,10 @@ def test_the_table_has_the_baselines_first_then_both_protocols(scores: Scores) -
     assert rows[1][2:6] == [NOTHING, NOTHING, NOTHING, "4"]
     assert rows[4][2:6] == ["attention_gan", "6,000", "lanczos", "4"]
     assert rows[4][6] == f"**{scores.row(CORRECTED).cells[Metric.SSIM].value:.4f}**"
-    assert rows[3][6] == f"**{scores.row(PUBLISHED).cells[Metric.SSIM].value:.4f}**"
+    assert rows[3][6] == f"{scores.row(PUBLISHED).cells[Metric.SSIM].value:.4f}"  # alone, so nothing is the best
     assert rows[1][heads.index("DAB Spearman ↑")] == NOTHING
     caption = text.split("\n")[0]
-    assert caption.startswith(
-        "SYNTHETIC DATA. small: H&E to test IHC, test split, tile view: 4 pictures of 1 slide(s)."
-    )
+    assert caption.startswith("SYNTHETIC DATA. small: H&E to test, test split, tile view: 4 pictures of 1 slide(s).")
     assert "lanczos (instead of BSRGAN)" in caption
     assert f"noisy: attention_gan, 6,000 pairs seen; the published run: {PUBLISHED_PAIRS_SEEN:,} pairs seen" in caption
     assert "paper" not in caption
@@ -92,6 +90,22 @@ def test_numbers_that_print_alike_are_bold_alike(scores: Scores) -> None:
     assert bold["noisy", "corrected"] == bold["twin", "corrected"] == len(SHOWN) >= 7
     assert bold["noisy", "published"] == len(SHOWN) - len(Agreement) >= 2
     assert "SYNTHETIC" not in markdown([replace(scores, synthetic=False)])
+
+
+def test_a_run_is_told_whether_it_beats_the_baselines(scores: Scores) -> None:
+    row = scores.row(CORRECTED)
+    assert verdict(scores) == "better than every baseline in all columns"
+    bad = replace(row, cells=row.cells | {Metric.PSNR: Cell(value=3.0)})
+    beaten = replace(scores, rows=scores.rows | {CORRECTED: scores.rows[CORRECTED] | {FAKE: bad}})
+    assert verdict(beaten).startswith("does not beat the baselines in PSNR; it does in SSIM, DAB ")
+    assert f"- noisy: {verdict(beaten)}" in markdown([beaten])
+    copied = scores.rows[CORRECTED]["copy H&E"]
+    agreement = {zoom: cells | {Agreement.ERROR: Cell(value=0.0)} for zoom, cells in copied.agreement.items()}
+    better = scores.rows[CORRECTED] | {"copy H&E": replace(copied, agreement=agreement)}
+    assert verdict(replace(scores, rows=scores.rows | {CORRECTED: better})) == verdict(scores)  # its DAB means little
+    assert "1 test slide: intervals and p values say little, there is no p; take at least 6 slides" in markdown(
+        [scores]
+    )
 
 
 def test_an_undefined_number_is_a_dash_and_never_the_best(scores: Scores) -> None:
