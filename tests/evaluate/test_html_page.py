@@ -79,7 +79,7 @@ def test_the_page_holds_every_row_and_the_origin_of_every_number(folders: list[P
     for choice in ("kid_subset", "phv_threshold", "8-bit round trip", "0.5362 (a)", "1000 bootstrap samples of the"):
         assert choice in text
     assert text.count("SYNTHETIC DATA") == 1
-    assert "<title>small: H&amp;E to test IHC, test split, tile view</title>" in text
+    assert "<title>small: H&amp;E to test, test split, tile view</title>" in text
     assert text.count("colour deconvolution of an H&amp;E picture finds eosin and nuclei") == 1
 
 
