@@ -14,6 +14,7 @@ from store.schema import Manifest, Source, Split, Table
 
 LABEL = 10  # columns of a line's label
 LEAKS_SHOWN = 3  # slides in a note
+RATES = {"two CPU cores": 0.37, "an H200": 100.0}  # TFLOP/s of super-resolution, measured: prep/README.md
 SLIDES_SHOWN = 6  # of a split that is held out
 
 
@@ -116,7 +117,20 @@ def _describe_upscaler(manifest: Manifest) -> str:
 def _describe_compute(plan: BuildPlan) -> str:
     if plan.manifest.upscaler.name != Enlarger.BSRGAN:
         return "no super-resolution"
-    return f"{plan.flop / 1e12:,.0f} TFLOP of super-resolution"
+    tflop = plan.flop / 1e12
+    times = ", ".join(f"{_about(tflop / rate)} on {device}" for device, rate in RATES.items())
+    return f"{tflop:,.0f} TFLOP of super-resolution: {times}"
+
+
+def _about(seconds: float) -> str:
+    """A duration as a person says it.
+
+    >>> [_about(seconds) for seconds in (20, 200, 93_000)]
+    ['a minute or less', 'about 3 min', 'about 26 h']
+    """
+    if seconds < 90:
+        return "a minute or less"
+    return f"about {seconds / 60:.0f} min" if seconds < 2 * 3600 else f"about {seconds / 3600:.0f} h"
 
 
 def _listed(names: Sequence[str], longest: int) -> str:

@@ -36,7 +36,7 @@ def test_super_resolution_of_mist_her2_is_counted_as_published(margin: int, tflo
 def test_leaking_slides_are_named_and_counted(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val")):
         for key, stain in enumerate("AB"):
-            write_tiles(tmp_path / "d" / f"{part}{stain}", [f"{part}slide_0_0", f"same_0_{number}"], key)
+            write_tiles(tmp_path / "d" / f"{part}{stain}", [f"{part}slide_0_0", f"same_0_{number}"], 10 * number + key)
     plan = make_plan(lanczos(), single(tmp_path / "d"), threads=1)
     assert plan.table.leaking == ("same",)
     text = " ".join(describe_plan(plan).split())

@@ -33,8 +33,8 @@ def proxy(s3_server: tuple[str, int], bucket: str, monkeypatch: pytest.MonkeyPat
     assert bucket.startswith("s3://")
     monkeypatch.setattr(s3_client, "RETRIES", 2)
     monkeypatch.setattr(s3_client, "WAIT", timedelta(milliseconds=2))
-    monkeypatch.setattr(s3_client, "SILENCE", timedelta(seconds=0.25))
-    monkeypatch.setattr(s3_client, "CONNECT", timedelta(seconds=0.25))
+    monkeypatch.setattr(s3_client, "SILENCE", timedelta(seconds=0.5))
+    monkeypatch.setattr(s3_client, "CONNECT", timedelta(seconds=0.5))
     with faulty(s3_server) as between:
         monkeypatch.setenv("AWS_ENDPOINT_URL", between.endpoint)
         yield between

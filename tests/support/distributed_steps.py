@@ -24,8 +24,8 @@ Recorded = dict[str, np.ndarray[Any, Any]]
 
 def small(method: str, *overrides: str) -> TrainSettings:
     """A published recipe with narrow networks."""
-    narrow = read_by(method, (*NARROW, *NARROW_CONTRAST, "generator.depth=5", "generator.dropout=false"))
-    return load_recipe([], [f"method={method}", *narrow, *overrides])
+    narrow = (*NARROW, *NARROW_CONTRAST, "generator.depth=5", "generator.blocks=5", "generator.dropout=false")
+    return load_recipe([], [f"method={method}", *read_by(method, narrow), *overrides])
 
 
 def draw_pairs(count: int, seed: int = 1) -> Batch:
