@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
+from evaluate.__main__ import app as evaluate
+from prep.__main__ import app as prep
+from store.__main__ import app as store
 from store.format.manifest import read_root
+from tests.support.command_line import CommandLine, Outcome
 from tests.support.disks import contents
-from tests.support.places import GOLDEN, ROOT
+from tests.support.places import GOLDEN
+from train.__main__ import app as train
 
+APPS = {"evaluate": evaluate, "prep": prep, "store": store, "train": train}
 BUILD = ("name=compat", "stain=membrane", "view_side=36", "upscaler=lanczos", "unit=3")
 RESUME = ("ema=0.5", "keep_every=4", "data.paired=true")
 
@@ -30,27 +34,37 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MAGSTAIN_FEATURES": str(folder / "features")}
-    environment |= {"MAGSTAIN_WEIGHTS": str(folder / "no-weights"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(
+    before: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_thread: None
+) -> Command:
+    """A command in that folder, given as its package and words; it must end with 0."""
+    monkeypatch.chdir(before)
+    monkeypatch.setenv("MAGSTAIN_FEATURES", str(before / "features"))
+    monkeypatch.setenv("MAGSTAIN_WEIGHTS", str(before / "no-weights"))
+
+    def run(package: str, *words: str) -> Outcome:
+        done = CommandLine(package, APPS[package], monkeypatch, capsys)(*words)
+        assert done.code == 0, done.err[-2000:]
+        return done
+
+    return run
 
 
 def sets(*settings: str) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
-def test_the_store_is_intact(before: Path) -> None:
-    assert "files match their digests" in command(before, "store", "verify", "store.zarr").stdout
-    assert "H&E to membrane" in command(before, "store", "info", "store.zarr").stdout
+def test_the_store_is_intact(before: Path, command: Command) -> None:
+    assert "files match their digests" in command("store", "verify", "store.zarr").out
+    assert "H&E to membrane" in command("store", "info", "store.zarr").out
 
 
-def test_the_same_tiles_make_the_same_store(before: Path) -> None:
-    command(before, "prep", "build", "--data", "tiles", "--store", "again.zarr", *sets(*BUILD))
+def test_the_same_tiles_make_the_same_store(before: Path, command: Command) -> None:
+    command("prep", "build", "--data", "tiles", "--store", "again.zarr", *sets(*BUILD))
     old, new = (read_root(before / name).manifest for name in ("store.zarr", "again.zarr"))
     if old.software != new.software:
         pytest.skip(f"made with other versions of libraries: {old.software}, here {new.software}")
@@ -59,11 +73,11 @@ def test_the_same_tiles_make_the_same_store(before: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["cyclegan", "attention_gan"])
-def test_a_run_resumes_from_its_checkpoint(before: Path, method: str) -> None:
+def test_a_run_resumes_from_its_checkpoint(before: Path, command: Command, method: str) -> None:
     run = f"runs/half-{method}"
     words = ("--store", "store.zarr", "--run", run, "--config", "tiny.toml", "--json")
-    done = command(before, "train", "fit", *words, *sets(f"method={method}", *RESUME))
-    events = [json.loads(line) for line in done.stdout.splitlines()]
+    done = command("train", "fit", *words, *sets(f"method={method}", *RESUME))
+    events = [json.loads(line) for line in done.out.splitlines()]
     assert [event["step"] for event in events if event["event"] in ("started", "finished")] == [4, 8]
     resumed, expected = (
         load_file(before / folder / "generator.safetensors") for folder in (run, f"runs/whole-{method}")
@@ -73,35 +87,35 @@ def test_a_run_resumes_from_its_checkpoint(before: Path, method: str) -> None:
     assert worst < 2e-3  # 0 on the processor that it was made on; four steps of Adam move a parameter by 8e-4 at most
 
 
-def test_predictions_are_recognised(before: Path) -> None:
+def test_predictions_are_recognised(before: Path, command: Command) -> None:
     record = before / "runs/finished/predictions/test/tile/predictions.json"
     written = record.read_bytes()
-    done = command(before, "train", "predict", "--run", "runs/finished", "--gates")
-    assert "2 predictions already exist" in done.stderr
+    done = command("train", "predict", "--run", "runs/finished", "--gates")
+    assert "2 predictions already exist" in done.err
     assert record.read_bytes() == written
 
 
-def test_pictures_of_another_view_are_made_by_the_old_generator(before: Path) -> None:
-    done = command(before, "train", "predict", "--run", "runs/finished", "--view", "x2")
-    assert "2 predictions written to runs/finished/predictions/test/x2" in done.stderr
+def test_pictures_of_another_view_are_made_by_the_old_generator(before: Path, command: Command) -> None:
+    done = command("train", "predict", "--run", "runs/finished", "--view", "x2")
+    assert "2 predictions written to runs/finished/predictions/test/x2" in done.err
     record = json.loads((before / "runs/finished/predictions/test/x2/predictions.json").read_text())
     assert (record["pairs_seen"], record["step"]) == (8, 8)
 
 
-def test_scores_are_read_and_come_out_the_same(before: Path) -> None:
+def test_scores_are_read_and_come_out_the_same(before: Path, command: Command) -> None:
     folder = before / "runs/finished/predictions/test/tile"
     old = json.loads((folder / "scores.json").read_text())
     assert old["format"] == 2
     (folder / "gates").rename(before / "gates")  # its contact sheet is not kept here
     words = ("--run", "runs/finished", "--split", "test")
-    from_old = command(before, "evaluate", "table", *words, "--out", "old").stdout
-    command(before, "evaluate", "report", *words, "--out", "old/report.html")
+    from_old = command("evaluate", "table", *words, "--out", "old").out
+    command("evaluate", "report", *words, "--out", "old/report.html")
     assert "compat" in (before / "old/report.html").read_text()
-    command(before, "evaluate", "score", *words)
+    command("evaluate", "score", *words)
     new = json.loads((folder / "scores.json").read_text())
     assert new["format"] == 3
     assert (new["pairs_seen"], new["baselines_pictures"]) == (old["draws"], old["floors_pictures"])
-    from_new = command(before, "evaluate", "table", *words, "--out", "new").stdout
+    from_new = command("evaluate", "table", *words, "--out", "new").out
     assert _lines_with_numbers(from_new) == _lines_with_numbers(from_old)  # remarks are recorded, and were reworded
     assert (before / "new/table.csv").read_text() == (before / "old/table.csv").read_text()
     for protocol, rows in old["rows"].items():

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from evaluate.protocol import FAKE
@@ -69,19 +70,34 @@ def follow(title: str, copy: Path) -> None:
         words = shlex.split(line)
         settings = dict(word.split("=") for word in words if re.match("[A-Z_]+=", word))
         assert words[len(settings) : len(settings) + 3] == [".venv/bin/python", "-m", "pytest"]
-        done = run(copy, *words[len(settings) + 2 :], **settings)
+        done = run(copy, words[len(settings) + 2 :], **settings)
         assert " passed" in done.stdout, done.stdout[-3000:]
 
 
-def run(copy: Path, *words: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """`python -m <words>` in a copy of the repository, whose packages it imports."""
+COMMANDS = """
+import json, runpy, sys
+for words in json.loads(sys.stdin.read()):
+    sys.argv = words
+    try:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    except SystemExit as leaving:
+        if leaving.code:
+            raise
+"""
+"""Each of some commands in one process, which imports libraries once."""
+
+
+def run(copy: Path, *commands: Sequence[str | Path], **settings: str) -> subprocess.CompletedProcess[str]:
+    """`python -m <words>` for each command, in a copy of the repository, whose packages it imports."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")} | settings
     environment |= {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "MAGSTAIN_FEATURES": str(copy / "features")}
     environment |= {"MAGSTAIN_WEIGHTS": str(copy / "no weights")}
+    words = json.dumps([[str(word) for word in command] for command in commands])
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, words)], cwd=copy, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{words}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+        [sys.executable, "-c", COMMANDS], input=words, cwd=copy, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{commands}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done
 
 
@@ -89,10 +105,9 @@ def test_a_method_is_added_trained_and_scored(small_store: Store, tmp_path: Path
     """Its tests in the copy, which the recipe runs, stop and resume it too."""
     follow("Add a method", tmp_path)
     sets = [word for setting in SHORT for word in ("--set", setting)]
-    done = run(tmp_path, "train", "fit", "--store", small_store.path, "--run", "runs/r", *sets)
+    fit = ("train", "fit", "--store", small_store.path, "--run", "runs/r", *sets)
+    done = run(tmp_path, fit, ("train", "predict", "--run", "runs/r"), ("evaluate", "score", "--run", "runs/r"))
     assert "regression: L1 regression" in done.stderr
-    run(tmp_path, "train", "predict", "--run", "runs/r", "--split", "test")
-    run(tmp_path, "evaluate", "score", "--run", "runs/r", "--split", "test")
     scores = json.loads((tmp_path / "runs/r/predictions/test/tile/scores.json").read_text())
     assert scores["method"] == "regression"
 
@@ -100,7 +115,7 @@ def test_a_method_is_added_trained_and_scored(small_store: Store, tmp_path: Path
 def test_a_metric_is_added_and_printed(small_store: Store, tmp_path: Path) -> None:
     follow("Add a metric", tmp_path)
     folder = fabricate(tmp_path / "runs" / "r", small_store)
-    printed = run(tmp_path, "evaluate", "score", "--run", "runs/r").stdout
+    printed = run(tmp_path, ("evaluate", "score", "--run", "runs/r")).stdout
     assert re.search(r"^row .* MAE", printed, re.MULTILINE)
     rows = json.loads((folder / "scores.json").read_text())["rows"]["corrected"]
     assert 5 < rows[FAKE]["cells"]["mae"]["value"] < 8  # 6.4: the mean of |noise| of 8 grey levels
@@ -111,7 +126,7 @@ def test_a_layout_is_added_and_built(tmp_path: Path) -> None:
     for number, (split, stain) in enumerate((s, t) for s in ("train", "test") for t in ("HE", "IHC")):
         write_tiles(tmp_path / "tiles" / split / stain, TILES[:3] if split == "train" else TILES[3:6], number)
     sets = ("--set", "upscaler=lanczos", "--set", "view_side=64")
-    words = ("prep", "build", "--data", tmp_path / "tiles", "--store", tmp_path / "s.zarr", *sets)
-    assert re.search(r"layout +split-first", run(tmp_path / "copy", *words).stderr)
+    build = ("prep", "build", "--data", tmp_path / "tiles", "--store", tmp_path / "s.zarr", *sets)
+    done = run(tmp_path / "copy", build, ("store", "verify", tmp_path / "s.zarr"))
+    assert re.search(r"layout +split-first", done.stderr)
     assert Store.open(tmp_path / "s.zarr").manifest.counts == {Split.TRAIN: 3, Split.TEST: 3}
-    run(tmp_path / "copy", "store", "verify", tmp_path / "s.zarr")

@@ -8,35 +8,35 @@ from pathlib import Path
 
 import pytest
 
+from evaluate.__main__ import app
 from evaluate.features.weights import require_all
 from evaluate.protocol import FAKE
 from evaluate.report.table_texts import markdown
 from evaluate.scores_file import read_scores
 from store.reader import Store
 from store.schema import Split, WeightsError
+from tests.support.command_line import CommandLine
 from tests.support.places import ROOT
 from tests.support.predictions import contents, fabricate, without_weights
 
 
-def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "evaluate", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_the_command_line_scores_a_run_and_makes_a_table(small_store: Store, tmp_path: Path) -> None:
+def test_the_command_line_scores_a_run_and_makes_a_table(
+    small_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = CommandLine("evaluate", app, monkeypatch, capsys)
     folder = fabricate(tmp_path / "a run", small_store)
-    done = evaluate("score", "--run", tmp_path / "a run")
-    assert done.returncode == 0, done.stderr
+    done = line("score", "--run", tmp_path / "a run")
+    assert done.code == 0, done.err
     assert {file.name for file in folder.iterdir() if file.is_file()} == {
         "predictions.json",
         "scores.json",
         "contact.png",
     }
-    assert all(str(folder / name) in done.stderr for name in ("scores.json", "contact.png"))
-    table = evaluate("table", "--run", tmp_path / "a run", "--out", tmp_path / "tables")
-    assert table.returncode == 0, table.stderr
+    assert all(str(folder / name) in done.err for name in ("scores.json", "contact.png"))
+    table = line("table", "--run", tmp_path / "a run", "--out", tmp_path / "tables")
+    assert table.code == 0, table.err
     text = (tmp_path / "tables" / "table.md").read_text(encoding="utf-8")
-    of_score, of_table = done.stdout.splitlines(), table.stdout.splitlines()
+    of_score, of_table = done.out.splitlines(), table.out.splitlines()
     assert of_score[:-1] == of_table[:-1]
     assert of_table[-1] == f"With intervals: {tmp_path / 'tables' / 'table.md'}"
     command = f"python -m evaluate table --run {tmp_path / 'a run'} --out DIR"
@@ -44,8 +44,8 @@ def test_the_command_line_scores_a_run_and_makes_a_table(small_store: Store, tmp
     assert max(map(len, of_score[:-1])) <= 100
     assert markdown([read_scores(tmp_path / "a run", Split.TEST, "tile")]) == text
     assert {file.name for file in (tmp_path / "tables").iterdir()} == {"table.md", "table.csv", "table.tex"}
-    report = evaluate("report", "--run", tmp_path / "a run", "--paper", "II")
-    assert report.returncode == 0, report.stderr
+    report = line("report", "--run", tmp_path / "a run", "--paper", "II")
+    assert report.code == 0, report.err
     assert "paper, MIST-HER2: attention" in (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -55,17 +55,19 @@ def test_required_weights_that_are_missing_are_an_error(tmp_path: Path) -> None:
         require_all(without_weights(tmp_path).networks)
 
 
-def test_the_command_line_ends_with_code_2_and_one_line_on_bad_input(small_store: Store, tmp_path: Path) -> None:
+def test_the_command_line_ends_with_code_2_and_one_line_on_bad_input(
+    small_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = fabricate(tmp_path / "run", small_store)
     for name in ("s3_0_0.png", "s3_2_0.png"):
         (folder / FAKE / name).unlink()
     before = contents(tmp_path)
-    refused = evaluate("score", "--run", tmp_path / "run")
-    last = refused.stderr.splitlines()[-1]
-    assert (refused.returncode, refused.stdout) == (2, "")
+    refused = CommandLine("evaluate", app, monkeypatch, capsys)("score", "--run", tmp_path / "run")
+    last = refused.err.splitlines()[-1]
+    assert (refused.code, refused.out) == (2, "")
     assert last.startswith("error: ")
     assert "s3_0_0.png; s3_2_0.png" in last
-    assert "Traceback" not in refused.stderr
+    assert "Traceback" not in refused.err
     assert contents(tmp_path) == before
 
 

@@ -21,11 +21,12 @@ from train.settings import TrainSettings
 
 Recorded = dict[str, np.ndarray[Any, Any]]
 
+SMALL = (*NARROW, *NARROW_CONTRAST, "generator.depth=5", "generator.blocks=5", "generator.dropout=false")
+
 
 def small(method: str, *overrides: str) -> TrainSettings:
     """A published recipe with narrow networks."""
-    narrow = (*NARROW, *NARROW_CONTRAST, "generator.depth=5", "generator.blocks=5", "generator.dropout=false")
-    return load_recipe([], [f"method={method}", *read_by(method, narrow), *overrides])
+    return load_recipe([], [f"method={method}", *read_by(method, SMALL), *overrides])
 
 
 def draw_pairs(count: int, seed: int = 1) -> Batch:

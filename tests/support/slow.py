@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import pytest
 
 SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts of parameters that are fast all the same
+    "tests/test_contributing.py": (),
     "tests/prep/test_build_kills.py": (),
     "tests/train/test_compiling.py": (),
     "tests/train/test_distributed.py": (),

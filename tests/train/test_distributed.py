@@ -17,7 +17,7 @@ import torch
 from store.reader import Store
 from store.run_files import RunFolder, read_facts
 from store.schema import RunError
-from tests.support.distributed_steps import PRECISIONS, Recorded, draw_pairs, rows, small, take
+from tests.support.distributed_steps import PRECISIONS, SMALL, Recorded, draw_pairs, rows, small, take
 from tests.support.places import ROOT
 from tests.support.runs import state
 from train.loop.fit import fit
@@ -120,8 +120,7 @@ program.app(words, standalone_mode=False)
 
 
 def words_of(store: Store, run: Path, *settings: str) -> list[object]:
-    chosen = ("method=asp", *SHORT, *settings, "precision=fp32", "device=cpu", "data.workers=0", "generator.base=4")
-    chosen += ("discriminator.base=4", "contrast.width=8", "contrast.patches=16", "data.views=['x1','x2']")
+    chosen = ("method=asp", *SMALL, *SHORT, *settings, "data.views=['x1','x2']")
     return ["fit", "--store", store.path, "--run", run, "--json", *(w for s in chosen for w in ("--set", s))]
 
 

@@ -26,10 +26,12 @@ from store.images import read_picture
 from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import Interrupted, RunError, SettingsError, Split, Stain, StoreError
+from tests.support.command_line import CommandLine
 from tests.support.places import ROOT
 from tests.support.runs import assert_equal, newest, state
 from tests.support.stores import IDS, Ids, build_small_store
 from tests.support.tiny_run import TINY
+from train.__main__ import app
 from train.data.loader import read_batches
 from train.data.sampling import plan_order
 from train.loop import fit as loop
@@ -352,15 +354,17 @@ def test_events_are_json_lines_and_nothing_else_is_on_stdout(store: Store, tmp_p
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
-def test_a_generator_file_needs_no_run_to_translate(finished: RunFolder, store: Store, tmp_path: Path) -> None:
+def test_a_generator_file_needs_no_run_to_translate(
+    finished: RunFolder,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     file = Path(shutil.copy(finished.generator, tmp_path / "mine.safetensors"))
-
-    def predict(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "train", "predict", *map(str, words)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-    done = predict("--checkpoint", file, "--store", store.path)
-    assert done.returncode == 0, done.stderr
+    line = CommandLine("train", app, monkeypatch, capsys)
+    done = line("predict", "--checkpoint", file, "--store", store.path)
+    assert done.code == 0, done.err
     pictures = sorted((tmp_path / "mine" / "predictions" / "test" / "tile" / "fake").iterdir())
     assert len(pictures) == 4
     generator = load_generator(finished.generator).generator.to(memory_format=torch.channels_last)
@@ -368,11 +372,11 @@ def test_a_generator_file_needs_no_run_to_translate(finished: RunFolder, store: 
     with translation_mode(generator, AtTest.EVALUATION):
         expected = rounded(translate(generator, he, torch.device("cpu")))
     assert np.abs(read_picture(pictures[0]).astype(int) - expected).max() <= 1
-    assert "name the store with --store" in predict("--checkpoint", file).stderr
-    assert "not both" in predict("--checkpoint", file, "--run", finished.path).stderr
-    resume = predict("--checkpoint", newest(finished), "--store", store.path)
-    assert resume.returncode == 2
-    assert "is a checkpoint, from which a run resumes, not a generator" in resume.stderr
+    assert "name the store with --store" in line("predict", "--checkpoint", file).err
+    assert "not both" in line("predict", "--checkpoint", file, "--run", finished.path).err
+    resume = line("predict", "--checkpoint", newest(finished), "--store", store.path)
+    assert resume.code == 2
+    assert "is a checkpoint, from which a run resumes, not a generator" in resume.err
 
 
 def test_a_run_on_a_cpu_may_be_asked_to_be_deterministic_and_is_the_same(
