@@ -105,7 +105,7 @@ def test_a_method_is_added_trained_and_scored(small_store: Store, tmp_path: Path
     """Its tests in the copy, which the recipe runs, stop and resume it too."""
     follow("Add a method", tmp_path)
     sets = [word for setting in SHORT for word in ("--set", setting)]
-    fit = ("train", "fit", "--store", small_store.path, "--run", "runs/r", *sets)
+    fit: list[str | Path] = ["train", "fit", "--store", small_store.path, "--run", "runs/r", *sets]
     done = run(tmp_path, fit, ("train", "predict", "--run", "runs/r"), ("evaluate", "score", "--run", "runs/r"))
     assert "regression: L1 regression" in done.stderr
     scores = json.loads((tmp_path / "runs/r/predictions/test/tile/scores.json").read_text())
