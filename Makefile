@@ -68,7 +68,7 @@ help:
 	@echo '  make soak      kill a build 200 times and compare   KILLS=N'
 	@echo '  make bench     measure what the READMEs state   ONLY="codecs pipeline" for some of it'
 	@echo '  make figure    the figure of the README, from the demo'
-	@echo '  make clean     remove the demo (tiles, store, run) and caches'
+	@echo '  make clean     remove the demo (tiles, store, runs) and caches'
 	@echo
 	@echo 'Without variables prepare, train and eval work on the demo. SET="key=value key=value" and'
 	@echo 'CONFIG=file.toml change settings of the stage that is named; where prepare and train are named'
@@ -89,7 +89,7 @@ $(READY):
 	rm -rf $(ENV) && "$$python" -m venv $(ENV)
 	@echo 'downloading and installing PyTorch and the other libraries' >&2
 	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster,cloud,compact]'
-	@$(PY) -c 'import cv2' || { echo 'error: opencv-python cannot be loaded; on Debian and Ubuntu: apt install libgl1 libglib2.0-0 libxcb1' >&2; exit 2; }
+	@$(PY) -c 'import cv2' || { echo 'error: opencv-python cannot be loaded; on Debian and Ubuntu: apt install libgl1 libglib2.0-0 libxcb1; or exchange it: $(PY) -m pip uninstall -y opencv-python && $(PY) -m pip install opencv-python-headless && touch $(READY)' >&2; exit 2; }
 	@touch $@
 
 demo:
@@ -167,5 +167,5 @@ bench: $(READY)
 	@$(PY) -m tests.bench $(ONLY)
 
 clean:
-	rm -rf data/demo data/demo.zarr data/demo.zarr.journal runs/demo .mypy_cache .pytest_cache .ruff_cache build
+	rm -rf data/demo data/demo.zarr data/demo.zarr.journal runs/demo runs/demo-compare runs/demo-ablation .mypy_cache .pytest_cache .ruff_cache build
 	find . -name __pycache__ -not -path './.venv*' -type d -prune -exec rm -rf {} +
