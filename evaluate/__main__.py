@@ -106,7 +106,7 @@ def report(
     from store.run_files import RunFolder, open_store_of
 
     opened = Store.open(store) if store else open_store_of(RunFolder(runs[0]))
-    file = out or RunFolder(runs[0]).predictions(split, view).path / "report.html"
+    file = out or RunFolder(runs[0]).predictions(split, view).report
     typer.echo(f"wrote {write_report(runs, opened, split, view, file, choose_table(paper))}", err=True)
 
 

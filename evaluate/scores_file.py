@@ -11,7 +11,7 @@ from evaluate.columns import MISSING, Agreement, Cell, Metric
 from evaluate.inputs.predictions import match_files
 from evaluate.protocol import FAKE, Network, Protocol, ProtocolName
 from store.files import check_record, from_json, read_json, with_current_names, write_json
-from store.run_files import RunFolder
+from store.run_files import PredictionFolder, RunFolder
 from store.schema import RunError, Split
 
 SCORES_FORMAT = 3
@@ -113,8 +113,9 @@ class Scores:
 
 def write_scores(scores: Scores, folder: Path) -> Path:
     """Write `scores.json`, completely or not at all."""
-    write_json(folder / "scores.json", scores)
-    return folder / "scores.json"
+    file = PredictionFolder(folder).scores
+    write_json(file, scores)
+    return file
 
 
 def read_scores(run: Path, split: Split, view: str) -> Scores:

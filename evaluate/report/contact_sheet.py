@@ -16,6 +16,7 @@ from evaluate.scores_file import Scores
 from store.contact_sheet import Row, draw_sheet
 from store.images import read_picture, write_png
 from store.reader import Store
+from store.run_files import PredictionFolder
 from store.schema import Stain
 
 SHOWN = 8  # pictures on a contact sheet
@@ -50,7 +51,7 @@ def contact_sheet(scores: Scores, store: Store, files: Sequence[Path]) -> NDArra
 
 
 def write_contact(scores: Scores, store: Store, files: Sequence[Path], folder: Path) -> Path:
-    """Write `contact.png` beside the scores."""
-    file = folder / "contact.png"
+    """Write the contact sheet beside the scores."""
+    file = PredictionFolder(folder).contact_sheet
     write_png(file, contact_sheet(scores, store, files))
     return file
