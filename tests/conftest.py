@@ -8,10 +8,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from store.__main__ import app
 from store.location.open import locate
@@ -21,6 +20,9 @@ from tests.support.disks import mounted
 from tests.support.slow import mark_slow, slow_modules_first
 from tests.support.stores import build_small_store
 from tests.support.tiles import TILES, write_tiles
+
+if TYPE_CHECKING:
+    import torch  # it takes seconds to import, and the process that hands out the tests does without it
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -131,6 +133,8 @@ def mist(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     """Where tests of device code run: a GPU if there is one, else the CPU, which takes the same path."""
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -143,6 +147,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Torch uses one thread: small networks gain nothing from more, and numbers are then repeatable."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
