@@ -53,8 +53,8 @@ def apply(diff: str, folder: Path) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def follow(title: str, copy: Path) -> None:
-    """Take the steps of a recipe in a copy of the repository: its changes, then its commands."""
+def follow(title: str, copy: Path, *more: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    """Take the steps of a recipe in a copy of the repository: its changes, its commands, then some more."""
     for name in ("prep", "store", "train", "evaluate", "tests"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "Makefile", "README.md", "CONTRIBUTING.md"):
@@ -64,14 +64,13 @@ def follow(title: str, copy: Path) -> None:
     assert diffs
     for diff in diffs:
         apply(diff, copy)
-    commands = [line for block in blocks(text, "") for line in block.splitlines()]
-    assert commands
-    for line in commands:
-        words = shlex.split(line)
-        settings = dict(word.split("=") for word in words if re.match("[A-Z_]+=", word))
-        assert words[len(settings) : len(settings) + 3] == [".venv/bin/python", "-m", "pytest"]
-        done = run(copy, words[len(settings) + 2 :], **settings)
-        assert " passed" in done.stdout, done.stdout[-3000:]
+    (command,) = (line for block in blocks(text, "") for line in block.splitlines())
+    words = shlex.split(command)
+    settings = dict(word.split("=") for word in words if re.match("[A-Z_]+=", word))
+    assert words[len(settings) : len(settings) + 3] == [".venv/bin/python", "-m", "pytest"]
+    done = run(copy, words[len(settings) + 2 :], *more, **settings)
+    assert " passed" in done.stdout, done.stdout[-3000:]
+    return done
 
 
 COMMANDS = """
@@ -103,30 +102,28 @@ def run(copy: Path, *commands: Sequence[str | Path], **settings: str) -> subproc
 
 def test_a_method_is_added_trained_and_scored(small_store: Store, tmp_path: Path) -> None:
     """Its tests in the copy, which the recipe runs, stop and resume it too."""
-    follow("Add a method", tmp_path)
     sets = [word for setting in SHORT for word in ("--set", setting)]
     fit: list[str | Path] = ["train", "fit", "--store", small_store.path, "--run", "runs/r", *sets]
-    done = run(tmp_path, fit, ("train", "predict", "--run", "runs/r"), ("evaluate", "score", "--run", "runs/r"))
+    predict, score = ("train", "predict", "--run", "runs/r"), ("evaluate", "score", "--run", "runs/r")
+    done = follow("Add a method", tmp_path, fit, predict, score)
     assert "regression: L1 regression" in done.stderr
     scores = json.loads((tmp_path / "runs/r/predictions/test/tile/scores.json").read_text())
     assert scores["method"] == "regression"
 
 
 def test_a_metric_is_added_and_printed(small_store: Store, tmp_path: Path) -> None:
-    follow("Add a metric", tmp_path)
     folder = fabricate(tmp_path / "runs" / "r", small_store)
-    printed = run(tmp_path, ("evaluate", "score", "--run", "runs/r")).stdout
+    printed = follow("Add a metric", tmp_path, ("evaluate", "score", "--run", "runs/r")).stdout
     assert re.search(r"^row .* MAE", printed, re.MULTILINE)
     rows = json.loads((folder / "scores.json").read_text())["rows"]["corrected"]
     assert 5 < rows[FAKE]["cells"]["mae"]["value"] < 8  # 6.4: the mean of |noise| of 8 grey levels
 
 
 def test_a_layout_is_added_and_built(tmp_path: Path) -> None:
-    follow("Add a data-set layout", tmp_path / "copy")
     for number, (split, stain) in enumerate((s, t) for s in ("train", "test") for t in ("HE", "IHC")):
         write_tiles(tmp_path / "tiles" / split / stain, TILES[:3] if split == "train" else TILES[3:6], number)
     sets = ("--set", "upscaler=lanczos", "--set", "view_side=64")
     build = ("prep", "build", "--data", tmp_path / "tiles", "--store", tmp_path / "s.zarr", *sets)
-    done = run(tmp_path / "copy", build, ("store", "verify", tmp_path / "s.zarr"))
+    done = follow("Add a data-set layout", tmp_path / "copy", build, ("store", "verify", tmp_path / "s.zarr"))
     assert re.search(r"layout +split-first", done.stderr)
     assert Store.open(tmp_path / "s.zarr").manifest.counts == {Split.TRAIN: 3, Split.TEST: 3}
