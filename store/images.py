@@ -102,7 +102,7 @@ def write_jpeg(path: Path, pixels: NDArray[np.uint8], quality: int = 88) -> None
 
 
 def _write(path: Path, pixels: NDArray[np.uint8], kind: str, options: Sequence[int]) -> None:
-    assert pixels.dtype == np.uint8 and pixels.shape[2:] == (3,), (pixels.dtype, pixels.shape)  # noqa: PT018
+    assert (pixels.dtype, pixels.shape[2:]) == (np.dtype(np.uint8), (3,)), (pixels.dtype, pixels.shape)
     _, encoded = cv2.imencode(kind, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     partial = path.parent / f".{os.getpid()}-{threading.get_ident()}.partial"  # short: `path.name` may have 255 bytes
     try:
