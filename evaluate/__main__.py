@@ -49,7 +49,8 @@ def score(
     from evaluate.scores_file import files_of, write_scores
     from evaluate.scoring.score import score_run
     from store.reader import Store
-    from store.run_files import RunFolder, open_store_of
+    from store.records.facts import open_store_of
+    from store.run_files import RunFolder
     from store.weights import weights_folder
 
     networks = WeightsFolder(weights or weights_folder(), choose_device(device))
@@ -103,7 +104,8 @@ def report(
     from evaluate.report.html_page import write_report
     from evaluate.report.paper_tables import choose_table
     from store.reader import Store
-    from store.run_files import RunFolder, open_store_of
+    from store.records.facts import open_store_of
+    from store.run_files import RunFolder
 
     opened = Store.open(store) if store else open_store_of(RunFolder(runs[0]))
     file = out or RunFolder(runs[0]).predictions(split, view).report
@@ -124,7 +126,8 @@ def figure(
     from evaluate.report.figure import draw_figure, median_row, write_figure
     from store.contact_sheet import find_row
     from store.reader import Store
-    from store.run_files import RunFolder, open_store_of
+    from store.records.facts import open_store_of
+    from store.run_files import RunFolder
 
     opened = Store.open(store) if store else open_store_of(RunFolder(run))
     row = median_row(opened, split) if pair is None else find_row(opened, split, pair)

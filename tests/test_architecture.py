@@ -17,12 +17,12 @@ PACKAGES = {"prep": {"store"}, "train": {"store"}, "evaluate": {"store"}, "store
 LAYERS = {  # of each package from the top down; a root module or sub-package imports from the layers below its own
     "store": (
         {"__main__"},
-        {"writing", "contact_sheet", "run_files"},
+        {"writing", "contact_sheet", "records"},
         {"overview"},
         {"reader", "verify"},
         {"format"},
         {"location", "weights"},
-        {"images", "stain", "files", "cli", "process"},
+        {"images", "stain", "files", "cli", "process", "run_files"},
         {"settings"},
         {"schema"},
     ),

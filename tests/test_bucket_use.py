@@ -19,7 +19,8 @@ from zarr.storage import ObjectStore
 from evaluate.scoring.score import score_run
 from store.location.open import locate
 from store.reader import Store
-from store.run_files import RunFolder, open_store_of
+from store.records.facts import open_store_of
+from store.run_files import RunFolder
 from store.schema import Split, Stain, StoreError
 from store.verify import describe, verify
 from tests.support.command_line import CommandLine

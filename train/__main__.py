@@ -74,7 +74,7 @@ def predict(
     refused. A store that is named is always translated, with a note if training used another one.
     """
     from store.reader import Store
-    from store.run_files import open_store_of
+    from store.records.facts import open_store_of
     from train.predict import generator_folder
     from train.predict import predict as translate
     from train.run.generator_file import load_header

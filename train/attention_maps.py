@@ -23,7 +23,8 @@ from store.files import PARTIAL, digest_file, disk_errors, write_json
 from store.images import read_picture, write_png
 from store.process import stop_requests
 from store.reader import Store, Target, plan_targets
-from store.run_files import GateRecord, RunFolder, read_gates
+from store.records.predictions import GateRecord, read_gates
+from store.run_files import RunFolder
 from store.schema import Interrupted, RunError, Split, Stain
 from train.data.batch import to_signed
 from train.networks.resnet import ResnetGenerator

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from store.files import digest_file
-from store.run_files import RunFacts, RunFolder
+from store.records.facts import RunFacts
+from store.run_files import RunFolder
 from store.schema import RunError
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method

@@ -11,7 +11,8 @@ from store.files import PARTIAL, digest_file, disk_errors, sync, write_json
 from store.images import write_png
 from store.process import stop_requests
 from store.reader import Store, Target, plan_targets
-from store.run_files import GENERATOR, PredictionFolder, Predictions, RunFolder, load_predictions
+from store.records.predictions import Predictions, load_predictions
+from store.run_files import GENERATOR, PredictionFolder, RunFolder
 from store.schema import Interrupted, RunError, Split, Stain
 from train.methods.registry import check_multiple
 from train.run.generator_file import Trained, load_generator

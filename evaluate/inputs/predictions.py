@@ -10,7 +10,9 @@ from evaluate.inputs.reading import digest_pixels, in_threads
 from evaluate.protocol import Fakes
 from store.images import SUFFIXES, load_picture
 from store.reader import Store, Target
-from store.run_files import PredictionFolder, Predictions, RunFolder, read_predictions, trained_views
+from store.records.facts import trained_views
+from store.records.predictions import Predictions, read_predictions
+from store.run_files import PredictionFolder, RunFolder
 from store.schema import PictureError, RunError, Split
 
 LISTED = 20  # names in an error

@@ -11,7 +11,7 @@ from evaluate.report.comparable import provenance_notes
 from evaluate.report.paper_tables import PaperTable, remarks
 from evaluate.report.tables import verdict
 from evaluate.scores_file import Scores
-from store.run_files import Predictions
+from store.records.predictions import Predictions
 
 PUBLISHED_PAIRS_SEEN = 185_680  # the published run of ASP: 4642 pairs x 40 epochs at batch 1
 SYNTHETIC = "SYNTHETIC DATA"

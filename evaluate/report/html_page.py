@@ -22,7 +22,8 @@ from evaluate.scores_file import Scores, files_of, read_scores
 from store.files import disk_errors, write_whole
 from store.images import PictureU8, read_picture
 from store.reader import Store, plan_targets
-from store.run_files import RunFolder, read_gates
+from store.records.predictions import read_gates
+from store.run_files import RunFolder
 from store.schema import RunError, Split, Stain
 
 TEMPLATE = "page.html"

@@ -17,7 +17,8 @@ from evaluate.report.table_texts import markdown
 from evaluate.scores_file import Scores, read_scores, write_scores
 from evaluate.scoring.score import score_run
 from store.reader import Store
-from store.run_files import RunFolder, open_store_of
+from store.records.facts import open_store_of
+from store.run_files import RunFolder
 from store.schema import RunError, Split
 from tests.support.places import GOLDEN
 from tests.support.predictions import Seeded, fabricate, scored_run, without_weights

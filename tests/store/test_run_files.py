@@ -12,19 +12,9 @@ import pytest
 
 from store.files import from_json, read_json, to_json, with_current_names, write_json
 from store.reader import Store
-from store.run_files import (
-    GateRecord,
-    PredictionFolder,
-    Predictions,
-    RunFacts,
-    RunFolder,
-    load_predictions,
-    open_store_of,
-    read_facts,
-    read_gates,
-    read_predictions,
-    trained_views,
-)
+from store.records.facts import RunFacts, open_store_of, read_facts, trained_views
+from store.records.predictions import GateRecord, Predictions, load_predictions, read_gates, read_predictions
+from store.run_files import PredictionFolder, RunFolder
 from store.schema import RunError, Split
 
 FACTS = RunFacts(

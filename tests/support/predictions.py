@@ -21,7 +21,8 @@ from evaluate.scoring.score import score_run
 from store.files import write_json
 from store.images import write_png
 from store.reader import Store
-from store.run_files import RunFacts, RunFolder
+from store.records.facts import RunFacts
+from store.run_files import RunFolder
 from store.schema import Split, Stain, picture_name
 
 BASELINES = ["copy H&E", "constant colour", "affine colour map"]

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from store.reader import Store
-from store.run_files import RunFolder, read_facts
+from store.records.facts import read_facts
+from store.run_files import RunFolder
 from store.schema import RunError
 from tests.support.distributed_steps import PRECISIONS, SMALL, Recorded, draw_pairs, rows, small, take
 from tests.support.places import ROOT

@@ -16,7 +16,8 @@ import torch
 
 from store.images import read_picture
 from store.reader import Store
-from store.run_files import RunFolder, read_facts
+from store.records.facts import read_facts
+from store.run_files import RunFolder
 from store.schema import Interrupted, RunError, SettingsError
 from tests.support.runs import assert_equal, newest, state
 from tests.support.tiny_run import TINY

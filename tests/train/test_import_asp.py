@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from store.reader import TILE, Store
-from store.run_files import RunFolder, open_store_of
+from store.records.facts import open_store_of
+from store.run_files import RunFolder
 from store.schema import RunError, Split
 from tests.support.places import GOLDEN
 from train.import_asp import import_generator

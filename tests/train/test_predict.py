@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from store.files import digest_file
 from store.images import read_picture
 from store.reader import TILE, Store
-from store.run_files import RunFolder, open_store_of
+from store.records.facts import open_store_of
+from store.run_files import RunFolder
 from store.schema import Interrupted, Pair, RunError, SettingsError, Split, Stain
 from tests.support.stores import build_small_store
 from train import predict as predict_module

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 
 from store.cli import wrapped
-from store.run_files import RunFacts
+from store.records.facts import RunFacts
 from store.schema import Split
 from train.data.sampling import ReadingOrder
 from train.loop.session import Run

@@ -12,7 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from store.reader import Store
-from store.run_files import RunFacts, RunFolder
+from store.records.facts import RunFacts
+from store.run_files import RunFolder
 from train.data.batch import Batch
 from train.data.sampling import ReadingOrder, plan_order
 from train.loop.ema import Ema

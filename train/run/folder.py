@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from store.files import PARTIAL, disk_errors, write_json, write_whole
 from store.process import installed_versions
-from store.run_files import RunFacts, RunFolder, read_facts
+from store.records.facts import RunFacts, read_facts
+from store.run_files import RunFolder
 from store.schema import RunError
 from store.settings import load, plain, to_toml
 from train.settings import TrainSettings

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from store.files import disk_errors, write_whole
 from store.reader import Store
-from store.run_files import RunFacts, RunFolder
+from store.records.facts import RunFacts
+from store.run_files import RunFolder
 from store.settings import to_toml
 from train.methods.registry import METHODS
 from train.run.generator_file import GeneratorHeader

@@ -1,0 +1,74 @@
+"""`run.json`: what a run is made from, and the store that it was trained on. An unknown value is `null`."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+
+from store.files import check_record, read_json, with_current_names
+from store.location.open import locate
+from store.reader import Store
+from store.run_files import FIT, RunFolder
+from store.schema import FORBID_UNKNOWN, RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """`run.json`: what a run is made from. Most of it is unknown (None) for an imported generator."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    store: str | None
+    seal: str | None
+    method: str
+    synthetic: bool
+    upscaler: str
+    pairs: int | None
+    pairs_seen: int | None
+    device: str | None
+    precision: str | None
+    parameters: dict[str, int]
+    software: dict[str, str]
+    processes: int = 1
+    effective_batch: int = 1
+
+
+def read_facts(folder: RunFolder) -> RunFacts:
+    """What a run is made from. Raises RunError if the folder is not a run."""
+    if not folder.facts.is_file():
+        raise RunError(f"{folder.path} is not a run: it has no {folder.facts.name}; train one with `{FIT}`")
+    remedy = "restore the file from a copy, or use another run folder"
+    tree = with_current_names(
+        read_json(folder.facts, remedy), unknown=("store", "seal", "pairs", "pairs_seen", "device", "precision")
+    )
+    return check_record(RunFacts, tree, folder.facts, remedy)
+
+
+def open_store_of(folder: RunFolder) -> Store:
+    """The store that a run was trained on, at its old address. Raises RunError if it was moved or replaced."""
+    if folder.generator_file and not folder.facts.exists():
+        raise RunError(f"{folder.generator} is not in a run folder; name the store with --store")
+    facts = read_facts(folder)
+    if facts.store is None:
+        raise RunError(f"{folder.path} was imported, not trained on a store; name the store with --store")
+    path = locate(facts.store).folder
+    if path is not None and not path.exists():
+        raise RunError(f"{folder.path} was trained on {facts.store}, which does not exist; name its copy with --store")
+    store = Store.open(facts.store)
+    if store.manifest.seal != facts.seal:
+        raise RunError(
+            f"{folder.path} was trained on a store with seal {str(facts.seal)[:12]}, but {facts.store} now has seal "
+            f"{store.manifest.seal[:12]}; name the right store with --store"
+        )
+    return store
+
+
+def trained_views(folder: RunFolder) -> tuple[str, ...] | None:
+    """The views that a run was trained on, from its `settings.toml`; None if that file does not exist."""
+    if not folder.settings.is_file():
+        return None
+    try:
+        views = tomllib.loads(folder.settings.read_text(encoding="utf-8"))["data"]["views"]
+        return tuple(str(view) for view in views)
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise RunError(f"{folder.settings} names no views ({error!r}); restore it from a copy") from error
