@@ -1,6 +1,8 @@
 """What is compared with what, and how: two named, frozen sets of choices, written into every `scores.json`.
 
-`published` reproduces the evaluation of the ASP repository to the digit; `corrected` is the measurement that we
+`published` reproduces the evaluation of the ASP repository: its 8-bit pictures, SSIM and PSNR to the last digit; PHV,
+FID and KID to the printed digits, because features of networks are rounded differently. Its own KID has no seed and
+takes files in the order of the disk, so no seed repeats a printed number. `corrected` is the measurement that we
 recommend. Pictures are u8 [H,W,3] RGB.
 """
 
@@ -83,7 +85,9 @@ class Protocol:
     """Every choice that a number depends on.
 
     KID is the mean of `kid_subsets` random subsets of `kid_subset` pictures each; `kid_subset` 0 means one estimate
-    over all pictures, and then `kid_subsets` is 1.
+    over all pictures, and then `kid_subsets` is 1. It sees whole batches of `kid_batch` pictures in the order of the
+    store: the remainder is dropped, unless there is no whole batch. `kid_first` is the set that each subset draws
+    first; it is empty where none is drawn, and in scores that are older than this choice.
     """
 
     fakes: Fakes
@@ -97,6 +101,8 @@ class Protocol:
     kid_subset: int
     kid_seed: int
     kid_scale: float
+    kid_batch: int = 1
+    kid_first: str = ""
     lpips: str = "0.1, spatial mean at full size, trunks alex and vgg"
     ssim: str = "u8 RGB, 7x7 uniform window, mean over channels"
     psnr: str = "u8 RGB, mean of the pictures' dB"
@@ -119,6 +125,8 @@ PUBLISHED = Protocol(
     kid_subset=100,
     kid_seed=0,
     kid_scale=1000.0,
+    kid_batch=50,  # ASP, util/kid_score.py: batches of 50, `drop_last` by integer division
+    kid_first="real pictures",  # ASP, util/kid_score.py: its codes_g, which are drawn first, are the real pictures
 )
 CORRECTED = Protocol(
     fakes=Fakes.ROUNDED,
@@ -145,8 +153,9 @@ FIXES = (  # what `corrected` does differently, and why
     "half of the contrast",
     "FID: antialiased reduction to 299 px and the exact square root; published: no antialiasing, and a numerical root "
     "of singular matrices",
-    "KID: FID's network and one unbiased estimate over all pictures; published: another network, and 100 random "
-    "subsets of 100 pictures (without a seed there; here the legacy NumPy generator with seed 0)",
+    "KID: FID's network and one unbiased estimate over all pictures; published: another network, the last incomplete "
+    "batch of 50 pictures dropped, and 100 random subsets of 100 pictures, the real ones drawn first (without a seed "
+    "there; here the legacy NumPy generator with seed 0)",
     "uncertainty: 95 % intervals over slides, under both protocols; the published evaluation reports none",
 )
 

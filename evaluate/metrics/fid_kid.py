@@ -41,10 +41,16 @@ def fid_cell(fake: Vectors, real: Vectors, protocol: Protocol, samples: Sequence
 
 
 def kid_cell(fake: Vectors, real: Vectors, protocol: Protocol, samples: Sequence[Counts]) -> Cell:
-    """KID times the protocol's scale: of all pictures, or mean and standard deviation of random subsets."""
+    """KID times the protocol's scale: of all pictures, or mean and standard deviation of random subsets.
+
+    A remainder below the protocol's batch is dropped from both sets, also for the interval; the note says so.
+    """
     if len(real) < 2:
         return Cell(note=ALONE)
-    products, spread, note = Products.of(fake, real), nan, ""
+    kept = whole_batches(len(real), protocol.kid_batch)
+    notes = [_remainder(len(real), protocol.kid_batch)]
+    fake, real, samples = fake[:kept], real[:kept], [counts[:kept] for counts in samples]
+    products, spread = Products.of(fake, real), nan
     if protocol.kid_subset == ALL:
         value = products.kid(np.ones(len(fake), dtype=np.int64))
     else:
@@ -52,11 +58,32 @@ def kid_cell(fake: Vectors, real: Vectors, protocol: Protocol, samples: Sequence
         subsets = kid(fake, real, generator, subsets=protocol.kid_subsets, subset=protocol.kid_subset)
         value, spread = float(subsets.mean()), float(subsets.std())
         if len(fake) <= protocol.kid_subset:
-            note = f"KID's {len(subsets)} subsets are all the same {len(fake)} pictures: ± 0 is not a deviation"
+            notes.append(f"KID's {len(subsets)} subsets are all the same {len(fake)} pictures: ± 0 is not a deviation")
     within = interval(value, products.kid, samples[:COSTLY_RESAMPLES])
     scale = protocol.kid_scale
     scaled = Interval(low=scale * within.low, high=scale * within.high, absent=within.absent)
-    return as_cell(scale * value, scaled, note, spread=scale * spread)
+    return as_cell(scale * value, scaled, "; ".join(filter(None, notes)), spread=scale * spread)
+
+
+def whole_batches(pictures: int, batch: int) -> int:
+    """How many pictures KID sees: whole batches only, as in the ASP repository; all where there is no whole batch.
+
+    >>> [whole_batches(pictures, 50) for pictures in (1000, 977, 130, 49)]
+    [1000, 950, 100, 49]
+    """
+    return pictures // batch * batch or pictures
+
+
+def _remainder(pictures: int, batch: int) -> str:
+    """What a reader should know of pictures that do not fill a batch; nothing where all do."""
+    if pictures < batch:
+        return f"KID of {pictures} pictures: ASP's evaluation has none below its batch of {batch}, here all are kept"
+    if dropped := pictures % batch:
+        return (
+            f"KID without the last {dropped} of {pictures} pictures: ASP's evaluation drops an incomplete batch of "
+            f"{batch}"
+        )
+    return ""
 
 
 def fid(fake: Vectors, real: Vectors) -> float:
@@ -94,15 +121,16 @@ def kid(
 ) -> NDArray[np.float64]:
     """Unbiased squared MMD of random subsets, [subsets]; its mean is KID. Tables show it times 1000.
 
-    A subset has min(N, `subset`) pictures of each set, drawn without replacement, fakes first. Drawing the whole of
-    both sets, as a subset of 1000 does on MIST, makes all values equal and their deviation a false 0.
+    A subset has min(N, `subset`) pictures of each set, drawn without replacement, the real ones first, as the ASP
+    repository does: with the same generator the other order is another number. Drawing the whole of both sets, as a
+    subset of 1000 does on MIST, makes all values equal and their deviation a false 0.
     """
     size = min(len(fake), len(real), subset)
     _check(fake, real, least=2)
     values = []
     for _ in range(subsets):
-        one = fake[generator.choice(len(fake), size, replace=False)]
         two = real[generator.choice(len(real), size, replace=False)]
+        one = fake[generator.choice(len(fake), size, replace=False)]
         values.append(mmd(one, two))
     return np.array(values)
 

@@ -60,11 +60,16 @@ def protocol_differences(one: dict[ProtocolName, Protocol], two: dict[ProtocolNa
     for name in ProtocolName:
         first, second = (asdict(protocols[name]) if name in protocols else {} for protocols in (one, two))
         found += [
-            f"{name}: {choice} {first.get(choice)} and {second.get(choice)}"
+            f"{name}: {choice} {_said(first.get(choice))} and {_said(second.get(choice))}"
             for choice in {**first, **second}
             if first.get(choice) != second.get(choice)
         ]
     return found
+
+
+def _said(choice: object) -> str:
+    """A choice as it is printed; scores that are older than a choice have an empty one."""
+    return "unknown" if choice == "" else str(choice)
 
 
 def provenance_notes(runs: Sequence[Scores]) -> list[str]:

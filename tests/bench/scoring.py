@@ -31,7 +31,7 @@ from evaluate.features.networks import PREPROCESS, Pooled, pooled
 from evaluate.features.weights import install
 from evaluate.inputs.image_set import REAL, ImageSet, gather
 from evaluate.metrics.dab import dab_stats
-from evaluate.metrics.fid_kid import Products, fid, kid, mmd
+from evaluate.metrics.fid_kid import Products, fid, kid, mmd, whole_batches
 from evaluate.metrics.paired import psnr, ssim
 from evaluate.metrics.statistics import resample
 from evaluate.protocol import ALL, PROTOCOLS, FeatureSpec, Network, Protocol, ProtocolName, Root
@@ -175,6 +175,8 @@ def kid_of(fake: NDArray[np.float32], real: NDArray[np.float32], protocol: Proto
     """KID as the protocol has it, unscaled."""
     if protocol.kid_subset == ALL:
         return mmd(fake, real)
+    kept = whole_batches(len(real), protocol.kid_batch)
+    fake, real = fake[:kept], real[:kept]
     legacy = np.random.RandomState(protocol.kid_seed)
     return float(kid(fake, real, legacy, subsets=protocol.kid_subsets, subset=protocol.kid_subset).mean())
 

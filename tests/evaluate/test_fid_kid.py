@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch_fidelity import metric_fid, metric_kid
 
-from evaluate.metrics.fid_kid import Products, fid, kid, mmd
+from evaluate.metrics.fid_kid import Products, fid, kid, kid_cell, mmd
+from evaluate.metrics.statistics import resample
+from evaluate.protocol import CORRECTED, PUBLISHED
 from store.schema import RunError
 from tests.support.places import GOLDEN
 
@@ -32,8 +34,38 @@ def test_mmd_is_the_published_one(golden: dict[str, NDArray[np.float64]]) -> Non
 
 
 def test_kid_is_the_published_one_subset_by_subset(golden: dict[str, NDArray[np.float64]]) -> None:
-    values = kid(golden["kid_features_a"], golden["kid_features_b"], np.random.RandomState(0))
+    """The published function draws its first argument first, and its caller passes the real pictures there.
+
+    With the sets exchanged every subset is another one, although each single estimate is symmetric.
+    """
+    first, second = golden["kid_features_a"], golden["kid_features_b"]
+    (seed,) = (int(value) for name, value in golden.items() if "seed" in name and value.ndim == 0)
+    values = kid(fake=second, real=first, generator=np.random.RandomState(seed))
     np.testing.assert_allclose(values, golden["kid_100x100_seeded"], rtol=1e-6)
+    exchanged = kid(fake=first, real=second, generator=np.random.RandomState(seed))
+    assert (np.abs(exchanged / golden["kid_100x100_seeded"] - 1) > 1e-6).all()
+
+
+@pytest.mark.parametrize(("pictures", "kept"), [(50, 50), (977, 950), (130, 100), (1000, 1000), (30, 30)])
+def test_published_kid_is_of_whole_batches_of_50(pictures: int, kept: int) -> None:
+    """The remainder changes neither number, deviation nor interval; `corrected` has every picture."""
+    rng = np.random.default_rng(0)
+    fake, real = rng.normal(size=(2, pictures, 8)) + np.array([0, 0.5])[:, None, None]
+    samples = resample([str(place % 7) for place in range(pictures)])[:20]
+    cell = kid_cell(fake, real, PUBLISHED, samples)
+    fake[kept:] += 100
+    other = kid_cell(fake, real, PUBLISHED, samples)
+    assert (other.value, other.spread, other.low, other.high) == (cell.value, cell.spread, cell.low, cell.high)
+    drawn = 1000 * kid(fake[:kept], real[:kept], np.random.RandomState(PUBLISHED.kid_seed))
+    assert (cell.value, cell.spread) == pytest.approx((drawn.mean(), drawn.std()))
+    said = {977: "without the last 27 of 977", 130: "without the last 30 of 130", 30: "of 30 pictures: ASP's"}
+    assert said.get(pictures, "") in cell.note
+    assert ("KID without" in cell.note) == (kept < pictures)
+    assert "KID of" not in cell.note or pictures < 50
+    if kept < pictures:
+        corrected = kid_cell(fake, real, CORRECTED, samples)
+        assert corrected.value > 10 * cell.value
+        assert not corrected.note
 
 
 def test_they_are_torch_fidelitys_on_the_same_features(golden: dict[str, NDArray[np.float64]]) -> None:

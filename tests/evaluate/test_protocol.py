@@ -27,6 +27,7 @@ def test_published_is_the_published_evaluation() -> None:
     assert (PUBLISHED.phv, PUBLISHED.phv_threshold) == (FeatureSpec.PHV_HALF_RANGE, 0.01)
     assert (PUBLISHED.kid, PUBLISHED.kid_subsets, PUBLISHED.kid_subset) == (FeatureSpec.KID_TORCHVISION, 100, 100)
     assert (PUBLISHED.kid_seed, PUBLISHED.kid_scale, PUBLISHED.fid) == (0, 1000, FeatureSpec.FID)
+    assert (PUBLISHED.kid_batch, PUBLISHED.kid_first) == (50, "real pictures")
     with pytest.raises(FrozenInstanceError):
         PUBLISHED.kid_subset = 50  # type: ignore[misc]
 

@@ -13,6 +13,7 @@ import pytest
 from evaluate.columns import Metric
 from evaluate.features.extract import FeatureSource
 from evaluate.protocol import FAKE, ProtocolName
+from evaluate.report.comparable import protocol_differences
 from evaluate.report.table_texts import markdown
 from evaluate.scores_file import Scores, read_scores, write_scores
 from evaluate.scoring.score import score_run
@@ -97,8 +98,11 @@ def close(one: object, two: object) -> bool:
     return one == two
 
 
+UNLIKE = ("software", "round_trip", "seal", "sets", "protocols")  # what is not the same in scores of before
+
+
 def numbers(scores: Scores) -> dict[str, object]:
-    """Everything but texts that may be worded in another way, versions of packages, and digests of drawn pixels."""
+    """Everything but texts that may be worded in another way, packages, digests of drawn pixels, and protocols."""
     tree = asdict(scores)
     for rows in tree["rows"].values():
         for row in rows.values():
@@ -107,7 +111,7 @@ def numbers(scores: Scores) -> dict[str, object]:
                 *(one for cells in row["agreement"].values() for one in cells.values()),
             ):
                 del cell["note"]
-    return {key: value for key, value in tree.items() if key not in ("software", "round_trip", "seal", "sets")}
+    return {key: value for key, value in tree.items() if key not in UNLIKE}
 
 
 @pytest.fixture
@@ -129,6 +133,10 @@ def test_scores_of_format_2_are_read_as_if_made_today(small_store: Store, earlie
     assert (found.format, found.pairs_seen, found.generator, found.source) == (3, 6000, "ab" * 32, None)
     assert (found.views, found.baselines_view, found.baselines_pictures) == (None, "tile", 8)
     assert markdown([found]).splitlines()[0] == markdown([today]).splitlines()[0]
+    assert protocol_differences(found.protocols, today.protocols) == [
+        "published: kid_batch 1 and 50",
+        "published: kid_first unknown and real pictures",
+    ]
     write_scores(found, RunFolder(earlier).predictions(Split.TEST, "tile").path)
     assert repr(read_scores(earlier, Split.TEST, "tile")) == repr(found)
 

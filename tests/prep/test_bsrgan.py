@@ -226,9 +226,18 @@ def test_the_same_batch_gives_the_same_bytes_every_time(precision: Precision, de
 def test_half_precision_is_close_to_fp32_and_is_not_the_same(
     factor: int, precision: Precision, device: torch.device
 ) -> None:
+    """Twice the spacing of its numbers at 1, times the deviation of the result before clipping.
+
+    24 drawn networks of this size are within 1.7 times. Pixels that fp32 clips say nothing: there both are 0 or 255.
+    """
     full, half = (small_bsrgan(4, p, device).enlarge(PICTURES, factor).astype(int) for p in (Precision.FP32, precision))
     assert (full != half).any()
-    assert 10 * np.log10(255**2 / np.square(full - half).mean()) > (58 if precision is Precision.FP16 else 46)
+    with torch.inference_mode():
+        deviation = golden_network(factor)(torch.from_numpy(PICTURES).permute(0, 3, 1, 2) / 255).std().item()
+    spacing = torch.finfo(torch.float16 if precision is Precision.FP16 else torch.bfloat16).eps
+    inside = (full > 0) & (full < 255)
+    assert inside.mean() > 0.05
+    assert np.square((full - half)[inside]).mean() ** 0.5 < 255 * 2 * spacing * deviation + 0.41  # both are rounded
 
 
 def test_sums_in_fp32_bring_bf16_closer_to_fp32() -> None:
