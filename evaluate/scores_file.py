@@ -12,7 +12,7 @@ from evaluate.inputs.predictions import match_files
 from evaluate.protocol import FAKE, Network, Protocol, ProtocolName
 from store.files import check_record, from_json, read_json, with_current_names, write_json
 from store.run_files import PredictionFolder, RunFolder
-from store.schema import RunError, Split
+from store.schema import FORBID_UNKNOWN, RunError, Split
 
 SCORES_FORMAT = 3
 SOFTWARE = ("lpips", "numpy", "scikit-image", "scipy", "torch", "torch-fidelity", "torchvision")
@@ -75,6 +75,8 @@ class Scores:
     feature network, None where it was missing; `sets` the sha256 of each set of pictures; `source` is the folder of
     foreign pictures, None for a run's own. None elsewhere means not known.
     """
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     format: int
     run: str

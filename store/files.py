@@ -1,6 +1,7 @@
 """Files on a local disk: atomic writes, digests, locks, JSON records; errors of the disk say what to do.
 
-JSON has finite numbers only: in records NaN is `null`, infinity `"inf"`.
+JSON has finite numbers only: in records NaN is `null`, infinity `"inf"`. A record has the sha256 of what it holds, which every
+reader compares; records of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from store.settings import validate
 
 T = TypeVar("T")
 
+DIGEST = "sha256"  # the key of a record's own digest
 RENAMED = {"draws": "pairs_seen"}  # keys in records of earlier versions
 PARTIAL = ".partial"  # the ending of a file's name until it is complete; zarr uses the same one
 
@@ -65,22 +67,36 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def read_json(file: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises RunError with the remedy if the file is missing or holds anything else."""
+    """The JSON object in a file, without its sha256. RunError with the remedy if the file is missing or damaged."""
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read as JSON ({error}); {remedy}") from error
     if not isinstance(tree, dict):
         raise RunError(f"{file} holds a {type(tree).__name__}, not an object; {remedy}")
-    return tree
+    return unsealed(tree, file, remedy)
+
+
+def unsealed(tree: Mapping[str, Any], file: Path, remedy: str) -> dict[str, Any]:
+    """A record without its sha256. Raises RunError with the remedy if it has another than what it holds."""
+    held = {key: value for key, value in tree.items() if key != DIGEST}
+    if DIGEST in tree and tree[DIGEST] != digest_tree(held):
+        raise RunError(f"{file} is damaged or was edited: what it holds does not have the {DIGEST} in it; {remedy}")
+    return held
 
 
 def write_json(file: Path, record: Any) -> None:
-    """Write a record, a dataclass, atomically as JSON; creates its folder. Raises StoreError if that fails."""
-    text = json.dumps(to_json(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False)
+    """Write a record, a dataclass, and its sha256 atomically as JSON; creates its folder. StoreError if that fails."""
+    tree = to_json(asdict(record))
+    text = json.dumps(tree | {DIGEST: digest_tree(tree)}, indent=1, ensure_ascii=False, allow_nan=False)
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, (text + "\n").encode())
+
+
+def digest_tree(tree: Mapping[str, Any]) -> str:
+    """The sha256 of plain values in hex, whatever the order of keys and the layout of the file that holds them."""
+    return digest_bytes(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode())
 
 
 def to_json(value: Any) -> Any:

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from store.files import digest_file
-from store.records.facts import RunFacts
+from store.files import digest_file, locked
+from store.records.facts import RunFacts, read_facts
 from store.run_files import RunFolder
 from store.schema import RunError
 from train.methods.recipes import load_recipe
@@ -61,10 +61,14 @@ def import_generator(file: Path, folder: RunFolder, pairs_seen: int | None) -> G
         software=software(),
     )
     make_folder(folder)
-    if folder.generator.exists():
-        raise RunError(f"{folder.path} already has a generator; choose another folder with --run")
-    claim(folder, settings, facts)
-    save_generator(folder.generator, generator, header)
+    with locked(folder.lock, f"the run {folder.path}"):
+        if folder.generator.exists():
+            raise RunError(f"{folder.path} already has a generator; choose another folder with --run")
+        if not folder.facts.exists():
+            claim(folder, settings, facts)
+        elif read_facts(folder) != facts:  # else an import of the same file was killed here
+            raise RunError(f"{folder.path} is another run; choose another folder with --run")
+        save_generator(folder.generator, generator, header)
     return header
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from store.files import check_record, read_json, with_current_names
 from store.run_files import FIT, PREDICT, PredictionFolder, RunFolder
-from store.schema import RunError, Split
+from store.schema import FORBID_UNKNOWN, RunError, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
     """`predictions.json`: `generator` is the sha256 of its file, `pictures` are names in the order of the store."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     method: str
     seal: str
@@ -29,6 +31,8 @@ class Predictions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRecord:
     """`gates.json`: sha256 of the generator; by level and picture the mean and the 1st and 99th percentile."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
 
     generator: str
     levels: dict[str, dict[str, tuple[float, float, float]]]

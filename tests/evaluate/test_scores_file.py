@@ -23,6 +23,7 @@ from store.run_files import RunFolder
 from store.schema import RunError, Split
 from tests.support.places import GOLDEN
 from tests.support.predictions import Seeded, fabricate, scored_run, without_weights
+from tests.support.records import rewrite, unsigned
 
 FORMAT_2 = GOLDEN / "compat" / "scores_format_2.json"
 CORRECTED, PUBLISHED = ProtocolName.CORRECTED, ProtocolName.PUBLISHED
@@ -53,8 +54,7 @@ def test_missing_runs_and_scores_say_how_to_make_them(small_store: Store, tmp_pa
         scored_run(tmp_path / "nowhere", small_store)
     with pytest.raises(RunError, match=r"no run\.json"):
         open_store_of(RunFolder(tmp_path / "nowhere"))
-    facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps(facts | {"store": "data/moved.zarr"}))
+    rewrite(tmp_path / "run" / "run.json", {"store": "data/moved.zarr"})
     with pytest.raises(RunError, match=r"trained on data/moved\.zarr, which does not exist; .* with --store"):
         open_store_of(RunFolder(tmp_path / "run"))
     with pytest.raises(RunError, match=r"has no val pairs; it has train \(8\), test \(4\): choose one with --split"):
@@ -64,9 +64,9 @@ def test_missing_runs_and_scores_say_how_to_make_them(small_store: Store, tmp_pa
     with pytest.raises(RunError, match="make them with: python -m evaluate score --run"):
         read_scores(tmp_path / "run", Split.TEST, "tile")
     written = write_scores(scored_run(tmp_path / "run", small_store), folder)
-    tree = json.loads(written.read_text())
-    del tree["rows"]["corrected"]["copy H&E"]["values"]["density"]
-    written.write_text(json.dumps(tree))
+    rows = unsigned(written)["rows"]
+    del rows["corrected"]["copy H&E"]["values"]["density"]
+    rewrite(written, {"rows": rows})
     with pytest.raises(RunError, match=r"scores\.json is damaged \(rows: KeyError\('density'\)\); make them with"):
         read_scores(tmp_path / "run", Split.TEST, "tile")
     (folder / "scores.json").write_text('{"format": 1}')

@@ -8,6 +8,7 @@ from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from store.files import from_json, read_json, to_json, with_current_names, write_json
@@ -16,6 +17,7 @@ from store.records.facts import RunFacts, open_store_of, read_facts, trained_vie
 from store.records.predictions import GateRecord, Predictions, load_predictions, read_gates, read_predictions
 from store.run_files import PredictionFolder, RunFolder
 from store.schema import RunError, Split
+from tests.support.records import rewrite, unsigned
 
 FACTS = RunFacts(
     store="data/demo.zarr",
@@ -163,7 +165,7 @@ def test_predictions_of_an_earlier_version_are_read(
     run: RunFolder, draws: int, step: int, seen: int | None, at: int | None
 ) -> None:
     folder = predicted(run)
-    record = json.loads(folder.record.read_text())
+    record = unsigned(folder.record)
     del record["pairs_seen"]
     write(folder.record, record | {"draws": draws, "step": step})
     assert read_predictions(run.path, Split.TEST, "x2") == replace(PREDICTIONS, pairs_seen=seen, step=at)
@@ -185,7 +187,7 @@ def test_a_current_record_keeps_its_zeros_and_empty_texts() -> None:
 )
 def test_facts_that_do_not_fit_are_refused(run: RunFolder, change: dict[str, object], message: str) -> None:
     write_json(run.facts, FACTS)
-    write(run.facts, json.loads(run.facts.read_text()) | change)
+    rewrite(run.facts, change)
     with pytest.raises(RunError, match=message):
         read_facts(run)
 
@@ -201,6 +203,41 @@ def test_a_file_that_is_no_record_is_refused_with_the_remedy(run: RunFolder) -> 
         read_json(run.facts, "do this")
     with pytest.raises(RunError, match=r"gates\.json cannot be read .*; make them again with: .* predict --gates"):
         read_gates(run.predictions("test", "tile"))
+
+
+def test_a_changed_record_is_refused_wherever_it_was_changed(run: RunFolder) -> None:
+    """One bit of every byte: the file is refused and named, or what it holds is the same."""
+    folder = predicted(run)
+    write_json(run.facts, FACTS)
+    write_json(folder.gates_record, GATES)
+    rng = np.random.default_rng(0)
+    for file, read in (
+        (run.facts, lambda: read_facts(run)),
+        (folder.record, lambda: load_predictions(folder, "do this")),
+        (folder.gates_record, lambda: read_gates(folder)),
+    ):
+        data, whole = file.read_bytes(), read()
+        for place in range(0, len(data), 2):
+            changed = bytearray(data)
+            changed[place] ^= 1 << int(rng.integers(8))
+            file.write_bytes(changed)
+            try:
+                same_or_named = read() == whole
+            except RunError as error:
+                same_or_named = file.name in str(error)
+            assert same_or_named, place
+        for place in range(0, len(data) - 1, 7):  # but for its last line end a truncated record is none
+            file.write_bytes(data[:place])
+            with pytest.raises(RunError, match=file.name):
+                read()
+        file.write_bytes(data)
+
+
+def test_a_value_changed_by_hand_is_refused_with_what_to_do(run: RunFolder) -> None:
+    folder = predicted(run)
+    folder.record.write_text(folder.record.read_text().replace('"pairs_seen": ', '"pairs_seen": 9'))
+    with pytest.raises(RunError, match=r"predictions\.json is damaged or was edited: .* sha256 in it; do this"):
+        load_predictions(folder, "do this")
 
 
 def test_predictions_that_are_missing_or_of_another_view_are_refused(run: RunFolder) -> None:

@@ -26,7 +26,7 @@ from train.data.loader import RawBatch, to_batch
 from train.loop import fit as loop
 from train.loop.fit import fit
 from train.loop.schedule import set_learning_rate
-from train.run.generator_file import load_generator
+from train.run.generator_file import load_generator, settled
 from train.run.metrics import TermWindow, drop_lines_after
 from train.runtime.device import resolve
 from train.settings import (
@@ -62,7 +62,7 @@ def test_a_finished_run_says_what_it_is(finished: RunFolder, store: Store) -> No
     facts = read_facts(finished)
     assert (facts.seal, facts.pairs, facts.pairs_seen, facts.precision) == (store.manifest.seal, 8, 32, "fp32")
     trained = load_generator(finished.generator)
-    assert (trained.header.step, trained.header.pairs_seen, trained.header.settings) == (32, 32, TINY)
+    assert (trained.header.step, trained.header.pairs_seen, trained.header.settings) == (32, 32, settled(TINY))
     assert_equal(dict(trained.generator.state_dict()), dict(state(finished)["modules"]["generator"]))
     sheet = read_picture(finished.samples / "000032.png")
     assert sheet.shape[1] > 3 * 256

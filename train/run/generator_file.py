@@ -1,24 +1,43 @@
-"""`generator.safetensors`: a trained generator with a header from which it can be built and used alone."""
+"""`generator.safetensors`: a trained generator with a header from which it can be built and used alone.
+
+The header has the sha256 of the tensors and of itself. Settings that change no number are not in it, so that equal
+results are equal files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from store.files import disk_errors, with_current_names, write_whole
+from store.files import (
+    DIGEST,
+    check_record,
+    digest_bytes,
+    digest_tree,
+    disk_errors,
+    unsealed,
+    with_current_names,
+    write_whole,
+)
 from store.schema import FORBID_UNKNOWN, RunError
 from store.settings import plain, validate
 from train.methods.registry import build_method
+from train.run.folder import FREE
 from train.settings import TrainSettings
 
-FORMAT = 2  # version 1 called `pairs_seen` `draws`, and "" and 0 stood for unknown
-READABLE = (1, 2)
+FORMAT = 3  # version 2 had no digests; version 1 called `pairs_seen` `draws`, and "" and 0 stood for unknown
+READABLE = (1, 2, 3)
 HEADER = "magstain"
+TENSORS = "tensors"  # the key of their digest in the header
+REMEDY = "bring back a copy; or, if it is the result of a run, delete this file and run the same `fit` again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,29 +56,34 @@ class GeneratorHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A trained generator in evaluation mode; the sides of its pictures, px, are multiples of `multiple`."""
+    """A trained generator in evaluation mode; `digest` is the sha256 of its file.
+
+    The sides of its pictures, px, are multiples of `multiple`.
+    """
 
     generator: nn.Module
     multiple: int
     header: GeneratorHeader
+    digest: str
 
 
 def save_generator(path: Path, generator: nn.Module, header: GeneratorHeader) -> None:
     """Write a generator with its header, completely or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    tree = plain(replace(header, settings=settled(header.settings))) | {TENSORS: digest_tensors(tensors)}
     with disk_errors(path):
-        write_whole(path, save(tensors, {HEADER: json.dumps(plain(header))}))
+        write_whole(path, save(tensors, {HEADER: json.dumps(tree | {DIGEST: digest_tree(tree)})}))
 
 
 def load_generator(path: Path) -> Trained:
     """A generator, built from the header of its file. Raises RunError if the file is missing, damaged or foreign."""
-    header, tensors = _read(path)
+    header, tensors, digest = _read(path)
     method = build_method(header.settings)
     try:
         method.generator.load_state_dict(tensors)
     except RuntimeError as error:
         raise RunError(f"{path} does not fit the network that its header names: {error}") from error
-    return Trained(generator=method.generator.eval(), multiple=method.multiple, header=header)
+    return Trained(generator=method.generator.eval(), multiple=method.multiple, header=header, digest=digest)
 
 
 def load_header(path: Path) -> GeneratorHeader:
@@ -67,7 +91,30 @@ def load_header(path: Path) -> GeneratorHeader:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor]]:
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of names, dtypes, shapes and bytes of tensors on the CPU, in the order of their names."""
+    sha256 = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha256.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha256.hexdigest()
+
+
+def settled(settings: TrainSettings) -> TrainSettings:
+    """The settings with those that change no number at their defaults."""
+    tree, defaults = plain(settings), plain(TrainSettings())
+    for key in FREE:
+        *groups, name = key.split(".")
+        here, there = tree, defaults
+        for group in groups:
+            here, there = here[group], there[group]
+        here[name] = there[name]
+    return validate(TrainSettings, tree)
+
+
+def _read(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor], str]:
+    """Header, tensors and the sha256 of the bytes that hold both."""
     if not path.is_file():
         raise RunError(f"no generator {path}: the run is missing or not finished; run its `fit` to the end")
     if path.suffix == ".pt":
@@ -76,15 +123,28 @@ def _read(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor]]:
             "the generator.safetensors of a finished run"
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} is damaged ({error}); delete it and run the same `fit` again") from error
+        data = path.read_bytes()
+        tensors = load(data)
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}); {REMEDY}") from error
     if HEADER not in metadata:
         raise RunError(f"{path} is not a generator of this program: its header has no {HEADER!r}")
-    tree = json.loads(metadata[HEADER])
+    return _header_of(path, metadata[HEADER], tensors), tensors, digest_bytes(data)
+
+
+def _header_of(path: Path, text: str, tensors: Mapping[str, Tensor]) -> GeneratorHeader:
+    """The header, which is compared with its digest and the tensors with theirs. Raises RunError."""
+    try:
+        tree = dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path} is damaged (its header is no JSON object: {error}); {REMEDY}") from error
     if tree.get("version") not in READABLE:
         raise RunError(f"{path} has version {tree.get('version')}, this program reads {FORMAT}; update the program")
+    if tree["version"] == FORMAT and DIGEST not in tree:
+        raise RunError(f"{path} is damaged: its header has no {DIGEST}; {REMEDY}")
+    tree = unsealed(tree, path, REMEDY)
+    if tree["version"] == FORMAT and tree.pop(TENSORS) != digest_tensors(tensors):
+        raise RunError(f"{path} is damaged: its tensors do not have the digest in its header; {REMEDY}")
     tree = with_current_names(tree, unknown=("seal", "step", "pairs_seen"))
-    return validate(GeneratorHeader, tree), tensors
+    return check_record(GeneratorHeader, tree, path, REMEDY)
