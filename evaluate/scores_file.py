@@ -12,7 +12,7 @@ from evaluate.inputs.predictions import match_files
 from evaluate.protocol import FAKE, Network, Protocol, ProtocolName
 from store.files import check_record, from_json, read_json, with_current_names, write_json
 from store.run_files import PredictionFolder, RunFolder
-from store.schema import FORBID_UNKNOWN, RunError, Split
+from store.schema import FORBID_UNKNOWN, RunError, Split, check_name
 
 SCORES_FORMAT = 3
 SOFTWARE = ("lpips", "numpy", "scikit-image", "scipy", "torch", "torch-fidelity", "torchvision")
@@ -30,6 +30,9 @@ class RealPicture:
     density: float
     integrated: float
     positive: float
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "picture")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +143,7 @@ def read_scores(run: Path, split: Split, view: str) -> Scores:
             },
             misregistration=_misregistration(tree["misregistration"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RunError(f"{file} is damaged (rows: {error!r}); {remedy}") from error
 
 

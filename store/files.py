@@ -18,8 +18,9 @@ from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from store.schema import RunError, SettingsError, StoreError
+from store.schema import MagstainError, RunError, StoreError
 from store.settings import validate
+from store.untrusted.documents import DocumentError, parse_object, read_document
 
 T = TypeVar("T")
 
@@ -69,11 +70,9 @@ def write_whole(path: Path, data: bytes) -> None:
 def read_json(file: Path, remedy: str) -> dict[str, Any]:
     """The JSON object in a file, without its sha256. RunError with the remedy if the file is missing or damaged."""
     try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        tree = parse_object(read_document(file))
+    except (OSError, DocumentError) as error:
         raise RunError(f"{file} cannot be read as JSON ({error}); {remedy}") from error
-    if not isinstance(tree, dict):
-        raise RunError(f"{file} holds a {type(tree).__name__}, not an object; {remedy}")
     return unsealed(tree, file, remedy)
 
 
@@ -119,7 +118,7 @@ def check_record(kind: type[T], tree: Mapping[str, Any], file: Path, remedy: str
     """A JSON object as its class. Raises RunError with the remedy if a key or value does not fit."""
     try:
         return validate(kind, tree)
-    except SettingsError as error:
+    except MagstainError as error:  # of the settings, or of a class that checks itself
         raise RunError(f"{file} is not what it should be ({error}); {remedy}") from error
 
 

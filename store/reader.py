@@ -18,7 +18,8 @@ from store.format.manifest import read_sealed
 from store.format.tables import array_at, read_pairs, read_skipped
 from store.location.base import Location
 from store.location.open import locate
-from store.schema import Box, Manifest, Pair, RunError, Skipped, Split, Stain, StoreError, picture_name
+from store.schema import Box, Manifest, Pair, RunError, Skipped, Split, Stain, StoreError
+from store.untrusted.names import picture_name
 
 TILE = "tile"
 

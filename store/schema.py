@@ -6,8 +6,11 @@ Lengths are pixels, boxes are in tile pixels, `mpp` is micrometres per pixel. Pu
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from store.untrusted.names import PICTURE, clash, name_fault, text_fault
 
 FORMAT = 1
 FORBID_UNKNOWN = {"extra": "forbid"}  # what pydantic does with a key that a class does not have
@@ -128,6 +131,13 @@ class Pair:
     he_digest: str
     ihc_digest: str
 
+    def __post_init__(self) -> None:
+        check_name(self.id, "pair", PICTURE)
+        check_name(self.he, "H&E tile")
+        check_name(self.ihc, "IHC tile")
+        if fault := text_fault(self.slide):
+            raise SchemaError(f"slide {self.slide!r} of pair {self.id!r} {fault}; use a word")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
@@ -210,6 +220,10 @@ class Table:
     pairs: dict[Split, tuple[Pair, ...]]
     skipped: tuple[Skipped, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        for split, pairs in self.pairs.items():
+            check_distinct((pair.id for pair in pairs), f"pairs of {split}")
+
     @property
     def slides(self) -> dict[Split, frozenset[str]]:
         """The slides of every split."""
@@ -227,10 +241,13 @@ class Table:
         return tuple(sorted(slide for slide, splits in found.items() if splits > 1))
 
 
-def picture_name(pair_id: str, index: int, count: int) -> str:
-    """The file name of picture `index` of a pair, when a view has `count` of them.
+def check_name(name: str, what: str, ending: str = "") -> None:
+    """Raise SchemaError unless a name, to which `ending` will be added, can be a file below a folder on every disk."""
+    if fault := name_fault(name, ending):
+        raise SchemaError(f"{what} {name!r} {fault}; give it another name")
 
-    >>> picture_name("a/b", 0, 1), picture_name("a/b", 1, 2)
-    ('a/b.png', 'a/b.1.png')
-    """
-    return f"{pair_id}.png" if count == 1 else f"{pair_id}.{index}.png"
+
+def check_distinct(names: Iterable[str], what: str) -> None:
+    """Raise SchemaError unless each name, with `.png` added to it, is a file of its own on every disk."""
+    if fault := clash(names):
+        raise SchemaError(f"{what}: {fault}; give each another name")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -19,6 +17,15 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from store.schema import SettingsError
+from store.untrusted.documents import (
+    DEPTH,
+    TOML_BYTES,
+    DocumentError,
+    NotParsedError,
+    parse_toml,
+    read_document,
+    shorten,
+)
 
 T = TypeVar("T")
 
@@ -86,12 +93,12 @@ def to_toml(settings: object) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"), parse_float=_finite)
+        return parse_toml(read_document(file, TOML_BYTES))
     except FileNotFoundError as error:
         raise SettingsError(f"no settings file {file}; give an existing TOML file, or none for the defaults") from error
     except OSError as error:
         raise SettingsError(f"{file} cannot be read ({error.strerror}); give an existing TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except DocumentError as error:
         raise SettingsError(f"{file} is not TOML: {error}; correct that line, or give another file") from error
 
 
@@ -107,39 +114,34 @@ def _merge(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
 def _assign(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise SettingsError(f"--set {override!r}: write KEY=VALUE, for example --set seed=3")
+    if not equals or not all(parts) or len(parts) > DEPTH:
+        raise SettingsError(f"--set {shorten(override)!r}: write KEY=VALUE, for example --set seed=3")
     for part in parts[:-1]:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
             raise SettingsError(f"--set {override!r}: {part!r} is a value, not a group of settings")
-    tree[parts[-1]] = _value(text.strip())
+    tree[parts[-1]] = _value(text.strip(), override)
 
 
-def _value(text: str) -> Any:
+def _value(text: str, override: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}", parse_float=_finite)["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except NotParsedError:
         return text
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise SettingsError(f"{text} is no setting: use a finite number")
-    return number
+    except DocumentError as error:
+        raise SettingsError(f"--set {shorten(override)!r}: {error}; give a number, a word or a list") from error
 
 
 def _explain(kind: Any, error: str, location: tuple[int | str, ...], given: object, message: str) -> str:
-    key = ".".join(str(part) for part in location)
+    key, value = shorten(".".join(str(part) for part in location)), shorten(json.dumps(given, default=str))
     if error == "unexpected_keyword_argument" or error == "extra_forbidden":
         known = [f.name for f in fields(_class_at(kind, location[:-1]))]
         nearest = " or ".join(repr(name) for name in _nearest(kind, key, known))
         return f"unknown setting {key!r}; did you mean {nearest}? Known here: {', '.join(known)}"
     if error == "tuple_type":
         example = f"{key}={_as_list(given)}"
-        return f"setting {key} = {json.dumps(given)}: a list has words in quotes: {example} (make: SET='{example}')"
-    return f"setting {key} = {json.dumps(given, default=str)}: {message[:1].lower()}{message[1:]}"
+        return f"setting {key} = {value}: a list has words in quotes: {example} (make: SET='{example}')"
+    return f"setting {key} = {value}: {message[:1].lower()}{message[1:]}"
 
 
 def _nearest(kind: Any, key: str, known: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"images", "stain", "files", "cli", "process", "run_files"},
         {"settings"},
         {"schema"},
+        {"untrusted"},
     ),
     "prep": (
         {"__main__"},

@@ -11,8 +11,9 @@ from store.images import PictureU8, read_picture, write_jpeg, write_png
 from store.overview import describe_picture
 from store.reader import Store, plan_targets
 from store.run_files import RunFolder
-from store.schema import RunError, Split, Stain, View, picture_name
+from store.schema import RunError, Split, Stain, View
 from store.stain.dab import mean_dab
+from store.untrusted.names import picture_name
 
 WRITERS = {".jpg": write_jpeg, ".jpeg": write_jpeg, ".png": write_png}
 SIDE = 256  # px, of each picture

@@ -12,7 +12,8 @@ from prep.settings import PrepSettings, SplitRule, how_to_set
 from prep.tiles.layouts import find_data_set, two_folders
 from prep.tiles.pairs import Discovery, pair_tiles
 from prep.tiles.splits import hold_out_val, name_slides, resplit
-from store.schema import PairingError
+from store.schema import PairingError, Split
+from store.untrusted.names import clash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,14 @@ class Data:
 
 def find_pairs(settings: PrepSettings, data: Data) -> Discovery:
     """The candidates in the data folders, in the split that the settings ask for. Raises PairingError."""
+    found = _find(settings, data)
+    for split in Split:
+        if fault := clash(candidate.id for candidate in found.candidates if candidate.split is split):
+            raise PairingError(f"{data.he}: of the {split} pairs {fault}; rename one of them")
+    return found
+
+
+def _find(settings: PrepSettings, data: Data) -> Discovery:
     data_set = find_data_set(data.he, settings.layout) if data.single else two_folders(data.he, data.ihc)
     paired = pair_tiles(data_set)
     found = name_slides(paired, settings.slide_pattern)

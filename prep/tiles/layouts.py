@@ -5,14 +5,14 @@ Reads folders, never pictures. Upper and lower case of folder names do not matte
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from prep.settings import Layout, how_to_set
 from store.images import SUFFIXES
 from store.schema import PairingError, Split
+from store.untrusted.names import PICTURE, name_fault
 
 _NEEDS = {
     Layout.MIST: "mist: trainA trainB and valA valB or testA testB (also below TrainValAB), A = H&E, B = IHC",
@@ -116,11 +116,8 @@ def list_pictures(folder: Path) -> Listing:
     files = sorted(_walk(folder, "", ()))
     pictures = [name for name in files if _is_picture(Path(name))]
     for name in pictures:
-        if bad := [sign for sign in name if unicodedata.category(sign) in {"Cc", "Cs"}]:
-            raise PairingError(
-                f"{folder}: the file name {name!r} holds {bad[0]!r}, a control character or a byte that is not UTF-8; "
-                "rename the file"
-            )
+        if fault := name_fault(name.removesuffix(PurePosixPath(name).suffix), PICTURE) or name_fault(name):
+            raise PairingError(f"{folder}: the file name {name!r} {fault}; rename the file")
     if not pictures:
         raise PairingError(f"{folder}: holds no pictures ({', '.join(sorted(SUFFIXES))}); put the tiles there")
     return Listing(pictures=tuple(pictures), ignored=tuple(name for name in files if not _is_picture(Path(name))))

@@ -123,7 +123,7 @@ def split_by_slide(
 def _slide(expression: re.Pattern[str], name: str) -> str:
     match = expression.search(name)
     slide = "" if match is None else match.group(1 if expression.groups else 0)
-    if not slide:
+    if slide is None or not slide.strip():
         raise PairingError(
             f"tile {name!r}: slide_pattern {expression.pattern!r} finds no slide in it (the name is searched without "
             f"its suffix, with its folders); correct the pattern, for example {EXAMPLE}, or rename the tile"

@@ -11,7 +11,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from store.format.codec import KEEP_ZEROS
 from store.location.base import Location
-from store.schema import Pair, Skipped, Split, StoreError, Table
+from store.schema import Pair, SchemaError, Skipped, Split, StoreError, Table, check_distinct
 
 CHUNK = 4096  # rows that are read at once
 TEXT = ("id", "slide", "he", "ihc")
@@ -36,7 +36,15 @@ def read_pairs(location: Location, split: Split) -> tuple[Pair, ...]:
     text = {name: _read_text(location, f"{split}/pair/{name}") for name in TEXT}
     digests = {name: _read_digests(location, f"{split}/pair/{name}") for name in DIGESTS}
     rows = _rows(location, f"{split}/pair", [*text.values(), *digests.values()])
-    return tuple(Pair(**dict(zip((*TEXT, *DIGESTS), row, strict=True))) for row in rows)
+    try:
+        pairs = tuple(Pair(**dict(zip((*TEXT, *DIGESTS), row, strict=True))) for row in rows)
+        check_distinct((pair.id for pair in pairs), f"pairs of {split}")
+    except SchemaError as error:
+        raise StoreError(
+            f"{location} has a name that no file may have: {error}, build the store again, and trust no store of "
+            "unknown origin"
+        ) from error
+    return pairs
 
 
 def read_skipped(location: Location) -> tuple[Skipped, ...]:

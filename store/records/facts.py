@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 
 from store.files import check_record, read_json, with_current_names
@@ -10,6 +9,7 @@ from store.location.open import locate
 from store.reader import Store
 from store.run_files import FIT, RunFolder
 from store.schema import FORBID_UNKNOWN, RunError
+from store.untrusted.documents import DocumentError, parse_toml, read_document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def trained_views(folder: RunFolder) -> tuple[str, ...] | None:
     if not folder.settings.is_file():
         return None
     try:
-        views = tomllib.loads(folder.settings.read_text(encoding="utf-8"))["data"]["views"]
+        views = parse_toml(read_document(folder.settings))["data"]["views"]
         return tuple(str(view) for view in views)
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (OSError, DocumentError, KeyError, TypeError) as error:
         raise RunError(f"{folder.settings} names no views ({error!r}); restore it from a copy") from error

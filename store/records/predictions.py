@@ -7,7 +7,7 @@ from pathlib import Path
 
 from store.files import check_record, read_json, with_current_names
 from store.run_files import FIT, PREDICT, PredictionFolder, RunFolder
-from store.schema import FORBID_UNKNOWN, RunError, Split
+from store.schema import FORBID_UNKNOWN, RunError, Split, check_distinct, check_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,11 @@ class Predictions:
     synthetic: bool
     generator: str
     pictures: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in self.pictures:
+            check_name(name, "picture")
+        check_distinct(self.pictures, "pictures")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from prep.settings import Layout
+from prep.settings import Layout, PrepSettings
+from prep.tiles.discovery import Data, find_pairs
 from store.schema import PairingError, Split
 from tests.support.tile_folders import MIST, discover, discover_folders, ids, touch
 
-ODD_NAMES = ("sp ace", 'quo\'te "x"', "Größe µm 漢字", "up..down", "a.b.c", "-dash", "100%", "back\\slash", "[x]*?")
+ODD_NAMES = ("sp ace", 'quo\'te "x"', "Größe µm 漢字", "up..down", "a.b.c", "-dash", "100%", "[x]*?")
 
 
 def refusal(data: Path, layout: Layout = Layout.AUTO) -> str:
@@ -104,6 +105,37 @@ def test_names_that_cannot_be_stored_as_text_are_refused(tmp_path: Path, bad: by
     message = refusal(tmp_path)
     assert message.startswith(f"{tmp_path / 'HE'}: the file name ")
     assert message.endswith("a control character or a byte that is not UTF-8; rename the file")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("back\\slash", "holds a backslash, which separates folders on Windows"),
+        ("NUL", "has the part 'NUL', which is a device on Windows"),
+        ("aux/1", "has the part 'aux', which is a device on Windows"),
+        (
+            "tile ",
+            "has the part 'tile ', which begins or ends with a blank or a dot",
+        ),
+        (
+            "tile.",
+            "has the part 'tile.', which begins or ends with a blank or a dot",
+        ),
+        ("left\u202eright", "holds '\\u202e', a control character or a byte that is not UTF-8"),
+    ],
+)
+def test_names_that_are_no_file_elsewhere_are_refused(tmp_path: Path, name: str, fault: str) -> None:
+    touch(tmp_path, "HE/a.png", "IHC/a.png", f"HE/{name}.png", f"IHC/{name}.png")
+    message = refusal(tmp_path)
+    assert message.startswith(f"{tmp_path / 'HE'}: the file name {f'{name}.png'!r} {fault}")
+    assert message.endswith("; rename the file")
+
+
+@pytest.mark.parametrize("names", [("A_1", "a_1"), ("M\u00fc", "Mu\u0308"), ("SLIDE/1", "slide/1")])
+def test_pairs_that_are_one_on_some_disks_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    touch(tmp_path, *(f"train{part}/{name}.png" for part in "AB" for name in names), "valA/b.png", "valB/b.png")
+    with pytest.raises(PairingError, match=r"are one name on disks that do not tell upper from lower case.*rename one"):
+        find_pairs(PrepSettings(), Data(he=tmp_path, ihc=tmp_path))
 
 
 def test_other_files_and_hidden_ones_are_ignored_and_listed(tmp_path: Path) -> None:

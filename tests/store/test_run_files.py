@@ -199,7 +199,7 @@ def test_a_file_that_is_no_record_is_refused_with_the_remedy(run: RunFolder) -> 
     with pytest.raises(RunError, match=r"run\.json cannot be read as JSON \(.*\); restore the file from a copy"):
         read_facts(run)
     run.facts.write_text("[]")
-    with pytest.raises(RunError, match=r"run\.json holds a list, not an object; do this"):
+    with pytest.raises(RunError, match=r"run\.json cannot be read as JSON \(it holds a list, not an object\); do this"):
         read_json(run.facts, "do this")
     with pytest.raises(RunError, match=r"gates\.json cannot be read .*; make them again with: .* predict --gates"):
         read_gates(run.predictions("test", "tile"))

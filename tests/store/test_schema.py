@@ -8,7 +8,8 @@ import pytest
 
 from store.format.layout import plan_arrays, plan_units
 from store.format.manifest import all_units
-from store.schema import Box, Pair, SchemaError, Source, Split, Stain, StoreError, Table, View, picture_name
+from store.schema import Box, Pair, SchemaError, Source, Split, Stain, StoreError, Table, View
+from store.untrusted.names import picture_name
 from tests.support.stores import small_manifest
 
 
@@ -104,7 +105,10 @@ def test_words_of_the_format() -> None:
 
 def test_leaking_slides_are_those_in_two_splits() -> None:
     def rows(*slides: str) -> tuple[Pair, ...]:
-        return tuple(Pair(id=s, slide=s, he="a.png", ihc="b.png", he_digest="", ihc_digest="") for s in slides)
+        return tuple(
+            Pair(id=f"{s}{row}", slide=s, he="a.png", ihc="b.png", he_digest="", ihc_digest="")
+            for row, s in enumerate(slides)
+        )
 
     table = Table(pairs={Split.TRAIN: rows("a", "b", "b"), Split.VAL: rows("b"), Split.TEST: rows("c", "a")})
     assert table.leaking == ("a", "b")

@@ -23,7 +23,8 @@ from store.images import write_png
 from store.reader import Store
 from store.records.facts import RunFacts
 from store.run_files import RunFolder
-from store.schema import Split, Stain, picture_name
+from store.schema import Split, Stain
+from store.untrusted.names import picture_name
 
 BASELINES = ["copy H&E", "constant colour", "affine colour map"]
 

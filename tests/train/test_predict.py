@@ -19,7 +19,8 @@ from store.images import read_picture
 from store.reader import TILE, Store
 from store.records.facts import open_store_of
 from store.run_files import RunFolder
-from store.schema import Interrupted, Pair, RunError, SettingsError, Split, Stain
+from store.schema import Interrupted, Pair, RunError, SettingsError, Split, Stain, StoreError
+from tests.support.forgery import forge
 from tests.support.records import unsigned
 from tests.support.stores import build_small_store
 from train import predict as predict_module
@@ -92,6 +93,16 @@ def test_both_files_come_from_the_float_output_of_the_generator(
         inside = (cut > 0) & (cut < 254)
         apart.append(np.mean(whole[inside] != cut[inside]))
     assert 0.45 < np.mean(apart) < 0.55  # half of all levels have a fraction of a half or more
+
+
+@pytest.mark.parametrize("name", ["../../../../../x", "{absolute}"])
+def test_no_picture_is_written_outside_the_run(run: RunFolder, small_store: Store, tmp_path: Path, name: str) -> None:
+    ids = [name.format(absolute=tmp_path / "x"), "b", "c", "d"]
+    store = Store.open(forge(small_store, tmp_path / "s.zarr", columns={"test/pair/id": ids}))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StoreError, match="has a name that no file may have"):
+        predict(run, store, Split.TEST, "x1", "cpu")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_translation_is_the_evaluation_mode_forward_pass(run: RunFolder, small_store: Store) -> None:

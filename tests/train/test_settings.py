@@ -63,7 +63,7 @@ def test_the_defaults_are_the_published_run() -> None:
         ("contrast.temperature=0", "temperature = 0.* above 0"),
         ("contrast.patches=1", "patches = 1.*at least 2"),
         ("weights.nce=-1", "weights.nce = -1.*: a weight is a number >= 0"),
-        ("weights.nce=nan", "nan is no setting: use a finite number"),
+        ("weights.nce=nan", "--set 'weights.nce=nan': nan is not a finite number"),
         ("data.views=[]", "name at least one view"),
         ('data.views=["x1", "x1"]', "each once"),
         ("data.view_weights=[1, 2]", "a number above 0 for each of the 3 views"),

@@ -1,0 +1,1 @@
+"""What comes from outside is checked before it is used: names that become files, JSON and TOML of any origin."""
