@@ -1,7 +1,7 @@
 """Files on a local disk: atomic writes, digests, locks, JSON records; errors of the disk say what to do.
 
-JSON has finite numbers only: in records NaN is `null`, infinity `"inf"`. A record has the sha256 of what it holds, which every
-reader compares; records of earlier versions have none.
+JSON has finite numbers only: in records NaN is `null`, infinity `"inf"`. A record has the sha256 of what it holds, which
+every reader compares; records of earlier versions have none.
 """
 
 from __future__ import annotations
