@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup demo prepare train eval compare ablation figure test test-fast test-gpu soak check lint check-other \
-        bench weights clean
+        bench attack weights clean
 
 # ---- the environment: created once, and again when one of these two files has changed
 KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -66,6 +66,7 @@ help:
 	@echo '  make check     linter, types, all tests; fast tests on the other supported Python if present'
 	@echo '  make test-gpu  the tests of GPU code, on the GPU if there is one'
 	@echo '  make soak      kill a build 200 times and compare   KILLS=N'
+	@echo '  make attack    attack what is promised, 15 minutes   SEED=N MINUTES=N ONLY="kills fuzz"'
 	@echo '  make bench     measure what the READMEs state   ONLY="codecs pipeline" for some of it'
 	@echo '  make figure    the figure of the README, from the demo'
 	@echo '  make clean     remove the demo (tiles, store, runs) and caches'
@@ -165,6 +166,9 @@ check-other: $(READY)
 
 bench: $(READY)
 	@$(PY) -m tests.bench $(ONLY)
+
+attack: $(READY)
+	@$(PY) -m tests.attack --seed $(or $(SEED),0) --minutes $(or $(MINUTES),15) $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out '$(OUT)')
 
 clean:
 	rm -rf data/demo data/demo.zarr data/demo.zarr.journal runs/demo runs/demo-compare runs/demo-ablation .mypy_cache .pytest_cache .ruff_cache build

@@ -1,0 +1,78 @@
+"""What a forked process runs: the four command lines, and a few commands that only attacks need."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Callable
+
+import torch
+import typer
+
+import evaluate.__main__
+import prep.__main__
+import store.__main__
+import train.__main__
+from store.cli import run_app
+
+APPS: dict[str, typer.Typer] = {
+    "evaluate": evaluate.__main__.app,
+    "prep": prep.__main__.app,
+    "store": store.__main__.app,
+    "train": train.__main__.app,
+}
+
+
+def warm() -> None:
+    """Import what the verbs import when they run; no fork copies it."""
+    import evaluate.features.extract
+    import evaluate.features.weights
+    import evaluate.report.contact_sheet
+    import evaluate.report.figure
+    import evaluate.report.html_page
+    import evaluate.scoring.score  # noqa: F401
+    import prep.build.run
+    import prep.build.write
+    import prep.demo.draw
+    import prep.fidelity.report  # noqa: F401
+    import store.contact_sheet
+    import store.overview
+    import store.verify  # noqa: F401
+    import train.attention_maps
+    import train.describe
+    import train.import_asp
+    import train.loop.fit
+    import train.predict  # noqa: F401
+
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+
+
+def run(words: tuple[str, ...]) -> int:
+    """Run a command and return its exit code."""
+    os.fsync = lambda _: None  # type: ignore[assignment] # a killed process loses nothing that it wrote
+    name, *rest = words
+    if name in HELPERS:
+        HELPERS[name](*rest)
+        return 0
+    sys.argv = [name, *rest]
+    try:
+        run_app(APPS[name])
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    return 0
+
+
+def methods() -> None:
+    """Print the narrow settings of every method, as JSON."""
+    from tests.support.tiny_run import NARROW, NARROW_CONTRAST, read_by
+    from train.methods.registry import METHODS
+
+    narrow = [*NARROW, *NARROW_CONTRAST, "generator.depth=5"]
+    print(json.dumps({method: read_by(method, narrow) for method in METHODS}))
+
+
+HELPERS: dict[str, Callable[..., None]] = {"methods": methods}
