@@ -89,7 +89,7 @@ def weights(
     listed: Annotated[bool, typer.Option("--list", help="list the files and whether they are present")] = False,
 ) -> None:
     """Download weight files into the cache folder and check them; an interrupted download resumes."""
-    from store.cli import progress, wrapped
+    from store.cli import progress, say, wrapped
     from store.weights import PACKAGES, choose, describe, fetch, weights_folder
 
     cache, chosen = folder or weights_folder(), choose(names or (PACKAGES if listed else []), source)
@@ -100,7 +100,7 @@ def weights(
         what = f"{weight.name}: {weight.what}, {weight.size:,} bytes, from {source or weight.address}"
         typer.echo(wrapped(what, indent="  "), err=True)
         with progress(total=weight.size, what=weight.name, unit="B", scaled=True) as bar:
-            file = fetch(weight, cache, source, bar.update)
+            file = fetch(weight, cache, source, bar.update, say)
         typer.echo(file)
     if not names and not source:
         typer.echo("the feature networks of evaluation: make weights NAMES=evaluate", err=True)

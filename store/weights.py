@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import PARTIAL_CONTENT, REQUESTED_RANGE_NOT_SATISFIABLE, HTTPException
 from pathlib import Path
-from typing import BinaryIO
-from urllib.error import HTTPError
 
 from store.files import PARTIAL, digest_file, disk_errors, sync
+from store.foreign.download import Broken, Refused, alone, download, sweep
+from store.foreign.kinds import HEAD, not_weights
 from store.schema import WeightsError
 
 FOLDER_VARIABLE = "MAGSTAIN_WEIGHTS"
-PIECE = 1 << 20  # bytes that are copied at once
-TIMEOUT = 30  # seconds without a byte before a download fails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,33 +100,37 @@ def locate(weight: WeightFile, folder: Path) -> Path:
     return file
 
 
-def fetch(weight: WeightFile, folder: Path, source: str = "", watch: Callable[[int], object] = lambda _: None) -> Path:
+def fetch(
+    weight: WeightFile,
+    folder: Path,
+    source: str = "",
+    watch: Callable[[int], object] = lambda _: None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Path:
     """Download `weight` into `folder`, or copy it from `source`: a file, a folder or the address of a mirror.
 
-    An interrupted download resumes. `watch` receives the number of bytes of each piece. Raises WeightsError with the
-    address, size, sha256 and folder if the file cannot be downloaded or is wrong.
+    An interrupted download resumes; of two processes one waits for the other, and `tell` gets a sentence that says so.
+    `watch` receives the number of bytes of each piece. Never writes more than the expected size. Raises WeightsError
+    with the address, size, sha256 and folder if the file cannot be downloaded or is wrong.
     """
     file = folder / weight.name
-    if file.is_file():
-        return locate(weight, folder)
     partial = file.with_name(file.name + PARTIAL)
+    if file.is_file():
+        located = locate(weight, folder)
+        sweep(partial)
+        return located
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if source and "://" not in source:
-        origin = _local_copy(weight, Path(source))
-        _check(origin, weight, place=str(origin), remedy=f"the right one is at {weight.address}")
-        with disk_errors(folder), _removed_on_error(partial):
-            shutil.copyfile(origin, partial)
-            watch(weight.size)
-    else:
-        address = _address(weight, source)
-        _download(weight, address, partial, watch)
+    with alone(partial, lambda: tell(f"{weight.name} is being fetched by another process; waiting for it")):
+        if file.is_file():  # that process has finished it
+            return locate(weight, folder)
+        place = _fill(weight, partial, source, watch)
         with _removed_on_error(partial):
-            _check(partial, weight, place=address, remedy=_by_hand(folder))
-    with disk_errors(folder):
-        sync(partial)
-        partial.replace(file)
-        sync(folder)
+            _check(partial, weight, place=place, remedy=_by_hand(folder))
+        with disk_errors(folder):
+            sync(partial)
+            partial.replace(file)
+            sync(folder)
     return file
 
 
@@ -196,57 +196,41 @@ def _removed_on_error(partial: Path) -> Iterator[None]:
         raise
 
 
-def _download(weight: WeightFile, address: str, partial: Path, watch: Callable[[int], object]) -> None:
-    """Append the missing bytes of `address` to `partial`; if the server does not support ranges, start again."""
-    present = partial.stat().st_size if partial.exists() else 0
-    if present > weight.size:
-        present = 0
-    if present == weight.size:
-        return
+def _fill(weight: WeightFile, partial: Path, source: str, watch: Callable[[int], object]) -> str:
+    """Copy or download a weight file to `partial`; returns where it came from."""
+    if source and "://" not in source:
+        origin = _local_copy(weight, Path(source))
+        _check(origin, weight, place=str(origin), remedy=f"the right one is at {weight.address}")
+        with disk_errors(partial.parent), _removed_on_error(partial):
+            shutil.copyfile(origin, partial)
+            watch(weight.size)
+        return str(origin)
+    address = _address(weight, source)
     try:
-        request = urllib.request.Request(address, headers={"Range": f"bytes={present}-"} if present else {})
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            present = present if response.status == PARTIAL_CONTENT else 0
-            offered = present + int(response.headers.get("Content-Length") or weight.size - present)
-            if offered != weight.size:
-                raise WeightsError(_wrong(weight, address, f"{offered:,} bytes", _by_hand(partial.parent)))
-            _append(response, partial, present, watch)
-    except (OSError, HTTPException, ValueError) as error:  # ValueError: not an address
-        if isinstance(error, HTTPError) and error.code == REQUESTED_RANGE_NOT_SATISFIABLE:
-            partial.unlink()
+        download(address, weight.size, partial, watch)
+    except Refused as refused:
+        partial.unlink()
+        raise WeightsError(_wrong(weight, address, f"{refused},", _by_hand(partial.parent))) from refused
+    except Broken as broken:
         raise WeightsError(
-            f"cannot fetch {address}: {error}; run the same command again to resume. Without internet put the file "
-            f"({weight.size:,} bytes, sha256 {weight.sha256}) into {partial.parent} by hand, or give a copy with --from"
-        ) from error
-    if (got := partial.stat().st_size) < weight.size:
-        raise WeightsError(
-            f"{address}: the download stopped after {got:,} of {weight.size:,} bytes, which are kept in {partial}; "
-            "run the same command again to resume"
-        )
-
-
-def _append(response: BinaryIO, partial: Path, present: int, watch: Callable[[int], object]) -> None:
-    """Write a response after the first `present` bytes of `partial`; keeps what was written when the disk is full."""
-    with disk_errors(partial):
-        file = partial.open("r+b" if present else "wb")
-    with file:
-        watch(file.seek(present))
-        while piece := response.read(PIECE):
-            with disk_errors(partial):
-                file.write(piece)
-                file.flush()
-            watch(len(piece))
+            f"{broken}. Without internet put the file ({weight.size:,} bytes, sha256 {weight.sha256}) into "
+            f"{partial.parent} by hand, or give a copy with --from"
+        ) from broken
+    return address
 
 
 def _check(file: Path, weight: WeightFile, *, place: str, remedy: str) -> None:
     size = file.stat().st_size
     digest = digest_file(file) if size == weight.size else ""
     if digest != weight.sha256:
-        raise WeightsError(_wrong(weight, place, f"sha256 {digest}" if digest else f"{size:,} bytes", remedy))
+        with file.open("rb") as opened:
+            known = not_weights(opened.read(HEAD)) if size else "is empty"
+        found = f"it has {f'sha256 {digest}' if digest else f'{size:,} bytes'}{f' and {known};' if known else ','}"
+        raise WeightsError(_wrong(weight, place, found, remedy))
 
 
 def _wrong(weight: WeightFile, place: str, found: str, remedy: str) -> str:
     return (
-        f"{place} is not {weight.what}: it has {found}, the right file has {weight.size:,} bytes and sha256 "
-        f"{weight.sha256}; {remedy}"
+        f"{place} is not {weight.what}: {found} the right file has {weight.size:,} bytes and sha256 {weight.sha256}; "
+        f"{remedy}"
     )

@@ -22,6 +22,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"reader", "verify"},
         {"format"},
         {"location", "weights"},
+        {"foreign"},
         {"images", "stain", "files", "cli", "process", "run_files"},
         {"settings"},
         {"schema"},

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,10 +23,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity import feature_extractor_inceptionv3 as ported
 
 from evaluate.protocol import FILES, FeatureSpec, Network
+from store.foreign.kinds import read_plain
 from store.schema import WeightsError
 from store.weights import locate
 
 INCEPTION_SIDE = 299  # px, of both Inceptions
+FETCH = "make weights NAMES=evaluate"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -198,9 +201,13 @@ def find_weights(network: Network, folder: Path) -> Path | None:
 
 
 def read_parameters(file: Path) -> Parameters:
-    """The parameters in a weight file, by their names."""
-    parameters: Parameters = torch.load(file, map_location="cpu", weights_only=True)
-    return parameters
+    """The parameters in a weight file, by their names. WeightsError if the file is something else."""
+    remedy = f"remove it and fetch it again with `{FETCH}`"
+    load = partial(torch.load, map_location="cpu", weights_only=True)
+    parameters = read_plain(file, file, load, WeightsError, remedy)
+    if not isinstance(parameters, Mapping) or not all(isinstance(value, Tensor) for value in parameters.values()):
+        raise WeightsError(f"{file} holds no bare state dict; {remedy}")
+    return {str(name): value for name, value in parameters.items()}
 
 
 def pooled(network: Network, parameters: Parameters, digest: str) -> dict[FeatureSpec, Pooled]:

@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from prep.settings import Device, Precision, how_to_set
 from prep.upscaling.devices import check_device
+from store.foreign.kinds import read_plain
 from store.images import PictureU8
 from store.schema import SettingsError, WeightsError
 from store.weights import BSRGAN_FILES, locate, weights_folder
@@ -127,15 +129,8 @@ def _activate(feature: Tensor) -> Tensor:
 
 def load_enlarger(file: Path, factor: int) -> RrdbEnlarger:
     """The full-size network with the weights of `file`; code in the file is never run. Raises WeightsError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a pickle that torch did not write
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damage raises anything from EOFError to KeyError, and torch's own text is a page long
-        raise WeightsError(
-            f"{file} is no file of plain tensors: it is damaged or holds code ({type(error).__name__}), and nothing in "
-            "it was run; fetch it again with `make weights`"
-        ) from error
+    load = partial(torch.load, map_location="cpu", weights_only=True)
+    state = read_plain(file, file, load, WeightsError, "fetch it again with `make weights`")
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
