@@ -354,7 +354,10 @@ class Trap:
 def test_code_in_a_weight_file_is_refused_and_never_run(tmp_path: Path, modern: bool) -> None:
     trap = {"conv_first.bias": torch.zeros(64), "note": Trap(tmp_path / "sprung")}
     torch.save(trap, tmp_path / "trap.pth", _use_new_zipfile_serialization=modern)
-    assert "asks for code ('pathlib.Path.write_text'), which was not run" in refusal(tmp_path / "trap.pth")
+    message = refusal(tmp_path / "trap.pth")
+    assert "asks for code (" in message
+    assert "'pathlib" in message
+    assert "which was not run" in message
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     assert "asks for code (" in refusal(tmp_path / "bare.pth")
     assert not (tmp_path / "sprung").exists()
