@@ -76,7 +76,8 @@ class Scores:
     `upscaler` made the views that the run was trained on, `views`; `baselines_view`, `baselines_pictures` say what the
     baselines were fitted on; `generator` is the sha256 of the generator's file; `networks` has the sha256 of each
     feature network, None where it was missing; `sets` the sha256 of each set of pictures; `source` is the folder of
-    foreign pictures, None for a run's own. None elsewhere means not known.
+    foreign pictures, None for a run's own. None elsewhere means not known. `leakage` says which of the pictures the run
+    may have been trained on.
     """
 
     __pydantic_config__ = FORBID_UNKNOWN
@@ -105,6 +106,7 @@ class Scores:
     pictures: tuple[RealPicture, ...]
     misregistration: Misregistration
     rows: dict[ProtocolName, dict[str, Row]]
+    leakage: tuple[str, ...] = ()
 
     @property
     def slides(self) -> int:

@@ -73,7 +73,9 @@ def plan(
     from prep.build.describe import describe_plan
     from prep.build.plan import make_plan
 
-    typer.echo(describe_plan(make_plan(_settings(config, overrides), _data(data, he, ihc), threads=threads)))
+    planned = make_plan(_settings(config, overrides), _data(data, he, ihc), threads=threads)
+    typer.echo(describe_plan(planned))
+    planned.refuse_leakage()
 
 
 @app.command()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from store.schema import FORBID_UNKNOWN, Codec, SettingsError
+from store.settings import plain
 
 
 class Recipe(StrEnum):
@@ -83,6 +84,7 @@ class PrepSettings:
     val_fraction: float = 0.0  # of the pairs of train, held out by slide
     test_fraction: float = 0.2  # of all pairs, read when split = by-slide
     slide_pattern: str = ""  # regular expression whose first group is the slide; empty: <slide>_<row>_<column>
+    allow_leakage: bool = False  # build although pictures are in two splits; every table will say so
     seed: int = 0
     keep_tiles: bool = True  # keep the tiles of train as delivered: the baseline trains on crops of them
     unit: int = 16  # pairs that are written and committed together
@@ -103,6 +105,11 @@ class PrepSettings:
         for name, share in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
             if not 0 <= share < 1:
                 raise SettingsError(f"{name} = {share}: must be at least 0 and below 1")
+
+
+def recorded(settings: PrepSettings) -> dict[str, object]:
+    """The settings as a manifest holds them: `allow_leakage` only if it is set, so no other store depends on it."""
+    return {name: value for name, value in plain(settings).items() if name != "allow_leakage" or value}
 
 
 def how_to_set(*settings: str) -> str:

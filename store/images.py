@@ -64,16 +64,6 @@ class Picture:
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """A file that was decoded to its end: height and width in px, the conversions that were done, the sha256 in hex."""
-
-    height: int
-    width: int
-    notes: tuple[str, ...]
-    digest: str
-
-
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """The picture in a file, u8 [H,W,3] RGB. Raises PictureError if it is damaged or cannot be read without loss."""
     return load_picture(path).pixels
@@ -83,12 +73,6 @@ def load_picture(path: Path) -> Picture:
     """The picture with the conversions that were done, and the digest of exactly the bytes that were decoded."""
     image, notes, digest = _load(path)
     return Picture(pixels=np.array(image, dtype=np.uint8), notes=notes, digest=digest)
-
-
-def survey_picture(path: Path) -> Survey:
-    """As strict as `load_picture`, without the pixels, which take a third of the time."""
-    image, notes, digest = _load(path)
-    return Survey(height=image.height, width=image.width, notes=notes, digest=digest)
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

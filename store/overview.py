@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+from operator import attrgetter
+
 from store.cli import wrapped
 from store.files import disk_errors
 from store.reader import Store
-from store.schema import Manifest, Skipped, Source, Split, Table, Upscaler, View
+from store.schema import Manifest, Skipped, Source, Split, Stain, Upscaler, View
 
 SHOWN = 10  # skipped pairs; the table `skipped` of the store has all of them
 INDENT = 12  # columns of the name of a fact
@@ -24,7 +27,7 @@ def describe(store: Store) -> str:
         ("upscaler", describe_upscaler(manifest.upscaler)),
         ("split", f"{manifest.split}, seed {manifest.seed}"),
         *((str(split), _describe_split(store, split)) for split in manifest.counts),
-        *_leakage(store),
+        *(("warning", text) for split in manifest.counts for text in describe_leakage(store, split)),
         *_skipped(store.skipped()),
         ("disk", f"{_on_disk(store)}, codec {manifest.codec}"),
         ("software", ", ".join(f"{name} {version}" for name, version in manifest.software.items())),
@@ -71,13 +74,27 @@ def _describe_split(store: Store, split: Split) -> str:
     return f"{_plural(store.manifest.counts[split], 'pair')} of {_plural(len(slides), 'slide')}"
 
 
-def _leakage(store: Store) -> list[tuple[str, str]]:
-    """A warning if slides occur in more than one split."""
-    shared = len(Table(pairs={split: store.pairs(split) for split in store.manifest.counts}).leaking)
-    if not shared:
-        return []
-    occur = "slide occurs" if shared == 1 else "slides occur"
-    return [("warning", f"{shared:,} {occur} in more than one split (leakage): test scores will be optimistic")]
+def describe_leakage(store: Store, split: Split) -> list[str]:
+    """Warnings that pictures or slides of a split are also in a split before it: its scores are optimistic.
+
+    Copies are counted by preparation if they were allowed; in older stores by the digests of the source files.
+    """
+    before = [pair for other in takewhile(lambda other: other is not split, Split) for pair in store.pairs(other)]
+    own = store.pairs(split)
+    copies = store.manifest.leakage.get(split) or {
+        stain: len([pair for pair in own if digest(pair) in known])
+        for stain, digest in (
+            (Stain.HE, attrgetter("he_digest")),
+            (Stain.IHC, attrgetter("ihc_digest")),
+        )
+        if (known := {digest(pair) for pair in before})
+    }
+    shared = {pair.slide for pair in own} & {pair.slide for pair in before}
+    names = {Stain.HE: "H&E", Stain.IHC: "IHC"}
+    found = [f"{count} of {len(own)} {names[stain]} tiles of {split}" for stain, count in copies.items() if count]
+    if shared:
+        found.append(f"{len(shared)} of {_plural(len({pair.slide for pair in own}), 'slide')} of {split}")
+    return [f"{text} are also in another split (leakage): its scores are optimistic" for text in found]
 
 
 def _skipped(skipped: tuple[Skipped, ...]) -> list[tuple[str, str]]:

@@ -164,7 +164,10 @@ class Upscaler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a store is; its root attribute `manifest`. Holds nothing that depends on workers, hosts or time."""
+    """What a store is; its root attribute `manifest`. Holds nothing that depends on workers, hosts or time.
+
+    `leakage` counts the pictures of a held-out split that are also in another one, where that was allowed.
+    """
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -188,6 +191,7 @@ class Manifest:
     settings: dict[str, object]
     software: dict[str, str]
     codec: Codec = Codec.PORTABLE
+    leakage: dict[Split, dict[Stain, int]] = field(default_factory=dict)
     sealed: bool = False
     seal: str = ""
 

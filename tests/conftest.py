@@ -126,7 +126,7 @@ def mist(tmp_path: Path) -> Path:
     data = tmp_path / "tiles"
     for part, names in (("train", TILES[:6]), ("val", TILES[6:])):
         for key, stain in enumerate("AB"):
-            write_tiles(data / f"{part}{stain}", names, key)
+            write_tiles(data / f"{part}{stain}", names, key + 10 * (part == "val"))
     return data
 
 

@@ -71,6 +71,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "store/images.py",
         "store/contact_sheet.py",
         "prep/views.py",
+        "prep/tiles/leakage.py",
         "prep/upscaling/upscale.py",
         "prep/build/pipeline.py",
         "prep/demo/draw.py",

@@ -157,5 +157,5 @@ def length(scores: Scores | Predictions) -> str:
 
 
 def label(scores: Scores) -> str:
-    """A warning where the tissue was drawn."""
-    return f"{SYNTHETIC}. " if scores.synthetic else ""
+    """A warning where the tissue was drawn, and where pictures of other splits are among those that were scored."""
+    return f"{SYNTHETIC}. " * scores.synthetic + "".join(f"LEAKAGE: {text}. " for text in scores.leakage)

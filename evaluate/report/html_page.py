@@ -106,6 +106,7 @@ def render(
         title=title(first),
         runs=[scores.run for scores in runs],
         synthetic=first.synthetic,
+        leakage=first.leakage,
         facts=data_facts(runs, paper),
         sections=[section for section in SECTIONS if gates or section != GATES],
         arrows=ARROWS,

@@ -7,7 +7,7 @@ from math import isnan
 from pathlib import Path
 
 from evaluate.columns import COLUMNS, NOTHING, Key, list_heads
-from evaluate.report.captions import ARROWS, DAB, caption, how_to_read, no_numbers, notes
+from evaluate.report.captions import ARROWS, DAB, caption, few_slides, how_to_read, no_numbers, notes
 from evaluate.report.paper_tables import PaperTable
 from evaluate.report.tables import (
     HEADS,
@@ -103,6 +103,7 @@ def csv_text(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str
     first = runs[0]
     numbers = [f"{column.head}{end}" for column in COLUMNS.values() for end in ("", " low", " high")]
     data = [first.slides, first.store, first.stain, first.split, first.view, str(first.synthetic).lower()]
+    data.append("; ".join([*first.leakage, *few_slides(first.slides)]))
     rows = []
     for line in table_lines(runs, paper):
         cells = [line.cell(key) for key in COLUMNS]
@@ -112,7 +113,7 @@ def csv_text(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str
             + ["" if isnan(value) else repr(value) for value in values]
             + data
         )
-    return csv_table([*HEADS, *numbers, "slides", "store", "stain", "split", "view", "synthetic"], rows)
+    return csv_table([*HEADS, *numbers, "slides", "store", "stain", "split", "view", "synthetic", "warnings"], rows)
 
 
 def write_table(runs: Sequence[Scores], folder: Path, paper: PaperTable = PaperTable.NONE) -> list[Path]:

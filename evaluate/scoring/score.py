@@ -14,6 +14,7 @@ from evaluate.protocol import PROTOCOLS, Network, ProtocolName
 from evaluate.scores_file import SCORES_FORMAT, SOFTWARE, RealPicture, Scores
 from evaluate.scoring.aggregate import compute_rows
 from evaluate.scoring.per_image import score_images
+from store.overview import describe_leakage
 from store.process import installed_versions
 from store.reader import Store
 from store.schema import Split
@@ -67,4 +68,5 @@ def score_run(run: Path, pictures: Path | None, store: Store, split: Split, view
         ),
         misregistration=misregistration,
         rows=rows,
+        leakage=tuple(describe_leakage(store, split)),
     )

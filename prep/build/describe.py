@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 
 from prep.build.bad_pairs import count_bad, describe_bad
 from prep.build.plan import BuildPlan
 from prep.settings import Enlarger, Precision, how_to_set
+from prep.tiles.leakage import describe_leaks
 from prep.views import Geometry
 from store.cli import wrapped
 from store.schema import Manifest, Source, Split, Table
@@ -32,7 +32,7 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
         ("compute", _describe_compute(plan)),
         *([("bad", count_bad(skipped, skip_bad=skip_bad))] if skipped else []),
         *(("", describe_bad(bad)) for bad in skipped),
-        *(("note", note) for note in (*plan.notes, *_leak_note(plan.table.leaking), *_copy_notes(plan.table))),
+        *(("note", note) for note in (*plan.notes, *_leak_note(plan.table.leaking), *_copy_notes(plan))),
     ]
     title = (
         f"{manifest.name}: {'synthetic, ' if manifest.synthetic else ''}H&E to {manifest.stain}, tiles of "
@@ -86,19 +86,10 @@ def _leak_note(leaking: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _copy_notes(table: Table) -> list[str]:
-    """A note for each stain and held-out split some of whose files are byte for byte files of train."""
-    notes = []
-    train, *held_out = table.pairs
-    for split in held_out:
-        for stain, digest in (("H&E", attrgetter("he_digest")), ("IHC", attrgetter("ihc_digest"))):
-            known = {digest(pair) for pair in table.pairs[train]}
-            if count := sum(digest(pair) in known for pair in table.pairs[split]):
-                notes.append(
-                    f"{count} of {len(table.pairs[split])} {stain} tiles of {split} are byte for byte tiles of {train} "
-                    "(leakage): test scores will be optimistic; keep the copies in one split, or leave them out"
-                )
-    return notes
+def _copy_notes(plan: BuildPlan) -> list[str]:
+    """A note for each stain and held-out split some of whose pictures are also in another split."""
+    said = describe_leaks(plan.leaks, plan.manifest.counts)
+    return [f"{text}: test scores will be optimistic, and every table will say so" for text in said]
 
 
 def _describe_mpp(manifest: Manifest) -> str:

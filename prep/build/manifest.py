@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from prep.settings import Enlarger, PrepSettings
+from collections.abc import Sequence
+
+from prep.settings import Enlarger, PrepSettings, recorded
+from prep.tiles.leakage import Leak, count_leaks
 from prep.views import Geometry
 from store.process import installed_versions
 from store.schema import FORMAT, Codec, Manifest, Table, Upscaler
-from store.settings import plain
 from store.weights import BSRGAN_FILES
 
 SOFTWARE = ("magstain", "numcodecs", "numpy", "opencv-python", "pillow", "zarr")  # what the bytes of a store depend on
@@ -15,9 +17,14 @@ PACKERS = {Codec.PORTABLE: (), Codec.COMPACT: ("imagecodecs",)}  # what the byte
 
 
 def plan_manifest(
-    settings: PrepSettings, table: Table, geometries: tuple[Geometry, ...], *, synthetic: bool
+    settings: PrepSettings,
+    table: Table,
+    geometries: tuple[Geometry, ...],
+    *,
+    synthetic: bool,
+    leaks: Sequence[Leak] = (),
 ) -> Manifest:
-    """The manifest of the store that these settings make of these pairs."""
+    """The manifest of the store that these settings make of these pairs; `leaks` are recorded if they are allowed."""
     tile_side = geometries[0].tile_side
     packages = SOFTWARE + (NETWORKS if settings.upscaler is Enlarger.BSRGAN else ()) + PACKERS[settings.codec]
     return Manifest(
@@ -38,9 +45,10 @@ def plan_manifest(
         skipped=len(table.skipped),
         split=settings.split,
         seed=settings.seed,
-        settings=plain(settings),
+        settings=recorded(settings),
         software=installed_versions(packages),
         codec=settings.codec,
+        leakage=count_leaks(leaks) if settings.allow_leakage else {},
     )
 
 

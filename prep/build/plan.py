@@ -15,6 +15,7 @@ from prep.settings import Layout, PrepSettings
 from prep.tiles.checking import collect_pairs, inspect_pairs
 from prep.tiles.discovery import Data, find_pairs
 from prep.tiles.layouts import Sources
+from prep.tiles.leakage import Leak, refuse_leaks
 from prep.tiles.pairs import Discovery
 from prep.upscaling.upscale import UpscalerChoice
 from prep.views import Geometry, plan_geometries, super_resolution_flop
@@ -38,6 +39,7 @@ class BuildPlan:
     flop: int  # of super-resolution, if BSRGAN enlarges
     raw_bytes: int  # of all arrays before compression
     notes: tuple[str, ...]
+    leaks: tuple[Leak, ...]
 
     @property
     def work(self) -> Work:
@@ -51,6 +53,10 @@ class BuildPlan:
             factors=self.factors,
         )
         return Work(manifest=self.manifest, sources=self.sources, geometries=self.geometries, upscaler=upscaler)
+
+    def refuse_leakage(self) -> None:
+        """Raise PairingError if a picture is in two splits, unless the settings allow it."""
+        refuse_leaks(self.leaks, self.manifest.counts, allowed=self.settings.allow_leakage)
 
 
 def make_plan(settings: PrepSettings, data: Data, *, threads: int) -> BuildPlan:
@@ -70,7 +76,8 @@ def plan_build(settings: PrepSettings, data: Data, discovery: Discovery, *, thre
     refuse_empty(checked.table, discovery.layout)
     geometries = plan_geometries(settings, checked.tile_side, example=checked.table.pairs[Split.TRAIN][0].he)
     flop = super_resolution_flop(geometries, sum(len(pairs) for pairs in checked.table.pairs.values()))
-    manifest = plan_manifest(settings, checked.table, geometries, synthetic=is_synthetic(data.he))
+    synthetic = is_synthetic(data.he)
+    manifest = plan_manifest(settings, checked.table, geometries, synthetic=synthetic, leaks=checked.leaks)
     return BuildPlan(
         settings=settings,
         manifest=manifest,
@@ -82,4 +89,5 @@ def plan_build(settings: PrepSettings, data: Data, discovery: Discovery, *, thre
         flop=flop,
         raw_bytes=raw_bytes(manifest),
         notes=(*discovery.notes, *checked.notes),
+        leaks=checked.leaks,
     )

@@ -8,13 +8,13 @@ from __future__ import annotations
 from math import inf
 
 from prep.build.plan import BuildPlan
-from prep.settings import Enlarger, PrepSettings
+from prep.settings import Enlarger, PrepSettings, recorded
 from prep.upscaling.upscale import lanczos_hint
 from store.files import disk_errors
 from store.format.manifest import JOURNAL, ROOT, read_root
 from store.location.base import Location
 from store.schema import StoreError
-from store.settings import differences, plain, validate
+from store.settings import differences, validate
 from store.weights import BSRGAN_FILES, locate, weights_folder
 from store.writing.repair_checks import intact_root
 
@@ -27,7 +27,7 @@ def is_finished(location: Location, settings: PrepSettings) -> bool:
         if not location.occupied(ROOT):
             return False
     stored = read_root(location).manifest
-    if changed := differences(stored.settings, plain(settings)):
+    if changed := differences(stored.settings, recorded(settings)):
         state = "is finished and was made" if stored.sealed else "was started"
         raise StoreError(
             f"{location} {state} with other settings ({'; '.join(changed[:3])}); give the same settings, choose "

@@ -48,6 +48,7 @@ def build(
     say(describe_plan(plan, skip_bad=skip_bad))
     if not skip_bad:
         refuse_bad(plan.table.skipped, plan.layout)
+    plan.refuse_leakage()
     check_free_space(location, plan)
     write_units(plan, location, processes)
     for bad in plan.table.skipped:
@@ -61,6 +62,7 @@ def preview(settings: PrepSettings, data: Data, address: Location | Path | str, 
     settings = settle(settings, location, name=data.name)
     finished = is_finished(location, settings)
     plan = make_plan(settings, data, threads=threads)
+    plan.refuse_leakage()
     check_writable(location)
     check_free_space(location, plan)
     missing = [] if finished else StoreWriter(location, plan.manifest).pending()

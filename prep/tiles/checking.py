@@ -7,27 +7,29 @@ bytes. Files are named relative to the data folder, so that a store does not dep
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from prep.tiles.layouts import Sources
+from prep.tiles.leakage import Fingerprint, Leak, Print, find_leaks, fingerprint
 from prep.tiles.pairs import Candidate, Discovery
-from store.images import Picture, PictureU8, Survey, load_picture, survey_picture
-from store.schema import Pair, PairingError, PictureError, Skipped, Split, Table
-
-T = TypeVar("T")
+from store.images import Picture, PictureU8, load_picture
+from store.schema import Pair, PairingError, PictureError, Skipped, Split, Stain, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """The pairs that can be stored and the bad ones, the side of every tile in px, notes on what was converted."""
+    """The pairs that can be stored and the bad ones, the side of every tile in px, notes on what was converted.
+
+    `leaks` are the pictures of held-out splits that are also in another one.
+    """
 
     table: Table
     tile_side: int
     notes: tuple[str, ...]
+    leaks: tuple[Leak, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class SoundPair:
     pair: Pair
     side: int
     notes: tuple[tuple[str, str], ...]  # source name, what was converted
+    prints: tuple[Fingerprint, Fingerprint]  # H&E, IHC
 
 
 def inspect_pairs(discovery: Discovery, *, threads: int) -> Iterator[SoundPair | Skipped]:
@@ -74,12 +77,13 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[SoundPair | Skipped]
         table=Table(pairs=pairs, skipped=tuple(skipped)),
         tile_side=tile_side,
         notes=_conversion_notes(sound),
+        leaks=(*_leaks(sound, Stain.HE), *_leaks(sound, Stain.IHC)),
     )
 
 
 def read_pair(sources: Sources, pair: Pair) -> tuple[PictureU8, PictureU8]:
     """H&E and IHC of a checked pair, u8 [S,S,3] each; raises PairingError if a file changed since it was checked."""
-    he, ihc = _read(sources, load_picture, pair.he, pair.ihc)
+    he, ihc = _read(sources, pair.he, pair.ihc)
     for name, picture, expected in ((pair.he, he, pair.he_digest), (pair.ihc, ihc, pair.ihc_digest)):
         if picture.digest != expected:
             raise PairingError(
@@ -91,7 +95,7 @@ def read_pair(sources: Sources, pair: Pair) -> tuple[PictureU8, PictureU8]:
 
 def _inspect(sources: Sources, candidate: Candidate) -> SoundPair | Skipped:
     try:
-        he, ihc = _read(sources, survey_picture, candidate.he, candidate.ihc)
+        he, ihc = _read(sources, candidate.he, candidate.ihc)
         he_size, ihc_size = _sizes(sources, he, ihc)
     except PictureError as error:
         return _bad(candidate, str(error))
@@ -111,32 +115,40 @@ def _inspect(sources: Sources, candidate: Candidate) -> SoundPair | Skipped:
         ihc_digest=ihc.digest,
     )
     notes = dict.fromkeys([*((pair.he, note) for note in he.notes), *((pair.ihc, note) for note in ihc.notes)])
-    return SoundPair(candidate=candidate, pair=pair, side=he_size[0], notes=tuple(notes))
+    he_u8, ihc_u8 = _pixels(sources, he, ihc)
+    return SoundPair(
+        candidate=candidate,
+        pair=pair,
+        side=he_size[0],
+        notes=tuple(notes),
+        prints=(fingerprint(he_u8), fingerprint(ihc_u8)),
+    )
 
 
-def _read(sources: Sources, read: Callable[[Path], T], he: str, ihc: str) -> tuple[T, T]:
-    """The result of `read` for the file of each stain; a file that holds both is read once."""
-    first = _read_one(sources.he, read, he)
-    return first, first if sources.joined else _read_one(sources.ihc, read, ihc)
+def _read(sources: Sources, he: str, ihc: str) -> tuple[Picture, Picture]:
+    """The picture in the file of each stain; a file that holds both is read once."""
+    first = _read_one(sources.he, he)
+    return first, first if sources.joined else _read_one(sources.ihc, ihc)
 
 
-def _read_one(root: Path, read: Callable[[Path], T], name: str) -> T:
+def _read_one(root: Path, name: str) -> Picture:
     try:
-        return read(root / name)
+        return load_picture(root / name)
     except PictureError as error:
         raise PictureError(str(error).removeprefix(f"{root}/")) from error
 
 
-def _sizes(sources: Sources, he: Survey, ihc: Survey) -> tuple[tuple[int, int], tuple[int, int]]:
+def _sizes(sources: Sources, he: Picture, ihc: Picture) -> tuple[tuple[int, int], tuple[int, int]]:
     """Height and width of each stain's picture."""
+    height, width = he.pixels.shape[:2]
     if not sources.joined:
-        return (he.height, he.width), (ihc.height, ihc.width)
-    if he.width != 2 * he.height:
+        return (height, width), (ihc.pixels.shape[0], ihc.pixels.shape[1])
+    if width != 2 * height:
         raise PictureError(
-            f"is {_in_px((he.height, he.width))}, and a side-by-side picture must be twice as wide as high; "
+            f"is {_in_px((height, width))}, and a side-by-side picture must be twice as wide as high; "
             "cut it again, or choose another layout"
         )
-    return (he.height, he.height), (he.height, he.height)
+    return (height, height), (height, height)
 
 
 def _pixels(sources: Sources, he: Picture, ihc: Picture) -> tuple[PictureU8, PictureU8]:
@@ -153,6 +165,16 @@ def _bad(candidate: Candidate, reason: str) -> Skipped:
 def _common_side(sound: Sequence[SoundPair]) -> int:
     sides = Counter(result.side for result in sound)
     return max(sides, key=lambda side: (sides[side], side), default=0)
+
+
+def _leaks(sound: Sequence[SoundPair], stain: Stain) -> list[Leak]:
+    """The pictures of one stain that are in two splits."""
+    prints: dict[Split, list[Print]] = {}
+    for result in sound:
+        he, ihc = result.prints
+        name, of = (result.pair.he, he) if stain is Stain.HE else (result.pair.ihc, ihc)
+        prints.setdefault(result.candidate.split, []).append(Print(name=name, of=of))
+    return find_leaks(prints, stain)
 
 
 def _rows(sound: Sequence[SoundPair], split: Split) -> tuple[Pair, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from prep.settings import PrepSettings, SplitRule, how_to_set
 from prep.tiles.layouts import find_data_set, two_folders
 from prep.tiles.pairs import Discovery, pair_tiles
-from prep.tiles.splits import hold_out_val, name_slides, resplit
+from prep.tiles.splits import hold_out_val, name_slides, require_slides, resplit
 from store.schema import PairingError, Split
 from store.untrusted.names import clash
 
@@ -50,6 +50,8 @@ def _find(settings: PrepSettings, data: Data) -> Discovery:
     if not found.candidates:
         raise PairingError(_no_pair(data, found))
     seed, val_fraction = settings.seed, settings.val_fraction
+    if (settings.split is SplitRule.BY_SLIDE or val_fraction) and not settings.slide_pattern:
+        require_slides(found)
     if settings.split is SplitRule.BY_SLIDE:
         return resplit(found, seed=seed, val_fraction=val_fraction, test_fraction=settings.test_fraction)
     if not found.published:

@@ -63,6 +63,18 @@ def slides_by_grid(ids: Sequence[str], owners: Sequence[str]) -> Slides:
     return slide_per_tile(ids, owners)
 
 
+def require_slides(found: Discovery) -> None:
+    """Raise PairingError unless every name says its slide: tiles of unknown slides cannot be split by slide."""
+    ids = [candidate.id for candidate in found.candidates]
+    if unknown := [tile for tile in ids if not re.search(GRID_NAME, tile.rpartition("/")[2])]:
+        raise PairingError(
+            f"slides are to be kept apart, but {len(unknown)} of {len(ids)} names, for example {unknown[0]!r}, do not "
+            "say which slide the tile is from (<slide>_<row>_<column> does without a setting); set slide_pattern to "
+            f"a regular expression whose first group is the slide, for example {EXAMPLE} for names such as "
+            f"'slide7_y0_x512'; if each tile is from another slide, say so with {how_to_set('slide_pattern=.+')}"
+        )
+
+
 def slide_per_tile(ids: Sequence[str], owners: Sequence[str]) -> Slides:
     """Each tile counts as a slide, for names without a slide in them; a note says what that hides."""
     note = (

@@ -56,8 +56,9 @@ def _seal_of(document: bytes, seal: str) -> str:
 
 
 def root_document(manifest: Manifest, files: Mapping[str, str]) -> bytes:
-    """The bytes of the root `zarr.json`."""
-    attributes = {"manifest": plain(manifest), "files": dict(files)}
+    """The bytes of the root `zarr.json`; an empty record of leakage is left out, as in stores older than it."""
+    facts = {name: fact for name, fact in plain(manifest).items() if name != "leakage" or fact}
+    attributes = {"manifest": facts, "files": dict(files)}
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     return json.dumps(document, indent=2, ensure_ascii=False).encode()
 

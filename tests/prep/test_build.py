@@ -112,7 +112,7 @@ def test_a_build_cut_off_at_any_unit_ends_byte_identical(
 def test_a_terminated_build_exits_with_3_and_is_resumed(tmp_path: Path) -> None:
     for part, rows in (("train", 60), ("val", 4)):
         for key, stain in enumerate("AB"):
-            write_tiles(tmp_path / "tiles" / f"{part}{stain}", [f"{part}_{row}_0" for row in range(rows)], key)
+            write_tiles(tmp_path / "tiles" / f"{part}{stain}", [f"{part}_{row}_0" for row in range(rows)], key + rows)
     words = ["build", "--data", "tiles", "--store", "s.zarr", "--set", "upscaler=lanczos", "--set", "view_side=64"]
     words += ["--set", "unit=1", "--threads", "1"]
     process = subprocess.Popen([sys.executable, "-m", "prep", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)

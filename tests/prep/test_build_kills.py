@@ -38,7 +38,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder = data / f"{part}{stain}"
             folder.mkdir(parents=True)
             for index in range(count):
-                tile = draw_tile(128, key, index)
+                tile = draw_tile(128, key, index, count)
                 assert cv2.imwrite(str(folder / f"{part}{index % 5}_{index}_0.png"), tile[..., ::-1])
     return data
 

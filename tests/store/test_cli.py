@@ -75,7 +75,7 @@ def test_info_warns_of_leakage_and_lists_skipped_pairs(tmp_path: Path) -> None:
     lines = describe(Store.open(tmp_path / "s.zarr")).splitlines()
     assert lines[0] == f"{tmp_path}/s.zarr: small"
     assert "  mpp       tile 0.4661 um/px, x4 0.233 um/px" in lines
-    assert "  warning   1 slide occurs in more than one split (leakage): test scores will be optimistic" in lines
+    assert "  warning   1 of 1 slide of test are also in another split (leakage): its scores are optimistic" in lines
     begin = lines.index("  skipped   12 pairs")
     assert lines[begin + 1] == "            train 'b0': reason 0"
     assert lines[begin + 10 : begin + 12] == ["            train 'b9': reason 9", "            and 2 more"]

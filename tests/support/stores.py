@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,14 @@ def small_table(ids: Ids = IDS) -> Table:
     return Table(
         pairs={
             split: tuple(
-                Pair(id=i, slide=i[:2], he=f"he/{i}.png", ihc=f"ihc/{i}.png", he_digest="00" * 32, ihc_digest="11" * 32)
+                Pair(
+                    id=i,
+                    slide=i[:2],
+                    he=f"he/{i}.png",
+                    ihc=f"ihc/{i}.png",
+                    he_digest=sha256(f"he/{i}".encode()).hexdigest(),
+                    ihc_digest=sha256(f"ihc/{i}".encode()).hexdigest(),
+                )
                 for i in names
             )
             for split, names in ids.items()
