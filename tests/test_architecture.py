@@ -41,7 +41,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"predict", "import_asp", "loop"},
         {"run"},
         {"methods"},
-        {"networks", "losses"},
+        {"networks", "losses", "unwrapping"},
         {"data"},
         {"runtime"},
         {"settings"},

@@ -121,7 +121,7 @@ def import_asp(
     from train.import_asp import import_generator
 
     folder = RunFolder(run or Path("runs") / file.stem)
-    header = import_generator(file, folder, pairs_seen)
+    header = import_generator(file, folder, pairs_seen, say)
     generator = header.settings.generator
     say(
         f"{file.name}: a ResNet with {generator.blocks} blocks and {generator.base} base channels, imported into "

@@ -1,20 +1,22 @@
 """Published ASP generators: a `*_net_G.pth` of the ASP repository becomes a finished run.
 
-The file is a bare state dict of the ResNet generator with spectral norm; its names are those of `published_names`.
+The file is a state dict of the ResNet generator with spectral norm, whose names are those of `published_names`, bare or
+in a wrapping that does not change it (`unwrapping`).
 """
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from store.files import digest_file, locked
+from store.foreign.kinds import read_plain
 from store.records.facts import RunFacts, read_facts
 from store.run_files import RunFolder
 from store.schema import RunError
@@ -24,26 +26,29 @@ from train.networks.resnet import ResnetGenerator, published_names
 from train.run.folder import claim, make_folder, software
 from train.run.generator_file import FORMAT, GeneratorHeader, save_generator
 from train.settings import GeneratorSettings
+from train.unwrapping import unwrap
 
+STEM = "model.1.weight_orig"
 BLOCK = re.compile(r"model\.(\d+)\.conv_block\.1\.weight_orig")
 
 
-def import_generator(file: Path, folder: RunFolder, pairs_seen: int | None) -> GeneratorHeader:
+def import_generator(
+    file: Path, folder: RunFolder, pairs_seen: int | None, tell: Callable[[str], object] = lambda _: None
+) -> GeneratorHeader:
     """Write `folder` as a finished ASP run with the weights of `file`; `pairs_seen` may be unknown (None).
 
-    Base channels and residual blocks follow from the tensors. Raises RunError for a file that is not such a state dict.
+    Base channels and residual blocks follow from the tensors; `tell` gets a sentence on what was taken off the state
+    dict. Raises RunError for a file that holds no such state dict, or several.
     """
-    state = _read(file)
+    state = _read(file, tell)
     recipe = load_recipe([], ["method=asp"])
     settings = replace(recipe, generator=_shape(file, state, recipe.generator))
     names = published_names(settings.generator)
     generator = build_method(settings).generator
     assert isinstance(generator, ResnetGenerator)
     _check_names(file, state, names)
-    try:
-        generator.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
-    except RuntimeError as error:
-        raise RunError(f"{file} does not fit the generator of ASP: {error}") from error
+    _check_shapes(file, state, names, generator)
+    generator.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
     header = GeneratorHeader(
         version=FORMAT, method="asp", settings=settings, seal=None, step=pairs_seen, pairs_seen=pairs_seen
     )
@@ -72,30 +77,36 @@ def import_generator(file: Path, folder: RunFolder, pairs_seen: int | None) -> G
     return header
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def _read(file: Path, tell: Callable[[str], object]) -> dict[str, Tensor]:
     if not file.is_file():
         raise RunError(f"no file {file}; give a *_net_G.pth of the ASP repository")
+    load = partial(torch.load, map_location="cpu", weights_only=True)
+    held = read_plain(file, file, load, RunError, "give a *_net_G.pth of the ASP repository")
     try:
-        state = torch.load(file, "cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise RunError(
-            f"{file} cannot be read as plain tensors ({str(error).splitlines()[0]}); give a *_net_G.pth of the ASP "
-            "repository, as downloaded"
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise RunError(f"{file} is not a bare state dict; give a *_net_G.pth of the ASP repository")
-    return dict(state)
+        unwrapped = unwrap(held, STEM, file.stat().st_size)
+    except RunError as error:
+        raise RunError(f"{file} {error}") from error
+    if unwrapped.removed:
+        tell(f"{file.name}: the generator was found after taking off {', '.join(unwrapped.removed)}")
+    return unwrapped.tensors
 
 
 def _shape(file: Path, state: Mapping[str, Tensor], published: GeneratorSettings) -> GeneratorSettings:
-    """The settings of the network that has these tensors."""
-    blocks = sum(1 for name in state if BLOCK.fullmatch(name))
-    if "model.1.weight_orig" not in state or blocks < 5:
+    """The settings of the network that has these tensors, which are as large as it. Raises RunError."""
+    blocks = [name for name in state if BLOCK.fullmatch(name)]
+    if len(blocks) < 5:
         raise RunError(
-            f"{file} is not a generator of the ASP repository: a ResNet with spectral norm has model.1.weight_orig and "
+            f"{file} is not a generator of the ASP repository: a ResNet with spectral norm has {STEM} and "
             f"model.12.conv_block.1.weight_orig; this has {', '.join(list(state)[:3])}, …"
         )
-    return replace(published, base=state["model.1.weight_orig"].shape[0], blocks=blocks)
+    base = state[STEM].shape[0] if state[STEM].dim() else 0
+    wide = 4 * base
+    if not base or any(state[name].shape != (wide, wide, 3, 3) for name in blocks):
+        raise RunError(
+            f"{file} does not fit the generator of ASP: with {base} base channels ({STEM}) each residual block has "
+            f"{[wide, wide, 3, 3]}, which {sum(state[name].shape != (wide, wide, 3, 3) for name in blocks)} have not"
+        )
+    return replace(published, base=base, blocks=len(blocks))
 
 
 def _check_names(file: Path, state: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
@@ -106,4 +117,15 @@ def _check_names(file: Path, state: Mapping[str, Tensor], names: Mapping[str, st
         raise RunError(
             f"{file} does not fit the generator of ASP; missing: {', '.join(missing[:3]) or 'none'}; "
             f"unexpected: {', '.join(extra[:3]) or 'none'}"
+        )
+
+
+def _check_shapes(file: Path, state: Mapping[str, Tensor], names: Mapping[str, str], generator: nn.Module) -> None:
+    """Refuse tensors of other shapes than the network's. Raises RunError."""
+    own = generator.state_dict()
+    if wrong := [ours for ours, theirs in names.items() if own[ours].shape != state[theirs].shape]:
+        given, right = list(state[names[wrong[0]]].shape), list(own[wrong[0]].shape)
+        raise RunError(
+            f"{file} does not fit the generator of ASP: {len(wrong)} tensors have another shape, such as "
+            f"{names[wrong[0]]}, which is {given}, not {right}"
         )
