@@ -104,6 +104,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "store/stain/dab.py",
         "train/run/snapshots.py",
     },
+    "tensorboard": {"train/run/event_files.py"},
     "torch": WITH_TORCH | {"prep/upscaling/bsrgan.py", "prep/upscaling/devices.py"},
     "torch_fidelity": {"evaluate/features/networks.py"},
     "torchvision": {"prep/upscaling/bsrgan.py", "evaluate/features/networks.py"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -37,3 +37,23 @@ def mounted(place: Path, *words: str) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+@contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Fill a disk to its last byte, and free the space again at the end."""
+    filler = disk / "filler"
+    fill(filler)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def fill(filler: Path) -> None:
+    """Make a file that takes what the disk has left."""
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 16)) == 1 << 16:
+            pass
+        while file.write(bytes(1 << 10)):
+            pass
