@@ -14,7 +14,10 @@ from store.untrusted.documents import DocumentError, parse_toml, read_document
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """`run.json`: what a run is made from. Most of it is unknown (None) for an imported generator."""
+    """`run.json`: what a run is made from. Most of it is unknown (None) for an imported generator.
+
+    `settings` is the digest of the settings that change numbers.
+    """
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -31,6 +34,7 @@ class RunFacts:
     software: dict[str, str]
     processes: int = 1
     effective_batch: int = 1
+    settings: str | None = None
 
 
 def read_facts(folder: RunFolder) -> RunFacts:

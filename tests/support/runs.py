@@ -17,9 +17,9 @@ def newest(folder: RunFolder) -> Path:
 
 
 def state(folder: RunFolder) -> dict[str, Any]:
-    """Everything in the newest checkpoint except the time it took."""
+    """Everything in the newest checkpoint except the time it took, which lines of metrics have too."""
     held: dict[str, Any] = torch.load(newest(folder), weights_only=True)
-    return held | {"seconds": 0.0}
+    return held | {"seconds": 0.0, "metrics": None, "validation": None}
 
 
 def assert_equal(one: Any, two: Any) -> None:

@@ -27,7 +27,7 @@ from train.loop import fit as loop
 from train.loop.fit import fit
 from train.loop.schedule import set_learning_rate
 from train.run.generator_file import load_generator, settled
-from train.run.metrics import TermWindow, drop_lines_after
+from train.run.metrics import TermWindow, keep_lines
 from train.runtime.device import resolve
 from train.settings import (
     DataSettings,
@@ -271,9 +271,9 @@ def test_a_window_gives_means_and_is_resumed() -> None:
 def test_lines_after_the_checkpoint_and_torn_ones_are_dropped(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(b'{"step": 5}\n{"step": 10}\n{"step": 15}\n\0\0')
-    drop_lines_after(file, 10)
+    assert keep_lines(file, 10, None) == []
     assert file.read_bytes() == b'{"step": 5}\n{"step": 10}\n'
-    drop_lines_after(file, 7)
+    assert keep_lines(file, 7, None) == []
     assert file.read_bytes() == b'{"step": 5}\n'
 
 

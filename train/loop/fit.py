@@ -15,6 +15,7 @@ from store.run_files import RunFolder
 from store.schema import Interrupted, RunError, StoreError
 from train.data.loader import RawBatch, read_batches, to_batch
 from train.loop.announce import announce
+from train.loop.finished import is_finished
 from train.loop.schedule import set_learning_rate
 from train.loop.session import Run, adapt_to_store, build, compile_run, facts_of, header_of
 from train.loop.step import optimisation_step, seed_layers, step_generator
@@ -27,8 +28,9 @@ from train.run.checkpoint import (
     save_checkpoint,
 )
 from train.run.console import Console
-from train.run.folder import claim, make_folder
+from train.run.folder import claim, make_folder, sweep
 from train.run.generator_file import save_generator
+from train.run.metrics import lines_digest
 from train.run.model_card import write_model_card
 from train.run.reporting import EVERY, Reporter, open_reporter
 from train.runtime.distributed import any_process, broadcast, join, wait_for_all
@@ -51,8 +53,10 @@ def fit(
             make_folder(folder)
         with locked(folder.lock, f"the run {folder.path}") if ranks.first else nullcontext():
             if ranks.first:
-                claim(folder, run.settings, facts)
-            if any_process(ranks.first and folder.generator.exists()):
+                sweep(folder)
+                for warning in claim(folder, run.settings, facts):
+                    console.say(f"warning: {warning}")
+            if any_process(ranks.first and is_finished(run)):
                 run.console.say(f"{folder.path} is finished ({run.order.steps} steps): {folder.generator}")
                 return
             run.console.say(announce(run, facts))
@@ -103,6 +107,10 @@ def _resume(run: Run) -> Position:
     for warning in warnings:
         run.console.say(f"warning: {warning}")
     start = restore(broadcast(data), run.state, run.optimisers)
+    if run.ranks.first and not start.step and run.folder.metrics.exists():
+        run.console.say(
+            f"warning: {run.folder.checkpoints} has no checkpoint: all steps and their lines are made again"
+        )
     run.console.say(f"resuming after step {start.step}" if start.step else "starting at step 1")
     run.console.event("started", {"run": str(run.folder.path), "step": start.step, "steps": run.order.steps})
     return start
@@ -179,7 +187,8 @@ def _save(run: Run, reporter: Reporter, step: int, seconds: float, saved: int) -
     if run.ranks.first:
         _check_store(run.store, saved)
         reporter.flush()
-        position = Position(step=step, seconds=seconds, terms=terms)
+        lines = {"metrics": lines_digest(run.folder.metrics), "validation": lines_digest(run.folder.validation)}
+        position = Position(step=step, seconds=seconds, terms=terms, **lines)
         file = save_checkpoint(run.folder, run.state, run.optimisers, position, run.settings.keep_every)
         run.console.event("saved", {"step": step, "file": str(file)})
     return step

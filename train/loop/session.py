@@ -22,7 +22,7 @@ from train.methods.base import Method
 from train.methods.registry import build_method, check_multiple
 from train.networks.compiling import compile_passes
 from train.run.console import Console
-from train.run.folder import software
+from train.run.folder import settings_digest, software
 from train.run.generator_file import FORMAT, GeneratorHeader
 from train.runtime.device import Compute, resolve
 from train.runtime.distributed import Ranks
@@ -127,6 +127,7 @@ def facts_of(run: Run) -> RunFacts:
         software=software(),
         processes=run.ranks.count,
         effective_batch=run.order.effective_batch,
+        settings=settings_digest(run.settings),
     )
 
 

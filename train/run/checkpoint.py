@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +27,21 @@ from train.run.metrics import DIVERGED
 FORMAT = 2
 KEPT = 2  # checkpoints: the newest, and one in case it gets damaged
 DIGITS = 16  # of the digest in a name
+NAME = re.compile(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}\.pt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How far a run is: steps done, seconds they took, and the terms that `metrics.jsonl` does not have yet."""
+    """How far a run is: steps done, seconds they took, and the terms that `metrics.jsonl` does not have yet.
+
+    `metrics` and `validation` are the digests of the lines so far; checkpoints of earlier versions have none.
+    """
 
     step: int
     seconds: float
     terms: list[dict[str, float]]
+    metrics: str | None = None
+    validation: str | None = None
 
 
 def save_checkpoint(
@@ -51,6 +58,8 @@ def save_checkpoint(
             "step": position.step,
             "seconds": position.seconds,
             "terms": position.terms,
+            "metrics": position.metrics,
+            "validation": position.validation,
             "modules": {name: module.state_dict() for name, module in modules.items()},
             "optimisers": {player: optimiser.state_dict() for player, optimiser in optimisers.items()},
         },
@@ -68,8 +77,8 @@ def save_checkpoint(
 
 
 def checkpoints(folder: RunFolder) -> list[Path]:
-    """Checkpoints, newest first."""
-    return sorted(folder.checkpoints.glob("*-*.pt"), reverse=True)
+    """Checkpoints, newest first; files with other names are not ours."""
+    return sorted((f for f in folder.checkpoints.glob("*.pt") if NAME.fullmatch(f.name) and f.is_file()), reverse=True)
 
 
 def read_newest(folder: RunFolder) -> tuple[bytes, list[str]]:
@@ -79,14 +88,15 @@ def read_newest(folder: RunFolder) -> tuple[bytes, list[str]]:
     """
     damaged: list[Path] = []
     for file in checkpoints(folder):
-        data = file.read_bytes()
-        if hashlib.sha256(data).hexdigest()[:DIGITS] == file.stem.partition("-")[2]:
-            return data, [_rename_damaged(file) for file in damaged]
+        with suppress(OSError):  # a file that cannot be read is damaged too
+            data = file.read_bytes()
+            if hashlib.sha256(data).hexdigest()[:DIGITS] == file.stem.partition("-")[2]:
+                return data, [_rename_damaged(file) for file in damaged]
         damaged.append(file)
     if damaged:
         raise RunError(
             f"no checkpoint of {folder.path} is intact: the bytes of {', '.join(file.name for file in damaged)} do not "
-            "have the digest in the name; bring back a copy, or delete the folder to start again"
+            f"have the digest in the name; bring back a copy, or delete {folder.checkpoints} to start again at step 1"
         )
     return b"", []
 
@@ -102,7 +112,8 @@ def restore(data: bytes, modules: Mapping[str, nn.Module], optimisers: dict[str,
         module.load_state_dict(state["modules"][name])
     for player, optimiser in optimisers.items():
         optimiser.load_state_dict(state["optimisers"][player])
-    return Position(step=state["step"], seconds=state["seconds"], terms=state["terms"])
+    reports = {name: state.get(name) for name in ("metrics", "validation")}
+    return Position(step=state["step"], seconds=state["seconds"], terms=state["terms"], **reports)
 
 
 def check_finite(modules: Mapping[str, nn.Module], step: int) -> None:

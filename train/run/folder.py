@@ -6,11 +6,11 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 
-from store.files import PARTIAL, disk_errors, write_json, write_whole
+from store.files import PARTIAL, digest_tree, disk_errors, write_json, write_whole
 from store.process import installed_versions
 from store.records.facts import RunFacts, read_facts
 from store.run_files import RunFolder
-from store.schema import RunError
+from store.schema import RunError, SettingsError
 from store.settings import load, plain, to_toml
 from train.settings import TrainSettings
 
@@ -44,17 +44,28 @@ def make_folder(folder: RunFolder) -> None:
         folder.path.mkdir(parents=True, exist_ok=True)
 
 
-def claim(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> None:
-    """Record settings and facts in a new run's folder, or check that an existing run was started with the same."""
+def sweep(folder: RunFolder) -> None:
+    """Remove the partial files that a killed start left; only for the process that holds the lock."""
+    for place in (folder.path, folder.checkpoints, folder.samples):
+        with disk_errors(place):
+            for partial in place.glob(f"*{PARTIAL}"):
+                partial.unlink()
+
+
+def claim(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> list[str]:
+    """Record settings and facts in a new run's folder, or check that an existing run was started with the same.
+
+    Returns a warning if the record of the settings was lost and is written again.
+    """
     if folder.facts.exists():
-        _check_same(folder, settings, facts)
-        return
+        return _check_same(folder, settings, facts)
     with disk_errors(folder.path):
         write_whole(folder.settings, to_toml(settings).encode())
         write_json(folder.facts, facts)
+    return []
 
 
-def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> None:
+def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> list[str]:
     before = read_facts(folder)
     remedy = "choose another folder with --run (make: RUN=), or delete this one to start again"
     if before.store is None or before.seal is None or facts.seal is None:
@@ -70,12 +81,39 @@ def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> 
             f"{before.effective_batch}, now there are {facts.processes} with {facts.effective_batch}; start as many, "
             f"or {remedy}"
         )
-    old, new = (dict(_flat(plain(s), "")) for s in (load(TrainSettings, folder.settings), settings))
+    recorded, warnings = _recorded_settings(folder, settings, before.settings)
+    old, new = (dict(_flat(plain(s), "")) for s in (recorded, settings))
     different = [key for key in new if key not in FREE and old[key] != new[key]]
     if different:
         listed = ", ".join(f"{key} = {json.dumps(old[key])} (now {json.dumps(new[key])})" for key in different[:SHOWN])
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         raise RunError(f"{folder.path} was started with {listed}{more}; give the same settings, or {remedy}")
+    return warnings
+
+
+def _recorded_settings(folder: RunFolder, given: TrainSettings, digest: str | None) -> tuple[TrainSettings, list[str]]:
+    """The settings of the first start. If their file is lost or damaged, `given` with the same digest replace it."""
+    file, problem = folder.settings, "is not what the run was started with: it was damaged or edited"
+    try:
+        recorded = load(TrainSettings, file)
+        if digest in (None, settings_digest(recorded)):
+            return recorded, []
+    except SettingsError as error:
+        problem = f"is missing or damaged ({error})"
+    if settings_digest(given) == digest or (digest is None and not file.exists()):
+        with disk_errors(file):
+            write_whole(file, to_toml(given).encode())
+        doubt = "" if digest else "; nothing can tell whether they are those of the first start"
+        return given, [f"{file} {problem}; it is written again, with the settings of this command{doubt}"]
+    remedy = "run again with those settings, which writes it again" if digest else "delete it if nothing else helps"
+    raise RunError(f"{file} {problem}; bring back a copy, or {remedy}")
+
+
+def settings_digest(settings: TrainSettings) -> str:
+    """The sha256 of settings that change numbers and are not at their defaults: new ones may come with a version."""
+    defaults = dict(_flat(plain(TrainSettings()), ""))
+    flat = _flat(plain(settings), "")
+    return digest_tree({key: value for key, value in flat if key not in FREE and value != defaults[key]})
 
 
 def _flat(tree: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:

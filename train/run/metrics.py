@@ -7,14 +7,14 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from store.files import disk_errors, write_whole
+from store.files import digest_bytes, disk_errors, write_whole
 from store.schema import RunError
 from train.runtime.distributed import mean_of_all
 
@@ -66,19 +66,37 @@ def append_line(file: Path, line: Mapping[str, Any]) -> None:
         os.fsync(lines.fileno())
 
 
-def drop_lines_after(file: Path, step: int) -> None:
-    """Keep the lines up to `step`; a resumed run writes those after it again, complete or torn."""
-    if not file.exists():
-        return
-    lines = file.read_bytes().splitlines(keepends=True)
-    kept = list(takewhile(lambda line: _step_of(line) <= step, lines))
+def lines_digest(file: Path) -> str:
+    """The sha256 of a file of lines, which a checkpoint keeps; a file that does not exist has no lines."""
+    return digest_bytes(file.read_bytes() if file.exists() else b"")
+
+
+def keep_lines(file: Path, step: int, digest: str | None) -> list[str]:
+    """Keep the lines up to `step`; a resumed run writes those after it again, complete or torn.
+
+    Returns a warning if the lines up to `step` are not those that had this digest then (None: nobody knows it); a file
+    with lines that cannot be read is also kept as `*.damaged`.
+    """
     with disk_errors(file):
-        write_whole(file, b"".join(kept))
+        data = file.read_bytes() if file.exists() else b""
+        lines = data.splitlines(keepends=True)
+        steps = [_step_of(line) for line in lines]
+        kept = [line for line, found in zip(lines, steps, strict=True) if found <= step]
+        whole = digest_bytes(b"".join(kept)) == digest if digest else lines[: len(kept)] == kept
+        if not whole and inf in steps:
+            write_whole(file.with_name(f"{file.name}.damaged"), data)
+        if kept != lines:
+            write_whole(file, b"".join(kept))
+    warning = (
+        f"{file} is damaged: lines up to step {step} are missing or changed; the {len(kept)} readable ones are kept"
+    )
+    return [] if whole else [warning]
 
 
 def _step_of(line: bytes) -> float:
-    """The step of a line; infinity for one that a crash left incomplete."""
+    """The step of a line; infinity for one that is damaged, or that a crash left incomplete."""
     try:
-        return int(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
-    except ValueError:
-        return math.inf
+        found = json.loads(line)["step"] if line.endswith(b"\n") else inf
+    except (ValueError, KeyError, TypeError):
+        return inf
+    return found if isinstance(found, int) else inf

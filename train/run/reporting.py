@@ -23,7 +23,7 @@ from train.run.checkpoint import Position, naming_last_checkpoint
 from train.run.console import Console
 from train.run.event_files import EventFiles
 from train.run.inference import rounded
-from train.run.metrics import TermWindow, append_line, drop_lines_after
+from train.run.metrics import TermWindow, append_line, keep_lines
 from train.run.snapshots import (
     Example,
     Samples,
@@ -133,8 +133,11 @@ def open_reporter(
 ) -> Iterator[Reporter]:
     """A reporter for the steps after `start`; reports of later steps, from an earlier start, are removed."""
     if console.active:
-        drop_lines_after(folder.metrics, start.step)
-        drop_lines_after(folder.validation, start.step)
+        for warning in [
+            *keep_lines(folder.metrics, start.step, start.metrics),
+            *keep_lines(folder.validation, start.step, start.validation),
+        ]:
+            console.say(f"warning: {warning}")
     views = settings.data.views
     event_files = EventFiles(folder.tensorboard, done=start.step, wanted=settings.tensorboard and console.active)
     bar = console.progress(total=order.steps, done=start.step, what=settings.method)
