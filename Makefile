@@ -43,7 +43,7 @@ PYTEST  = $(PY) -m pytest -n $(JOBS)
 FIT     = $(PY) -m $(if $(PROCESSES),torch.distributed.run --standalone --nproc-per-node=$(PROCESSES) -m -- )train fit
 presets = $(foreach preset,$(1),--config train/presets/$(preset).toml)
 runs    = $(foreach run,$(2),--run '$(1)/$(run)') --split $(SPLIT) --view $(VIEW) --paper $(3)
-join_runs = $(PY) -m evaluate table $(runs) --out '$(1)' && $(PY) -m evaluate report $(runs) --out '$(1)/report.html' $(if $(STORE),--store '$(STORE)')
+join_runs = $(PY) -m evaluate table $(runs) --out '$(1)' $(if $(STORE),--store '$(STORE)') && $(PY) -m evaluate report $(runs) --out '$(1)/report.html' $(if $(STORE),--store '$(STORE)')
 
 help:
 	@echo 'magstain: H&E-to-IHC stain translation with a precomputed multi-magnification store'
@@ -110,7 +110,7 @@ train: $(READY)
 eval: $(READY)
 	@$(PY) -m train predict --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)') $(if $(GATES),--gates)
 	@$(PY) -m evaluate score --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)') $(if $(REQUIRE),--require) > /dev/null
-	@$(PY) -m evaluate table --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) --out '$(FOLDER)/predictions/$(SPLIT)/$(VIEW)'
+	@$(PY) -m evaluate table --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
 	@$(PY) -m evaluate report --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
 
 compare: $(READY)

@@ -44,12 +44,14 @@ def score(
     from evaluate.features.cache import features_folder
     from evaluate.features.extract import FeatureSource
     from evaluate.features.weights import WeightsFolder, choose_device, require_all
-    from evaluate.report.contact_sheet import write_contact
+    from evaluate.report.contact_sheet import contact_sheet, write_contact
     from evaluate.report.table_texts import terminal
-    from evaluate.scores_file import files_of, write_scores
+    from evaluate.scored_set import files_of, place_in
+    from evaluate.scores_file import write_scores
     from evaluate.scoring.score import score_run
     from store.reader import Store
     from store.records.facts import open_store_of
+    from store.records.lock import held
     from store.run_files import RunFolder
     from store.weights import weights_folder
 
@@ -57,12 +59,15 @@ def score(
     if require:
         require_all(networks)
     opened = Store.open(store) if store else open_store_of(RunFolder(run))
-    folder = RunFolder(run).predictions(split, view).path
-    typer.echo(f"scoring {pictures or folder} against {opened.address}", err=True)
+    place = place_in(run, opened, split, view)
+    typer.echo(f"scoring {pictures or place.path} against {opened.address}", err=True)
     source = FeatureSource(networks=networks, cache=features_folder())
-    scores = score_run(run, pictures, opened, split, view, source)
-    written = [write_scores(scores, folder), write_contact(scores, opened, files_of(scores, run), folder)]
+    with held(place):
+        scores = score_run(run, pictures, opened, split, view, source)
+        sheet = contact_sheet(scores, opened, files_of(scores, run))
+        written = [write_scores(scores, place.path), write_contact(sheet, place)]
     of = "" if (split, view) == (Split.TEST, "tile") else f" --split {split} --view {view}"
+    of += "" if place == place_in(run, None, split, view) else f" --store {opened.address}"
     command = f"python -m evaluate table --run {run}{of} --out DIR"
     typer.echo(terminal([scores], end=f"With intervals: table.md of `{command}`"))
     typer.echo("\n".join(f"wrote {file}" for file in written), err=True)
@@ -71,7 +76,15 @@ def score(
 @app.command()
 def table(
     runs: RunsOption,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the folder for table.md, table.csv, table.tex")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="the folder for table.md, table.csv, table.tex; by default that of the first run's scores",
+        ),
+    ] = None,
+    store: StoreOption = None,
     split: SplitOption = Split.TEST,
     view: ViewOption = "tile",
     paper: PaperOption = "none",
@@ -79,11 +92,16 @@ def table(
     """Put scored runs into one table: the baselines first, then the runs, with the paper's rows if wanted."""
     from evaluate.report.paper_tables import choose_table
     from evaluate.report.table_texts import terminal, write_table
-    from evaluate.scores_file import read_scores
+    from evaluate.scored_set import current_scores, place_in
+    from store.reader import Store
+    from store.records.lock import all_held
 
-    chosen = choose_table(paper)
-    scores = [read_scores(run, split, view) for run in runs]
-    written = write_table(scores, out, chosen)
+    chosen, opened = choose_table(paper), Store.open(store) if store else None
+    places = [place_in(run, opened, split, view) for run in runs]
+    folder = out or places[0].path
+    with all_held(places):
+        scores = [current_scores(run, opened, split, view) for run in runs]
+        written = write_table(scores, folder, chosen)
     typer.echo(terminal(scores, chosen, end=f"With intervals: {written[0]}"))
     typer.echo("\n".join(f"wrote {file}" for file in written), err=True)
 
@@ -103,13 +121,17 @@ def report(
     """Put scored runs on one page that needs no network: tables, pictures, plots, the origin of every number."""
     from evaluate.report.html_page import write_report
     from evaluate.report.paper_tables import choose_table
+    from evaluate.scored_set import place_in
     from store.reader import Store
     from store.records.facts import open_store_of
+    from store.records.lock import all_held
     from store.run_files import RunFolder
 
     opened = Store.open(store) if store else open_store_of(RunFolder(runs[0]))
-    file = out or RunFolder(runs[0]).predictions(split, view).report
-    typer.echo(f"wrote {write_report(runs, opened, split, view, file, choose_table(paper))}", err=True)
+    places = [place_in(run, opened, split, view) for run in runs]
+    with all_held(places):
+        file = write_report(runs, opened, split, view, out or places[0].report, choose_table(paper))
+    typer.echo(f"wrote {file}", err=True)
 
 
 @app.command()

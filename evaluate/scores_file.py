@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.columns import MISSING, Agreement, Cell, Metric
-from evaluate.inputs.predictions import match_files
 from evaluate.protocol import FAKE, Network, Protocol, ProtocolName
 from store.files import check_record, from_json, read_json, with_current_names, write_json
 from store.run_files import PredictionFolder, RunFolder
@@ -76,8 +75,9 @@ class Scores:
     `upscaler` made the views that the run was trained on, `views`; `baselines_view`, `baselines_pictures` say what the
     baselines were fitted on; `generator` is the sha256 of the generator's file; `networks` has the sha256 of each
     feature network, None where it was missing; `sets` the sha256 of each set of pictures; `source` is the folder of
-    foreign pictures, None for a run's own. None elsewhere means not known. `leakage` says which of the pictures the run
-    may have been trained on.
+    foreign pictures, None for a run's own; `predictions` is the sha256 of the `predictions.json` whose pictures were
+    scored, `contents` those of their files, rounded. None elsewhere means not known. `leakage` says which of the
+    pictures the run may have been trained on.
     """
 
     __pydantic_config__ = FORBID_UNKNOWN
@@ -107,6 +107,8 @@ class Scores:
     misregistration: Misregistration
     rows: dict[ProtocolName, dict[str, Row]]
     leakage: tuple[str, ...] = ()
+    predictions: str | None = None
+    contents: tuple[str, ...] | None = None
 
     @property
     def slides(self) -> int:
@@ -126,9 +128,17 @@ def write_scores(scores: Scores, folder: Path) -> Path:
 
 
 def read_scores(run: Path, split: Split, view: str) -> Scores:
-    """A run's scores, of this format or the one before; RunError if there are none or they are of another format."""
-    file = RunFolder(run).predictions(split, view).scores
-    remedy = f"make them with: python -m evaluate score --run {run} --split {split} --view {view}"
+    """The scores of a run on its own store; errors as of `load_scores`."""
+    of = "" if (split, view) == (Split.TEST, "tile") else f" --split {split} --view {view}"
+    return load_scores(RunFolder(run).predictions(split, view), f"--run {run}{of}")
+
+
+def load_scores(place: PredictionFolder, options: str) -> Scores:
+    """Scores of this format or the one before; RunError if there are none or they are of another format.
+
+    `options` are those of the command that makes them.
+    """
+    file, remedy = place.scores, f"make them with: python -m evaluate score {options}"
     if not file.is_file():
         raise RunError(f"no scores in {file.parent}; {remedy}")
     tree = _current(read_json(file, remedy))
@@ -158,13 +168,6 @@ def _current(tree: dict[str, Any]) -> dict[str, Any]:
     if isinstance(networks, dict):
         named["networks"] = {network: digest or None for network, digest in networks.items()}
     return named | {"format": SCORES_FORMAT, "views": views or None}
-
-
-def files_of(scores: Scores, run: Path) -> tuple[Path, ...]:
-    """The rounded pictures that were scored, in their order; RunError if they are no longer there."""
-    own = RunFolder(run).predictions(scores.split, scores.view).rounded
-    folder = own if scores.source is None else Path(scores.source)
-    return match_files(folder, [picture.name for picture in scores.pictures], any_suffix=scores.source is not None)
 
 
 def _row(tree: Mapping[str, Any]) -> Row:

@@ -1,7 +1,7 @@
 """Files on a local disk: atomic writes, digests, locks, JSON records; errors of the disk say what to do.
 
-JSON has finite numbers only: in records NaN is `null`, infinity `"inf"`. A record has the sha256 of what it holds, which
-every reader compares; records of earlier versions have none.
+JSON has finite numbers only: in records NaN is `null`, infinity `"inf"`. A record has the sha256 of what it holds,
+which every reader compares; those of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def disk_errors(path: object) -> Iterator[None]:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file atomically: under another name, synced, renamed. An interruption leaves the old file or the new."""
-    partial = path.with_name(path.name + PARTIAL)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")  # of two processes each has its own
     try:
         with partial.open("wb") as file:
             file.write(data)

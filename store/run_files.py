@@ -67,8 +67,12 @@ class RunFolder:
         return self.generator_file or self.path / GENERATOR
 
     def predictions(self, split: str, view: str) -> PredictionFolder:
-        """The folder of the predictions of a split and view."""
+        """The folder of the predictions of a split and view of the run's own store."""
         return PredictionFolder(self.path / "predictions" / split / view)
+
+    def predictions_of(self, store: str, split: str, view: str) -> PredictionFolder:
+        """The same of another store, given the name of its folder."""
+        return PredictionFolder(self.path / "predictions" / store / split / view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,11 @@ class PredictionFolder:
     """`runs/<name>/predictions/<split>/<view>`: translated pictures, and their scores."""
 
     path: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that writes here, or by all that read; beside the folder, which is replaced whole."""
+        return self.path.with_name(f"{self.path.name}.lock")
 
     @property
     def record(self) -> Path:

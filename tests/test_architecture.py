@@ -49,7 +49,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
     "evaluate": (
         {"__main__"},
         {"scoring", "report"},
-        {"metrics"},
+        {"metrics", "scored_set"},
         {"features", "scores_file"},
         {"inputs"},
         {"protocol", "columns"},

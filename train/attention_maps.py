@@ -8,7 +8,7 @@ gates vary little around their mean; the numbers are in `gates.json`.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from store.cli import say, track
 from store.contact_sheet import Row, draw_sheet
-from store.files import PARTIAL, digest_file, disk_errors, write_json
+from store.files import PARTIAL, digest_file, disk_errors, files_of, sync_all, write_json
 from store.images import read_picture, write_png
 from store.process import stop_requests
 from store.reader import Store, Target, plan_targets
-from store.records.predictions import GateRecord, read_gates
-from store.run_files import RunFolder
+from store.records.exchange import exchange, settle
+from store.records.lock import held
+from store.records.predictions import GateRecord, load_predictions, place_of, read_gates
+from store.run_files import PredictionFolder, RunFolder
 from store.schema import Interrupted, RunError, Split, Stain
 from train.data.batch import to_signed
 from train.networks.resnet import ResnetGenerator
@@ -41,19 +43,53 @@ SPAN = (1, 99)  # percentiles of a map at both ends of the colours
 def draw_attention_maps(folder: RunFolder, store: Store, split: Split, view: str, device: str) -> Path:
     """Attention maps of every picture of a split and view, beside its predictions, which must exist.
 
-    Returns their folder; existing maps of the same generator are kept. Raises RunError for a generator without
-    attention, and Interrupted when it was stopped.
+    Returns their folder; whole maps of the same generator are kept. Raises RunError for a generator without attention,
+    and Interrupted when it was stopped.
     """
-    predictions = folder.predictions(split, view)
-    digest = digest_file(folder.generator)
-    with suppress(RunError):  # there are none yet, or they are damaged
-        if read_gates(predictions).generator == digest:
-            return predictions.gates
-    generator = _attention_generator(folder, load_generator(folder.generator))
+    trained = load_generator(folder.generator)
+    predictions = place_of(folder, store.manifest.name, store.manifest.seal, split, view)
+    with held(predictions):
+        settle(predictions.gates)
+        if load_predictions(predictions, "predict again").generator != trained.digest:
+            raise RunError(f"{predictions.path} has predictions of another generator; predict again")
+        if not _are_whole(predictions, trained.digest):
+            _draw(folder, store, split, view, device, trained, predictions)
+            exchange(_beside(predictions), predictions.gates)
+            settle(predictions.gates)
+    return predictions.gates
+
+
+def _beside(predictions: PredictionFolder) -> Path:
+    """Where maps are drawn until they are complete."""
+    return predictions.gates.with_name(predictions.gates.name + PARTIAL)
+
+
+def _are_whole(predictions: PredictionFolder, generator: str) -> bool:
+    """Whether there are maps of this generator, and every file has its digest; earlier versions recorded none."""
+    with suppress(RunError, OSError):  # there are none yet, or they are damaged
+        record = read_gates(predictions)
+        files = record.files or {}
+        return record.generator == generator and all(
+            digest_file(predictions.gates / name) == digest for name, digest in files.items()
+        )
+    return False
+
+
+def _draw(
+    folder: RunFolder,
+    store: Store,
+    split: Split,
+    view: str,
+    device: str,
+    trained: Trained,
+    predictions: PredictionFolder,
+) -> None:
+    """All maps, their contact sheet and their record, beside their place."""
+    generator = _attention_generator(folder, trained)
     compute = resolve(device, Precision.FP32)
     compute.configure()
     compute.place(generator)
-    beside = predictions.gates.with_name(predictions.gates.name + PARTIAL)
+    beside = _beside(predictions)
     targets, levels = plan_targets(store, split, view), dict[str, dict[str, tuple[float, float, float]]]()
     with disk_errors(beside):
         shutil.rmtree(beside, ignore_errors=True)
@@ -68,13 +104,13 @@ def draw_attention_maps(folder: RunFolder, store: Store, split: Split, view: str
                 write_png(beside / level / target.name, heat_over(he, gate, low, high))
             if stop.requested:
                 raise Interrupted(f"not all attention maps of {folder.path} are drawn; run the same command again")
-    record = GateRecord(generator=digest, levels=levels)
-    write_png(beside / predictions.gates_sheet.name, _sheet(folder, store, split, view, targets, record, maps=beside))
+    sheet = _sheet(folder, store, split, view, targets, levels, predictions)
+    write_png(beside / predictions.gates_sheet.name, sheet)
+    with disk_errors(beside):
+        sync_all(beside / name for name in files_of(beside))
+    files = {name: digest_file(beside / name) for name in files_of(beside)}
+    record = GateRecord(generator=trained.digest, levels=levels, files=files)
     write_json(beside / predictions.gates_record.name, record)
-    with disk_errors(predictions.gates):
-        shutil.rmtree(predictions.gates, ignore_errors=True)
-        beside.rename(predictions.gates)
-    return predictions.gates
 
 
 def _attention_generator(folder: RunFolder, trained: Trained) -> ResnetGenerator:
@@ -114,19 +150,18 @@ def _sheet(
     split: Split,
     view: str,
     targets: Sequence[Target],
-    record: GateRecord,
-    *,
-    maps: Path,
+    levels: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    predictions: PredictionFolder,
 ) -> NDArray[np.uint8]:
     """A contact sheet, u8 [H,W,3]: H&E, translation and maps of pictures spread evenly over the split."""
-    predictions = folder.predictions(split, view)
+    maps = _beside(predictions)
     shown = [targets[n * len(targets) // min(SHOWN, len(targets))] for n in range(min(SHOWN, len(targets)))]
-    names = list(record.levels[shown[0].name])
+    names = list(levels[shown[0].name])
     rows = []
     for target in shown:
         he = store.picture(split, view, Stain.HE, target.pair, target.index)
         heat = [read_picture(maps / level / target.name) for level in names]
-        numbers = [record.levels[target.name][level] for level in names]
+        numbers = [levels[target.name][level] for level in names]
         captions = [f"mean {mean:.3f}, {low:.3f} to {high:.3f}" for mean, low, high in numbers]
         rows.append(
             Row(

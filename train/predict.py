@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from store.cli import say, track
-from store.files import PARTIAL, digest_file, disk_errors, sync, write_json
-from store.images import write_png
-from store.process import stop_requests
+from store.files import disk_errors
+from store.process import Stop, stop_requests
 from store.reader import Store, Target, plan_targets
-from store.records.predictions import Predictions, load_predictions
+from store.records.exchange import exchange
+from store.records.lock import held
+from store.records.predictions import Predictions, load_predictions, place_of
 from store.run_files import GENERATOR, PredictionFolder, RunFolder
 from store.schema import Interrupted, RunError, Split, Stain
 from train.methods.registry import check_multiple
+from train.run import picture_set
 from train.run.generator_file import Trained, load_generator
-from train.run.inference import rounded, translate, translation_mode, truncated
+from train.run.inference import translate, translation_mode
 from train.runtime.device import resolve
 from train.settings import Precision
+
+LISTED = 5  # damaged pictures in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,23 @@ class Predicted:
     folder: Path
     pictures: int
     already_existed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a translation needs: the pictures of the store by name, how one becomes signed [H,W,3], requests to stop."""
+
+    what: str
+    targets: dict[str, Target]
+    draw: Callable[[Target], Tensor]
+    stop: Stop
+
+    def each(self, names: list[str]) -> Iterator[str]:
+        """The names one by one, with progress. Raises Interrupted after the first that a signal came with."""
+        for name in track(names, what=self.what, unit="picture"):
+            yield name
+            if self.stop.requested:
+                raise Interrupted("the predictions so far are kept; run the same command to resume")
 
 
 def generator_folder(run: Path | None, checkpoint: Path | None) -> RunFolder:
@@ -49,40 +73,30 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
     """Translate every picture of a split and view as a whole, one at a time, in float32.
 
     Spectral norm makes no more iterations; batch norm and dropout are as `generator.at_test` says, dropout seeded by
-    the picture's place in the store. New predictions are written beside their place and replace older ones when they
-    are complete. An interrupted prediction is resumed; complete predictions of the same generator and store are kept.
-    Raises RunError, SettingsError, StoreError, and Interrupted when it was stopped.
+    the picture's place in the store. New predictions are made beside their place and replace older ones, together with
+    their scores, when they are complete. An interrupted prediction is resumed; complete predictions of the same
+    generator and store are kept, and their damaged pictures made again. Raises RunError, SettingsError, StoreError, and
+    Interrupted when it was stopped.
     """
     trained = load_generator(folder.generator)
     targets = plan_targets(store, split, view)
     check_multiple(store.side(view), trained.multiple, f"the {view} pictures of {store.address}")
-    record = _record_of(trained, folder, store, split, view, targets)
-    place = folder.predictions(split, view)
-    files = [file for target in targets for file in _files(place, target)]
-    if _has_record(place, record) and all(file.is_file() for file in files):
-        return Predicted(folder=place.path, pictures=len(targets), already_existed=True)
-    beside = PredictionFolder(place.path.with_name(place.path.name + PARTIAL))
-    _prepare(beside, record)
-    compute = resolve(device, Precision.FP32)
-    compute.configure()
-    generator = compute.place(trained.generator)
-    with stop_requests(say) as stop, translation_mode(generator, trained.header.settings.generator.at_test):
-        for seed, target in enumerate(track(targets, what=f"translating {split}/{view}", unit="picture")):
-            rounded_file, truncated_file = _files(beside, target)
-            if not (rounded_file.is_file() and truncated_file.is_file()):
-                he = store.picture(split, view, Stain.HE, target.pair, target.index)
-                signed = translate(generator, he, compute.device, seed=seed)
-                write_png(rounded_file, rounded(signed))
-                write_png(truncated_file, truncated(signed))
-            if stop.requested:
-                raise Interrupted(f"{beside.path} has the predictions so far; run the same command to resume")
-    _replace(place, beside)
-    return Predicted(folder=place.path, pictures=len(targets), already_existed=False)
+    plan = _plan_of(trained, store, split, view, targets)
+    place = place_of(folder, store.manifest.name, store.manifest.seal, split, view)
+    with disk_errors(place.path):
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+    with held(place):
+        picture_set.settle_set(place)
+        damaged = _damaged(place, plan)
+        if damaged:
+            with _work(trained, store, split, view, device) as work:
+                if len(damaged) == len(targets) or not _mend(place, work, damaged):
+                    _make(place, plan, work)
+            picture_set.settle_set(place)
+    return Predicted(folder=place.path, pictures=len(targets), already_existed=not damaged)
 
 
-def _record_of(
-    trained: Trained, folder: RunFolder, store: Store, split: Split, view: str, targets: list[Target]
-) -> Predictions:
+def _plan_of(trained: Trained, store: Store, split: Split, view: str, targets: list[Target]) -> Predictions:
     return Predictions(
         method=trained.header.method,
         seal=store.manifest.seal,
@@ -92,39 +106,62 @@ def _record_of(
         step=trained.header.step,
         upscaler=store.manifest.upscaler.name,
         synthetic=store.manifest.synthetic,
-        generator=digest_file(folder.generator),
+        generator=trained.digest,
         pictures=tuple(target.name for target in targets),
     )
 
 
-def _files(folder: PredictionFolder, target: Target) -> tuple[Path, Path]:
-    """The rounded and the truncated file of a picture."""
-    return folder.rounded / target.name, folder.truncated / target.name
+@contextmanager
+def _work(trained: Trained, store: Store, split: Split, view: str, device: str) -> Iterator[Work]:
+    """The generator on the device, ready to translate."""
+    compute = resolve(device, Precision.FP32)
+    compute.configure()
+    generator = compute.place(trained.generator)
+    targets = plan_targets(store, split, view)
+    seeds = {target.name: seed for seed, target in enumerate(targets)}
+
+    def draw(target: Target) -> Tensor:
+        he = store.picture(split, view, Stain.HE, target.pair, target.index)
+        return translate(generator, he, compute.device, seed=seeds[target.name])
+
+    with stop_requests(say) as stop, translation_mode(generator, trained.header.settings.generator.at_test):
+        named = {target.name: target for target in targets}
+        yield Work(what=f"translating {split}/{view}", targets=named, draw=draw, stop=stop)
 
 
-def _prepare(beside: PredictionFolder, record: Predictions) -> None:
-    """Make an empty folder for new predictions, unless an earlier start of the same has left one."""
-    if _has_record(beside, record):
-        return
-    with disk_errors(beside.path):
-        if beside.path.exists():
-            shutil.rmtree(beside.path)
-        beside.path.mkdir(parents=True)
-    write_json(beside.record, record)
+def _damaged(place: PredictionFolder, plan: Predictions) -> list[str]:
+    """The pictures of the plan that are not whole in their place; all of them if another set is there, or none."""
+    with suppress(RunError):
+        record = load_predictions(place, "")
+        if record.plan == plan:
+            damaged = picture_set.damaged_pictures(place, record)
+            if damaged:
+                names = ", ".join(damaged[:LISTED]) + ", …" * (len(damaged) > LISTED)
+                say(f"{len(damaged)} of {len(plan.pictures)} predictions are missing or damaged, made again: {names}")
+            return damaged
+    return list(plan.pictures)
 
 
-def _replace(place: PredictionFolder, beside: PredictionFolder) -> None:
-    """Move complete predictions to their place; older ones are deleted together with their scores."""
-    with disk_errors(place.path):
-        if place.path.exists():
-            shutil.rmtree(place.path)
-        beside.path.rename(place.path)
-        sync(place.path.parent)
-
-
-def _has_record(folder: PredictionFolder, record: Predictions) -> bool:
-    """Whether a folder has an intact record that equals `record`."""
-    try:
-        return load_predictions(folder, remedy="") == record
-    except RunError:
+def _mend(place: PredictionFolder, work: Work, damaged: list[str]) -> bool:
+    """Make damaged pictures again; False where they do not come out as they were, as on another device."""
+    record, mended = load_predictions(place, ""), picture_set.mending(place)
+    picture_set.empty(mended)
+    for name in work.each(damaged):
+        picture_set.write_picture(mended, name, work.draw(work.targets[name]))
+    if [name for name in picture_set.damaged_pictures(mended, record) if name in damaged]:
+        say("they do not come out as the record says (another device or version?): all pictures are made again")
         return False
+    picture_set.put(mended, place, damaged)
+    return True
+
+
+def _make(place: PredictionFolder, plan: Predictions, work: Work) -> None:
+    """Make a whole set beside its place, from where an earlier start was interrupted, and move it there."""
+    new = picture_set.beside(place)
+    made = picture_set.begin(new, plan)
+    for name in work.each(list(plan.pictures)):
+        if name not in made:
+            made[name] = picture_set.write_picture(new, name, work.draw(work.targets[name]))
+            picture_set.note(new, name, made[name])
+    picture_set.finish(new, plan, made)
+    exchange(new.path, place.path)

@@ -10,7 +10,7 @@ from evaluate.inputs.baselines import Baseline, Baselines, fit_baselines
 from evaluate.inputs.predictions import PredictionFiles, take_folder, take_run
 from evaluate.inputs.reading import digest_pixels, in_threads
 from evaluate.protocol import FAKE, PROTOCOLS, ProtocolName, Reference, resave
-from store.images import PictureU8, read_picture
+from store.images import PictureU8
 from store.reader import Store, Target, plan_targets
 from store.schema import Split, Stain
 
@@ -77,7 +77,7 @@ def _reads(he: Read, ihc: Read, baselines: Baselines, predictions: PredictionFil
         if name is ProtocolName.CORRECTED:
             for baseline in baselines:
                 yield (name, baseline.name), _translated(baseline, he)
-        yield (name, FAKE), _opened(predictions.files[protocol.fakes])
+        yield (name, FAKE), predictions.reader(protocol.fakes)
 
 
 def _digest_all(
@@ -99,7 +99,3 @@ def _resaved(ihc: Read) -> Read:
 
 def _translated(baseline: Baseline, he: Read) -> Read:
     return lambda place: baseline.apply(he(place))
-
-
-def _opened(files: Sequence[Path]) -> Read:
-    return lambda place: read_picture(files[place])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluate.inputs.reading import digest_pixels, in_threads
+from evaluate.inputs.reading import digest_pixels, in_threads, read_exact
 from evaluate.protocol import Fakes
-from store.images import SUFFIXES, load_picture
+from store.files import digest_file
+from store.images import SUFFIXES, PictureU8, load_picture
 from store.reader import Store, Target
 from store.records.facts import trained_views
-from store.records.predictions import Predictions, read_predictions
+from store.records.predictions import Predictions, place_of, read_predictions
 from store.run_files import PredictionFolder, RunFolder
 from store.schema import PictureError, RunError, Split
 
@@ -28,6 +29,7 @@ ONE_SIDE = (
 class PredictionFiles:
     """Translated pictures: one file for each target, in the same order, rounded and truncated; sha256 of their pixels.
 
+    `contents` are the sha256 of the files, and `record` that of `predictions.json`, None for foreign pictures.
     `source` is the folder of foreign pictures, None for a run's own predictions. Of foreign pictures both kinds are the
     same files, and neither `pairs_seen`, `generator` (the sha256 of its file) nor `views` (what the run was trained on)
     is known.
@@ -41,15 +43,27 @@ class PredictionFiles:
     views: tuple[str, ...] | None
     files: Mapping[Fakes, tuple[Path, ...]]
     digests: Mapping[Fakes, tuple[str, ...]]
+    contents: Mapping[Fakes, tuple[str, ...]]
+    record: str | None
+
+    def reader(self, fakes: Fakes) -> Callable[[int], PictureU8]:
+        """How to read the picture of a place; RunError if its file is no longer the one that was checked."""
+        files, contents = self.files[fakes], self.contents[fakes]
+        return lambda place: read_exact(files[place], contents[place])
 
 
 def take_run(run: Path, store: Store, split: Split, view: str, targets: Sequence[Target]) -> PredictionFiles:
     """A run's own predictions; RunError or PictureError with the names unless they are exactly those of the targets."""
-    folder, record = RunFolder(run), read_record(run, store, split, view)
-    predictions = folder.predictions(split, view)
-    folders = {fakes: folder_of(predictions, fakes) for fakes in Fakes}
+    folder, place = RunFolder(run), place_for(run, store, split, view)
+    digest = digest_file(place.record) if place.record.is_file() else None
+    record = read_record(run, store, split, view)
     names = [target.name for target in targets]
+    folders = {fakes: folder_of(place, fakes) for fakes in Fakes}
     files = {fakes: match_files(of_kind, names, any_suffix=False) for fakes, of_kind in folders.items()}
+    recorded = {Fakes.ROUNDED: record.rounded, Fakes.TRUNCATED: record.truncated}
+    checked = {
+        fakes: check_pictures(folders[fakes], files[fakes], store.side(view), recorded[fakes]) for fakes in Fakes
+    }
     return PredictionFiles(
         method=record.method,
         pairs_seen=record.pairs_seen,
@@ -58,13 +72,21 @@ def take_run(run: Path, store: Store, split: Split, view: str, targets: Sequence
         round_trip=BOTH_SIDES,
         views=trained_views(folder),
         files=files,
-        digests={fakes: check_pictures(folders[fakes], files[fakes], store.side(view)) for fakes in Fakes},
+        digests={fakes: tuple(one.pixels for one in found) for fakes, found in checked.items()},
+        contents={fakes: tuple(one.file for one in found) for fakes, found in checked.items()},
+        record=digest,
     )
+
+
+def place_for(run: Path, store: Store, split: Split, view: str) -> PredictionFolder:
+    """Where the predictions of a run for a store are."""
+    return place_of(RunFolder(run), store.manifest.name, store.manifest.seal, split, view)
 
 
 def read_record(run: Path, store: Store, split: Split, view: str) -> Predictions:
     """The record of a run's predictions; RunError if there are none, or if they were made from another store."""
-    record = read_predictions(run, split, view)
+    place = place_for(run, store, split, view)
+    record = read_predictions(RunFolder(run), place, split, view, store.address)
     if record.seal != store.manifest.seal:
         raise RunError(
             f"the predictions of {run} were made from a store with seal {record.seal[:12]}, but {store.address} has "
@@ -73,11 +95,20 @@ def read_record(run: Path, store: Store, split: Split, view: str) -> Predictions
     return record
 
 
+def require_unchanged(run: Path, store: Store, split: Split, view: str, predictions: PredictionFiles) -> None:
+    """RunError if a run was predicted again since its predictions were taken."""
+    if predictions.source is None:
+        file = place_for(run, store, split, view).record
+        if not file.is_file() or digest_file(file) != predictions.record:
+            raise RunError(f"{file} changed while it was scored: the run was predicted again; run the same score again")
+
+
 def take_folder(folder: Path, store: Store, view: str, targets: Sequence[Target]) -> PredictionFiles:
     """Pictures of any other system: one for each target, with its name and any suffix that can be read."""
     if not folder.is_dir():
         raise RunError(f"no folder {folder}; give the folder of the pictures to score")
     files = match_files(folder, [target.name for target in targets], any_suffix=True)
+    checked = check_pictures(folder, files, store.side(view), None)
     return PredictionFiles(
         method=FOREIGN,
         pairs_seen=None,
@@ -86,7 +117,9 @@ def take_folder(folder: Path, store: Store, view: str, targets: Sequence[Target]
         round_trip=ONE_SIDE,
         views=None,
         files=dict.fromkeys(Fakes, files),
-        digests=dict.fromkeys(Fakes, check_pictures(folder, files, store.side(view))),
+        digests=dict.fromkeys(Fakes, tuple(one.pixels for one in checked)),
+        contents=dict.fromkeys(Fakes, tuple(one.file for one in checked)),
+        record=None,
     )
 
 
@@ -121,31 +154,47 @@ def match_files(folder: Path, names: Sequence[str], *, any_suffix: bool) -> tupl
     return tuple(folder / found[name][0] for name in expected)
 
 
-def check_pictures(folder: Path, files: Sequence[Path], side: int) -> tuple[str, ...]:
-    """The sha256 of each prediction's pixels; PictureError with all that are not 8-bit RGB, `side` px square."""
-    found = in_threads(lambda file: _digest_or_fault(folder, file, side), files, f"checking {folder.name}")
-    faults = [fault for _, fault in found if fault]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """The sha256 of a picture's pixels and of its file; or what is wrong with it."""
+
+    pixels: str = ""
+    file: str = ""
+    fault: str = ""
+
+
+def check_pictures(
+    folder: Path, files: Sequence[Path], side: int, recorded: Sequence[str] | None
+) -> tuple[Checked, ...]:
+    """The digests of each prediction; PictureError with all that are not 8-bit RGB, `side` px square.
+
+    `recorded` are the sha256 that the files must have, None if they are not known.
+    """
+    due = dict(zip(files, recorded or [""] * len(files), strict=True))
+    found = in_threads(lambda file: _check(folder, file, side, due[file]), files, f"checking {folder.name}")
+    faults = [one.fault for one in found if one.fault]
     if faults:
         raise PictureError(
             f"{len(faults)} of {len(files)} predictions in {folder} cannot be scored, predict them again: "
             f"{listed(faults)}"
         )
-    return tuple(digest for digest, _ in found)
+    return tuple(found)
 
 
-def _digest_or_fault(folder: Path, file: Path, side: int) -> tuple[str, str]:
-    """The sha256 of a prediction's pixels, and what is wrong with it; one of the two is empty."""
+def _check(folder: Path, file: Path, side: int, due: str) -> Checked:
     name = file.relative_to(folder).as_posix()
     try:
         picture = load_picture(file)
     except PictureError as error:
-        return "", str(error)
+        return Checked(fault=str(error))
     high, wide = picture.pixels.shape[:2]
     if (high, wide) != (side, side):
-        return "", f"{name}: is {wide} x {high} px, the real picture {side} x {side} px"
+        return Checked(fault=f"{name}: is {wide} x {high} px, the real picture {side} x {side} px")
     if picture.notes:
-        return "", f"{name}: is not plain 8-bit RGB ({', '.join(picture.notes)})"
-    return digest_pixels(picture.pixels), ""
+        return Checked(fault=f"{name}: is not plain 8-bit RGB ({', '.join(picture.notes)})")
+    if due not in ("", picture.digest):
+        return Checked(fault=f"{name}: is not the picture that was predicted (sha256 {picture.digest[:12]})")
+    return Checked(pixels=digest_pixels(picture.pixels), file=picture.digest)
 
 
 def listed(names: Sequence[str]) -> str:

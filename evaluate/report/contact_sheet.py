@@ -12,9 +12,10 @@ from evaluate.columns import Metric
 from evaluate.metrics.ranks import spread_ranks
 from evaluate.protocol import ProtocolName
 from evaluate.report.captions import PUBLISHED_PAIRS_SEEN, label, length, title, upscaler_label
+from evaluate.scored_set import read_scored
 from evaluate.scores_file import Scores
 from store.contact_sheet import Row, draw_sheet
-from store.images import read_picture, write_png
+from store.images import write_png
 from store.reader import Store
 from store.run_files import PredictionFolder
 from store.schema import Stain
@@ -33,7 +34,7 @@ def contact_sheet(scores: Scores, store: Store, files: Sequence[Path]) -> NDArra
         rows.append(
             Row(
                 label=f"{picture.name.removesuffix('.png')}, slide {picture.slide}",
-                pictures=(he, ihc, read_picture(files[place])),
+                pictures=(he, ihc, read_scored(scores, files, place)),
                 captions=("", f"DAB {picture.density:.3f}", translated),
             )
         )
@@ -50,8 +51,7 @@ def contact_sheet(scores: Scores, store: Store, files: Sequence[Path]) -> NDArra
     )
 
 
-def write_contact(scores: Scores, store: Store, files: Sequence[Path], folder: Path) -> Path:
-    """Write the contact sheet beside the scores."""
-    file = PredictionFolder(folder).contact_sheet
-    write_png(file, contact_sheet(scores, store, files))
-    return file
+def write_contact(sheet: NDArray[np.uint8], place: PredictionFolder) -> Path:
+    """Write a contact sheet, u8 [H,W,3], beside the scores."""
+    write_png(place.contact_sheet, sheet)
+    return place.contact_sheet

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from evaluate.inputs.predictions import read_record
+from evaluate.inputs.reading import read_exact
 from evaluate.report.captions import length
+from evaluate.scored_set import place_in
 from store.contact_sheet import Row, draw_sheet
 from store.images import PictureU8, read_picture, write_jpeg, write_png
 from store.overview import describe_picture
 from store.reader import Store, plan_targets
-from store.run_files import RunFolder
+from store.records.predictions import Predictions
 from store.schema import RunError, Split, Stain, View
 from store.stain.dab import mean_dab
 from store.untrusted.names import picture_name
@@ -27,7 +29,7 @@ def draw_figure(run: Path, store: Store, split: Split, row: int) -> PictureU8:
     manifest, pair = store.manifest, store.pairs(split)[row]
     records = [read_record(run, store, split, view.name) for view in manifest.views]
     seen = {length(record) for record in records}
-    if len(seen) > 1:
+    if len(seen) > 1 or len({record.generator for record in records}) > 1:
         raise RunError(
             f"the predictions of {run} are from different stages of its training ({', '.join(sorted(seen))}); "
             "predict every view again"
@@ -38,7 +40,10 @@ def draw_figure(run: Path, store: Store, split: Split, row: int) -> PictureU8:
             f"{manifest.stain}, {split} pair {pair.id}"
         ),
         columns=("H&E", "real IHC", "translated IHC"),
-        rows=[_draw_view(run, store, split, view, row) for view in manifest.views],
+        rows=[
+            _draw_view(run, store, split, view, row, record)
+            for view, record in zip(manifest.views, records, strict=True)
+        ],
         footer=(
             f"{records[0].method}, {seen.pop()}; views enlarged by {manifest.upscaler.name}; slide {pair.slide}; "
             f"seal {manifest.seal[:12]}"
@@ -66,11 +71,11 @@ def write_figure(file: Path, figure: PictureU8) -> Path:
     return file
 
 
-def _draw_view(run: Path, store: Store, split: Split, view: View, row: int) -> Row:
+def _draw_view(run: Path, store: Store, split: Split, view: View, row: int, record: Predictions) -> Row:
     """The first picture of the pair in a view: H&E, real and translated IHC."""
     he, ihc = (store.picture(split, view.name, stain, row) for stain in (Stain.HE, Stain.IHC))
-    folder = RunFolder(run).predictions(split, view.name).rounded
-    translated = read_picture(folder / picture_name(store.pairs(split)[row].id, 0, view.count))
+    file = place_in(run, store, split, view.name).rounded / picture_name(store.pairs(split)[row].id, 0, view.count)
+    translated = read_picture(file) if record.rounded is None else read_exact(file, record.rounded[row * view.count])
     return Row(
         label=f"{view.name}: {describe_picture(view, store.manifest)}",
         pictures=(he, ihc, translated),

@@ -18,12 +18,13 @@ from evaluate.report.html_images import PictureSource, png_address
 from evaluate.report.paper_tables import PaperTable
 from evaluate.report.table_texts import hidden
 from evaluate.report.tables import TEST_CAPTION, ZOOM_CAPTION, columns_with_numbers, table_lines
-from evaluate.scores_file import Scores, files_of, read_scores
-from store.files import disk_errors, write_whole
-from store.images import PictureU8, read_picture
+from evaluate.scored_set import current_scores, files_of, place_in, read_scored
+from evaluate.scores_file import Scores
+from store.files import digest_bytes, disk_errors, write_whole
+from store.images import PictureU8
 from store.reader import Store, plan_targets
 from store.records.predictions import read_gates
-from store.run_files import RunFolder
+from store.run_files import PREDICT
 from store.schema import RunError, Split, Stain
 
 TEMPLATE = "page.html"
@@ -47,15 +48,9 @@ def write_report(
 
     RunError if the scores are of another store, or not comparable with each other.
     """
-    runs = [read_scores(folder, split, view) for folder in folders]
-    for scores in runs:
-        if scores.seal != store.manifest.seal:
-            raise RunError(
-                f"the scores of {scores.run} are of a store with seal {scores.seal[:12]}, but {store.address} has seal "
-                f"{store.manifest.seal[:12]}; name the right store with --store"
-            )
+    runs = [current_scores(folder, store, split, view) for folder in folders]
     require_comparable(runs)
-    source, gates = find_pictures(runs, folders, store, split, view), find_gates(runs, folders, split, view)
+    source, gates = find_pictures(runs, folders, store, split, view), find_gates(runs, folders, store)
     text = render(runs, source, gates, paper)
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,29 +63,35 @@ def find_pictures(
 ) -> PictureSource:
     """How to read the pictures that the page shows."""
     targets = plan_targets(store, split, view)
-    files = {scores.run: files_of(scores, folder) for scores, folder in zip(runs, folders, strict=True)}
     return PictureSource(
         he=lambda place: store.picture(split, view, Stain.HE, targets[place].pair, targets[place].index),
         ihc=lambda place: store.picture(split, view, Stain.IHC, targets[place].pair, targets[place].index),
-        fakes={run: _opened(own) for run, own in files.items()},
+        fakes={scores.run: _reader(scores, folder) for scores, folder in zip(runs, folders, strict=True)},
     )
 
 
-def _opened(files: Sequence[Path]) -> Callable[[int], PictureU8]:
-    """How to read the picture of a place from its file."""
-    return lambda place: read_picture(files[place])
+def _reader(scores: Scores, run: Path) -> Callable[[int], PictureU8]:
+    """How to read the translated picture of a place."""
+    files = files_of(scores, run)
+    return lambda place: read_scored(scores, files, place)
 
 
-def find_gates(runs: Sequence[Scores], folders: Sequence[Path], split: Split, view: str) -> list[tuple[str, str, str]]:
-    """Of each run that has gate maps: its name, their sheet's address, a warning if they are of another generator."""
+def find_gates(runs: Sequence[Scores], folders: Sequence[Path], store: Store) -> list[tuple[str, str, str]]:
+    """Of each run that has gate maps: its name, their sheet's address, a warning if they are of another generator.
+
+    RunError if a sheet was changed since it was drawn.
+    """
     found = []
     for scores, folder in zip(runs, folders, strict=True):
-        predictions = RunFolder(folder).predictions(split, view)
-        if not predictions.gates_sheet.is_file():
+        predictions = place_in(folder, store, scores.split, scores.view)
+        sheet = predictions.gates_sheet
+        if not sheet.is_file():
             continue
-        same = read_gates(predictions).generator == scores.generator
-        warning = "" if same else "These maps are of another generator than the scores."
-        found.append((scores.run, png_address(predictions.gates_sheet.read_bytes()), warning))
+        record, data = read_gates(predictions), sheet.read_bytes()
+        if record.files is not None and record.files.get(sheet.name) != digest_bytes(data):
+            raise RunError(f"{sheet} is damaged or was exchanged; make it again with: {PREDICT} --run {folder} --gates")
+        warning = "" if record.generator == scores.generator else "These maps are of another generator than the scores."
+        found.append((scores.run, png_address(data), warning))
     return found
 
 

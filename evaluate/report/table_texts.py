@@ -28,6 +28,7 @@ from evaluate.report.text_formats import csv_table, latex_table, markdown_table,
 from evaluate.scores_file import Scores
 from store.cli import WIDTH, wrapped
 from store.files import disk_errors, write_whole
+from store.records.lock import held_file
 
 BEST = "within a protocol"
 
@@ -125,8 +126,9 @@ def write_table(runs: Sequence[Scores], folder: Path, paper: PaperTable = PaperT
     }
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_whole(folder / name, text.encode())
+        with held_file(folder / "table.lock", f"the table in {folder}"):
+            for name, text in texts.items():
+                write_whole(folder / name, text.encode())
     return [folder / name for name in texts]
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from evaluate.features.extract import FeatureSource, extract
 from evaluate.inputs.image_set import REAL, gather
+from evaluate.inputs.predictions import require_unchanged
 from evaluate.inputs.reading import digest_set
 from evaluate.metrics.misregistration import SHOWN, misregister
 from evaluate.metrics.ranks import spread_ranks
 from evaluate.metrics.statistics import resample
-from evaluate.protocol import PROTOCOLS, Network, ProtocolName
+from evaluate.protocol import PROTOCOLS, Fakes, Network, ProtocolName
 from evaluate.scores_file import SCORES_FORMAT, SOFTWARE, RealPicture, Scores
 from evaluate.scoring.aggregate import compute_rows
 from evaluate.scoring.per_image import score_images
@@ -34,6 +35,7 @@ def score_run(run: Path, pictures: Path | None, store: Store, split: Split, view
     shown = spread_ranks([dab.density for dab in real], SHOWN)
     misregistration = misregister(images, shown, source)
     manifest, predictions = store.manifest, images.predictions
+    require_unchanged(run, store, split, view, predictions)
     return Scores(
         format=SCORES_FORMAT,
         run=run.resolve().name,
@@ -53,6 +55,8 @@ def score_run(run: Path, pictures: Path | None, store: Store, split: Split, view
         round_trip=predictions.round_trip,
         networks={network: source.networks.digest(network) for network in Network},
         software=installed_versions(SOFTWARE),
+        predictions=predictions.record,
+        contents=predictions.contents[Fakes.ROUNDED],
         sets={f"{protocol}: {row}": digest_set(digests) for (protocol, row), digests in images.digests.items()},
         baselines_view=images.baselines.view,
         baselines_pictures=images.baselines.pictures,

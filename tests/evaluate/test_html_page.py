@@ -122,12 +122,12 @@ def test_a_number_sorts_by_itself_and_says_what_is_known_of_it() -> None:
     assert (missing.text, missing.value, missing.hint, missing.kind) == (NOTHING, "nan", MISSING, "missing")
 
 
-def test_gates_of_another_generator_are_said_to_be_so(folders: list[Path]) -> None:
+def test_gates_of_another_generator_are_said_to_be_so(folders: list[Path], small_store: Store) -> None:
     runs = [scores_of(folder) for folder in folders]
-    ((name, address, warning),) = find_gates(runs, folders, Split.TEST, "tile")
+    ((name, address, warning),) = find_gates(runs, folders, small_store)
     file = folders[0] / "predictions/test/tile/gates/gates.png"
     assert (name, address, warning) == (RUNS[0], png_address(file.read_bytes()), "")
-    ((_, _, warning),) = find_gates([replace(runs[0], generator="cd" * 32), runs[1]], folders, Split.TEST, "tile")
+    ((_, _, warning),) = find_gates([replace(runs[0], generator="cd" * 32), runs[1]], folders, small_store)
     assert "another generator" in warning
 
 
@@ -141,7 +141,7 @@ def test_what_does_not_belong_together_is_refused(folders: list[Path], small_sto
         write_report([other], small_store, Split.TEST, "tile", tmp_path / "page.html")
     (folders[0] / "predictions/test/tile/gates/gates.json").rename(tmp_path / "away")
     with pytest.raises(RunError, match=r"gates\.json cannot be read as JSON"):
-        find_gates([scores_of(folders[0])], folders[:1], Split.TEST, "tile")
+        find_gates([scores_of(folders[0])], folders[:1], small_store)
     (tmp_path / "away").rename(folders[0] / "predictions/test/tile/gates/gates.json")
     assert not (tmp_path / "page.html").exists()
 

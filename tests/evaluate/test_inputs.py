@@ -19,7 +19,7 @@ from evaluate.inputs.baselines import fit_baselines
 from evaluate.inputs.predictions import ONE_SIDE
 from evaluate.protocol import FAKE, ProtocolName
 from evaluate.report.table_texts import markdown
-from evaluate.scores_file import files_of
+from evaluate.scored_set import files_of
 from evaluate.scoring.score import score_run
 from store.images import write_png
 from store.reader import Store

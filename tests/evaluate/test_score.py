@@ -22,7 +22,8 @@ from evaluate.metrics.ranks import spread_ranks
 from evaluate.protocol import FAKE, PROTOCOLS, ProtocolName, resave
 from evaluate.report.contact_sheet import contact_sheet
 from evaluate.report.table_texts import markdown
-from evaluate.scores_file import WHOLE, Scores, files_of
+from evaluate.scored_set import files_of
+from evaluate.scores_file import WHOLE, Scores
 from evaluate.scoring.per_image import score_images, score_place
 from store.images import read_picture
 from store.reader import Store

@@ -92,6 +92,10 @@ def predicted(run: RunFolder) -> PredictionFolder:
     return folder
 
 
+def read(run: RunFolder, view: str) -> Predictions:
+    return read_predictions(run, run.predictions(Split.TEST, view), Split.TEST, view, "data/demo.zarr")
+
+
 def write(file: Path, tree: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(tree))
@@ -134,7 +138,7 @@ def test_facts_are_read_back_equal(run: RunFolder, facts: RunFacts) -> None:
 
 def test_predictions_and_attention_maps_are_read_back_equal(run: RunFolder) -> None:
     folder = predicted(run)
-    assert read_predictions(run.path, Split.TEST, "x2") == load_predictions(folder, "") == PREDICTIONS
+    assert read(run, "x2") == load_predictions(folder, "") == PREDICTIONS
     write_json(folder.gates_record, GATES)
     assert read_gates(folder) == GATES
 
@@ -168,7 +172,7 @@ def test_predictions_of_an_earlier_version_are_read(
     record = unsigned(folder.record)
     del record["pairs_seen"]
     write(folder.record, record | {"draws": draws, "step": step})
-    assert read_predictions(run.path, Split.TEST, "x2") == replace(PREDICTIONS, pairs_seen=seen, step=at)
+    assert read(run, "x2") == replace(PREDICTIONS, pairs_seen=seen, step=at)
 
 
 def test_a_current_record_keeps_its_zeros_and_empty_texts() -> None:
@@ -243,15 +247,15 @@ def test_a_value_changed_by_hand_is_refused_with_what_to_do(run: RunFolder) -> N
 def test_predictions_that_are_missing_or_of_another_view_are_refused(run: RunFolder) -> None:
     command = f"make them with: python -m train predict --run {run.path} --split test --view x4"
     with pytest.raises(RunError, match=r"no run at .*none; give a folder that `python -m train fit` made"):
-        read_predictions(run.path / "none", Split.TEST, "x4")
+        read(RunFolder(run.path / "none"), "x4")
     with pytest.raises(RunError, match=rf"no predictions in .*/test/x4; {command}"):
-        read_predictions(run.path, Split.TEST, "x4")
+        read(run, "x4")
     predicted(run).path.rename(run.predictions("test", "x4").path)
     with pytest.raises(RunError, match=rf"x4 holds predictions of test/x2, not of test/x4; {command}"):
-        read_predictions(run.path, Split.TEST, "x4")
+        read(run, "x4")
     run.predictions("test", "x4").truncated.rmdir()
     with pytest.raises(RunError, match=rf"no predictions in .*/test/x4; {command}"):
-        read_predictions(run.path, Split.TEST, "x4")
+        read(run, "x4")
 
 
 def test_the_store_of_a_run_is_opened_at_its_address(run: RunFolder, small_store: Store) -> None:

@@ -30,6 +30,8 @@ def images_of(protocol: ProtocolName, sets: Mapping[str, Sequence[PictureU8]]) -
             views=None,
             files={},
             digests={},
+            contents={},
+            record=None,
         ),
         baselines=Baselines(
             copy=CopyHE(),

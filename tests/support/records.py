@@ -18,4 +18,4 @@ def unsigned(file: Path) -> dict[str, Any]:
 
 def rewrite(file: Path, change: Mapping[str, Any]) -> None:
     """Write a record again with other values and without a digest."""
-    file.write_text(json.dumps(unsigned(file) | change), encoding="utf-8")
+    file.write_text(json.dumps({**unsigned(file), **change}), encoding="utf-8")

@@ -97,7 +97,7 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha256.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        sha256.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return sha256.hexdigest()
 
 
