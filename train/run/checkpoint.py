@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,12 +21,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 from store.files import disk_errors, write_whole
+from store.foreign.kinds import Format, read_plain, wrong_file
 from store.run_files import RunFolder
 from store.schema import RunError
 from train.run.metrics import DIVERGED
 
 FORMAT = 2
 KEPT = 2  # checkpoints: the newest, and one in case it gets damaged
+KEYS = {"format", "step", "seconds", "terms", "modules", "optimisers"}
+FOREIGN = "bring back a copy of it, or remove it from the run's checkpoints, to resume from the one before"
 DIGITS = 16  # of the digest in a name
 NAME = re.compile(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}\.pt")
 
@@ -105,7 +109,10 @@ def restore(data: bytes, modules: Mapping[str, nn.Module], optimisers: dict[str,
     """Load a checkpoint, given as its bytes, into networks and optimisers; b"" is the start, and changes nothing."""
     if not data:
         return Position(step=0, seconds=0.0, terms=[])
-    state = torch.load(io.BytesIO(data), "cpu", weights_only=True)
+    load = partial(torch.load, map_location="cpu", weights_only=True)
+    state = read_plain(data, "the newest checkpoint", load, RunError, FOREIGN)
+    if not isinstance(state, dict) or not state.keys() >= KEYS:
+        raise RunError(f"the newest checkpoint is of another program; {FOREIGN}")
     if state["format"] != FORMAT:
         raise RunError(f"the checkpoint has format {state['format']}, this program reads {FORMAT}; start a new run")
     for name, module in modules.items():
@@ -139,4 +146,6 @@ def _rename_damaged(file: Path) -> str:
     """Rename a damaged checkpoint so that it no longer counts; returns the message."""
     with disk_errors(file):
         renamed = file.rename(file.with_suffix(".damaged"))
-    return f"{file} is damaged: its bytes do not have the digest in its name; renamed to {renamed.name}"
+    what = wrong_file(renamed, Format.TORCH)
+    problem = f"it {what}" if what else "its bytes do not have the digest in its name"
+    return f"{file} is damaged: {problem}; renamed to {renamed.name}"

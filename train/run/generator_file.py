@@ -27,6 +27,7 @@ from store.files import (
     with_current_names,
     write_whole,
 )
+from store.foreign.kinds import Format, wrong_file
 from store.schema import FORBID_UNKNOWN, RunError
 from store.settings import plain, validate
 from train.methods.registry import build_method
@@ -122,6 +123,8 @@ def _read(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor], str]:
             f"{path} is a checkpoint, from which a run resumes, not a generator; give a .safetensors file, such as "
             "the generator.safetensors of a finished run"
         )
+    if problem := wrong_file(path, Format.SAFETENSORS):
+        raise RunError(f"{path} {problem}; {REMEDY}")
     try:
         data = path.read_bytes()
         tensors = load(data)
