@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.attack import damage, kills, twos
+from tests.attack import damage, kills, pictures, twos
+from tests.attack.fuzz import cases as fuzz
 from tests.attack.verdict import Broken, Outcome, Verdict
 from tests.attack.world import World
 
@@ -34,6 +35,8 @@ ATTACKS = {
         Attack(name="kills", promise=kills.PROMISE, case=kills.case, most=400, share=0.3),
         Attack(name="damage", promise=damage.PROMISE, case=damage.case, most=1000, share=0.3),
         Attack(name="twos", promise=twos.PROMISE, case=twos.case, most=120, share=0.1),
+        Attack(name="fuzz", promise=fuzz.PROMISE, case=fuzz.case, most=2000, share=0.35),
+        Attack(name="pictures", promise=pictures.PROMISE, case=pictures.case, most=80, share=0.1),
     )
 }
 

@@ -7,9 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import typer
+from torch import Tensor
 
 import evaluate.__main__
 import prep.__main__
@@ -75,4 +77,20 @@ def methods() -> None:
     print(json.dumps({method: read_by(method, narrow) for method in METHODS}))
 
 
-HELPERS: dict[str, Callable[..., None]] = {"methods": methods}
+def moments(run: str) -> None:
+    """Print the largest second moment of each player in the newest checkpoint, and what is not finite, as JSON."""
+    file = max(Path(run).glob("checkpoints/*.pt"))
+    held = torch.load(file, "cpu", weights_only=True)
+    tensors = {f"{name} {key}": value for name, module in held["modules"].items() for key, value in module.items()}
+    largest = {}
+    for player, optimiser in held["optimisers"].items():
+        seconds = [state["exp_avg_sq"] for state in optimiser["state"].values()]
+        tensors |= {f"moments of {player} {n}": second for n, second in enumerate(seconds)}
+        largest[player] = max(second.max().item() for second in seconds)
+    infinite = [
+        name for name, tensor in tensors.items() if isinstance(tensor, Tensor) and not bool(tensor.isfinite().all())
+    ]
+    print(json.dumps({"moments": largest, "infinite": infinite}))
+
+
+HELPERS: dict[str, Callable[..., None]] = {"methods": methods, "moments": moments}

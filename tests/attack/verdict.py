@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from textwrap import shorten
 
 from tests.attack.processes import HUNG, Done
 
@@ -38,13 +39,15 @@ class Broken(Exception):  # noqa: N818 - it is a finding, not an error
 
 def require_orderly(done: Done, *codes: int) -> None:
     """Raise Broken unless a command ended with one of `codes`; 2 only with one sentence, and never with a trace."""
-    command, last = " ".join(done.words)[:300], (done.err.strip() or done.out.strip() or "nothing")[-400:]
+    command, last = shorten(" ".join(done.words), 80), (done.err.strip() or done.out.strip() or "nothing")[-400:]
     if done.code == HUNG:
         raise Broken(f"`{command}` hung for {done.seconds:.0f} s; it last said: {last}")
     if done.code < 0:
         raise Broken(f"`{command}` died of signal {-done.code}; it last said: {last}")
     if "Traceback (most recent call last)" in done.err or done.code == 1:
         raise Broken(f"`{command}` ended with exit code {done.code} and a trace: {last}")
+    if "weights_only=False" in done.err + done.out:
+        raise Broken(f"`{command}` prints the advice to load unsafely: {last}")
     if done.code not in codes:
         raise Broken(f"`{command}` ended with exit code {done.code}; it last said: {last}")
     if done.code == 2 and not any(sign in done.err for sign in ("error: ", "Usage: ")):

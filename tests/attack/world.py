@@ -15,6 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from threading import RLock
 
+import numpy as np
+from numpy.typing import NDArray
+
 from store.files import files_of
 from store.images import write_png
 from tests.attack.processes import Done, Zygote
@@ -24,6 +27,7 @@ from tests.support.stores import draw_tile
 Words = tuple[str, ...]
 SIDE = 192  # px; views of 96 px are the least for a PatchGAN of five layers
 TRAIN, TEST = [f"s{slide}_{row}_0" for slide in (1, 2) for row in range(3)], [f"s3_{row}_0" for row in range(3)]
+BLANKS = ("both", "white", "black", "chequered", "one pixel")  # pairs without tissue, in place of one or two of train
 SLEEPY = {"MAGSTAIN_WEIGHTS": "no-weights", "MAGSTAIN_FEATURES": "features", "COLUMNS": "100"}
 
 
@@ -158,6 +162,30 @@ def _store(world: World, place: Path, method: str) -> Words:
     return ("store.zarr",)
 
 
+def _blank(world: World, place: Path, kind: str) -> Words:
+    """A store in which the first pair of train is not tissue; `both` has a white and a black one."""
+    for row, one in enumerate(("white", "black") if kind == "both" else (kind,)):
+        for stain in "AB":
+            write_png(world.lay(place, "tiles") / "tiles" / f"train{stain}" / f"{TRAIN[row]}.png", blank_picture(one))
+    world.make(place, BUILD)
+    return ("store.zarr",)
+
+
+def blank_picture(kind: str) -> NDArray[np.uint8]:
+    """A picture without tissue, u8 [SIDE,SIDE,3]."""
+    picture = np.full((SIDE, SIDE, 3), 0 if kind == "black" else 255, np.uint8)
+    if kind == "chequered":
+        picture[(np.indices((SIDE, SIDE)) // 8).sum(0) % 2 == 0] = 0
+    elif kind == "one pixel":
+        picture[SIDE // 2, SIDE // 2] = 254
+    return picture
+
+
+def _compact(world: World, place: Path, method: str) -> Words:
+    world.make(world.lay(place, "tiles"), (*BUILD, *sets("codec=compact")))
+    return ("store.zarr",)
+
+
 def _damaged_store(world: World, place: Path, which: str) -> Words:
     """A sealed store with damage in three of its files; without its root if `which` says so."""
     store, chance = world.lay(place, "store") / "store.zarr", random.Random(which)
@@ -214,6 +242,8 @@ def _told(world: World, place: Path, method: str) -> Words:
 RECIPES: dict[str, Callable[[World, Path, str], Words]] = {
     "tiles": _tiles,
     "store": _store,
+    "blank": _blank,
+    "compact": _compact,
     "damaged_store": _damaged_store,
     "half_store": _half_store,
     "run": _run,
