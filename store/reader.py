@@ -6,16 +6,18 @@ decompression into the caller's buffer. The tests compare this with plain zarr.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.format.codec import CHECKSUM, MISSING, checked, decode_planes, require
+from store.format.arrays import read_rows
+from store.format.codec import decode_planes, require
 from store.format.manifest import read_sealed
-from store.format.tables import array_at, read_pairs, read_skipped
+from store.format.shard_reading import neighbours, read_chunk, read_index, side_by_side
+from store.format.tables import read_pairs, read_skipped
 from store.location.base import Location
 from store.location.open import locate
 from store.schema import Box, Manifest, Pair, RunError, Skipped, Split, Stain, StoreError
@@ -138,7 +140,7 @@ class Store:
             assert outs[n].dtype == np.uint8, outs[n].dtype
         for unit, wanted in by_unit.items():
             shard = f"{array}/c/{unit}/{'/'.join('0' * (3 if view == TILE else 4))}"
-            for group in _neighbours(sorted(wanted)):
+            for group in neighbours(sorted(wanted)):
                 (pair, index), count = places[group[0][1]], len(group)
                 what = f"picture {index} of pair {pair}" if count == 1 else f"one of {count} pictures from pair {pair}"
                 try:
@@ -149,15 +151,15 @@ class Store:
     def _read_group(
         self, shard: str, chunks: int, group: Sequence[tuple[int, int]], outs: Sequence[NDArray[np.uint8]]
     ) -> None:
-        """Consecutive pictures of a shard, each (slot, position in `outs`), with one read."""
+        """Consecutive pictures of a shard, each (slot, position in `outs`), with one read if they are side by side."""
         if shard not in self._indices:
-            self._indices[shard] = _read_index(self.location, shard, chunks)
-        spans = [(int(offset), int(length)) for offset, length in (self._indices[shard][slot] for slot, _ in group)]
-        first = spans[0][0]
-        data = _read_chunk(self.location, shard, first, max(offset + length for offset, length in spans) - first)
-        for (offset, length), (_, n) in zip(spans, group, strict=True):
-            chunk = data if len(group) == 1 else data[offset - first : offset - first + length]
-            decode_planes(chunk, outs[n], self.manifest.codec)
+            self._indices[shard] = read_index(self.location, shard, chunks, outs[0].nbytes)
+        index = self._indices[shard]
+        for run in side_by_side([(int(index[slot, 0]), int(index[slot, 1]), n) for slot, n in group]):
+            first, end = run[0][0], sum(run[-1][:2])
+            data = read_chunk(self.location, shard, first, end - first)
+            for offset, length, n in run:
+                decode_planes(data[offset - first : offset - first + length], outs[n], self.manifest.codec)
 
     def box(self, split: Split, view: str, pair: int, index: int = 0) -> Box:
         """The box on the tile that a picture shows, in tile pixels."""
@@ -167,20 +169,14 @@ class Store:
         unit, row = divmod(pair, self.manifest.unit)
         array = f"{split}/{view}/box"
         if (array, unit) not in self._boxes:
-            first = unit * self.manifest.unit
-            rows = min(self.manifest.unit, self.manifest.counts[split] - first)
-            self._boxes[array, unit] = self._read_boxes(array, unit, first, (rows, self.count(view), 3))
+            rows = min(self.manifest.unit, self.manifest.counts[split] - unit * self.manifest.unit)
+            self._boxes[array, unit] = self._read_boxes(array, unit, (rows, self.count(view), 3))
         top, left, side = (int(value) for value in self._boxes[array, unit][row, index])
         return Box(top=top, left=left, side=side)
 
-    def _read_boxes(self, array: str, unit: int, first: int, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    def _read_boxes(self, array: str, unit: int, shape: tuple[int, ...]) -> NDArray[np.int32]:
         """The boxes of a unit, i32 [pair, view, 3]."""
-        table = array_at(self.location, array)
-        try:
-            self.location.read_at(f"{array}/c/{unit}/0/0", 0, 1)  # zarr returns zeros for a missing file
-            boxes = np.asarray(table[first : first + shape[0]], np.int32)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._unreadable(f"table {array}", error) from error
+        boxes = read_rows(self.location, array, unit)
         if boxes.shape != shape:
             raise self._unreadable(f"table {array}", StoreError(f"it has the shape {boxes.shape} instead of {shape}"))
         return boxes
@@ -221,32 +217,3 @@ def plan_targets(store: Store, split: Split, view: str) -> list[Target]:
         for row, pair in enumerate(pairs)
         for index in range(count)
     ]
-
-
-def _read_index(location: Location, shard: str, chunks: int) -> NDArray[np.uint64]:
-    """Offset and length of each chunk of a shard, u64 [chunk, 2], from the end of the shard."""
-    length = chunks * 16 + CHECKSUM
-    data = location.read_end(shard, length)
-    if len(data) < length:
-        raise StoreError("the shard is too short")
-    return np.frombuffer(checked(data), "<u8").reshape(chunks, 2)
-
-
-def _neighbours(wanted: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Groups of (slot, position) with consecutive slots: a shard holds its pictures in the order of rows."""
-    group: list[tuple[int, int]] = []
-    for slot, n in wanted:
-        if group and slot > group[-1][0] + 1:
-            yield group
-            group = []
-        group.append((slot, n))
-    yield group
-
-
-def _read_chunk(location: Location, shard: str, offset: int, length: int) -> bytes:
-    if offset >= MISSING:
-        raise StoreError("the picture was never written")
-    data = location.read_at(shard, offset, length)
-    if len(data) < length:
-        raise StoreError("the shard is too short")
-    return data

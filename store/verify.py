@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.files import disk_errors
+from store.format.arrays import read_array
 from store.format.layout import plan_arrays, plan_units
 from store.format.manifest import ROOT, Root, all_units, read_sealed
-from store.format.tables import read_array
 from store.location.base import Location
 from store.location.open import locate
 from store.schema import Manifest, Split, StoreError

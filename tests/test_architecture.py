@@ -113,8 +113,6 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     },
     "typer": {f"{package}/__main__.py" for package in PACKAGES} | {"store/cli.py"},
     "zarr": {
-        "store/location/local.py",
-        "store/location/s3.py",
         "store/format/codec.py",
         "store/format/jpegxl.py",
         "store/format/shards.py",

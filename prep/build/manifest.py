@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from prep.settings import Enlarger, PrepSettings, recorded
 from prep.tiles.leakage import Leak, count_leaks
 from prep.views import Geometry
+from store.format.bounds import check_bounds
 from store.process import installed_versions
 from store.schema import FORMAT, Codec, Manifest, Table, Upscaler
 from store.weights import BSRGAN_FILES
@@ -27,7 +28,7 @@ def plan_manifest(
     """The manifest of the store that these settings make of these pairs; `leaks` are recorded if they are allowed."""
     tile_side = geometries[0].tile_side
     packages = SOFTWARE + (NETWORKS if settings.upscaler is Enlarger.BSRGAN else ()) + PACKERS[settings.codec]
-    return Manifest(
+    manifest = Manifest(
         format=FORMAT,
         name=settings.name,
         stain=settings.stain,
@@ -50,6 +51,8 @@ def plan_manifest(
         codec=settings.codec,
         leakage=count_leaks(leaks) if settings.allow_leakage else {},
     )
+    check_bounds(manifest)
+    return manifest
 
 
 def record_upscaler(settings: PrepSettings) -> Upscaler:

@@ -9,12 +9,13 @@ because Zarr returns damaged chunks without an error. `store/README.md` has the 
 
 from __future__ import annotations
 
+import struct
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
-from numcodecs import blosc
+from numcodecs import blosc, zstd
 from numpy.typing import NDArray
 from zarr import Array, Group
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}  # of an open handle; zarr does not store it
 MISSING = np.iinfo(np.uint64).max  # marks a chunk that was never written in the index of a shard
 CHECKSUM = 4  # bytes of crc32c after a chunk and after the index of a shard
-NBYTES = slice(4, 8)  # the number of bytes after unpacking, in the header of blosc
+ROW_BYTES, TEXT_BYTES = 1 << 13, 1 << 26  # of a text in a table, on average over those of a file, and of all of them
+BLOSC = struct.Struct("<BBBBIII")  # blosc 1: version, version of the coder, flags, bytes of a number, three lengths
+BLOSC_VERSION = 2
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 
 
 def encoding(plan: ArrayPlan, codec: Codec = Codec.PORTABLE) -> dict[str, Any]:
@@ -99,12 +103,72 @@ def decode_planes(chunk: bytes, out: NDArray[np.uint8], codec: Codec = Codec.POR
         unpack(body, picture)
         out[...] = picture.transpose(2, 0, 1)
         return
-    if int.from_bytes(body[NBYTES], "little") != out.nbytes:  # blosc would not fill the rest of `out`
-        raise StoreError(f"its bytes are not a picture u8 {list(out.shape)}")
+    _check_blosc(body, out)
     try:
         blosc.decompress(body, out)
     except RuntimeError as error:
         raise StoreError(f"its bytes are not a blosc chunk ({error})") from error
+
+
+def unpack_numbers(body: bytes, out: NDArray[Any]) -> NDArray[Any]:
+    """Decode the zstd frame of a table into `out`, contiguous, and return it. Raises StoreError if it does not fit."""
+    _unpack_zstd(body, out.nbytes, out)
+    return out
+
+
+def unpack_text(body: bytes, rows: int) -> list[str]:
+    """The texts in the zstd frame of a table, of which there are `rows` (codec vlen-utf8). Raises StoreError.
+
+    The number of texts, then the length and the bytes of each, all numbers u32.
+    """
+    size = frame_size(body)
+    if not 4 * (rows + 1) <= size <= min(4 * (rows + 1) + ROW_BYTES * rows, TEXT_BYTES):
+        raise StoreError(f"its bytes are not {rows} texts")
+    data = np.empty(size, np.uint8)
+    _unpack_zstd(body, size, data)
+    raw, place, texts = data.tobytes(), 4, list[bytes]()
+    while place < size:
+        end = place + 4 + int.from_bytes(raw[place : place + 4], "little")
+        texts.append(raw[place + 4 : end])
+        place = end
+    if place != size or len(texts) != rows or int.from_bytes(raw[:4], "little") != rows:
+        raise StoreError(f"its bytes are not {rows} texts")
+    try:
+        return [text.decode() for text in texts]
+    except UnicodeDecodeError as error:
+        raise StoreError(f"its texts are not UTF-8 ({error})") from error
+
+
+def frame_size(body: bytes) -> int:
+    """The bytes that a zstd frame says it holds, -1 if it does not say (RFC 8878, section 3.1.1.1). StoreError."""
+    if len(body) < 6 or not body.startswith(ZSTD_MAGIC):
+        raise StoreError("its bytes are no zstd frame")
+    single, flag, dictionary = body[4] >> 5 & 1, body[4] >> 6, body[4] & 3
+    place = 5 + (not single) + (0, 1, 2, 4)[dictionary]
+    width = (single, 2, 4, 8)[flag]
+    size = int.from_bytes(body[place : place + width], "little")
+    return -1 if width == 0 else size + (256 if width == 2 else 0)
+
+
+def _unpack_zstd(body: bytes, size: int, out: NDArray[Any]) -> None:
+    """Decode a zstd frame into `out`, whose `size` in bytes must be that in the header."""
+    if frame_size(body) != size:
+        raise StoreError(f"its bytes do not unpack to the {size:,} bytes of such a table")
+    try:
+        zstd.decompress(body, out)
+    except (RuntimeError, ValueError) as error:
+        raise StoreError(f"its bytes are not a zstd frame ({error})") from error
+
+
+def _check_blosc(body: bytes, out: NDArray[np.uint8]) -> None:
+    """Compare the lengths in the header of a blosc chunk, which blosc believes, with those that are known."""
+    if len(body) < BLOSC.size:
+        raise StoreError(f"its bytes are not a picture u8 {list(out.shape)}: they are too few for a blosc chunk")
+    version, _, _, _, unpacked, block, packed = BLOSC.unpack_from(body)
+    if version != BLOSC_VERSION or packed != len(body):  # blosc would read beyond `body`
+        raise StoreError(f"its bytes are not a blosc chunk of {len(body):,} bytes")
+    if unpacked != out.nbytes or not 0 < block <= unpacked:  # blosc would not fill the rest of `out`
+        raise StoreError(f"its bytes are not a picture u8 {list(out.shape)}")
 
 
 def checked(data: bytes) -> bytes:

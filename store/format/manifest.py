@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.format.bounds import check_bounds
 from store.format.layout import Unit, plan_units
 from store.location.base import Location
 from store.location.open import locate
-from store.schema import FORMAT, MagstainError, Manifest, StoreError
+from store.schema import FORMAT, MagstainError, Manifest, StoreError, check_name
 from store.settings import plain, validate
+from store.untrusted.documents import parse_object, shorten
 
 JOURNAL = ".journal"
 ROOT = "zarr.json"  # the name of the root document
@@ -78,7 +80,7 @@ def read_root(address: Location | Path | str) -> Root:
             "from a copy"
         ) from error
     try:
-        attributes = json.loads(document)["attributes"]
+        attributes = parse_object(document)["attributes"]
         tree, files = attributes["manifest"], dict[str, str](attributes["files"])
         number = tree["format"]
     except (ValueError, KeyError, TypeError) as error:
@@ -90,11 +92,14 @@ def read_root(address: Location | Path | str) -> Root:
         ) from error
     if number != FORMAT:
         raise StoreError(
-            f"{location} has store format {number}, this program reads format {FORMAT}; use the version of magstain "
-            f"that made it; {REPAIR}"
+            f"{location} has store format {shorten(repr(number))}, this program reads format {FORMAT}; use the version "
+            f"of magstain that made it; {REPAIR}"
         )
     try:
         manifest = validate(Manifest, tree)
+        check_bounds(manifest)
+        for name in files:
+            check_name(name, "file")
     except MagstainError as error:
         raise StoreError(
             f"{location} has a manifest that does not fit format {FORMAT} ({error}): it is damaged, or "

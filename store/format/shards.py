@@ -16,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
+from store.format.bounds import check_bounds
 from store.format.codec import MISSING, add_array, encode_picture, with_checksum
 from store.format.layout import ArrayPlan, Unit, plan_arrays
 from store.format.manifest import ROOT, root_document
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 def lay_out(manifest: Manifest, table: Table) -> dict[str, bytes]:
     """Every file of an unfinished store by name, without the shards: a function of manifest and pair tables."""
+    check_bounds(manifest)
 
     def write(group: zarr.Group) -> None:
         for split in manifest.counts:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr import Array, Group, open_array
+from zarr import Array, Group
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from store.format.arrays import damaged_table, read_array, read_text
 from store.format.codec import KEEP_ZEROS
 from store.location.base import Location
 from store.schema import Pair, SchemaError, Skipped, Split, StoreError, Table, check_distinct
@@ -33,7 +34,7 @@ def write_tables(group: Group, table: Table) -> None:
 
 def read_pairs(location: Location, split: Split) -> tuple[Pair, ...]:
     """The pair table of a split, in the order of its rows."""
-    text = {name: _read_text(location, f"{split}/pair/{name}") for name in TEXT}
+    text = {name: read_text(location, f"{split}/pair/{name}") for name in TEXT}
     digests = {name: _read_digests(location, f"{split}/pair/{name}") for name in DIGESTS}
     rows = _rows(location, f"{split}/pair", [*text.values(), *digests.values()])
     try:
@@ -49,7 +50,7 @@ def read_pairs(location: Location, split: Split) -> tuple[Pair, ...]:
 
 def read_skipped(location: Location) -> tuple[Skipped, ...]:
     """The skipped pairs and the reasons."""
-    rows = _rows(location, "skipped", [_read_text(location, f"skipped/{name}") for name in SKIPPED])
+    rows = _rows(location, "skipped", [read_text(location, f"skipped/{name}") for name in SKIPPED])
     return tuple(
         Skipped(id=id_, split=Split(split), he=he, ihc=ihc, reason=reason) for id_, split, he, ihc, reason in rows
     )
@@ -58,38 +59,6 @@ def read_skipped(location: Location) -> tuple[Skipped, ...]:
 def read_table(location: Location, splits: tuple[Split, ...]) -> Table:
     """All pair tables of a store."""
     return Table(pairs={split: read_pairs(location, split) for split in splits}, skipped=read_skipped(location))
-
-
-def array_at(location: Location, path: str) -> Array[Any]:
-    """The array at `path`, also where its groups are damaged. Raises StoreError if it is missing or cannot be read."""
-    try:
-        return open_array(location.zarr_store(), path=path, mode="r")
-    except FileNotFoundError as error:
-        raise damaged_table(location, path, "its metadata are missing") from error
-    except OSError as error:
-        raise damaged_table(location, path, str(error)) from error
-    except Exception as error:  # zarr raises nearly every class for damaged metadata
-        raise damaged_table(location, path, "its metadata are damaged") from error
-
-
-def read_array(location: Location, path: str) -> NDArray[Any]:
-    """A table. Raises StoreError if a part is missing, for which zarr would return zeros, or was altered."""
-    array = array_at(location, path)
-    try:
-        lost = array.nchunks - array.nchunks_initialized
-        values = np.asarray(array[...])
-    except (ValueError, RuntimeError, OSError) as error:
-        raise damaged_table(location, path, str(error)) from error
-    if lost:
-        raise damaged_table(location, path, f"{lost} of {array.nchunks} files are missing")
-    return values
-
-
-def damaged_table(location: Location, path: str, reason: str) -> StoreError:
-    """The error of a table that cannot be read; it says how to list all damage."""
-    return StoreError(
-        f"table {path} of {location} cannot be read ({reason}); `python -m store verify {location}` lists all damage"
-    )
 
 
 def _rows(location: Location, path: str, columns: list[list[str]]) -> list[tuple[str, ...]]:
@@ -104,10 +73,6 @@ def write_numbers(group: Group, path: str, values: NDArray[Any], dimensions: tup
     array = _create(group, path, values.shape, values.dtype, dimensions)
     array[...] = values
     return array
-
-
-def _read_text(location: Location, path: str) -> list[str]:
-    return [str(value) for value in read_array(location, path)]
 
 
 def _read_digests(location: Location, path: str) -> list[str]:

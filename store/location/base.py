@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 S3 = "s3://"  # the start of an address in object storage
 
@@ -99,6 +99,3 @@ class Location(Protocol):
 
     def free_bytes(self) -> float:
         """Bytes that can still be written; infinite in object storage."""
-
-    def zarr_store(self) -> Any:
-        """The location as a read-only store of zarr."""

@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zarr.storage import LocalStore
-
 from store.files import PARTIAL, digest_file, disk_errors, files_of, locked, sync, sync_all
 from store.location.base import Location
 
@@ -183,7 +181,3 @@ class Folder:
     def _nearest(self) -> Path:
         """The nearest parent folder that exists."""
         return next(folder for folder in self.path.absolute().parents if folder.exists())
-
-    def zarr_store(self) -> LocalStore:
-        """The folder as a read-only store of zarr."""
-        return LocalStore(self.path, read_only=True)

@@ -9,16 +9,12 @@ good raises OSError with one line that says what to do.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from importlib.util import find_spec
 from math import inf
 from typing import Any
-
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import ObjectStore
 
 from store.files import digest_bytes
 from store.location.base import S3, Location
@@ -173,26 +169,3 @@ class Bucket:
     def free_bytes(self) -> float:
         """No limit."""
         return inf
-
-    def zarr_store(self) -> ObjectStore[Any]:
-        """The prefix as a read-only store of zarr."""
-        return _Objects(self)
-
-
-class _Objects(ObjectStore[Any]):
-    """A bucket for zarr. Errors of the client, whose classes zarr does not expect, become OSError."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        super().__init__(bucket._reading, read_only=True)
-        self._bucket = bucket
-
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The bytes of an object; None if it is missing."""
-        with self._bucket.errors(key):
-            return await super().get(key, prototype, byte_range)
-
-    async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
-        """The names of the objects below a prefix."""
-        with self._bucket.errors(prefix):
-            async for name in super().list_prefix(prefix):
-                yield name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
-from store.files import digest_bytes, digest_file, files_of
+from store.files import digest_bytes, digest_file
 from store.format.manifest import ROOT, UNSEALED
 from store.format.tables import write_text
 from store.reader import Store
@@ -26,19 +27,25 @@ def forge(
     change: Callable[[dict[str, Any]], object] = lambda _: None,
 ) -> Path:
     """A copy of a store at `path` with other text `columns`, other `files` and a changed manifest, sealed again."""
-    shutil.copytree(store.path, path)
-    for name in files_of(path):
-        (path / name).chmod(0o644)
+    shutil.copytree(store.path, path, copy_function=os.link)
+    tree = json.loads((path / ROOT).read_bytes())
     for name, values in (columns or {}).items():
+        shutil.rmtree(path / name)
         write_text(zarr.open_group(LocalStore(path), mode="r+"), name, values)
     for name, data in (files or {}).items():
-        (path / name).write_bytes(data)
-    tree = json.loads((path / ROOT).read_bytes())
-    known, manifest = tree["attributes"]["files"], tree["attributes"]["manifest"]
-    known.update({name: digest_file(path / name) for name in known if (path / name).exists()})
-    change(manifest)
+        overwrite(path / name, data)
+    known = tree["attributes"]["files"]
+    changed = [name for name in known if name in (files or {}) or name.startswith(tuple(columns or {}))]
+    known.update({name: digest_file(path / name) for name in changed})
+    change(tree["attributes"]["manifest"])
     seal(path / ROOT, tree)
     return path
+
+
+def overwrite(file: Path, data: bytes) -> None:
+    """Write a file in the place of one that other stores share."""
+    file.unlink()
+    file.write_bytes(data)
 
 
 def seal(root: Path, tree: dict[str, Any]) -> None:
@@ -46,7 +53,7 @@ def seal(root: Path, tree: dict[str, Any]) -> None:
     manifest = tree["attributes"]["manifest"]
     manifest["seal"] = UNSEALED
     manifest["seal"] = digest_bytes(_document(tree))
-    root.write_bytes(_document(tree))
+    overwrite(root, _document(tree))
 
 
 def _document(tree: dict[str, Any]) -> bytes:
