@@ -21,34 +21,18 @@ from store.records.facts import open_store_of
 from store.run_files import RunFolder
 from store.schema import Interrupted, Pair, RunError, SettingsError, Split, Stain, StoreError
 from tests.support.forgery import forge
-from tests.support.records import unsigned
+from tests.support.records import rewrite, unsigned
 from tests.support.stores import build_small_store
+from tests.support.untrained_run import make_run
 from train import predict as predict_module
 from train.data.batch import to_signed
-from train.methods.registry import build_method
 from train.predict import predict
-from train.run.generator_file import FORMAT, GeneratorHeader, load_generator, save_generator
+from train.run.generator_file import FORMAT, load_generator
 from train.run.inference import rounded, translate, truncated
 from train.runtime.device import resolve
-from train.settings import DiscriminatorSettings, GeneratorSettings, Precision, TrainSettings
+from train.settings import Precision
 
-SETTINGS = TrainSettings(generator=GeneratorSettings(base=4), discriminator=DiscriminatorSettings(base=4))
 CPU = torch.device("cpu")
-
-
-def make_run(folder: Path, store: Store, seed: int = 0) -> RunFolder:
-    """A run as training leaves it, with a generator that learned nothing."""
-    run = RunFolder(folder)
-    folder.mkdir()
-    facts = {"store": str(store.path), "seal": store.manifest.seal, "method": "attention_gan", "synthetic": True}
-    facts |= {"upscaler": "lanczos", "pairs": 8, "pairs_seen": 80, "device": "cpu", "precision": "fp32"}
-    run.facts.write_text(json.dumps(facts | {"parameters": {}, "software": {}}))
-    torch.manual_seed(seed)
-    header = GeneratorHeader(
-        version=FORMAT, method="attention_gan", settings=SETTINGS, seal=store.manifest.seal, step=80, pairs_seen=80
-    )
-    save_generator(run.generator, build_method(SETTINGS).generator, header)
-    return run
 
 
 @pytest.fixture
@@ -209,11 +193,10 @@ def test_the_runs_own_store_is_found_and_another_in_its_place_is_refused(
     run: RunFolder, small_store: Store, tmp_path: Path
 ) -> None:
     assert open_store_of(run).path == small_store.path
-    facts = json.loads(run.facts.read_text())
-    run.facts.write_text(json.dumps(facts | {"seal": "ab" * 32}))
+    rewrite(run.facts, {"seal": "ab" * 32})
     with pytest.raises(RunError, match=rf"seal abababababab, but .* now has seal {small_store.manifest.seal[:12]}"):
         open_store_of(run)
-    run.facts.write_text(json.dumps(facts | {"store": str(tmp_path / "gone.zarr")}))
+    rewrite(run.facts, {"store": str(tmp_path / "gone.zarr")})
     with pytest.raises(RunError, match=r"gone.zarr, which does not exist; name its copy with --store"):
         open_store_of(run)
 

@@ -1,0 +1,42 @@
+"""A finished run whose generator learned nothing: what prediction needs, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from store.files import write_json
+from store.reader import Store
+from store.records.facts import RunFacts
+from store.run_files import RunFolder
+from train.methods.registry import build_method
+from train.run.generator_file import FORMAT, GeneratorHeader, save_generator
+from train.settings import DiscriminatorSettings, GeneratorSettings, TrainSettings
+
+SETTINGS = TrainSettings(generator=GeneratorSettings(base=4), discriminator=DiscriminatorSettings(base=4))
+
+
+def make_run(folder: Path, store: Store, seed: int = 0) -> RunFolder:
+    """A run as training leaves it, with a generator that learned nothing."""
+    run = RunFolder(folder)
+    facts = RunFacts(
+        store=str(store.path),
+        seal=store.manifest.seal,
+        method="attention_gan",
+        synthetic=True,
+        upscaler="lanczos",
+        pairs=8,
+        pairs_seen=80,
+        device="cpu",
+        precision="fp32",
+        parameters={},
+        software={},
+    )
+    write_json(run.facts, facts)
+    torch.manual_seed(seed)
+    header = GeneratorHeader(
+        version=FORMAT, method="attention_gan", settings=SETTINGS, seal=store.manifest.seal, step=80, pairs_seen=80
+    )
+    save_generator(run.generator, build_method(SETTINGS).generator, header)
+    return run
