@@ -42,7 +42,7 @@ def current_scores(run: Path, store: Store | None, split: Split, view: str) -> S
 
 def _check_current(scores: Scores, place: PredictionFolder) -> None:
     """Refuse scores whose predictions were replaced; say what cannot be checked."""
-    again = f"{place.scores} was scored before {place.record.name} was written: {AGAIN}"
+    again = f"{place.scores} is of other pictures than those of {place.record.name} beside it: score again"
     if not place.record.is_file():
         say(f"note: {place.record} is missing, so the pictures of {scores.run} cannot be compared with its scores")
     elif scores.predictions is not None:

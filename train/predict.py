@@ -108,6 +108,7 @@ def _plan_of(trained: Trained, store: Store, split: Split, view: str, targets: l
         synthetic=store.manifest.synthetic,
         generator=trained.digest,
         pictures=tuple(target.name for target in targets),
+        views=trained.header.settings.data.views,
     )
 
 
@@ -133,7 +134,7 @@ def _damaged(place: PredictionFolder, plan: Predictions) -> list[str]:
     """The pictures of the plan that are not whole in their place; all of them if another set is there, or none."""
     with suppress(RunError):
         record = load_predictions(place, "")
-        if record.plan == plan:
+        if record.plan == plan.plan:
             damaged = picture_set.damaged_pictures(place, record)
             if damaged:
                 names = ", ".join(damaged[:LISTED]) + ", …" * (len(damaged) > LISTED)

@@ -70,7 +70,7 @@ def take_run(run: Path, store: Store, split: Split, view: str, targets: Sequence
         generator=record.generator,
         source=None,
         round_trip=BOTH_SIDES,
-        views=trained_views(folder),
+        views=record.views or trained_views(folder),
         files=files,
         digests={fakes: tuple(one.pixels for one in found) for fakes, found in checked.items()},
         contents={fakes: tuple(one.file for one in found) for fakes, found in checked.items()},

@@ -23,7 +23,8 @@ NAME = 40  # characters of a store's name in that of a folder
 class Predictions:
     """`predictions.json`: `generator` is the sha256 of its file, `pictures` are names in the order of the store.
 
-    `rounded` and `truncated` are the sha256 of the files of the pictures; earlier versions did not record them (None).
+    `rounded` and `truncated` are the sha256 of the files of the pictures, `views` what the generator was trained on;
+    earlier versions did not record them (None).
     """
 
     __pydantic_config__ = FORBID_UNKNOWN
@@ -40,11 +41,12 @@ class Predictions:
     pictures: tuple[str, ...]
     rounded: tuple[str, ...] | None = None
     truncated: tuple[str, ...] | None = None
+    views: tuple[str, ...] | None = None
 
     @property
     def plan(self) -> Predictions:
-        """The same without the digests: what is known before the pictures are made."""
-        return replace(self, rounded=None, truncated=None)
+        """The same without what earlier versions did not record: sets with one plan have the same pictures."""
+        return replace(self, rounded=None, truncated=None, views=None)
 
     def __post_init__(self) -> None:
         for name in self.pictures:

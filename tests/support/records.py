@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from store.files import DIGEST
+from store.files import DIGEST, digest_file, write_json
+from store.records.predictions import load_predictions
+from store.run_files import PredictionFolder
 
 
 def unsigned(file: Path) -> dict[str, Any]:
@@ -19,3 +22,13 @@ def unsigned(file: Path) -> dict[str, Any]:
 def rewrite(file: Path, change: Mapping[str, Any]) -> None:
     """Write a record again with other values and without a digest."""
     file.write_text(json.dumps({**unsigned(file), **change}), encoding="utf-8")
+
+
+def sign(folder: PredictionFolder, **change: Any) -> None:
+    """Write the record of predictions as this version does, with the digests of the pictures that are there."""
+    record = replace(load_predictions(folder, ""), **change)
+    digests = {
+        kind: tuple(digest_file(pictures / name) for name in record.pictures)
+        for kind, pictures in (("rounded", folder.rounded), ("truncated", folder.truncated))
+    }
+    write_json(folder.record, replace(record, rounded=digests["rounded"], truncated=digests["truncated"]))

@@ -114,6 +114,7 @@ def test_the_record_says_what_was_made_from_what(run: RunFolder, small_store: St
         "pictures": [f"s3_{tile}_0.png" for tile in range(4)],
         "rounded": [digest_file(made.folder / "fake" / f"s3_{tile}_0.png") for tile in range(4)],
         "truncated": [digest_file(made.folder / "fake_truncated" / f"s3_{tile}_0.png") for tile in range(4)],
+        "views": ["x1", "x2", "x4"],
     }
     assert [path.name for path in made.folder.parent.iterdir()] == ["x2"]
 

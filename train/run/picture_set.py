@@ -59,7 +59,7 @@ def write_picture(folder: PredictionFolder, name: str, signed: Tensor) -> Made:
 def begin(folder: PredictionFolder, plan: Predictions) -> dict[str, Made]:
     """The pictures that an earlier start of the same has made, by name; else the folder is made anew, and empty."""
     with suppress(RunError):
-        if load_predictions(folder, "").plan == plan:
+        if load_predictions(folder, "").plan == plan.plan:
             return {name: made for name, made in _journal(folder).items() if is_whole(folder, name, made)}
     empty(folder)
     write_json(folder.record, plan)
