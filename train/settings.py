@@ -404,3 +404,27 @@ class TrainSettings:
                 f"checkpoint_every = {self.checkpoint_every}, sample_every = {self.sample_every} must be >= 1 step; "
                 f"keep_every = {self.keep_every}, validate_every = {self.validate_every} >= 0 steps"
             )
+        for (
+            name,
+            value,
+            most,
+        ) in (  # far above what trains: a file may ask for networks that no machine holds
+            ("generator.base", self.generator.base, 1024),
+            ("generator.blocks", self.generator.blocks, 64),
+            ("generator.depth", self.generator.depth, 14),
+            ("generator.attention.reduction", self.generator.attention.reduction, 4096),
+            ("generator.attention.spatial_kernel", self.generator.attention.spatial_kernel, 63),
+            ("discriminator.base", self.discriminator.base, 1024),
+            ("discriminator.layers", self.discriminator.layers, 14),
+            ("contrast.patches", self.contrast.patches, 1 << 20),
+            ("contrast.width", self.contrast.width, 1 << 14),
+            ("data.views", len(self.data.views), 64),
+            ("data.batch", self.data.batch, 1 << 16),
+            ("data.accumulate", self.data.accumulate, 1 << 16),
+            ("data.block", self.data.block, 1 << 20),
+            ("data.buffer", self.data.buffer, 1 << 20),
+            ("data.workers", self.data.workers, 1024),
+            ("optimiser epochs", self.optimiser.epochs, 1_000_000),
+        ):
+            if value > most:
+                raise SettingsError(f"{name} = {value}: must be at most {most:,}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from store.reader import Store, plan_targets
-from store.records.predictions import read_predictions
+from store.records.predictions import load_predictions
 from store.run_files import RunFolder
 from store.schema import Pair, RunError, SchemaError, Split, StoreError, Table
 from store.untrusted.names import PICTURE, clash, name_fault, text_fault
@@ -104,10 +104,9 @@ def test_a_store_with_such_a_name_is_read_by_nobody(
 @pytest.mark.parametrize("pictures", [["../x.png"], ["/x.png"], ["a.png", "A.png"], ["a.png", "a.png"], ["a\x1b.png"]])
 def test_predictions_with_such_names_are_refused(tmp_path: Path, pictures: list[str]) -> None:
     folder = RunFolder(tmp_path).predictions("test", "tile")
-    for part in (folder.rounded, folder.truncated):
-        part.mkdir(parents=True)
+    folder.path.mkdir(parents=True)
     record = {"method": "asp", "seal": "ab", "split": "test", "view": "tile", "pairs_seen": 1, "step": 1}
     record |= {"upscaler": "lanczos", "synthetic": True, "generator": "ab", "pictures": pictures}
     folder.record.write_text(json.dumps(record))
-    with pytest.raises(RunError, match=r"predictions\.json is not what it should be .*make them with"):
-        read_predictions(tmp_path, Split.TEST, "tile")
+    with pytest.raises(RunError, match=r"predictions\.json is not what it should be .*; do this"):
+        load_predictions(folder, "do this")

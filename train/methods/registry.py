@@ -6,6 +6,7 @@ import difflib
 from typing import Any
 
 from store.schema import SettingsError
+from store.untrusted.documents import shorten
 from train.methods.asp import ASP
 from train.methods.attention_gan import ATTENTION_GAN
 from train.methods.base import Method, MethodEntry
@@ -32,7 +33,7 @@ def find_method(name: str) -> MethodEntry:
     if name not in METHODS:
         nearest = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)[0]
         raise SettingsError(
-            f"method = {name!r}: no such method; did you mean {nearest!r}? The methods are {', '.join(METHODS)}"
+            f"method = {shorten(name)!r}: no such method; did you mean {nearest!r}? The methods are {', '.join(METHODS)}"
         )
     return METHODS[name]
 

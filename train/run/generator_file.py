@@ -30,6 +30,7 @@ from store.files import (
 from store.foreign.kinds import Format, wrong_file
 from store.schema import FORBID_UNKNOWN, RunError
 from store.settings import plain, validate
+from store.untrusted.documents import DocumentError, parse_object, shorten
 from train.methods.registry import build_method
 from train.run.folder import FREE
 from train.settings import TrainSettings
@@ -79,12 +80,33 @@ def save_generator(path: Path, generator: nn.Module, header: GeneratorHeader) ->
 def load_generator(path: Path) -> Trained:
     """A generator, built from the header of its file. Raises RunError if the file is missing, damaged or foreign."""
     header, tensors, digest = _read(path)
-    method = build_method(header.settings)
+    _check_shapes(path, header.settings, tensors)
+    method = build_method(_without_others(header.settings))
     try:
         method.generator.load_state_dict(tensors)
     except RuntimeError as error:
         raise RunError(f"{path} does not fit the network that its header names: {error}") from error
     return Trained(generator=method.generator.eval(), multiple=method.multiple, header=header, digest=digest)
+
+
+def _check_shapes(path: Path, settings: TrainSettings, tensors: Mapping[str, Tensor]) -> None:
+    """Compare a header with the tensors beside it before memory is taken for what it asks for. Raises RunError."""
+    with torch.device("meta"):
+        outline = build_method(settings).generator.state_dict()
+    shapes, found = ({name: tuple(t.shape) for name, t in state.items()} for state in (outline, tensors))
+    if wrong := sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name)):
+        name = wrong[0]
+        raise RunError(
+            f"{path} does not fit the network that its header names: {len(wrong)} of {len(shapes)} tensors differ, "
+            f"such as {shorten(name)}, {shapes.get(name, 'none')} in the network and {found.get(name, 'none')} in the "
+            f"file; {REMEDY}"
+        )
+
+
+def _without_others(settings: TrainSettings) -> TrainSettings:
+    """The settings of a method whose generator is used alone: the other networks are as small as they can be."""
+    small = replace(settings.discriminator, base=1, layers=1)
+    return replace(settings, discriminator=small, contrast=replace(settings.contrast, width=1))
 
 
 def load_header(path: Path) -> GeneratorHeader:
@@ -128,7 +150,7 @@ def _read(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor], str]:
     try:
         data = path.read_bytes()
         tensors = load(data)
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        metadata = parse_object(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}); {REMEDY}") from error
     if HEADER not in metadata:
@@ -139,11 +161,13 @@ def _read(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor], str]:
 def _header_of(path: Path, text: str, tensors: Mapping[str, Tensor]) -> GeneratorHeader:
     """The header, which is compared with its digest and the tensors with theirs. Raises RunError."""
     try:
-        tree = dict(json.loads(text))
-    except (ValueError, TypeError) as error:
+        tree = parse_object(text)
+    except DocumentError as error:
         raise RunError(f"{path} is damaged (its header is no JSON object: {error}); {REMEDY}") from error
     if tree.get("version") not in READABLE:
-        raise RunError(f"{path} has version {tree.get('version')}, this program reads {FORMAT}; update the program")
+        raise RunError(
+            f"{path} has version {shorten(repr(tree.get('version')))}, this program reads {FORMAT}; update the program"
+        )
     if tree["version"] == FORMAT and DIGEST not in tree:
         raise RunError(f"{path} is damaged: its header has no {DIGEST}; {REMEDY}")
     tree = unsealed(tree, path, REMEDY)

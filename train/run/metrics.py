@@ -97,6 +97,6 @@ def _step_of(line: bytes) -> float:
     """The step of a line; infinity for one that is damaged, or that a crash left incomplete."""
     try:
         found = json.loads(line)["step"] if line.endswith(b"\n") else inf
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return inf
     return found if isinstance(found, int) else inf

@@ -1,0 +1,119 @@
+"""Generator files that were made to harm their reader: a message, before memory is taken for what they ask for."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from store.files import DIGEST, digest_tree
+from store.schema import RunError, SettingsError
+from store.settings import plain
+from tests.support.tiny_run import TINY
+from train.methods.recipes import load_recipe
+from train.methods.registry import build_method
+from train.run.generator_file import FORMAT, HEADER, TENSORS, GeneratorHeader, digest_tensors, load_generator
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in build_method(TINY).generator.state_dict().items()}
+
+
+def forge(path: Path, tensors: dict[str, torch.Tensor], change: Callable[[dict[str, Any]], object]) -> Path:
+    """A generator file whose settings were changed, under digests that are right."""
+    header = GeneratorHeader(version=FORMAT, method=TINY.method, settings=TINY, seal=None, step=None, pairs_seen=None)
+    tree = plain(header) | {TENSORS: digest_tensors(tensors)}
+    change(tree["settings"])
+    path.write_bytes(save(tensors, {HEADER: json.dumps(tree | {DIGEST: digest_tree(tree)})}))
+    return path
+
+
+def put(group: str, name: str, value: object) -> Callable[[dict[str, Any]], object]:
+    return lambda settings: (settings[group] if group else settings).update({name: value})
+
+
+def grown(before: int) -> int:
+    """MB that this process took since then, at the most."""
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "said"),
+    [
+        ("generator", "base", 10**6, "generator.base = 1000000: must be at most 1,024"),
+        ("generator", "base", 1024, "does not fit the network that its header names"),
+        ("generator", "base", 10**18, "must be at most"),
+        ("generator", "blocks", 10**6, "must be at most"),
+        ("generator", "blocks", 64, "does not fit the network that its header names"),
+        ("generator", "depth", 10**6, "must be at most"),
+        ("discriminator", "base", 10**6, "must be at most"),
+        ("discriminator", "layers", 10**6, "must be at most"),
+        ("contrast", "width", 10**9, "must be at most"),
+        ("contrast", "patches", 10**12, "must be at most"),
+        ("data", "workers", 10**6, "must be at most"),
+        ("", "method", "x" * 100_000, "no such method"),
+    ],
+)
+def test_a_header_that_asks_for_more_than_the_file_holds_is_refused(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], group: str, name: str, value: object, said: str
+) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises((RunError, SettingsError), match=said) as caught:
+        load_generator(forge(tmp_path / "g.safetensors", tensors, put(group, name, value)))
+    assert len(str(caught.value)) < 2000
+    assert grown(before) < 200
+
+
+@pytest.mark.parametrize(("group", "name", "value"), [("discriminator", "base", 1024), ("contrast", "width", 1 << 14)])
+def test_networks_that_are_not_in_the_file_take_no_memory(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], group: str, name: str, value: int
+) -> None:
+    """A discriminator of that width has 300 million weights; the generator is the one in the file."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    trained = load_generator(forge(tmp_path / "g.safetensors", tensors, put(group, name, value)))
+    assert grown(before) < 200
+    assert all((tensor == tensors[key]).all() for key, tensor in trained.generator.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["[]", '[["version", 2]]', "null", "1", '"x"', "[" * 100_000, '{"a":' * 100_000, "{", '{"version": [2]}',
+     '{"version": ' + "9" * 10_000 + "}", '{"version": 1e999}', '{"version": 2, "version": 2}', '{"version": 2}'],
+    ids=lambda text: text[:12],
+)  # fmt: skip
+def test_a_header_that_is_no_header_is_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], header: str) -> None:
+    path = tmp_path / "g.safetensors"
+    path.write_bytes(save(tensors, {HEADER: header}))
+    with pytest.raises(RunError) as caught:
+        load_generator(path)
+    assert str(caught.value).startswith(f"{path} ")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"[" * 100_000, b"{" * 100_000, b'{"__metadata__": []}', b'{"__metadata__": {"magstain": 3}}', b"{}",
+     b"null", b'{"a": {"dtype": "F32", "shape": [1000000000000], "data_offsets": [0, 4000000000000]}}'],
+    ids=lambda text: text[:20].decode(),
+)  # fmt: skip
+@pytest.mark.parametrize("length", [None, 0, 2**63, 10**8])
+def test_a_file_whose_own_header_lies_is_refused(tmp_path: Path, body: bytes, length: int | None) -> None:
+    path = tmp_path / "g.safetensors"
+    path.write_bytes((len(body) if length is None else length).to_bytes(8, "little") + body)
+    with pytest.raises(RunError) as caught:
+        load_generator(path)
+    assert str(caught.value).startswith(f"{path} ")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("override", ["generator.base=1000000", "discriminator.base=100000", "data.batch=1000000000"])
+def test_settings_that_no_machine_holds_are_refused(override: str) -> None:
+    with pytest.raises(SettingsError, match="must be at most"):
+        load_recipe([], [override])
