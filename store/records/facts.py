@@ -41,7 +41,10 @@ def read_facts(folder: RunFolder) -> RunFacts:
     """What a run is made from. Raises RunError if the folder is not a run."""
     if not folder.facts.is_file():
         raise RunError(f"{folder.path} is not a run: it has no {folder.facts.name}; train one with `{FIT}`")
-    remedy = "restore the file from a copy, or use another run folder"
+    remedy = (
+        f"restore the file from a copy, or let the `{FIT}` that started the run write it again; keep the checkpoints "
+        "beside it, which are not affected"
+    )
     tree = with_current_names(
         read_json(folder.facts, remedy), unknown=("store", "seal", "pairs", "pairs_seen", "device", "precision")
     )

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from store.reader import Store
+from store.records.facts import read_facts
 from store.run_files import RunFolder
 from store.schema import RunError, Split
 from tests.support.damage import alter
@@ -21,6 +22,7 @@ from tests.support.stores import IDS, Ids, build_small_store
 from tests.support.tiny_run import NARROW
 from train.loop.fit import fit
 from train.methods.recipes import load_recipe
+from train.run.folder import claim
 from train.run.generator_file import load_generator, save_generator
 from train.run.metrics import keep_lines
 
@@ -219,3 +221,29 @@ def test_partial_files_of_a_killed_start_are_removed_and_files_of_others_stay(
     fit(folder, store, SHORT)
     assert not any(file.exists() for file in partial)
     assert mine.read_bytes() == b"half"
+
+
+def test_a_damaged_run_record_is_written_again_or_refused_and_never_costs_a_checkpoint(
+    half: RunFolder, finished: RunFolder, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(half.path, folder.path)
+    data = folder.facts.read_bytes()
+    facts, before = read_facts(folder), contents(folder.checkpoints)
+    for mark in (b'"synthetic"', b'"parameters"', b'"device"', b'"sha256": "'):
+        place = data.index(mark) + len(mark) - 2
+        folder.facts.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        assert claim(folder, SHORT, facts)[0].startswith(f"{folder.facts} ")
+        assert folder.facts.read_bytes() == data
+    for mark in (b'"seal": "', b'"settings": "', b'"processes": '):
+        place = data.index(mark) + len(mark)
+        folder.facts.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(RunError, match=r"run\.json .*restore the file from a copy.*keep the checkpoints") as told:
+            fit(folder, store, SHORT)
+        assert "delete" not in str(told.value)
+        assert contents(folder.checkpoints) == before
+    place = data.index(b'"device"') + 1
+    folder.facts.write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+    fit(folder, store, SHORT)
+    assert "it is written again: store, processes and settings" in capsys.readouterr().err
+    check_result(folder, finished)

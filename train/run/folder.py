@@ -66,8 +66,8 @@ def claim(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> list[s
 
 
 def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> list[str]:
-    before = read_facts(folder)
-    remedy = "choose another folder with --run (make: RUN=), or delete this one to start again"
+    before, warnings = _recorded_facts(folder, facts)
+    remedy = "choose another folder with --run (make: RUN=)"
     if before.store is None or before.seal is None or facts.seal is None:
         raise RunError(f"{folder.path} is an imported generator, which cannot be trained further; {remedy}")
     if before.seal != facts.seal:
@@ -81,14 +81,27 @@ def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> 
             f"{before.effective_batch}, now there are {facts.processes} with {facts.effective_batch}; start as many, "
             f"or {remedy}"
         )
-    recorded, warnings = _recorded_settings(folder, settings, before.settings)
+    recorded, more_warnings = _recorded_settings(folder, settings, before.settings)
     old, new = (dict(_flat(plain(s), "")) for s in (recorded, settings))
     different = [key for key in new if key not in FREE and old[key] != new[key]]
     if different:
         listed = ", ".join(f"{key} = {json.dumps(old[key])} (now {json.dumps(new[key])})" for key in different[:SHOWN])
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         raise RunError(f"{folder.path} was started with {listed}{more}; give the same settings, or {remedy}")
-    return warnings
+    return warnings + more_warnings
+
+
+def _recorded_facts(folder: RunFolder, given: RunFacts) -> tuple[RunFacts, list[str]]:
+    """The facts of the first start. A damaged record that still shows store, processes and settings is replaced."""
+    try:
+        return read_facts(folder), []
+    except RunError as error:
+        left = folder.facts.read_bytes()
+        shown = (f'"seal": "{given.seal}",', f'"processes": {given.processes},', f'"settings": "{given.settings}",')
+        if not all(mark.encode() in left for mark in shown):
+            raise
+        write_json(folder.facts, given)
+        return given, [f"{error}; it is written again: store, processes and settings are those of this command"]
 
 
 def _recorded_settings(folder: RunFolder, given: TrainSettings, digest: str | None) -> tuple[TrainSettings, list[str]]:
