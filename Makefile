@@ -75,7 +75,7 @@ help:
 	@echo 'CONFIG=file.toml change settings of the stage that is named; where prepare and train are named'
 	@echo 'together, use PREP_SET= PREP_CONFIG= and TRAIN_SET= TRAIN_CONFIG= instead. Example:'
 	@echo
-	@echo '  make prepare train eval DATA=tiles/HER2 PREP_SET="stain=HER2 mpp=0.4661" TRAIN_SET=seed=1'
+	@echo '  make prepare train eval DATA=tiles/HER2 PREP_SET="name=mist-her2 stain=HER2" TRAIN_SET=seed=1'
 
 setup: $(READY)
 

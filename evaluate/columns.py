@@ -32,6 +32,8 @@ class Agreement(StrEnum):
 
     SPEARMAN = "dab_spearman"
     PEARSON = "dab_pearson"
+    SLOPE = "dab_slope"
+    BIAS = "dab_bias"
     ERROR = "dab_error"
     RELATIVE = "dab_relative_error"
     POSITIVE = "positive_error"
@@ -42,17 +44,21 @@ PHV_LAYERS = (Metric.PHV1, Metric.PHV2, Metric.PHV3, Metric.PHV4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """The head of a column, how many digits are shown, whether higher is better, and the metric that it is part of."""
+    """The head of a column, how many digits are shown, whether higher is better, and the metric that it is part of.
+
+    Where `ideal` is given, neither higher nor lower is better: that value is.
+    """
 
     head: str
     digits: int
     higher: bool
     metric: str
+    ideal: float | None = None
 
     @property
     def arrow_head(self) -> str:
-        """The head with an arrow: up where higher is better, down where lower is better."""
-        return f"{self.head} {'↑' if self.higher else '↓'}"
+        """The head with an arrow: up where higher is better, down where lower is better, to the ideal value."""
+        return f"{self.head} {'↑' if self.higher else '↓' if self.ideal is None else f'→ {self.ideal:g}'}"
 
     def show(self, value: float) -> str:
         """A number as it is printed; a dash where it is undefined.
@@ -60,12 +66,18 @@ class Column:
         >>> Column(head="SSIM", digits=2, higher=True, metric="SSIM").show(0.256)
         '0.26'
         """
-        return NOTHING if isnan(value) else f"{value:.{self.digits}f}"
+        return NOTHING if isnan(value) else f"{round(value, self.digits) + 0.0:.{self.digits}f}"  # no -0.00
 
     def best(self, values: list[float]) -> str:
         """The best number as it is printed: numbers that print alike are equally good. A dash if there is none."""
         known = [value for value in values if not isnan(value)]
-        return self.show((max(known) if self.higher else min(known)) if known else nan)
+        return self.show(max(known, key=self._goodness) if known else nan)
+
+    def _goodness(self, value: float) -> float:
+        """Higher is better, whatever the column."""
+        if self.ideal is not None:
+            return -abs(value - self.ideal)
+        return value if self.higher else -value
 
 
 COLUMNS: dict[Metric | Agreement, Column] = {
@@ -82,6 +94,8 @@ COLUMNS: dict[Metric | Agreement, Column] = {
     Metric.KID: Column(head="KID x1000", digits=1, higher=False, metric="KID"),
     Agreement.SPEARMAN: Column(head="DAB Spearman", digits=3, higher=True, metric="DAB Spearman"),
     Agreement.PEARSON: Column(head="DAB Pearson", digits=3, higher=True, metric="DAB Pearson"),
+    Agreement.SLOPE: Column(head="DAB slope", digits=3, higher=False, metric="DAB slope", ideal=1.0),
+    Agreement.BIAS: Column(head="DAB bias", digits=4, higher=False, metric="DAB bias", ideal=0.0),
     Agreement.ERROR: Column(head="DAB error", digits=4, higher=False, metric="DAB error"),
     Agreement.RELATIVE: Column(head="DAB rel. error", digits=3, higher=False, metric="DAB rel. error"),
     Agreement.POSITIVE: Column(head="positive-area error", digits=4, higher=False, metric="positive-area error"),

@@ -171,10 +171,18 @@ def resave(picture_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return _RESAVED[picture_u8]
 
 
-def _resaved_levels() -> NDArray[np.uint8]:
-    unit = np.arange(256, dtype=np.float32) / np.float32(255)
-    signed = (unit - np.float32(0.5)) / np.float32(0.5)
-    return ((signed + np.float32(1)) / np.float32(2) * np.float32(255)).astype(np.uint8)
+def to_u8(levels: NDArray[np.floating], fakes: Fakes) -> NDArray[np.uint8]:
+    """Grey levels, clipped to 0..255, as 8 bits: rounded, or truncated as the ASP repository saves a translation.
+
+    >>> levels = np.array([-3.0, 1.0, 1.7, 64.0, 254.6])
+    >>> to_u8(levels, Fakes.ROUNDED).tolist(), to_u8(levels, Fakes.TRUNCATED).tolist()
+    ([0, 1, 2, 64, 255], [0, 0, 1, 64, 254])
+    """
+    clipped = np.clip(levels, 0, 255)
+    if fakes is Fakes.ROUNDED:
+        return np.asarray(np.rint(clipped), np.uint8)
+    signed = (clipped.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+    return np.asarray(((signed + np.float32(1)) / np.float32(2) * np.float32(255)), np.uint8)
 
 
-_RESAVED = _resaved_levels()
+_RESAVED = to_u8(np.arange(256.0), Fakes.TRUNCATED)

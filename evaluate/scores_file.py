@@ -70,7 +70,9 @@ class Misregistration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """`scores.json`: a run and the baselines on the same pictures of one store; baselines are rows of `corrected` only.
+    """`scores.json`: a run and the baselines on the same pictures of one store.
+
+    Scores of before have baselines under `corrected` only.
 
     `upscaler` made the views that the run was trained on, `views`; `baselines_view`, `baselines_pictures` say what the
     baselines were fitted on; `generator` is the sha256 of the generator's file; `networks` has the sha256 of each
@@ -176,7 +178,7 @@ def _row(tree: Mapping[str, Any]) -> Row:
     return Row(
         cells={Metric(name): _cell(cell) for name, cell in tree["cells"].items()},
         agreement={
-            zoom: {Agreement(name): _cell(cell) for name, cell in cells.items()}
+            zoom: {key: _cell(cells[key]) if key in cells else Cell() for key in Agreement}
             for zoom, cells in tree["agreement"].items()
         },
         values=Values(

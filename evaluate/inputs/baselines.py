@@ -18,6 +18,7 @@ from store.reader import Store
 from store.schema import Split, Stain, StoreError
 
 Colour = tuple[float, float, float]  # RGB, grey levels
+Levels = NDArray[np.float64]
 
 
 class Baseline(Protocol):
@@ -27,8 +28,8 @@ class Baseline(Protocol):
     def name(self) -> str:
         """Its name in the table."""
 
-    def apply(self, he_u8: PictureU8) -> PictureU8:
-        """Its translation of `he_u8`, of the same size."""
+    def levels(self, he_u8: PictureU8) -> Levels:
+        """Its translation of `he_u8`, grey levels [H,W,3] that are neither clipped nor rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +38,9 @@ class CopyHE:
 
     name: str = "copy H&E"
 
-    def apply(self, he_u8: PictureU8) -> PictureU8:
+    def levels(self, he_u8: PictureU8) -> Levels:
         """The identity."""
-        return he_u8
+        return he_u8.astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +50,9 @@ class ConstantColour:
     colour: Colour
     name: str = "constant colour"
 
-    def apply(self, he_u8: PictureU8) -> PictureU8:
-        """A picture of that colour, rounded."""
-        return np.broadcast_to(_to_u8(np.array(self.colour)), he_u8.shape)
+    def levels(self, he_u8: PictureU8) -> Levels:
+        """A picture of that colour."""
+        return np.broadcast_to(np.array(self.colour), he_u8.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,9 @@ class AffineColourMap:
     offset: Colour
     name: str = "affine colour map"
 
-    def apply(self, he_u8: PictureU8) -> PictureU8:
-        """Every pixel mapped, then clipped to 0..255 and rounded."""
-        return _to_u8(he_u8 @ np.array(self.matrix) + np.array(self.offset))
+    def levels(self, he_u8: PictureU8) -> Levels:
+        """Every pixel mapped."""
+        return np.asarray(he_u8 @ np.array(self.matrix) + np.array(self.offset))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,3 @@ def fit_baselines(store: Store) -> Baselines:
 def _colour(values: NDArray[np.float64]) -> Colour:
     red, green, blue = (float(value) for value in values)
     return red, green, blue
-
-
-def _to_u8(levels: NDArray[np.float64]) -> PictureU8:
-    return np.rint(np.clip(levels, 0, 255)).astype(np.uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 from evaluate.inputs.baselines import Baseline, Baselines, fit_baselines
 from evaluate.inputs.predictions import PredictionFiles, take_folder, take_run
 from evaluate.inputs.reading import digest_pixels, in_threads
-from evaluate.protocol import FAKE, PROTOCOLS, ProtocolName, Reference, resave
+from evaluate.protocol import FAKE, PROTOCOLS, Fakes, ProtocolName, Reference, resave, to_u8
 from store.images import PictureU8
 from store.reader import Store, Target, plan_targets
 from store.schema import Split, Stain
@@ -23,8 +23,8 @@ Read = Callable[[int], PictureU8]  # a picture by its place in the order of the 
 class ImageSet:
     """Everything that a scoring compares: sets of pictures by protocol and row, each in the order of the store.
 
-    `reads` says how to get the pictures of a set, `digests` has the sha256 of their pixels; `side` is theirs, px. The
-    baselines are rows of `corrected` only.
+    `reads` says how to get the pictures of a set, `digests` has the sha256 of their pixels; `side` is theirs, px.
+    Baselines are rows of both protocols, rounded or truncated as the translations are.
     """
 
     targets: Sequence[Target]
@@ -74,9 +74,8 @@ def _reads(he: Read, ihc: Read, baselines: Baselines, predictions: PredictionFil
     """How to get the pictures of each set, protocol by protocol: the real ones first, then the rows of the table."""
     for name, protocol in PROTOCOLS.items():
         yield (name, REAL), ihc if protocol.reference is Reference.STORED else _resaved(ihc)
-        if name is ProtocolName.CORRECTED:
-            for baseline in baselines:
-                yield (name, baseline.name), _translated(baseline, he)
+        for baseline in baselines:
+            yield (name, baseline.name), _translated(baseline, he, protocol.fakes)
         yield (name, FAKE), predictions.reader(protocol.fakes)
 
 
@@ -97,5 +96,6 @@ def _resaved(ihc: Read) -> Read:
     return lambda place: resave(ihc(place))
 
 
-def _translated(baseline: Baseline, he: Read) -> Read:
-    return lambda place: baseline.apply(he(place))
+def _translated(baseline: Baseline, he: Read, fakes: Fakes) -> Read:
+    """A baseline's pictures, with the 8 bits that the protocol wants of translations."""
+    return lambda place: to_u8(baseline.levels(he(place)), fakes)

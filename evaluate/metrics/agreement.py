@@ -1,4 +1,7 @@
-"""How well translated and real pictures agree on DAB: correlations and errors at three zooms, with intervals."""
+"""How well translated and real pictures agree on DAB: correlations, slope, bias, errors at three zooms, with intervals.
+
+A correlation does not see that all densities are halved: the slope of the regression line and the bias do.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,12 @@ def agreement_cells(
 def _agreement(
     fake: Sequence[DabStats], real: Sequence[DabStats], zoom: int, samples: Sequence[Counts]
 ) -> dict[Agreement, Cell]:
-    """Correlations over all parts; errors are means over the parts of a picture, then over pictures."""
+    """Correlations and slope over all parts; bias and errors are means over a picture's parts, then over pictures."""
     one, two = (np.stack([picture.part_density[zoom] for picture in side]) for side in (fake, real))  # [N, zoom²]
     positive = [np.stack([picture.part_positive[zoom] for picture in side]) for side in (fake, real)]
     relative = np.array([relative_error(*both) for both in zip(one.tolist(), two.tolist(), strict=True)])
     errors = {
+        Agreement.BIAS: (one - two).mean(axis=1),
         Agreement.ERROR: np.abs(one - two).mean(axis=1),
         Agreement.RELATIVE: relative.mean(axis=1),
         Agreement.POSITIVE: np.abs(positive[0] - positive[1]).mean(axis=1),
@@ -36,6 +40,7 @@ def _agreement(
     cells = {
         Agreement.SPEARMAN: _correlation(spearman, one, two, samples),
         Agreement.PEARSON: _correlation(pearson, one, two, samples),
+        Agreement.SLOPE: _correlation(slope, one, two, samples),
     }
     return cells | {name: mean_cell(values.tolist(), samples) for name, values in errors.items()}
 
@@ -46,7 +51,7 @@ def _correlation(
     real: NDArray[np.float64],
     samples: Sequence[Counts],
 ) -> Cell:
-    """The correlation over all parts of all pictures, [N, parts] each."""
+    """The correlation or slope over all parts of all pictures, [N, parts] each; real ones are its first argument."""
 
     def among(counts: Counts) -> float:
         one, two = (np.repeat(side, counts, axis=0).ravel().tolist() for side in (real, fake))
@@ -72,6 +77,20 @@ def pearson(first: Sequence[float], second: Sequence[float]) -> float:
     (0.982, nan)
     """
     return nan if _undefined(first, second) else float(np.corrcoef(first, second)[0, 1])
+
+
+def slope(real: Sequence[float], fake: Sequence[float]) -> float:
+    """The slope of the least squares line of `fake` on `real`: 1 is right, below 1 `fake` is flatter.
+
+    NaN where it is undefined: fewer than two values, or all real ones equal.
+
+    >>> round(slope([1, 2, 3], [0.5, 1.0, 1.5]), 4), slope([1, 2], [3, 3]), slope([2, 2], [1, 3])
+    (0.5, 0.0, nan)
+    """
+    if len(real) < 2 or len(set(real)) == 1:
+        return nan
+    away = np.subtract(real, np.mean(real))
+    return float(away @ np.subtract(fake, np.mean(fake)) / (away @ away))
 
 
 def relative_error(fake: Sequence[float], real: Sequence[float]) -> list[float]:

@@ -8,8 +8,8 @@ from evaluate.columns import MISSING, Key, list_heads
 from evaluate.inputs.predictions import FOREIGN
 from evaluate.protocol import FIXES, ProtocolName
 from evaluate.report.comparable import provenance_notes
-from evaluate.report.paper_tables import PaperTable, remarks
-from evaluate.report.tables import verdict
+from evaluate.report.paper_tables import PICTURES, PaperTable, beside, left_out, remarks
+from evaluate.report.tables import TEST_CAPTION, ZOOM_CAPTION, verdict
 from evaluate.scores_file import Scores
 from store.records.predictions import Predictions
 
@@ -17,10 +17,12 @@ PUBLISHED_PAIRS_SEEN = 185_680  # the published run of ASP: 4642 pairs x 40 epoc
 SYNTHETIC = "SYNTHETIC DATA"
 ENOUGH_SLIDES = 6  # the smallest p of the paired test is 2^(1 - slides)
 FETCH = "run `make weights NAMES=evaluate`, then score again"
-ARROWS = "↑: higher is better, ↓: lower is better."
+ARROWS = "↑: higher is better, ↓: lower is better, →: nearer to the number is better."
 DAB = (
     "DAB: mean optical density of a picture. Spearman and Pearson: its rank and linear correlation between real and "
-    "translated pictures. DAB error: mean absolute difference; rel. error: the same divided by the real density."
+    "translated pictures; slope: of the regression line of translated on real density, below 1 it is flatter; bias: "
+    "mean difference, below 0 there is too little. A high correlation alone does not say that the amount is right. "
+    "DAB error: mean absolute difference; rel. error: the same divided by the real density."
 )
 PAPER = (
     "Rows `paper, MIST-HER2` have the paper's numbers, from its 1,000 test pictures of MIST-HER2, not from this store."
@@ -46,16 +48,42 @@ def data_facts(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> s
         f"Training: {training}; the published run: {PUBLISHED_PAIRS_SEEN:,} pairs seen.",
         f"Baselines fitted on {first.baselines_pictures} train pictures ({first.baselines_view} view).",
     ]
-    return " ".join([*sentences, *([PAPER] if paper is not PaperTable.NONE else [])])
+    return " ".join([*sentences, *_on_the_paper(first, paper)])
+
+
+def _on_the_paper(scores: Scores, paper: PaperTable) -> list[str]:
+    """Where the paper's rows come from, or why they were asked for and are not here."""
+    if paper is PaperTable.NONE:
+        return []
+    if reason := left_out(scores):
+        return [f"The paper's rows are left out: its numbers are of MIST-HER2, and {reason}."]
+    count = len(scores.pictures)
+    few = f" FID and KID of {count} pictures cannot be compared with those of {PICTURES}." if count != PICTURES else ""
+    return [f"{PAPER}{few}"]
 
 
 def how_to_read(runs: Sequence[Scores]) -> str:
     """What the cells of a table with intervals hold."""
     subsets = runs[0].protocols[ProtocolName.PUBLISHED].kid_subsets
     return (
-        f"Means over pictures; in brackets 95 % intervals over slides; ± is the standard deviation of KID's {subsets} "
-        f"subsets. {DAB}"
+        f"Means over pictures; in brackets 95 % intervals over slides{of_few_slides(runs)}; ± is the standard "
+        f"deviation of KID's {subsets} subsets. {DAB}"
     )
+
+
+def zoom_caption(runs: Sequence[Scores]) -> str:
+    """What stands in the table of agreement by zoom."""
+    return f"{ZOOM_CAPTION}{of_few_slides(runs)}."
+
+
+def test_caption(runs: Sequence[Scores]) -> str:
+    """What stands in the table of paired tests."""
+    return f"{TEST_CAPTION}{of_few_slides(runs)}."
+
+
+def of_few_slides(runs: Sequence[Scores]) -> str:
+    """What is said beside every interval and p of few slides, in brackets; nothing where there are enough."""
+    return "".join(f" ({text})" for text in few_slides(runs[0].slides))
 
 
 def title(scores: Scores) -> str:
@@ -86,7 +114,7 @@ def notes(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> list[s
             for protocol in scores.rows
         }
     )
-    found += [f"({mark}) {remark}" for mark, remark in remarks(paper).items()]
+    found += [f"({mark}) {remark}" for mark, remark in remarks(beside(paper, runs[0])).items()]
     return list(dict.fromkeys(found))
 
 

@@ -12,12 +12,23 @@ import jinja2
 
 from evaluate.columns import COLUMNS
 from evaluate.report import html_images, html_tables
-from evaluate.report.captions import ARROWS, COPY_NOTE, DAB, data_facts, no_numbers, notes, title
+from evaluate.report.captions import (
+    ARROWS,
+    COPY_NOTE,
+    DAB,
+    data_facts,
+    no_numbers,
+    notes,
+    of_few_slides,
+    test_caption,
+    title,
+    zoom_caption,
+)
 from evaluate.report.comparable import require_comparable
 from evaluate.report.html_images import PictureSource, png_address
 from evaluate.report.paper_tables import PaperTable
 from evaluate.report.table_texts import hidden
-from evaluate.report.tables import TEST_CAPTION, ZOOM_CAPTION, columns_with_numbers, table_lines
+from evaluate.report.tables import columns_with_numbers, table_lines
 from evaluate.scored_set import current_scores, files_of, place_in, read_scored
 from evaluate.scores_file import Scores
 from store.files import digest_bytes, disk_errors, write_whole
@@ -115,9 +126,10 @@ def render(
         copy_note=COPY_NOTE,
         no_numbers=no_numbers(runs, hidden(columns_with_numbers(lines))),
         metrics=html_tables.metric_table(lines),
-        zoom_caption=ZOOM_CAPTION,
+        zoom_caption=zoom_caption(runs),
         agreement=html_tables.agreement_table(runs),
-        test_caption=TEST_CAPTION,
+        test_caption=test_caption(runs),
+        few=of_few_slides(runs),
         tests=html_tables.tested_table(runs) if len(runs) > 1 else None,
         overview=html_images.overview(runs, source),
         details=html_images.details(runs, source),

@@ -5,12 +5,14 @@ KID is printed times 1000. Two averages do not follow from their layers; they ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from evaluate.columns import Metric
-from store.schema import RunError
+from evaluate.scores_file import Scores
+from store.schema import RunError, Split
 
 ORDER = (
     Metric.SSIM,
@@ -87,6 +89,30 @@ TABLE_TWO: dict[tuple[str, bool], PaperRow] = {  # by the method of a run, and w
     ("attention_gan", False): ATTENTION,
     ("attention_gan", True): BOTH,
 }
+
+
+DATA_SET = re.compile(r"(?<![a-z])mist(?![a-z])")  # in the name of a store: mist-her2, MIST_HER2
+STAIN = re.compile(r"her-?2(/?neu)?")
+PICTURES = 1000  # of the paper's test set
+
+
+def left_out(scores: Scores) -> str:
+    """Why the paper's rows do not stand beside these scores; empty if they are of its data: MIST-HER2, test tiles."""
+    if scores.synthetic:
+        return "these pictures are drawn"
+    if not DATA_SET.search(scores.store.casefold()) or not STAIN.fullmatch(scores.stain.casefold()):
+        return (
+            f"this is {scores.store}, stain {scores.stain} (a store of MIST-HER2 is made with name=mist-her2 and "
+            "stain=HER2)"
+        )
+    if (scores.split, scores.view) != (Split.TEST, "tile"):
+        return f"these are the {scores.view} pictures of {scores.split}, not the test tiles"
+    return ""
+
+
+def beside(table: PaperTable, scores: Scores) -> PaperTable:
+    """The table whose rows may stand beside these scores: none unless they are of the paper's data set."""
+    return PaperTable.NONE if left_out(scores) else table
 
 
 def paper_rows(table: PaperTable) -> list[PaperRow]:

@@ -7,13 +7,21 @@ from math import isnan
 from pathlib import Path
 
 from evaluate.columns import COLUMNS, NOTHING, Key, list_heads
-from evaluate.report.captions import ARROWS, DAB, caption, few_slides, how_to_read, no_numbers, notes
+from evaluate.report.captions import (
+    ARROWS,
+    DAB,
+    caption,
+    few_slides,
+    how_to_read,
+    no_numbers,
+    notes,
+    test_caption,
+    zoom_caption,
+)
 from evaluate.report.paper_tables import PaperTable
 from evaluate.report.tables import (
     HEADS,
-    TEST_CAPTION,
     TEST_HEADS,
-    ZOOM_CAPTION,
     agreement_columns,
     agreement_rows,
     best_cells,
@@ -48,12 +56,12 @@ def terminal(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE, *, end
         plain_blocks(heads, plain_rows(lines, keys), words=2, width=WIDTH),
         "\n".join(map(wrapped, no_numbers(runs, hidden(keys)))),
         wrapped(f"Means over pictures; *: the best {BEST}. {_which_way(keys)} {DAB}"),
-        wrapped(ZOOM_CAPTION),
+        wrapped(zoom_caption(runs)),
         plain_blocks(zoom_heads, agreement_rows(runs, zooms, intervals=False), words=2, width=WIDTH),
     ]
     if len(runs) > 1:
         tests = plain_blocks(TEST_HEADS, tested_rows(runs, intervals=False), words=3, width=WIDTH, longest=24)
-        parts += [wrapped(TEST_CAPTION), tests]
+        parts += [wrapped(test_caption(runs)), tests]
     parts += ["\n".join(wrapped(f"- {note}", indent="  ") for note in notes(runs, paper)), end]
     return "\n\n".join(part for part in parts if part).replace(NOTHING, "-")
 
@@ -61,7 +69,12 @@ def terminal(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE, *, end
 def _which_way(keys: Sequence[Key]) -> str:
     """Which columns are better when higher, in one sentence."""
     higher = [key for key in keys if COLUMNS[key].higher]
-    return f"Higher is better: {list_heads(higher)}; lower is better: all others."
+    ideal = "".join(f"{list_heads([key])} is best at {COLUMNS[key].ideal:g}; " for key in keys if _has_ideal(key))
+    return f"Higher is better: {list_heads(higher)}; {ideal}lower is better: all others."
+
+
+def _has_ideal(key: Key) -> bool:
+    return COLUMNS[key].ideal is not None
 
 
 def markdown(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
@@ -73,13 +86,13 @@ def markdown(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str
         f"{caption(runs, paper)} {how_to_read(runs)} Bold: the best {BEST}. {ARROWS}",
         markdown_table([*HEADS, *(COLUMNS[key].arrow_head for key in keys)], metric_rows(lines, keys)),
         *no_numbers(runs, hidden(keys)),
-        ZOOM_CAPTION,
+        zoom_caption(runs),
         markdown_table(
             ["row", "zoom", *(COLUMNS[key].arrow_head for key in zooms)], agreement_rows(runs, zooms, intervals=True)
         ),
     ]
     if len(runs) > 1:
-        parts += [TEST_CAPTION, markdown_table(TEST_HEADS, tested_rows(runs, intervals=True))]
+        parts += [test_caption(runs), markdown_table(TEST_HEADS, tested_rows(runs, intervals=True))]
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(runs, paper))]) + "\n"
 
 

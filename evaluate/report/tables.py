@@ -11,17 +11,17 @@ from evaluate.inputs.baselines import CopyHE
 from evaluate.protocol import FAKE, ProtocolName
 from evaluate.report.comparable import require_comparable
 from evaluate.report.paired_tests import compare
-from evaluate.report.paper_tables import PaperRow, PaperTable, paper_row, paper_rows, remarks
+from evaluate.report.paper_tables import PaperRow, PaperTable, beside, paper_row, paper_rows, remarks
 from evaluate.scores_file import WHOLE, Row, Scores
 
 PRINTED = "as printed"  # the protocol of the paper's own rows
 HEADS = ("row", "protocol", "method", "pairs seen", "upscaler", "N")
 ZOOM_CAPTION = (
-    "Agreement on DAB by zoom, under `corrected`: of whole pictures (x1), their quarters (x2) and sixteenths (x4)."
+    "Agreement on DAB by zoom, under `corrected`: of whole pictures (x1), their quarters (x2) and sixteenths (x4)"
 )
 TEST_CAPTION = (
     "Paired permutation tests under `corrected`: the differences of all pictures of a slide change sign together; "
-    "p (Holm) is corrected for all tests of the table."
+    "p (Holm) is corrected for all tests of the table"
 )
 
 
@@ -55,13 +55,17 @@ class Line:
 
 
 def table_lines(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> list[Line]:
-    """The rows of the table of metrics; RunError unless all runs were scored on the same pictures in the same way."""
+    """The rows of the table of metrics; those of the paper only beside its own data set.
+
+    RunError unless all runs were scored on the same pictures in the same way.
+    """
     require_comparable(runs)
-    first = runs[0]
+    first, paper = runs[0], beside(paper, runs[0])
     lines = [
-        Line(name=name, protocol=ProtocolName.CORRECTED, count=len(first.pictures), cells=_cells(row))
-        for name, row in first.rows[ProtocolName.CORRECTED].items()
-        if name != FAKE
+        Line(name=name, protocol=protocol, count=len(first.pictures), cells=_cells(first.rows[protocol][name]))
+        for name in first.rows[ProtocolName.CORRECTED]
+        for protocol in ProtocolName
+        if name != FAKE and name in first.rows[protocol]
     ]
     below = []
     for scores in runs:
@@ -75,12 +79,24 @@ def table_lines(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> 
 def verdict(scores: Scores) -> str:
     """Whether a run beats every baseline, column by column of `corrected`, in one sentence.
 
-    DAB of `copy H&E` is left out: colour deconvolution of an H&E picture does not find DAB.
+    It names the columns of `published` where that is another answer. DAB of `copy H&E` is left out: colour
+    deconvolution of an H&E picture does not find DAB.
     """
+    beaten, not_beaten = _beaten(scores, ProtocolName.CORRECTED)
+    others = [key for key in _beaten(scores, ProtocolName.PUBLISHED)[1] if key not in not_beaten]
+    other = f"; under `published` it does not in {list_heads(others)}" if others else ""
+    if not not_beaten:
+        return f"better than every baseline in all columns{other}" if beaten else ""
+    better = f"; it does in {list_heads(beaten)}" if beaten else ""
+    return f"does not beat the baselines in {list_heads(not_beaten)}{better}{other}"
+
+
+def _beaten(scores: Scores, protocol: ProtocolName) -> tuple[list[Key], list[Key]]:
+    """The columns in which a run is better than every baseline, and those in which it is not."""
     beaten: list[Key] = []
     not_beaten: list[Key] = []
-    baselines = {name: _cells(row) for name, row in scores.rows[ProtocolName.CORRECTED].items() if name != FAKE}
-    for key, own in _cells(scores.row(ProtocolName.CORRECTED)).items():
+    baselines = {name: _cells(row) for name, row in scores.rows[protocol].items() if name != FAKE}
+    for key, own in _cells(scores.row(protocol)).items():
         values = [cells[key].value for name, cells in baselines.items() if key in Metric or name != CopyHE().name]
         known = [value for value in values if not isnan(value)]
         if known and not isnan(own.value):
@@ -88,10 +104,7 @@ def verdict(scores: Scores) -> str:
             shown = column.best([own.value, *known])
             wins = column.show(own.value) == shown and shown not in map(column.show, known)
             (beaten if wins else not_beaten).append(key)
-    if not not_beaten:
-        return "better than every baseline in all columns" if beaten else ""
-    better = f"; it does in {list_heads(beaten)}" if beaten else ""
-    return f"does not beat the baselines in {list_heads(not_beaten)}{better}"
+    return beaten, not_beaten
 
 
 def columns_with_numbers(lines: Sequence[Line]) -> list[Key]:
@@ -102,7 +115,7 @@ def columns_with_numbers(lines: Sequence[Line]) -> list[Key]:
 def best_cells(lines: Sequence[Line]) -> dict[tuple[str, Key], str]:
     """The best number of each column as it is printed, by protocol; the paper's rows do not take part.
 
-    Nothing is the best where one row alone has a number: `published` has no baselines to compare a single run with.
+    Nothing is the best where one row alone has a number: in earlier scores `published` has no baselines.
     """
     best: dict[tuple[str, Key], str] = {}
     for protocol in ProtocolName:

@@ -17,7 +17,7 @@ from PIL import Image
 from evaluate.columns import Metric
 from evaluate.inputs.baselines import fit_baselines
 from evaluate.inputs.predictions import ONE_SIDE
-from evaluate.protocol import FAKE, ProtocolName
+from evaluate.protocol import FAKE, Fakes, ProtocolName, resave, to_u8
 from evaluate.report.table_texts import markdown
 from evaluate.scored_set import files_of
 from evaluate.scoring.score import score_run
@@ -56,12 +56,25 @@ def test_baselines_apply_clipped_and_rounded(small_store: Store) -> None:
         baselines.affine, matrix=((2.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 0.25)), offset=(0.0, 9.0, 0.3)
     )
     wide = he.astype(int)
-    assert np.array_equal(baselines.copy.apply(he), he)
-    assert np.array_equal(baselines.constant.apply(he)[5, 7], np.rint(baselines.constant.colour))
-    assert np.array_equal(steep.apply(he)[..., 0], np.minimum(2 * wide[..., 0], 255))
-    assert np.array_equal(steep.apply(he)[..., 1], np.maximum(9 - wide[..., 1], 0))
-    assert np.array_equal(steep.apply(he)[..., 2], np.rint(wide[..., 2] * 0.25 + 0.3))
-    assert all(baseline.apply(he).shape == he.shape and baseline.apply(he).dtype == np.uint8 for baseline in baselines)
+    rounded = to_u8(steep.levels(he), Fakes.ROUNDED)
+    assert np.array_equal(to_u8(baselines.copy.levels(he), Fakes.ROUNDED), he)
+    assert np.array_equal(to_u8(baselines.constant.levels(he), Fakes.ROUNDED)[5, 7], np.rint(baselines.constant.colour))
+    assert np.array_equal(rounded[..., 0], np.minimum(2 * wide[..., 0], 255))
+    assert np.array_equal(rounded[..., 1], np.maximum(9 - wide[..., 1], 0))
+    assert np.array_equal(rounded[..., 2], np.rint(wide[..., 2] * 0.25 + 0.3))
+    assert all(baseline.levels(he).shape == he.shape for baseline in baselines)
+
+
+def test_published_baselines_are_truncated_as_translations_are(small_store: Store) -> None:
+    """The H&E picture saved again; all others lose what is behind the point."""
+    baselines, he = fit_baselines(small_store), small_store.picture(Split.TEST, "tile", Stain.HE, 0)
+    assert np.array_equal(to_u8(baselines.copy.levels(he), Fakes.TRUNCATED), resave(he))
+    assert (resave(he) != he).any()
+    for baseline in (baselines.constant, baselines.affine):
+        levels = baseline.levels(he)
+        cut = to_u8(levels, Fakes.TRUNCATED)
+        assert np.abs(cut - np.floor(np.clip(levels, 0, 255))).max() <= 1  # where float32 is a rounding below a level
+        assert (cut == np.floor(np.clip(levels, 0, 255))).mean() > 0.99
 
 
 def _spoil_missing(folder: Path) -> None:

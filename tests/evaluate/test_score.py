@@ -19,7 +19,7 @@ from evaluate.metrics.dab import dab_stats
 from evaluate.metrics.fid_kid import kid, kid_cell
 from evaluate.metrics.paired import psnr, ssim
 from evaluate.metrics.ranks import spread_ranks
-from evaluate.protocol import FAKE, PROTOCOLS, ProtocolName, resave
+from evaluate.protocol import FAKE, PROTOCOLS, Fakes, ProtocolName, resave, to_u8
 from evaluate.report.contact_sheet import contact_sheet
 from evaluate.report.table_texts import markdown
 from evaluate.scored_set import files_of
@@ -54,7 +54,7 @@ def test_every_number_is_that_of_the_plain_functions(small_store: Store, scored:
     baselines, row = fit_baselines(small_store), scores.row(CORRECTED)
     folder = RunFolder(run).predictions(Split.TEST, "tile").path
     assert list(scores.rows[CORRECTED]) == [*BASELINES, FAKE]
-    assert list(scores.rows[PUBLISHED]) == [FAKE]
+    assert list(scores.rows[PUBLISHED]) == [*BASELINES, FAKE]
     for place, pair in enumerate(small_store.pairs(Split.TEST)):
         he, ihc = (small_store.picture(Split.TEST, "tile", stain, place) for stain in (Stain.HE, Stain.IHC))
         fake, cut = (read_picture(folder / name / f"{pair.id}.png") for name in ("fake", "fake_truncated"))
@@ -68,13 +68,16 @@ def test_every_number_is_that_of_the_plain_functions(small_store: Store, scored:
             assert found.positive[place] == dab_stats(picture).positive
         assert (scores.pictures[place].density, scores.pictures[place].slide) == (mean_dab(ihc), pair.slide)
         for baseline in baselines:
-            values = scores.row(CORRECTED, baseline.name).values
-            assert values.metrics[Metric.PSNR][place] == psnr(baseline.apply(he), ihc)
+            for protocol, fakes, own in ((CORRECTED, Fakes.ROUNDED, ihc), (PUBLISHED, Fakes.TRUNCATED, resave(ihc))):
+                found_psnr = scores.row(protocol, baseline.name).values.metrics[Metric.PSNR][place]
+                assert found_psnr == psnr(to_u8(baseline.levels(he), fakes), own)
     assert row.cells[Metric.PSNR].value == pytest.approx(sum(row.values.metrics[Metric.PSNR]) / 4)
     real = [picture.density for picture in scores.pictures]
     whole = row.agreement[WHOLE]
     assert whole[Agreement.SPEARMAN].value == 1
     assert whole[Agreement.PEARSON].value == pytest.approx(np.corrcoef(real, row.values.density)[0, 1])
+    assert whole[Agreement.SLOPE].value == pytest.approx(np.polyfit(real, row.values.density, 1)[0])
+    assert whole[Agreement.BIAS].value == pytest.approx(np.mean(row.values.density) - np.mean(real))
     differences = np.abs(np.subtract(row.values.density, real))
     assert whole[Agreement.ERROR].value == pytest.approx(differences.mean())
     assert whole[Agreement.RELATIVE].value == pytest.approx((differences / real).mean())
@@ -171,9 +174,7 @@ def test_every_picture_of_a_set_has_the_digest_of_its_own_pixels(
 ) -> None:
     images = gather(scored[0], None, small_store, Split.TEST, "tile")
     assert list(images.reads) == [
-        (PUBLISHED, REAL),
-        (PUBLISHED, FAKE),
-        *((CORRECTED, row) for row in (REAL, *BASELINES, FAKE)),
+        (protocol, row) for protocol in (PUBLISHED, CORRECTED) for row in (REAL, *BASELINES, FAKE)
     ]
     for name, read in images.reads.items():
         assert images.digests[name] == tuple(digest_pixels(read(place)) for place in range(4))

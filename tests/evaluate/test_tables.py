@@ -19,7 +19,7 @@ from evaluate.report.tables import HEADS, table_lines, verdict
 from evaluate.scores_file import Scores
 from store.reader import Store
 from store.schema import RunError
-from tests.support.predictions import BASELINES, fabricate, of_slides, scored_run
+from tests.support.predictions import BASELINES, fabricate, of_slides, of_the_paper, scored_run
 
 CORRECTED, PUBLISHED = ProtocolName.CORRECTED, ProtocolName.PUBLISHED
 OF_NETWORKS = {*PHV_LAYERS, Metric.PHV, Metric.LPIPS_ALEX, Metric.LPIPS_VGG, Metric.FID, Metric.KID}
@@ -52,14 +52,16 @@ def test_the_table_has_the_baselines_first_then_both_protocols(scores: Scores) -
     heads, *rows = cells(text)
     assert heads == [*HEADS, *(COLUMNS[key].arrow_head for key in SHOWN)]
     assert heads[6:8] == ["SSIM ↑", "PSNR dB ↑"]
-    assert heads[-5:] == ["DAB Spearman ↑", "DAB Pearson ↑", "DAB error ↓", "DAB rel. error ↓", "positive-area error ↓"]
-    assert [row[:2] for row in rows] == [*([name, "corrected"] for name in BASELINES), ["noisy", "published"],
-                                         ["noisy", "corrected"]]  # fmt: skip
+    assert heads[-7:-3] == ["DAB Spearman ↑", "DAB Pearson ↑", "DAB slope → 1", "DAB bias → 0"]
+    assert heads[-3:] == ["DAB error ↓", "DAB rel. error ↓", "positive-area error ↓"]
+    assert [row[:2] for row in rows] == [
+        [name, protocol] for name in (*BASELINES, "noisy") for protocol in ("published", "corrected")
+    ]
     assert rows[1][2:6] == [NOTHING, NOTHING, NOTHING, "4"]
-    assert rows[4][2:6] == ["attention_gan", "6,000", "lanczos", "4"]
-    assert rows[4][6] == f"**{scores.row(CORRECTED).cells[Metric.SSIM].value:.4f}**"
-    assert rows[3][6] == f"{scores.row(PUBLISHED).cells[Metric.SSIM].value:.4f}"  # alone, so nothing is the best
-    assert rows[1][heads.index("DAB Spearman ↑")] == NOTHING
+    assert rows[7][2:6] == ["attention_gan", "6,000", "lanczos", "4"]
+    assert rows[7][6] == f"**{scores.row(CORRECTED).cells[Metric.SSIM].value:.4f}**"
+    assert rows[6][6] == f"**{scores.row(PUBLISHED).cells[Metric.SSIM].value:.4f}**"
+    assert rows[3][heads.index("DAB Spearman ↑")] == NOTHING
     caption = text.split("\n")[0]
     assert caption.startswith("SYNTHETIC DATA. small: H&E to test, test split, tile view: 4 pictures of 1 slide(s).")
     assert "lanczos (instead of BSRGAN)" in caption
@@ -116,10 +118,11 @@ def test_an_undefined_number_is_a_dash_and_never_the_best(scores: Scores) -> Non
 
 
 def test_the_papers_rows_are_labelled_and_its_averages_marked(scores: Scores) -> None:
+    scores = of_the_paper(scores)
     rows = cells(markdown([scores], PaperTable.ONE))[1:]
     names = [row[0] for row in rows]
-    assert names[3:6] == ["noisy", "noisy", "paper, MIST-HER2: ours (both)"]
-    assert len(names) == len(set(names)) + 1 == 3 + 2 + 6
+    assert names[6:9] == ["noisy", "noisy", "paper, MIST-HER2: ours (both)"]
+    assert len(names) == len(set(names)) + 4 == 6 + 2 + 6
     pyramid = rows[names.index("paper, MIST-HER2: PyramidP2P")]
     assert pyramid[1] == "as printed"
     heads = cells(markdown([scores], PaperTable.ONE))[0]
@@ -128,25 +131,25 @@ def test_the_papers_rows_are_labelled_and_its_averages_marked(scores: Scores) ->
     assert "LPIPS vgg ↓" not in heads  # the paper does not have it
     assert "(a) the paper prints PHV avg 0.5362" in markdown([scores], PaperTable.ONE)
     views = replace(scores, views=("tile",))
-    assert [line.name for line in table_lines([views], PaperTable.TWO)][5] == "paper, MIST-HER2: attention"
+    assert [line.name for line in table_lines([views], PaperTable.TWO)][8] == "paper, MIST-HER2: attention"
     assert not any("**" in cell for row in rows if row[1] == "as printed" for cell in row)
     with pytest.raises(RunError, match="the paper has no table 'III'; choose one of none, I, II"):
         choose_table("III")
 
 
 def test_the_csv_holds_full_precision_and_empty_cells_for_the_undefined(scores: Scores, worse: Scores) -> None:
-    rows = list(csv.DictReader(io.StringIO(csv_text([scores], PaperTable.ONE))))
-    assert float(rows[4]["PSNR dB"]) == scores.row(CORRECTED).cells[Metric.PSNR].value
-    assert (rows[1]["DAB Spearman"], rows[1]["pairs seen"], rows[4]["pairs seen"], rows[4]["FID"]) == (
+    rows = list(csv.DictReader(io.StringIO(csv_text([of_the_paper(scores)], PaperTable.ONE))))
+    assert float(rows[7]["PSNR dB"]) == scores.row(CORRECTED).cells[Metric.PSNR].value
+    assert (rows[3]["DAB Spearman"], rows[3]["pairs seen"], rows[7]["pairs seen"], rows[7]["FID"]) == (
         "",
         "",
         "6000",
         "",
     )
     assert {(row["store"], row["split"], row["view"], row["synthetic"]) for row in rows} == {
-        ("small", "test", "tile", "true")
+        ("mist-her2", "test", "tile", "false")
     }
-    assert rows[5]["KID x1000"] == "8.6"
+    assert rows[8]["KID x1000"] == "8.6"
     assert [*rows[0]][: len(HEADS)] == [*HEADS]
     assert {column.head for column in COLUMNS.values()} < rows[0].keys()  # those without numbers too
 
@@ -158,10 +161,11 @@ def test_latex_has_one_number_a_cell_and_escapes_names(scores: Scores) -> None:
     assert r"50\%\_run & corrected & \textbf{" in text
     body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
     assert {line.count(" & ") for line in body} == {1 + len(SHOWN)}
-    assert latex([scores], PaperTable.ONE).splitlines()[4].count(" & ") == 1 + len(COLUMNS) - 1  # no LPIPS on VGG
+    paper = latex([of_the_paper(scores)], PaperTable.ONE)
+    assert paper.splitlines()[4].count(" & ") == 1 + len(COLUMNS) - 1  # no LPIPS on VGG
     assert "No PHV, LPIPS, FID, KID: weights missing" in lines[1]
     assert not any(arrow in text for arrow in "↑↓")
-    assert len(body) == 5
+    assert len(body) == 8
 
 
 def test_runs_are_compared_picture_by_picture(scores: Scores, worse: Scores) -> None:

@@ -46,14 +46,18 @@ def save_as(suffix: str, **options: object) -> Callable[[PictureU8, Path], None]
     return save
 
 
-SAVED = {
+def brighter(picture: PictureU8) -> PictureU8:
+    return np.clip(picture, 0, 254) + np.uint8(1)
+
+
+SAVED: dict[str, Callable[[PictureU8, Path], None]] = {
     "the same file": save_as(".png"),
     "other compression": save_as(".png", compress_level=0),
     "another format": save_as(".tif"),
     "bitmap": save_as(".bmp"),
     "jpeg 90": save_as(".jpg", quality=90),
     "jpeg 60, half the colours": save_as(".jpg", quality=60, subsampling=2),
-    "one grey level brighter": lambda picture, png: save_as(".png")(np.clip(picture, 0, 254) + np.uint8(1), png),
+    "one grey level brighter": lambda picture, png: save_as(".png")(brighter(picture), png),
 }
 
 

@@ -69,6 +69,11 @@ def scored_run(run: Path, store: Store, view: str = "tile") -> Scores:
     return score_run(run, None, store, Split.TEST, view, without_weights(run.parent))
 
 
+def of_the_paper(scores: Scores) -> Scores:
+    """The same scores, said to be of the paper's data set."""
+    return replace(scores, store="mist-her2", stain="HER2", synthetic=False)
+
+
 def of_slides(scores: Scores) -> Scores:
     """The same scores, each picture said to be of a slide of its own."""
     pictures = tuple(replace(picture, slide=f"slide {n}") for n, picture in enumerate(scores.pictures))
