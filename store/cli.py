@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Progress: TypeAlias = "tqdm[Any]"
 DONE, OUR_BUG, YOUR_INPUT, RUN_AGAIN = 0, 1, 2, 3
+NO_MEMORY = (
+    "this machine has not enough memory{}; what is already written is kept: end other programs, or use fewer workers "
+    "and threads or smaller batches, and run the same command again"
+)
 CTRL_C = 130  # the exit code of typer after a KeyboardInterrupt
 WIDTH = 100  # columns
 PAD = "\0"  # stands for the other bytes of a sign while a text is wrapped
@@ -42,6 +46,9 @@ def run_app(app: typer.Typer) -> None:
         sys.exit(RUN_AGAIN)
     except MagstainError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(YOUR_INPUT)
+    except MemoryError as error:
+        print(f"error: {NO_MEMORY.format(f': {error}' if str(error) else '')}", file=sys.stderr)
         sys.exit(YOUR_INPUT)
 
 

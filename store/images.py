@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from store.schema import PictureError, StoreError
+from store.untrusted.tiff import count_pictures
 
 PictureU8 = NDArray[np.uint8]  # [H,W,3] RGB
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
@@ -51,6 +52,7 @@ _REFUSED = {  # a store keeps why a pair was skipped: every text of a PictureErr
     "I": "holds 32-bit integers; scale it to 8-bit RGB yourself",
 }
 _BITS_TAG, _ORIENTATION_TAG = 258, 274  # TIFF 6.0, section 8; EXIF has the same numbers
+_MOST_PICTURES = 1000  # that are counted in a file
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in JPEG scans FF00 is a stuffed byte, FFD0 to FFD7 are restarts
 _HEADER_LOCK = threading.Lock()  # warnings.catch_warnings is not thread-safe
 
@@ -178,6 +180,10 @@ def _check_jpeg(path: Path, data: bytes) -> None:
 
 def _check_tiff(path: Path, data: bytes) -> None:
     """Bits per channel of the first page: Pillow reads 16-bit RGB as 8-bit and does not support 32-bit RGB."""
+    if count_pictures(data, _MOST_PICTURES + 1) > _MOST_PICTURES:
+        raise PictureError(
+            f"{path}: holds more than {_MOST_PICTURES:,} pictures; save the one that is meant as a file of its own"
+        )
     try:
         with _HEADER_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -187,6 +193,8 @@ def _check_tiff(path: Path, data: bytes) -> None:
             stream.seek(directory.next)
             directory.load(stream)
             bits = max(directory.get(_BITS_TAG, (1,)))
+    except MemoryError:  # of this machine, not of the file
+        raise
     except Exception as error:  # a damaged file makes Pillow raise anything from OSError to TypeError
         raise _truncated(path, "TIFF", len(data)) from error
     if bits > 8:
@@ -210,6 +218,8 @@ def _decode(path: Path, data: bytes) -> tuple[Image.Image, bool]:
             f"{path}: is larger than {Image.MAX_IMAGE_PIXELS:,} px, no tile; cut it into square tiles first"
         ) from error
     except Exception as error:  # a damaged file makes Pillow raise anything from OSError to TypeError
+        if isinstance(error, MemoryError) or str(error).startswith("out of memory"):  # of this machine, not of the file
+            raise MemoryError(f"{path} cannot be decoded") from error
         reason = "no decoder knows its layout" if isinstance(error, UnidentifiedImageError) else str(error)
         raise PictureError(
             f"{path}: cannot be decoded whole ({reason}); it is truncated or damaged: fetch or export it again"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from prep.build.bad_pairs import refuse_bad
 from prep.settings import Layout
@@ -137,3 +137,14 @@ def test_the_real_pairs_are_found_completely_and_tissue_blocks_stay_together() -
     sides = {slide: {c.split for c in drawn.candidates if c.slide == slide} for slide in ("lesion", "ratkidney")}
     assert all(len(splits) == 1 for splits in sides.values())
     assert sides["lesion"] == {Split.TRAIN}  # 28 of 40 are more than a fifth
+
+
+def test_a_lack_of_memory_stops_and_skips_no_pair(mist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skipped pairs are sealed with their reason: a machine that was busy would be written down as damage."""
+
+    def load(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(MemoryError, match="cannot be decoded"):
+        list(inspect_pairs(discover(mist), threads=2))

@@ -257,6 +257,13 @@ def test_wrong_commands_end_with_2(line: CommandLine, words: tuple[str, ...]) ->
     [
         (Interrupted("3 units are left"), 3, "stopped: 3 units are left\n"),
         (
+            MemoryError("a.png cannot be decoded"),
+            2,
+            "error: this machine has not enough memory: a.png cannot be decoded; "
+            "what is already written is kept: end other programs, or use fewer workers and threads or smaller batches, "
+            "and run the same command again\n",
+        ),
+        (
             KeyboardInterrupt(),
             3,
             "stopped by Ctrl-C: what is already written is kept; run the same command to resume\n",

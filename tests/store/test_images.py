@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import subprocess
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +18,11 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from store.images import SUFFIXES, load_picture, read_picture, write_png
 from store.schema import PictureError, StoreError
+from store.untrusted.tiff import count_pictures
 
 GENERATOR = np.random.default_rng(7)
 COARSE = GENERATOR.integers(0, 256, (6, 6, 3), dtype=np.uint8)
@@ -358,3 +360,53 @@ def test_a_full_or_read_only_disk_is_left_as_it_was(bad_disk: tuple[Path, str]) 
 
 def test_suffixes_are_those_of_the_four_kinds() -> None:
     assert {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"} == SUFFIXES
+
+
+def tiff_of(pictures: int, order: str = "<", *, back: bool = False) -> bytes:
+    """A TIFF header and a chain of empty directories, whose last one may lead back to the first."""
+    directories = [struct.pack(f"{order}HI", 0, 8 + 6 * (n + 1)) for n in range(pictures)]
+    directories[-1] = struct.pack(f"{order}HI", 0, 8 if back else 0)
+    return {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8) + b"".join(directories)
+
+
+def big_tiff_of(pictures: int) -> bytes:
+    """The same with numbers of 64 bits."""
+    directories = [struct.pack("<QQ", 0, 16 + 16 * (n + 1)) for n in range(pictures - 1)]
+    return b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + b"".join(directories) + struct.pack("<QQ", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "data", [tiff_of(200_000), tiff_of(200_000, ">"), big_tiff_of(200_000)], ids=["II", "MM", "II+"]
+)
+def test_a_tiff_of_many_directories_is_refused_at_once(tmp_path: Path, data: bytes) -> None:
+    """Pillow reads each directory from the first one on: 20,000 took 18 s."""
+    start = time.process_time()
+    assert refusal(put(tmp_path, "a.tif", data)) == (
+        "holds more than 1,000 pictures; save the one that is meant as a file of its own"
+    )
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 7, 1000])
+def test_directories_are_counted_to_the_end_of_their_chain(pictures: int) -> None:
+    for data in (tiff_of(pictures), tiff_of(pictures, ">"), tiff_of(pictures, back=True), big_tiff_of(pictures)):
+        assert count_pictures(data, 2000) == pictures
+        assert count_pictures(data + b"\xff" * 9, 3) == min(pictures, 3)
+        assert all(count_pictures(data[:cut], 2000) <= pictures for cut in range(0, len(data), 7))
+
+
+@pytest.mark.parametrize("lack", [MemoryError(), OSError("out of memory error when reading image file")])
+@pytest.mark.parametrize("kind", ["png", "tif", "jpg"])
+def test_a_lack_of_memory_is_not_a_damaged_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, lack: Exception
+) -> None:
+    path = tmp_path / f"a.{kind}"
+    Image.new("RGB", (8, 8), (200, 100, 50)).save(path)
+
+    def load(*_: object) -> None:
+        raise lack
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", load)
+    with pytest.raises(MemoryError, match=rf"{path} cannot be decoded"):
+        load_picture(path)

@@ -33,7 +33,8 @@ def find_method(name: str) -> MethodEntry:
     if name not in METHODS:
         nearest = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)[0]
         raise SettingsError(
-            f"method = {shorten(name)!r}: no such method; did you mean {nearest!r}? The methods are {', '.join(METHODS)}"
+            f"method = {shorten(name)!r}: no such method; did you mean {nearest!r}? "
+            f"The methods are {', '.join(METHODS)}"
         )
     return METHODS[name]
 
