@@ -40,7 +40,7 @@ PREP_OPTIONS = $(if $(SKIP_BAD),--skip-bad) $(if $(WORKERS),--workers $(WORKERS)
 sets   = $(foreach set,$(1),--set '$(set)')
 config = $(if $(1),--config '$(1)')
 PYTEST  = $(PY) -m pytest -n $(JOBS)
-FIT     = $(PY) -m $(if $(PROCESSES),torch.distributed.run --standalone --nproc-per-node=$(PROCESSES) -m -- )train fit
+FIT     = $(PY) -m train fit $(if $(PROCESSES),--processes $(PROCESSES))
 presets = $(foreach preset,$(1),--config train/presets/$(preset).toml)
 runs    = $(foreach run,$(2),--run '$(1)/$(run)') --split $(SPLIT) --view $(VIEW) --paper $(3)
 join_runs = $(PY) -m evaluate table $(runs) --out '$(1)' $(if $(STORE),--store '$(STORE)') && $(PY) -m evaluate report $(runs) --out '$(1)/report.html' $(if $(STORE),--store '$(STORE)')

@@ -1,7 +1,8 @@
 """The process: stop on request, keep freed memory, versions of installed packages.
 
 **Stop.** After the first signal the work is saved and then stops; the second signal stops it immediately. SIGINT is
-Ctrl-C, SIGTERM comes from schedulers and the system, SIGUSR1 is the warning that Slurm sends with `--signal`.
+Ctrl-C, SIGTERM comes from schedulers and the system, SIGUSR1 is the warning that Slurm sends with `--signal`. Signals
+within a second are one: a scheduler and a launcher may both send it.
 
 **Memory.** glibc returns every large block to the system when it is freed, and requests a new one the next time, whose
 pages the system clears first. A network's feature maps are such blocks, thousands for each batch: on a CPU with 2 cores
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import ctypes
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from types import FrameType
 
+TOGETHER = 1.0  # s
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # mallopt(3), glibc
 MOST = 2**31 - 1  # bytes free at the end of the heap above which they would be returned
@@ -37,6 +41,8 @@ class Stop:
     """Whether a signal requested the work to stop."""
 
     requested: bool = False
+    at: float = -inf
+    """Seconds of the monotonic clock."""
 
 
 @contextmanager
@@ -50,8 +56,12 @@ def stop_requests(say: Callable[[str], None]) -> Iterator[Stop]:
             signal.signal(number, handler)
 
     def request(number: int, _frame: FrameType | None) -> None:
-        stop.requested = True
-        restore()
+        if stop.requested and time.monotonic() - stop.at > TOGETHER:
+            restore()
+            signal.raise_signal(number)
+        if stop.requested:
+            return
+        stop.requested, stop.at = True, time.monotonic()
         say(f"{signal.Signals(number).name}: saving, then exiting; send the signal again to stop immediately")
 
     for number in WATCHED:

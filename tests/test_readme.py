@@ -71,3 +71,41 @@ def test_the_files_and_targets_it_names_exist() -> None:
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"make ([a-z]+)", text.split("## Rooms")[0])) - {"alone"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def stub(env: Path, *codes: int) -> None:
+    """An environment whose `python` notes its words and ends with these codes, one after the other."""
+    (env / "bin").mkdir(parents=True)
+    python = env / "bin" / "python"
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >> {env}/calls\n'
+        f"n=$(wc -l < {env}/calls)\nexit $(echo {' '.join(map(str, codes))} | cut -d' ' -f$n)\n"
+    )
+    python.chmod(0o755)
+
+
+@pytest.mark.parametrize("codes", [(0,), (3, 3, 0), (3, 2), (1,)])
+def test_the_loop_runs_again_after_3_and_passes_other_codes_on(tmp_path: Path, codes: tuple[int, ...]) -> None:
+    (loop,) = re.findall(r"```bash\n(\s+until.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    stub(tmp_path / ".venv", *codes)
+    done = subprocess.run(["bash", "-c", loop], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == codes[-1], done.stderr
+    calls = (tmp_path / ".venv" / "calls").read_text().splitlines()
+    assert calls == ["-m train fit --store data/HER2.zarr --run runs/HER2"] * len(codes)
+
+
+@pytest.mark.parametrize("code", [2, 3])
+@pytest.mark.parametrize("target", ["train", "prepare"])
+def test_make_prints_the_exit_code(tmp_path: Path, target: str, code: int) -> None:
+    stub(tmp_path / "env", code)
+    key = subprocess.run(
+        "cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1",
+        shell=True, cwd=README.parent, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    (tmp_path / "env" / f"made-{key}").touch()
+    words = ["make", target, f"ENV={tmp_path}/env", "DATA=none", f"STORE={tmp_path}/none.zarr", "PROCESSES=2"]
+    done = subprocess.run(words, cwd=README.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"Error {code}" in done.stderr
+    calls = (tmp_path / "env" / "calls").read_text()
+    assert ("train fit --processes 2 --store" if target == "train" else "prep build --data none") in calls

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from store.cli import run_app, say
-from store.schema import Split
+from store.schema import Interrupted, Split
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Train H&E-to-IHC translation on a store, and translate with it."
@@ -37,20 +37,30 @@ def fit(
         bool, typer.Option("--adapt", help="lower generator.depth of a U-Net if the store's sides need it")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON line per event on stdout, for schedulers")] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", metavar="N", min=1, help="processes on this machine, one for each GPU")
+    ] = 1,
 ) -> None:
     """Train a run, or resume it: the same command again continues after the last checkpoint.
 
-    Several processes, started by torchrun, train one run together.
+    Several processes, started by --processes or by torchrun, train one run together.
     """
-    from store.process import keep_freed_memory
-    from store.reader import Store
-    from store.run_files import RunFolder
-    from train.loop.fit import fit as train
-    from train.methods.recipes import load_recipe
+    from store.process import keep_freed_memory, stop_requests
+    from train.runtime.launch import is_first, is_member, launch
 
     keep_freed_memory()
-    folder, opened = RunFolder(run), Store.open(store)
-    settings = load_recipe(config or [], overrides or [], resumed=folder.facts.exists())
+    with stop_requests(say if is_first() else lambda _: None) as stop:  # from now on: the imports take seconds
+        from store.reader import Store
+        from store.run_files import RunFolder
+        from train.loop.fit import fit as train
+        from train.methods.recipes import load_recipe
+
+        folder, opened = RunFolder(run), Store.open(store)
+        settings = load_recipe(config or [], overrides or [], resumed=folder.facts.exists())
+    if stop.requested:
+        raise Interrupted(f"before the first step of this start of {run}; run the same command again")
+    if processes > 1 and not is_member():
+        raise typer.Exit(launch(processes))
     train(folder, opened, settings, adapt=adapt, as_json=as_json)
 
 

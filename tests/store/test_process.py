@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from store import process
-from store.process import KEEPING, WATCHED, installed_versions, stop_requests
+from store.process import KEEPING, TOGETHER, WATCHED, installed_versions, stop_requests
 from tests.support.places import ROOT
 
 PAGES = 100_000_000 // os.sysconf("SC_PAGE_SIZE")
@@ -58,16 +58,24 @@ def test_else_the_system_clears_pages_every_time() -> None:
     assert again > first / 2
 
 
-def test_the_first_signal_requests_a_stop_and_the_second_acts() -> None:
+def test_the_first_signal_requests_a_stop_and_the_second_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    now = [100.0]
+    monkeypatch.setattr(process.time, "monotonic", lambda: now[0])
     before = {number: signal.getsignal(number) for number in WATCHED}
     with stop_requests(said.append) as stop:
         assert not stop.requested
         signal.raise_signal(signal.SIGUSR1)
         assert stop.requested
         assert said == ["SIGUSR1: saving, then exiting; send the signal again to stop immediately"]
-        now = {number: signal.getsignal(number) for number in WATCHED}
-        assert now == before  # a second one acts immediately
+        now[0] += TOGETHER  # a scheduler and a launcher send one signal twice, or two of them
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+        now[0] += 0.01
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert len(said) == 1
+        assert {number: signal.getsignal(number) for number in WATCHED} == before  # a third one acts immediately
     assert {number: signal.getsignal(number) for number in WATCHED} == before
 
 

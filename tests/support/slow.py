@@ -29,6 +29,8 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_long_runs.py::test_val_is_scored": (),
     "tests/train/test_long_runs.py::test_what_was_reported": (),
     "tests/train/test_method_runs.py::test_a_run_ends_in_pictures": ("pix2pix",),
+    "tests/train/test_launch.py::test_a_signal": (),
+    "tests/train/test_launch.py::test_two_processes": (),
     "tests/train/test_full_disk.py": ("event_files",),
     "tests/train/test_run_damage.py": ("generator.safetensors-cut", "metrics.jsonl-cut", "settings.toml-flipped"),
     "tests/train/test_fit.py::test_a_run_on_this_device": (),

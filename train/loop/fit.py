@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 
 from store.files import locked
-from store.process import stop_requests
+from store.process import Stop, stop_requests
 from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import Interrupted, RunError, StoreError
@@ -22,10 +22,12 @@ from train.loop.step import optimisation_step, seed_layers, step_generator
 from train.run.checkpoint import (
     Position,
     check_finite,
+    kept,
     naming_last_checkpoint,
     read_newest,
     restore,
     save_checkpoint,
+    stopped_at_once,
 )
 from train.run.console import Console
 from train.run.folder import claim, make_folder, sweep
@@ -34,6 +36,7 @@ from train.run.metrics import lines_digest
 from train.run.model_card import write_model_card
 from train.run.reporting import EVERY, Reporter, open_reporter
 from train.runtime.distributed import any_process, broadcast, join, wait_for_all
+from train.runtime.launch import Launcher, find_launcher, is_first
 from train.settings import TrainSettings
 
 
@@ -45,7 +48,8 @@ def fit(
     Started by torchrun, all processes train it together; only rank 0 writes files and messages. `adapt` lowers the
     depth of a U-Net to what the store allows; `as_json` writes events to stdout.
     """
-    with join() as ranks:
+    launcher = find_launcher()
+    with stop_requests(Console(active=is_first()).say) as stop, stopped_at_once(folder), join() as ranks:
         console = Console(active=ranks.first, as_json=as_json)
         run = build(folder, store, _adapted(settings, store, console) if adapt else settings, ranks, console)
         facts = facts_of(run)
@@ -61,15 +65,36 @@ def fit(
                 return
             run.console.say(announce(run, facts))
             start = _resume(run)
+            wanted = Wanted(stop=stop, launcher=launcher)
+            wanted.check(run, start.step)
             if settings.compile:
                 compile_run(run)
-            seconds = _train(run, start)
+                wanted.check(run, start.step)
+            seconds = _train(run, start, wanted)
             if ranks.first:
                 save_generator(folder.generator, run.result, header_of(run))
                 write_model_card(folder, run.store, header_of(run), facts, seconds=seconds)
             wait_for_all()
         run.console.say(f"finished: the generator is {folder.generator}, contact sheets are in {folder.samples}")
         run.console.event("finished", {"run": str(folder.path), "step": run.order.steps})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Whether the run should stop: a signal came, or the process that started this one with others is gone."""
+
+    stop: Stop
+    launcher: Launcher
+
+    @property
+    def stops(self) -> bool:
+        """Whether this process wants to stop."""
+        return self.stop.requested or self.launcher.is_gone
+
+    def check(self, run: Run, step: int) -> None:
+        """Raise Interrupted in all processes if one of them wants to stop before the step after `step`."""
+        if any_process(self.stops):
+            raise Interrupted(f"before step {step + 1}, {kept(run.folder)}; run the same command again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +141,11 @@ def _resume(run: Run) -> Position:
     return start
 
 
-def _train(run: Run, start: Position) -> float:
+def _train(run: Run, start: Position, wanted: Wanted) -> float:
     """All steps after `start`, the last one saved; returns the seconds of the whole run."""
     settings, order, compute = run.settings, run.order, run.compute
     clock, limit, saved = Clock(earlier=start.seconds), settings.time_limit * 60 or math.inf, start.step
-    stopping, reading = stop_requests(run.console.say), closing(_read_from(run, start.step))
-    with stopping as stop, _report_from(run, start) as reporter, reading as stream:
+    with _report_from(run, start) as reporter, closing(_read_from(run, start.step)) as stream:
         for step in range(start.step + 1, order.steps + 1):
             last = step == order.steps
             try:
@@ -139,7 +163,7 @@ def _train(run: Run, start: Position) -> float:
             for ema in run.emas:
                 ema.update(run.method.generator)
             reporter.add(step, terms)
-            leaving = not last and any_process(stop.requested or clock.this_start >= limit)
+            leaving = not last and any_process(wanted.stops or clock.this_start >= limit)
 
             if last or step % EVERY == 0:
                 reporter.write_metrics(step, rate, clock.total)

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from store.files import disk_errors, write_whole
 from store.foreign.kinds import Format, read_plain, wrong_file
 from store.run_files import RunFolder
-from store.schema import RunError
+from store.schema import Interrupted, RunError
 from train.run.metrics import DIVERGED
 
 FORMAT = 2
@@ -137,9 +137,24 @@ def naming_last_checkpoint(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except RunError as error:
-        kept = checkpoints(folder)
-        last = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
+        found = checkpoints(folder)
+        last = f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
         raise RunError(f"{error}; {last}") from error
+
+
+def kept(folder: RunFolder) -> str:
+    """What a run that stops now keeps, for a message."""
+    found = checkpoints(folder)
+    return f"the last checkpoint is {found[0]}" if found else f"{folder.path} has no checkpoint yet: nothing was kept"
+
+
+@contextmanager
+def stopped_at_once(folder: RunFolder) -> Iterator[None]:
+    """A second Ctrl-C in the block raises Interrupted, which says what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"at once; {kept(folder)}; run the same command again") from error
 
 
 def _rename_damaged(file: Path) -> str:
