@@ -98,6 +98,12 @@ def build(
         str, typer.Option("--scheduler", metavar="ADDRESS", help="a Dask scheduler, such as tcp://node:8786")
     ] = "",
     repair: Annotated[bool, typer.Option("--repair", help="build again what `store verify` finds damaged")] = False,
+    trust_settings: Annotated[
+        bool,
+        typer.Option(
+            "--trust-settings", help="with --repair: the settings given are those that the store had, if it lost them"
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check and plan, say how many units are left, write nothing")
     ] = False,
@@ -126,13 +132,16 @@ def build(
             "--repair and --dry-run exclude each other; `python -m store verify` says what is damaged and writes "
             "nothing"
         )
+    if trust_settings and not repair:
+        raise SettingsError("--trust-settings goes with --repair only")
     settings, tiles = _settings(config, overrides), _data(data, he, ihc)
     processes = Processes(threads=threads, workers=workers, scheduler=scheduler)
     keep_freed_memory()
     if weights:
         use_weights_folder(weights)
     if repair:
-        repair_store(settings if config or overrides else None, tiles, store, processes=processes)
+        given = settings if config or overrides else None
+        repair_store(given, tiles, store, processes=processes, trust_settings=trust_settings)
     elif dry_run:
         typer.echo(preview(settings, tiles, store, skip_bad=skip_bad, threads=threads))
     else:

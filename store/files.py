@@ -35,6 +35,9 @@ _REMEDIES = {
     errno.EACCES: "there is no permission to write there: change it, or write elsewhere",
     errno.EPERM: "there is no permission to write there: change it, or write elsewhere",
     errno.ENOTDIR: "a part of the path is a file, not a folder: write elsewhere",
+    errno.EISDIR: "a folder is in the place of a file: remove it and run the same command again",
+    errno.ENOTEMPTY: "a folder is in the place of a file: remove it and run the same command again",
+    errno.EEXIST: "a file is in the place of a folder: remove it and run the same command again",
     errno.ENAMETOOLONG: "the name is too long for this disk: shorten it",
 }
 
@@ -166,21 +169,39 @@ def digest_file(path: Path) -> str:
 
 
 def files_of(folder: Path) -> Iterator[str]:
-    """Every file below `folder`, by its name relative to it, in sorted order."""
-    yield from sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+    """Every file below `folder`, by its name relative to it, in sorted order; not what vanishes meanwhile."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    walk = os.walk(folder, onerror=refuse)
+    yield from sorted((Path(place) / name).relative_to(folder).as_posix() for place, _, names in walk for name in names)
 
 
 @contextmanager
 def locked(file: Path, what: str) -> Iterator[None]:
     """Hold the exclusive lock on `file`; StoreError if another process holds it. A killed process releases its lock."""
+    finished = StoreError(f"{what} was just finished or abandoned by another process; run the same command again")
     with disk_errors(file):
-        handle = file.open("ab")
+        try:
+            handle = file.open("ab")
+        except FileNotFoundError as error:
+            raise finished from error
     with handle:
         if not _lock(handle, file):
             raise StoreError(f"{what} is being written by another process; wait for it or stop it")
-        if not (file.exists() and os.path.samestat(os.fstat(handle.fileno()), file.stat())):
-            raise StoreError(f"{what} was just finished or abandoned by another process; run the same command again")
+        if not _is_at(handle, file):
+            raise finished
         yield
+
+
+def _is_at(handle: BinaryIO, file: Path) -> bool:
+    """Whether the file that is open is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(handle: BinaryIO, file: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,20 @@ from numpy.typing import NDArray
 from store.files import disk_errors
 from store.format.arrays import read_array
 from store.format.layout import plan_arrays, plan_units
-from store.format.manifest import ROOT, Root, all_units, read_sealed
+from store.format.manifest import (
+    COPY,
+    ROOT,
+    Root,
+    all_units,
+    matches_its_seal,
+    read_sealed,
+    root_bytes,
+)
 from store.location.base import Location
 from store.location.open import locate
 from store.schema import Manifest, Split, StoreError
 
+READS = 16  # files of a unit that are read at the same time
 UNKNOWN = ""  # in place of the digest of a shard, where the table of digests is damaged
 
 
@@ -49,15 +59,20 @@ def verify(address: Location | Path | str, watch: Callable[[list[str]], Iterable
     expected = {**root.files, **_shard_digests(location, root)}
     with disk_errors(location):
         present = {name for name in location.names() if name != ROOT}
+    copies = present & {COPY}  # stores of earlier versions have none
+    present -= copies
     known = sorted(name for name in present & expected.keys() if expected[name] != UNKNOWN)
-    altered = [name for name in watch(known) if not agrees(location, name, expected[name])]
-    if root.computed_seal() != root.manifest.seal:
-        altered.append(ROOT)
+    changed = [name for name in watch(known) if not agrees(location, name, expected[name])]
+    sound = root.computed_seal() == root.manifest.seal
+    if not sound:
+        changed.append(ROOT)
+    copied = [root_bytes(location, name) for name in copies]
+    changed += [COPY for copy in copied if not matches_its_seal(copy) or (sound and copy != root.document)]
     strays = location.stray_folders(present | expected.keys())
     return Findings(
-        checked=len(known) + 1,
+        checked=len(known) + 1 + len(copies),
         missing=tuple(sorted(expected.keys() - present)),
-        altered=tuple(sorted(altered)),
+        altered=tuple(sorted(changed)),
         extra=tuple(sorted((present - expected.keys()).union(strays))),
         unchecked=tuple(sorted(name for name in present & expected.keys() if expected[name] == UNKNOWN)),
     )
@@ -96,6 +111,13 @@ def agrees(location: Location, name: str, digest: str) -> bool:
         if error.errno is None:
             raise StoreError(f"{name} of {location} cannot be read: {error}") from error
         return False
+
+
+def altered(location: Location, expected: Mapping[str, str]) -> list[str]:
+    """The files that do not have these digests, in order; several are read at once."""
+    with ThreadPoolExecutor(READS) as pool:
+        sound = pool.map(lambda name: agrees(location, name, expected[name]), expected)
+        return [name for name, one in zip(expected, sound, strict=True) if not one]
 
 
 def _shard_digests(location: Location, root: Root) -> dict[str, str]:

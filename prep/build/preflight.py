@@ -16,17 +16,28 @@ from store.location.base import Location
 from store.schema import StoreError
 from store.settings import differences, validate
 from store.weights import BSRGAN_FILES, locate, weights_folder
+from store.writing.journal import LOCK
 from store.writing.repair_checks import intact_root
+from store.writing.resume import has_lost_root
 
 COMPRESSED = 0.5  # of the raw bytes: histology never gets smaller than this without loss
 
 
 def is_finished(location: Location, settings: PrepSettings) -> bool:
-    """Whether the store is sealed. Raises StoreError if it was made, or started, with other settings."""
+    """Whether the store is sealed. Raises StoreError if it was made, or started, with other settings.
+
+    An unfinished store whose root is damaged is not finished; whether the settings are its own is known when it is laid
+    out again.
+    """
     with disk_errors(location):
-        if not location.occupied(ROOT):
+        if not location.occupied(ROOT) or has_lost_root(location):
             return False
-    stored = read_root(location).manifest
+    root = read_root(location)
+    stored = root.manifest
+    if stored.sealed and root.computed_seal() != stored.seal:
+        raise StoreError(
+            f"{location} is damaged: its {ROOT} does not match its seal; repair it with the same command and --repair"
+        )
     if changed := differences(stored.settings, recorded(settings)):
         state = "is finished and was made" if stored.sealed else "was started"
         raise StoreError(
@@ -40,6 +51,14 @@ def check_writable(location: Location) -> None:
     """Refuse a place that cannot be written to before any work is done."""
     with disk_errors(location):
         location.check_writable()
+
+
+def check_idle(location: Location) -> None:
+    """Refuse a store that another process builds or repairs, before pictures are read."""
+    journal = location.beside(JOURNAL)
+    if location.can_lock and journal.exists(LOCK):
+        with journal.lock(LOCK, str(location)):
+            pass
 
 
 def check_free_space(location: Location, plan: BuildPlan) -> None:
@@ -70,7 +89,7 @@ def stored_settings(location: Location) -> PrepSettings:
     root = intact_root(location)
     if root is None:
         raise StoreError(
-            f"{location}: its {ROOT} is missing or damaged, so it does not say what it was made with; give the same "
-            "settings as then, with --config or --set (for the defaults: --set seed=0)"
+            f"{location}: its {ROOT} and the copy of it are missing or damaged, so it does not say what it was made "
+            "with; give the same settings as then, with --config or --set (for the defaults: --set seed=0)"
         )
     return validate(PrepSettings, root.manifest.settings)

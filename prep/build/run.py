@@ -11,13 +11,22 @@ from pathlib import Path
 from prep.build.bad_pairs import describe_bad, refuse_bad
 from prep.build.describe import describe_plan, fact_line
 from prep.build.plan import make_plan, plan_build
-from prep.build.preflight import check_free_space, check_weights, check_writable, is_finished, stored_settings
+from prep.build.preflight import (
+    check_free_space,
+    check_idle,
+    check_weights,
+    check_writable,
+    is_finished,
+    stored_settings,
+)
 from prep.build.runner import Processes
 from prep.build.settle import settle
+from prep.build.units import build_unit
 from prep.build.write import write_units
 from prep.settings import PrepSettings
 from prep.tiles.discovery import Data, find_pairs
 from store.cli import say, track
+from store.format.layout import Unit
 from store.format.manifest import all_units, read_root
 from store.location.base import Location
 from store.location.open import locate
@@ -41,6 +50,7 @@ def build(
         say(f"{location} already exists, finished and with these settings; the data folder was not read")
         return
     check_writable(location)
+    check_idle(location)
     discovery = find_pairs(settings, data)
     if not processes.cluster:
         check_weights(settings.upscaler)
@@ -70,25 +80,43 @@ def preview(settings: PrepSettings, data: Data, address: Location | Path | str, 
     return f"{describe_plan(plan, skip_bad=skip_bad)}\n{fact_line('left', left)}"
 
 
-def repair(settings: PrepSettings | None, data: Data, address: Location | Path | str, *, processes: Processes) -> None:
+def repair(
+    settings: PrepSettings | None,
+    data: Data,
+    address: Location | Path | str,
+    *,
+    processes: Processes,
+    trust_settings: bool = False,
+) -> None:
     """Build again what is damaged in the store at `address`; without settings with those that the store records.
 
-    Raises MagstainError for an error that a user can correct, Interrupted when a signal stopped it between two units.
+    Where the store does not record them any more, `trust_settings` says that those given are its own, as far as nothing
+    that is left can tell. Raises MagstainError for an error that a user can correct, Interrupted when a signal stopped
+    it between two units.
     """
     location = locate(address)
     settings = settle(settings or stored_settings(location), location, name=data.name, repair=True)
+    check_idle(location)
     plan = make_plan(settings, data, threads=processes.threads)
-    found = start_repair(location, plan.manifest, plan.table, lambda units: track(units, what="verifying", unit="unit"))
+
+    def prove(unit: Unit) -> dict[str, bytes]:
+        return build_unit(plan.work, unit, plan.table.pairs[unit.split][unit.first : unit.stop], processes.threads)
+
+    found = start_repair(
+        location,
+        plan.manifest,
+        plan.table,
+        lambda units: track(units, what="verifying", unit="unit"),
+        prove=prove,
+        trusted=trust_settings,
+    )
     if found.manifest.sealed:
         finish_sealing(location)
         say(f"{location} is intact, there is nothing to repair")
         return
     say(_describe_repair(location, found))
     write_units(replace(plan, manifest=found.manifest), location, processes)
-    seal = read_root(location).manifest.seal
-    if found.old_seal and seal != found.old_seal:
-        say(f"note: the seal of {location} was {found.old_seal} and is {seal}: what was lost was built differently")
-    say(f"repaired: {location} has the seal {seal}")
+    say(f"repaired: {location} has the seal {read_root(location).manifest.seal}")
 
 
 def _describe_repair(location: Location, found: Repair) -> str:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from prep.tiles.checking import read_pair
 from prep.tiles.layouts import Sources
-from prep.upscaling.upscale import Enlarges, UpscalerChoice
+from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
 from prep.views import Geometry, cut_tile, finish_views, plan_boxes
 from store.format.layout import Unit
+from store.format.shards import encode_unit
 from store.images import PictureU8
 from store.schema import Box, Manifest, Pair, Stain
 from store.writing.writer import StoreWriter
@@ -99,6 +100,14 @@ def finish_unit(enlarged: Loaded) -> Blocks:
     for path, rows in blocks.items():
         assert len(rows) == len(enlarged.unit.pairs), path
     return blocks
+
+
+def build_unit(work: Work, unit: Unit, pairs: Sequence[Pair], threads: int) -> dict[str, bytes]:
+    """The shards of a unit by file name; nothing is written."""
+    with ThreadPoolExecutor(threads) as pool:
+        loaded = read_unit(work, unit, pairs, pool)
+    blocks = finish_unit(enlarge_unit(loaded, make_upscaler(work.upscaler)))
+    return encode_unit(work.manifest, unit, blocks, threads=threads)
 
 
 def _window_names(unit: Unit, pairs: Sequence[Pair], geometry: Geometry) -> list[str]:

@@ -7,11 +7,12 @@ table of digests, and `unit/digest` has the digest of every shard.
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from store.format.bounds import check_bounds
@@ -24,6 +25,7 @@ from store.untrusted.documents import parse_object, shorten
 
 JOURNAL = ".journal"
 ROOT = "zarr.json"  # the name of the root document
+COPY = "skipped/id/root.copy"  # a copy of the sealed root; in the folder of an array, where Zarr looks for no groups
 UNSEALED = "0" * 64  # the place of the seal while it is computed
 REPAIR = f"to repair a damaged {ROOT}, run the `prep build` that made the store with --repair"
 
@@ -53,6 +55,26 @@ def matches_its_seal(document: bytes) -> bool:
     return bool(seal) and _seal_of(document, seal) == seal
 
 
+def root_bytes(location: Location, name: str = ROOT) -> bytes:
+    """The bytes of the root, or of its copy; empty if it is missing or unreadable.
+
+    Raises StoreError if it cannot be reached.
+    """
+    try:
+        return location.read(name)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return b""
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return b""
+        raise StoreError(f"{name} of {location} cannot be read: {error}") from error
+
+
+def is_sealed(location: Location) -> bool:
+    """Whether the root is one that was sealed, byte for byte."""
+    return matches_its_seal(root_bytes(location))
+
+
 def _seal_of(document: bytes, seal: str) -> str:
     return hashlib.sha256(document.replace(seal.encode(), UNSEALED.encode())).hexdigest()
 
@@ -65,12 +87,25 @@ def root_document(manifest: Manifest, files: Mapping[str, str]) -> bytes:
     return json.dumps(document, indent=2, ensure_ascii=False).encode()
 
 
-def read_root(address: Location | Path | str) -> Root:
-    """The root document of a store, finished or not. Raises StoreError if there is none or it cannot be read."""
+def seal_root(manifest: Manifest, files: Mapping[str, str]) -> Root:
+    """The root of the finished store, with its seal; `files` are the digests of its documents."""
+    sealed, files = replace(manifest, sealed=True, seal=UNSEALED), dict(sorted(files.items()))
+    seal = _seal_of(root_document(sealed, files), UNSEALED)
+    manifest = replace(sealed, seal=seal)
+    return Root(manifest=manifest, files=files, document=root_document(manifest, files))
+
+
+def read_root(address: Location | Path | str, name: str = ROOT) -> Root:
+    """The root document of a store, finished or not, or its copy.
+
+    Raises StoreError if there is none or it cannot be read.
+    """
     location = locate(address)
     try:
-        document = location.read(ROOT)
+        document = location.read(name)
     except (FileNotFoundError, NotADirectoryError) as error:
+        if location.exists(COPY):
+            raise StoreError(f"{location} has lost its {ROOT}; {REPAIR}") from error
         raise StoreError(f"{location} is no store: {_why_no_store(location)}") from error
     except OSError as error:
         if error.errno is None:  # of object storage: the message already says what to do
@@ -98,8 +133,8 @@ def read_root(address: Location | Path | str) -> Root:
     try:
         manifest = validate(Manifest, tree)
         check_bounds(manifest)
-        for name in files:
-            check_name(name, "file")
+        for file in files:
+            check_name(file, "file")
     except MagstainError as error:
         raise StoreError(
             f"{location} has a manifest that does not fit format {FORMAT} ({error}): it is damaged, or "

@@ -46,7 +46,7 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Whether a file of this name exists."""
-        return (self.path / name).exists()
+        return (self.path / name).is_file()
 
     def names(self) -> Iterator[str]:
         """The names of all files, sorted."""
@@ -54,7 +54,11 @@ class Folder:
 
     def sizes(self) -> dict[str, int]:
         """The length of every file in bytes, sorted by name."""
-        return {name: (self.path / name).stat().st_size for name in self.names()}
+        sizes = {}
+        for name in self.names():
+            with suppress(FileNotFoundError):  # another process removed it meanwhile
+                sizes[name] = (self.path / name).stat().st_size
+        return sizes
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
@@ -81,7 +85,10 @@ class Folder:
         return digest_file(self.path / name)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write under a unique name in the same folder, sync, rename, sync the folders that are new."""
+        """Write under a unique name in the same folder, sync, rename, sync the folders that are new.
+
+        An empty folder in the place of the file is damage, and removed.
+        """
         file = self.path / name
         new = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +98,8 @@ class Folder:
                 handle.write(data)
                 handle.flush()
                 os.fsync(handle.fileno())
+            if file.is_dir():
+                file.rmdir()
             partial.replace(file)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -105,8 +114,11 @@ class Folder:
         return self.read(name)
 
     def remove(self, name: str) -> None:
-        """Remove a file if it exists."""
-        (self.path / name).unlink(missing_ok=True)
+        """Remove a file, or an empty folder in its place, if it exists."""
+        if (file := self.path / name).is_dir():
+            file.rmdir()
+        else:
+            file.unlink(missing_ok=True)
 
     def remove_all(self) -> None:
         """Remove the folder, as far as possible."""
@@ -134,7 +146,7 @@ class Folder:
         """Create the folder if it is missing and lock its file `name`; yields whether the folder is new."""
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
-            with disk_errors(what):
+            with disk_errors(what), suppress(FileNotFoundError):  # its last holder removed the folder
                 self.path.mkdir(parents=True, exist_ok=True)
             with locked(self.path / name, what):
                 yield self.path in made
@@ -152,15 +164,17 @@ class Folder:
 
     def remove_partial(self) -> None:
         """Remove the partial files of interrupted writes."""
-        for leftover in self.path.rglob(f"*{PARTIAL}"):
-            leftover.unlink(missing_ok=True)
+        for name in self.names():
+            if name.endswith(PARTIAL):
+                (self.path / name).unlink(missing_ok=True)
 
     def make_read_only(self) -> None:
         """Remove the write permission of every file."""
         for name in self.names():
             file = self.path / name
-            if (mode := file.stat().st_mode) & WRITABLE:
-                file.chmod(mode & ~WRITABLE)
+            with suppress(FileNotFoundError):  # another process finishes the same store
+                if (mode := file.stat().st_mode) & WRITABLE:
+                    file.chmod(mode & ~WRITABLE)
 
     def stray_folders(self, files: Collection[str]) -> Iterator[str]:
         """Folders that hold none of `files`, each name ending in a slash."""

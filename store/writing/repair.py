@@ -1,12 +1,11 @@
 """Repair a damaged store: make it an unfinished one without the damaged units, which the ordinary build finishes.
 
-Intact files stay. A rebuilt unit must have the digests that the seal covers; a store whose root is intact ends with the
-seal it had. After any interruption the same command resumes.
+Intact files stay. A rebuilt unit must have the digests that the seal covers; a store whose root or the copy of it is
+intact ends with the seal it had. After any interruption the same command resumes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +15,16 @@ from numpy.typing import NDArray
 
 from store.files import PARTIAL, digest_bytes, disk_errors
 from store.format.layout import Unit, plan_arrays, plan_units
-from store.format.manifest import JOURNAL, ROOT, all_units, recorded_seal
+from store.format.manifest import COPY, ROOT, Root, all_units, recorded_seal, root_bytes
 from store.format.shards import encode_digests, lay_out
 from store.location.base import Location
 from store.location.open import locate
-from store.schema import Manifest, Split, Table
+from store.schema import Manifest, Split, StoreError, Table
 from store.verify import agrees, digest_table
-from store.writing.create import LOCK
-from store.writing.repair_checks import check_extra, check_plan, check_sources, intact_root, root_bytes
-from store.writing.writer import ENTRY, EXPECTED, StoreWriter, is_digest_table
-
-OLD_SEAL = "repair"  # in the journal: the seal of the store before its repair, empty if it is lost
+from store.writing.journal import BEGUN, ENTRY, EXPECTED, LOCK, OLD_SEAL, Digests, Journal, digests_of
+from store.writing.lost_root import Prove, check_arrays, check_pixels, check_trusted, has_recorded_seal
+from store.writing.repair_checks import check_extra, check_plan, check_sources, intact_root
+from store.writing.writer import StoreWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,70 +46,109 @@ def start_repair(
     planned: Manifest,
     table: Table,
     watch: Callable[[list[Unit]], Iterable[Unit]] = iter,
+    *,
+    prove: Prove | None = None,
+    trusted: bool = False,
 ) -> Repair:
     """Find what is damaged and make the store an unfinished one without it; the journal lists the intact units.
 
     `planned` and `table` are what a build of the same tiles would write; the manifest of the store is kept if its root
-    is intact. `watch` may wrap the list of units in a progress bar. Raises StoreError if tiles or settings are not
-    those of this store, or if it holds other files; everything is read before anything is written.
+    or the copy of it is intact. If both are lost, `prove` builds a unit to compare, and a person must have said that
+    the settings are `trusted`. `watch` may wrap the list of units in a progress bar. Raises StoreError if tiles or
+    settings are not those of this store, or if it holds other files; everything is read before anything is written.
     """
     location = locate(address)
-    root = intact_root(location)
+    layout = lay_out(planned, table)
+    with disk_errors(location):
+        begun, root = Journal(location).begun(), intact_root(location)
+    if root is None and begun:  # an unfinished store: its damaged root is written again
+        if begun != digests_of(layout):
+            raise StoreError(
+                f"{location} was started with other settings, from other tiles or with other versions of libraries, "
+                f"and its {ROOT} is damaged: give those that it was started with, or remove it and its journal"
+            )
+        return _resume(location, planned)
     check_plan(location, root, planned)
     if root and not root.manifest.sealed:
         return _resume(location, root.manifest)
-    manifest = replace(root.manifest, sealed=False, seal="") if root else planned
-    files = dict(root.files) if root else {}
-    layout = lay_out(manifest, table)
+    if root:
+        manifest = replace(root.manifest, sealed=False, seal="")
+        layout = layout if manifest == planned else lay_out(manifest, table)
+    else:
+        manifest = planned
+        check_arrays(location, layout)
     check_extra(location, manifest, layout)
-    check_sources(location, files, table, layout)
-    seal = recorded_seal(root_bytes(location))
-    with disk_errors(location), location.beside(JOURNAL).lock(LOCK, str(location)):
-        notes, damaged = _examine(location, manifest, files, watch)
-        expected = {name: files.get(name, digest_bytes(data)) for name, data in layout.items() if name != ROOT}
-        expected |= {name: digest for name, digest in files.items() if is_digest_table(name)}
-        documents = [name for name, digest in expected.items() if not agrees(location, name, digest)]
-        partial = any(name.endswith(PARTIAL) for name in location.names())
-        if root and not (damaged or documents or partial):
-            return Repair(manifest=root.manifest, units=(), documents=(), old_seal=seal)
-        _write_notes(location.beside(JOURNAL), notes | {OLD_SEAL: seal.encode()})
-        for name in documents:
-            if name in layout:  # a table of digests is written when the store is sealed
-                location.write(name, layout[name])
-        location.write(ROOT, layout[ROOT])  # from here on the store is unfinished
-    if root is None:
-        documents.append(ROOT)
+    check_sources(location, root.files if root else {}, table, layout)
+    journal = Journal(location).place
+    with disk_errors(location), journal.lock(LOCK, str(location)) as new:
+        try:
+            units, damaged = _examine(location, manifest, root.files if root else {}, watch)
+            if root is None and not has_recorded_seal(location, manifest, layout, units):
+                if prove:
+                    check_pixels(location, manifest, units, prove)
+                check_trusted(location, manifest, trusted=trusted)
+        except BaseException:
+            if new:
+                journal.remove_all()
+            raise
+        return _begin(location, root, manifest, layout, units, damaged)
+
+
+def _begin(
+    location: Location,
+    root: Root | None,
+    manifest: Manifest,
+    layout: Mapping[str, bytes],
+    units: Mapping[str, Digests],
+    damaged: list[Unit],
+) -> Repair:
+    """Write the journal and the documents without pictures, then the root: from there on the store is unfinished."""
+    files = dict(root.files) if root else {}
+    expected = {name: files.get(name, digest_bytes(data)) for name, data in layout.items() if name != ROOT}
+    expected |= {name: digest for name, digest in files.items() if is_digest_table(name)}
+    documents = [name for name, digest in expected.items() if not agrees(location, name, digest)]
+    documents += [name for name in (ROOT, COPY) if not root or root_bytes(location, name) != root.document]
+    partial = any(name.endswith(PARTIAL) for name in location.names())
+    seal = root.manifest.seal if root else recorded_seal(root_bytes(location))
+    if root and not (damaged or documents or partial):
+        return Repair(manifest=root.manifest, units=(), documents=(), old_seal=seal)
+    lost = {unit.name for unit in damaged}
+    records = {name + (EXPECTED if name in lost else ENTRY): digests for name, digests in units.items()}
+    Journal(location).replace_with(records | {OLD_SEAL: {"seal": seal}, BEGUN: digests_of(layout)})
+    for name in documents:
+        if name in layout and name != ROOT:  # a table of digests is written when the store is sealed
+            location.write(name, layout[name])
+    location.write(ROOT, layout[ROOT])
     return Repair(manifest=manifest, units=tuple(damaged), documents=tuple(documents), old_seal=seal)
 
 
 def _resume(location: Location, manifest: Manifest) -> Repair:
     """A repair or a build that was interrupted: it keeps its manifest and builds the units that are left."""
-    journal = location.beside(JOURNAL)
     with disk_errors(location):
-        seal = journal.read(OLD_SEAL).decode() if journal.exists(OLD_SEAL) else ""
+        seal = Journal(location).old_seal()
     pending = tuple(StoreWriter(location, manifest).pending())
     return Repair(manifest=manifest, units=pending, documents=(), old_seal=seal)
 
 
 def _examine(
     location: Location, manifest: Manifest, files: Mapping[str, str], watch: Callable[[list[Unit]], Iterable[Unit]]
-) -> tuple[dict[str, bytes], list[Unit]]:
-    """Read every shard: the notes for the journal (digests of a unit, present or expected), and the damaged units."""
+) -> tuple[dict[str, Digests], list[Unit]]:
+    """Read every shard: the digests that each unit has or must have, as far as they are known; the damaged units."""
     tables = {split: _trusted_table(location, manifest, files, split) for split in manifest.counts}
-    notes: dict[str, bytes] = {}
+    journal = Journal(location)
+    known: dict[str, Digests] = {}
     damaged: list[Unit] = []
     for unit in watch(all_units(manifest)):
         plans = plan_arrays(manifest, unit.split)
         if tables[unit.split].size:
             digests = {plan.path: tables[unit.split][unit.index, n].tobytes().hex() for n, plan in enumerate(plans)}
         else:
-            digests = _digests_in_journal(location.beside(JOURNAL), unit)
-        intact = all(agrees(location, plan.shard_name(unit), digests.get(plan.path, "")) for plan in plans)
+            digests = journal.entry(unit) or journal.expected(unit)
         if digests:
-            notes[unit.name + (ENTRY if intact else EXPECTED)] = json.dumps(digests, indent=1).encode()
-        if not intact:
+            known[unit.name] = digests
+        if not all(agrees(location, plan.shard_name(unit), digests.get(plan.path, "")) for plan in plans):
             damaged.append(unit)
-    return notes, damaged
+    return known, damaged
 
 
 def _trusted_table(location: Location, manifest: Manifest, files: Mapping[str, str], split: Split) -> NDArray[np.uint8]:
@@ -134,19 +171,6 @@ def _trusted_table(location: Location, manifest: Manifest, files: Mapping[str, s
     return computed if all(files.get(name) == digest_bytes(data) for name, data in encoded.items()) else table
 
 
-def _digests_in_journal(journal: Location, unit: Unit) -> dict[str, str]:
-    """The digests of the shards of a unit in the journal of an interrupted build or repair; empty if it has none."""
-    for ending in (ENTRY, EXPECTED):
-        try:
-            return dict[str, str](json.loads(journal.read(unit.name + ending)))
-        except (FileNotFoundError, ValueError):
-            continue
-    return {}
-
-
-def _write_notes(journal: Location, notes: Mapping[str, bytes]) -> None:
-    """Make the journal hold these notes and no older ones."""
-    for name in [name for name in journal.names() if name not in notes and name != LOCK]:
-        journal.remove(name)
-    for name, data in notes.items():
-        journal.write(name, data)
+def is_digest_table(name: str) -> bool:
+    """Whether a file belongs to the table of digests of a split."""
+    return name.split("/")[1:2] == ["unit"]

@@ -5,7 +5,6 @@ Nothing here writes. A store must never be repaired from other tiles or settings
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from store.files import PARTIAL, digest_bytes, disk_errors
 from store.format.layout import plan_arrays
-from store.format.manifest import ROOT, Root, all_units, matches_its_seal, read_root, root_document
+from store.format.manifest import COPY, ROOT, Root, all_units, matches_its_seal, read_root, root_bytes, root_document
 from store.format.shards import encode_digests
 from store.format.tables import read_pairs, read_skipped
 from store.location.base import Location
@@ -24,34 +23,24 @@ from store.settings import differences, plain
 from store.verify import agrees, digests_shape
 
 
-def root_bytes(location: Location) -> bytes:
-    """The bytes of the root; empty if it is missing or unreadable. Raises StoreError if it cannot be reached."""
-    try:
-        return location.read(ROOT)
-    except (FileNotFoundError, NotADirectoryError):
-        return b""
-    except OSError as error:
-        if error.errno == errno.EIO:
-            return b""
-        raise StoreError(f"{ROOT} of {location} cannot be read: {error}") from error
-
-
 def intact_root(address: Location | Path | str) -> Root | None:
     """The root of a store if it is as it was written: sealed and matching its seal, or not sealed yet.
 
-    Raises StoreError if it cannot be reached, or is intact and of another format.
+    Where it is damaged, its copy, which is sealed, counts. Raises StoreError if the root cannot be reached, or is
+    intact and of another format.
     """
     location = locate(address)
-    document = root_bytes(location)
-    try:
-        root = read_root(location)
-    except StoreError:
-        if matches_its_seal(document):
-            raise
-        return None
-    unsealed = root_document(replace(root.manifest, sealed=False, seal=""), {})
-    intact = root.computed_seal() == root.manifest.seal if root.manifest.sealed else document == unsealed
-    return root if intact else None
+    for name in (ROOT, COPY):
+        try:
+            root = read_root(location, name)
+        except StoreError:
+            if matches_its_seal(root_bytes(location, name)):
+                raise
+            continue
+        unsealed = root_document(replace(root.manifest, sealed=False, seal=""), {})
+        if root.computed_seal() == root.manifest.seal if root.manifest.sealed else root.document == unsealed:
+            return root
+    return None
 
 
 def check_plan(location: Location, root: Root | None, planned: Manifest) -> None:
@@ -94,7 +83,8 @@ def check_sources(location: Location, files: Mapping[str, str], table: Table, la
 
 def check_extra(location: Location, manifest: Manifest, layout: Mapping[str, bytes]) -> None:
     """Raise StoreError unless there is a store that holds only its own files and those of interrupted writes."""
-    known = {*layout, *(p.shard_name(unit) for unit in all_units(manifest) for p in plan_arrays(manifest, unit.split))}
+    known = {COPY, *layout}
+    known.update(plan.shard_name(unit) for unit in all_units(manifest) for plan in plan_arrays(manifest, unit.split))
     for split in manifest.counts:
         known.update(encode_digests(manifest, split, np.zeros(digests_shape(manifest, split), np.uint8)))
     with disk_errors(location):

@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,10 @@ import zarr
 from prep.settings import Recipe
 from prep.views import plan_views
 from store.format.layout import Unit, plan_arrays, plan_units
-from store.format.manifest import ROOT, UNSEALED, Root, root_document
+from store.format.manifest import ROOT, seal_root
 from store.format.shards import encode_digests, encode_unit, lay_out
 from store.format.tables import TEXT, write_numbers, write_text
 from store.schema import Manifest, Split, Table, Upscaler
-from store.writing.writer import is_document
 from tests.bench.pictures import find_sets
 
 PAIRS = 1_000_000
@@ -107,10 +105,9 @@ def write_store(path: Path) -> Unit:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(data)
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    documents = {name: "00" * 32 for name in names if is_document(name)}
-    sealed = replace(facts, sealed=True, seal=UNSEALED)
-    draft = Root(manifest=sealed, files=documents, document=root_document(sealed, documents))
-    (path / ROOT).write_bytes(root_document(replace(sealed, seal=draft.computed_seal()), documents))
+    shards = {plan.shard_name(unit) for plan in plans}
+    documents = {name: "00" * 32 for name in names if name not in shards | {ROOT}}
+    (path / ROOT).write_bytes(seal_root(facts, documents).document)
     return unit
 
 

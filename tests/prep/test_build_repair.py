@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from prep.build.run import repair
 from prep.build.runner import Processes
-from store.format.manifest import journal_of
+from prep.settings import Recipe
+from store.format.manifest import COPY, ROOT, journal_of
 from store.schema import StoreError
 from store.verify import verify
 from tests.support.damage import alter
@@ -16,6 +18,13 @@ from tests.support.disks import contents
 from tests.support.tiles import TILES, command, digest, lanczos, run, single, write_tiles
 
 ONE_THREAD = Processes(threads=1)
+
+
+@pytest.fixture
+def built(mist: Path, tmp_path: Path) -> Path:
+    """A store of `mist`, not to be changed."""
+    run(lanczos(), mist, tmp_path / "built" / "s.zarr")
+    return tmp_path / "built" / "s.zarr"
 
 
 def test_damage_is_built_again_and_nothing_else(mist: Path, tmp_path: Path) -> None:
@@ -49,13 +58,83 @@ def test_the_command_that_verify_names_repairs(mist: Path, tmp_path: Path) -> No
     assert contents(store) == before  # with the settings that the store holds, seed 3 among them
 
 
-def test_a_store_whose_root_is_lost_needs_its_settings(mist: Path, tmp_path: Path) -> None:
+OTHER: dict[str, dict[str, object]] = {
+    "view_side: 64 -> 32": {"view_side": 32, "margin": 2},
+    "stain": {"stain": "ER"},
+    "mpp": {"mpp": 0.5},
+    "name": {"name": "other"},
+    "margin": {"margin": 2},
+    "seed": {"seed": 1},
+    "recipe": {"recipe": Recipe.NATIVE},
+    "keep_tiles: true -> ": {"keep_tiles": False},
+    "unit: 2 -> 3": {"unit": 3},
+    "batch": {"batch": 2},
+}
+PROVEN = {
+    "view_side: 64 -> 32",
+    "margin",
+    "seed",
+    "recipe",
+    "keep_tiles: true -> ",
+    "unit: 2 -> 3",
+}  # by what is left of a store
+
+
+def test_a_lost_root_comes_back_from_its_copy(mist: Path, tmp_path: Path) -> None:
     store = tmp_path / "s.zarr"
-    run(lanczos(), mist, store)
+    run(lanczos(seed=3, stain="HER2"), mist, store)
     before = contents(store)
     (store / "zarr.json").unlink()
-    with pytest.raises(StoreError, match="is missing or damaged, so it does not say what it was made with; give"):
+    with pytest.raises(StoreError, match=r"s\.zarr has lost its zarr\.json; to repair .* with --repair"):
+        run(lanczos(seed=3, stain="HER2"), mist, store)
+    repair(None, single(mist), store, processes=ONE_THREAD)
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("copy", ["intact", "lost"])
+def test_a_lost_root_is_not_repaired_with_foreign_settings(built: Path, mist: Path, tmp_path: Path, copy: str) -> None:
+    store = tmp_path / "s.zarr"
+    shutil.copytree(built, store)
+    for name in (ROOT, COPY) if copy == "lost" else (ROOT,):
+        (store / name).unlink()
+    before = contents(tmp_path)
+    for words, changes in OTHER.items():
+        expected = (
+            f"settings or .*{words}" if copy == "intact" else words if "->" in words else "other bytes|trust-sett"
+        )
+        with pytest.raises(StoreError, match=expected):
+            repair(lanczos(**changes), single(mist), store, processes=ONE_THREAD)
+        if copy == "intact" or words in PROVEN:
+            with pytest.raises(StoreError):
+                repair(lanczos(**changes), single(mist), store, processes=ONE_THREAD, trust_settings=True)
+        assert contents(tmp_path) == before, words
+
+
+def test_a_lost_root_without_a_copy_needs_settings_and_a_word(built: Path, mist: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    shutil.copytree(built, store)
+    before = contents(store)
+    for name in (ROOT, COPY, "train/x4/he/c/1/0/0/0/0"):
+        (store / name).unlink()
+    with pytest.raises(StoreError, match="missing or damaged, so it does not say what it was made with; give"):
         repair(None, single(mist), store, processes=ONE_THREAD)
+    with pytest.raises(
+        StoreError,
+        match=r'does not say whether the store had name "tiles", stain "IHC", mpp {}, split .*--trust-',
+    ):
+        repair(lanczos(), single(mist), store, processes=ONE_THREAD)
+    repair(lanczos(), single(mist), store, processes=ONE_THREAD, trust_settings=True)
+    assert contents(store) == before
+
+
+def test_a_damaged_root_that_holds_its_seal_needs_no_word(built: Path, mist: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    shutil.copytree(built, store)
+    before = contents(store)
+    (store / COPY).unlink()
+    (store / ROOT).write_bytes(before[ROOT].replace(b"{", b"[", 1))
+    with pytest.raises(StoreError, match="trust-settings"):
+        repair(lanczos(stain="ER"), single(mist), store, processes=ONE_THREAD)
     repair(lanczos(), single(mist), store, processes=ONE_THREAD)
     assert contents(store) == before
 

@@ -12,6 +12,7 @@ from prep.build.preflight import stored_settings
 from prep.build.settle import choose, settle
 from prep.settings import Device, Enlarger, Precision, PrepSettings
 from prep.upscaling.devices import best_precision
+from store.format.manifest import COPY, ROOT
 from store.location.local import Folder
 from store.reader import Store
 from store.schema import SettingsError, StoreError
@@ -57,8 +58,11 @@ def test_a_store_without_device_and_precision_decides_nothing(small_store: Store
 
 
 def test_a_lost_root_does_not_say_the_settings(copied: Path) -> None:
-    (copied / "zarr.json").write_text("{}")
-    with pytest.raises(StoreError, match=r"zarr\.json is missing or damaged, .*give the same settings as then"):
+    for name in (ROOT, COPY):
+        (copied / name).write_text("{}")
+    with pytest.raises(
+        StoreError, match=r"zarr\.json and the copy of it are missing or damaged, .*give the same settings as then"
+    ):
         stored_settings(Folder(copied))
     with pytest.raises(StoreError, match=r"does not say on which device and in which precision .*give device="):
         settle(PrepSettings(precision=Precision.BF16), Folder(copied), repair=True)

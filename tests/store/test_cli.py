@@ -49,7 +49,7 @@ def test_info_says_what_is_in_a_store(line: CommandLine, small_store: Store) -> 
         "  train     8 pairs of 2 slides",
         "  test      4 pairs of 1 slide",
         "  skipped   none",
-        f"  disk      {size:,} bytes in 126 files, codec portable",
+        f"  disk      {size:,} bytes in 127 files, codec portable",
         "  software  test 1",
         f"  seal      {small_store.manifest.seal}",
     ]
@@ -101,7 +101,7 @@ def test_views_and_upscalers_in_words() -> None:
 def test_verify_says_that_a_store_is_intact(line: CommandLine, small_store: Store) -> None:
     outcome = line("verify", small_store.path)
     assert outcome.code == 0
-    assert outcome.out == f"{small_store.path} is intact: 126 files match their digests\n"
+    assert outcome.out == f"{small_store.path} is intact: 127 files match their digests\n"
     assert "verifying: 125 of 125 files, 100 %" in outcome.err
 
 
@@ -113,7 +113,7 @@ def test_verify_lists_the_damage_and_exits_with_2(line: CommandLine, copied: Pat
     assert outcome.code == 2
     assert outcome.out == ""
     assert outcome.err.splitlines()[-3:] == [
-        f"error: {copied} is damaged (1 missing, 1 extra; 125 files checked): remove the extra files, then "
+        f"error: {copied} is damaged (1 missing, 1 extra; 126 files checked): remove the extra files, then "
         f"repair it with `python -m prep build --repair --store '{copied}' --data DIR` (DIR: the folder of its tiles)",
         "  missing: test/x1/he/c/0/0/0/0/0",
         "  extra: train/notes.txt",

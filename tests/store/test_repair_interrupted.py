@@ -19,9 +19,8 @@ from store.format.manifest import all_units, journal_of
 from store.location.local import Folder
 from store.reader import Store
 from store.schema import StoreError
-from store.writing.create import LOCK
-from store.writing.repair import OLD_SEAL, start_repair
-from store.writing.writer import ENTRY
+from store.writing.journal import ENTRY, LOCK, OLD_SEAL
+from store.writing.repair import start_repair
 from tests.support.damage import alter
 from tests.support.disks import contents
 from tests.support.places import ROOT as PROJECT

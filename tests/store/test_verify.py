@@ -13,14 +13,14 @@ from store.writing.writer import open_writer
 from tests.support.damage import alter
 from tests.support.stores import small_manifest, small_table
 
-NONE = Findings(checked=126, missing=(), altered=(), extra=(), unchecked=())
+NONE = Findings(checked=127, missing=(), altered=(), extra=(), unchecked=())
 
 
 def test_an_intact_store(small_store: Store) -> None:
     findings = verify(small_store.path)
     assert findings == NONE
     assert findings.intact
-    assert describe(small_store.path, findings) == f"{small_store.path} is intact: 126 files match their digests"
+    assert describe(small_store.path, findings) == f"{small_store.path} is intact: 127 files match their digests"
 
 
 def test_every_altered_file_is_found_whatever_it_is(copied: Path) -> None:
@@ -44,10 +44,10 @@ def test_one_altered_file_is_the_only_one_named(copied: Path, name: str) -> None
     else:
         alter(file)
     findings = verify(copied)
-    assert findings == Findings(checked=126, missing=(), altered=(name,), extra=(), unchecked=())
+    assert findings == Findings(checked=127, missing=(), altered=(name,), extra=(), unchecked=())
     text = describe(copied, findings)
     assert text.splitlines() == [
-        f"{copied} is damaged (1 altered; 126 files checked): repair it with `python -m prep build --repair --store "
+        f"{copied} is damaged (1 altered; 127 files checked): repair it with `python -m prep build --repair --store "
         f"'{copied}' --data DIR` (DIR: the folder of its tiles)",
         f"  altered: {name}",
     ]
@@ -58,8 +58,8 @@ def test_missing_files_are_found(copied: Path) -> None:
     for name in gone:
         (copied / name).unlink()
     findings = verify(copied)
-    assert findings == Findings(checked=123, missing=gone, altered=(), extra=(), unchecked=())
-    assert "3 missing; 123 files checked" in describe(copied, findings)
+    assert findings == Findings(checked=124, missing=gone, altered=(), extra=(), unchecked=())
+    assert "3 missing; 124 files checked" in describe(copied, findings)
 
 
 def test_files_and_folders_that_do_not_belong_are_found(copied: Path) -> None:
@@ -68,8 +68,8 @@ def test_files_and_folders_that_do_not_belong_are_found(copied: Path) -> None:
     (copied / "train/x1/he/c/99").symlink_to(copied / "train/x1/he/c/0")
     findings = verify(copied)
     extra = ("train/x1/he/c/99/", "train/x2/he/c/0/notes.txt", "train/x3/", "train/x3/he/")
-    assert findings == Findings(checked=126, missing=(), altered=(), extra=extra, unchecked=())
-    assert describe(copied, findings).splitlines()[0].endswith("(4 extra; 126 files checked): remove the extra files")
+    assert findings == Findings(checked=127, missing=(), altered=(), extra=extra, unchecked=())
+    assert describe(copied, findings).splitlines()[0].endswith("(4 extra; 127 files checked): remove the extra files")
 
 
 @pytest.mark.parametrize("damage", ["altered", "missing"])
