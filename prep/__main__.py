@@ -122,18 +122,7 @@ def build(
     from store.process import keep_freed_memory
     from store.weights import use_weights_folder
 
-    if workers and scheduler:
-        raise SettingsError(
-            "--workers starts processes on this machine, --scheduler uses those of a cluster; give one of them (make: "
-            "WORKERS= or SCHEDULER=)"
-        )
-    if repair and dry_run:
-        raise SettingsError(
-            "--repair and --dry-run exclude each other; `python -m store verify` says what is damaged and writes "
-            "nothing"
-        )
-    if trust_settings and not repair:
-        raise SettingsError("--trust-settings goes with --repair only")
+    _check_options(cluster=bool(workers and scheduler), repair=repair, dry_run=dry_run, trust_settings=trust_settings)
     settings, tiles = _settings(config, overrides), _data(data, he, ihc)
     processes = Processes(threads=threads, workers=workers, scheduler=scheduler)
     keep_freed_memory()
@@ -170,6 +159,22 @@ def fidelity(
     splits = (split,) if split else tuple(opened.manifest.counts)
     typer.echo(report_fidelity(opened, splits, Sample(limit=limit, seed=seed), folder).summary)
     typer.echo(f"all numbers and the worst pictures: fidelity.md, fidelity.json and worst.png in {folder}", err=True)
+
+
+def _check_options(*, cluster: bool, repair: bool, dry_run: bool, trust_settings: bool) -> None:
+    """Raise SettingsError if options of `build` do not go together."""
+    if cluster:
+        raise SettingsError(
+            "--workers starts processes on this machine, --scheduler uses those of a cluster; give one of them (make: "
+            "WORKERS= or SCHEDULER=)"
+        )
+    if repair and dry_run:
+        raise SettingsError(
+            "--repair and --dry-run exclude each other; `python -m store verify` says what is damaged and writes "
+            "nothing"
+        )
+    if trust_settings and not repair:
+        raise SettingsError("--trust-settings goes with --repair only")
 
 
 def _settings(config: Path | None, overrides: list[str] | None) -> PrepSettings:
