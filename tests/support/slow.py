@@ -34,6 +34,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_full_disk.py": ("event_files",),
     "tests/train/test_run_damage.py": ("generator.safetensors-cut", "metrics.jsonl-cut", "settings.toml-flipped"),
     "tests/train/test_fit.py::test_a_run_on_this_device": (),
+    "tests/train/test_forged_checkpoints.py::test_a_run_says_so": (),
     "tests/train/test_fit.py::test_a_run_that_was_killed": (),
     "tests/train/test_fit.py::test_a_run_that_was_stopped": (),
     "tests/train/test_fit.py::test_a_term_that_is_not_finite": (),

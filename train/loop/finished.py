@@ -46,7 +46,7 @@ def _restore_newest(run: Run) -> Position | None:
         data, warnings = b"", [str(error)]
     for warning in warnings:
         run.console.say(f"warning: {warning}")
-    return restore(data, run.state, run.optimisers) if data else None
+    return restore(data, run.state, run.optimisers, run.order.steps) if data else None
 
 
 def _problem(run: Run, kept: Position | None) -> str:

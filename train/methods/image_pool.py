@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from store.schema import RunError
 from train.runtime.distributed import gather_rows, local_rows
 
 CAPACITY = 50  # CycleGAN: pool_size
@@ -41,6 +42,11 @@ class ImagePool(nn.Module):
         if torch.rand((), generator=generator).item() < 0.5:
             return fake
         place = int(torch.randint(self.capacity, (), generator=generator))
+        if self.pictures[place].shape != fake.shape:
+            raise RunError(
+                f"the checkpoint has a picture {list(self.pictures[place].shape)} in its pool of fakes, where this run "
+                f"has {list(fake.shape)}; remove it from the run's checkpoints, to resume from the one before"
+            )
         stored, self.pictures[place] = self.pictures[place], fake.clone()
         return stored.to(fake.device)
 
@@ -49,5 +55,18 @@ class ImagePool(nn.Module):
         return self.pictures
 
     def set_extra_state(self, state: Any) -> None:
-        """What `load_state_dict` restores."""
+        """What `load_state_dict` restores: at most `capacity` pictures [1,3,S,S]. Raises RunError for anything else."""
+        if not isinstance(state, list) or len(state) > self.capacity or not all(map(_is_picture, state)):
+            raise RunError(f"has a pool of fakes that is no list of at most {self.capacity} pictures")
         self.pictures = list(state)
+
+
+def _is_picture(held: object) -> bool:
+    return (
+        isinstance(held, Tensor)
+        and held.layout is torch.strided
+        and held.shape[:2] == (1, 3)
+        and held.dim() == 4
+        and held.is_floating_point()
+        and bool(held.isfinite().all())
+    )

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from store.files import disk_errors, write_whole
 from store.foreign.kinds import Format, read_plain, wrong_file
 from store.run_files import RunFolder
 from store.schema import Interrupted, RunError
+from train.run import trusted_state as trusted
 from train.run.metrics import DIVERGED
 
 FORMAT = 2
@@ -105,22 +107,52 @@ def read_newest(folder: RunFolder) -> tuple[bytes, list[str]]:
     return b"", []
 
 
-def restore(data: bytes, modules: Mapping[str, nn.Module], optimisers: dict[str, Optimizer]) -> Position:
-    """Load a checkpoint, given as its bytes, into networks and optimisers; b"" is the start, and changes nothing."""
+def restore(data: bytes, modules: Mapping[str, nn.Module], optimisers: dict[str, Optimizer], steps: int) -> Position:
+    """Load a checkpoint, given as its bytes, into networks and optimisers; b"" is the start, and changes nothing.
+
+    Rates and other settings of optimisers stay those of the run, which has `steps` steps. Raises RunError for a
+    checkpoint that is not of such a run, whatever it holds.
+    """
     if not data:
         return Position(step=0, seconds=0.0, terms=[])
     load = partial(torch.load, map_location="cpu", weights_only=True)
     state = read_plain(data, "the newest checkpoint", load, RunError, FOREIGN)
-    if not isinstance(state, dict) or not state.keys() >= KEYS:
-        raise RunError(f"the newest checkpoint is of another program; {FOREIGN}")
+    try:
+        return _restore(trusted.has_keys(state, KEYS, "it"), modules, optimisers, steps)
+    except RunError as error:
+        name = f"*-{hashlib.sha256(data).hexdigest()[:DIGITS]}.pt"
+        raise RunError(f"the newest checkpoint ({name}) {error}; {FOREIGN}") from error
+
+
+def _restore(
+    state: Mapping[str, Any], modules: Mapping[str, nn.Module], optimisers: dict[str, Optimizer], steps: int
+) -> Position:
     if state["format"] != FORMAT:
-        raise RunError(f"the checkpoint has format {state['format']}, this program reads {FORMAT}; start a new run")
+        raise RunError(f"has format {trusted.shown(state['format'])}, and this program reads {FORMAT}")
+    position = Position(
+        step=trusted.whole_number(state["step"], steps, "its step"),
+        seconds=trusted.seconds(state["seconds"]),
+        terms=trusted.rows_of_terms(state["terms"]),
+        metrics=trusted.digest_or_none(state.get("metrics"), "metrics"),
+        validation=trusted.digest_or_none(state.get("validation"), "validation"),
+    )
+    networks = trusted.has_keys(state["modules"], modules, "its modules")
+    moments = trusted.has_keys(state["optimisers"], optimisers, "its optimisers")
     for name, module in modules.items():
-        module.load_state_dict(state["modules"][name])
+        trusted.check_module(networks[name], module, name)
+    values = {
+        id(parameter): networks[name][key]
+        for name, module in modules.items()
+        for key, parameter in module.named_parameters()
+    }
     for player, optimiser in optimisers.items():
-        optimiser.load_state_dict(state["optimisers"][player])
-    reports = {name: state.get(name) for name in ("metrics", "validation")}
-    return Position(step=state["step"], seconds=state["seconds"], terms=state["terms"], **reports)
+        trusted.check_moments(moments[player], optimiser, player, position.step, values)
+    for name, module in modules.items():
+        module.load_state_dict(networks[name])
+    for player, optimiser in optimisers.items():
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": moments[player]["state"], "param_groups": groups})
+    return position
 
 
 def check_finite(modules: Mapping[str, nn.Module], step: int) -> None:

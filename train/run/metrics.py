@@ -35,7 +35,13 @@ class TermWindow:
     fresh: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
 
     def add(self, step: int, terms: dict[str, Tensor]) -> None:
-        """Take in the terms of a step, [] each."""
+        """Take in the terms of a step, [] each. RunError for other terms than a checkpoint brought."""
+        if self.fetched and self.fetched[0].keys() != terms.keys():
+            names = sorted(self.fetched[0].keys() ^ terms.keys())
+            raise RunError(
+                f"the newest checkpoint has terms of another method: {names[0][:60]!r} differs; bring back a copy of "
+                "it, or remove it from the run's checkpoints, to resume from the one before"
+            )
         self.fresh.append((step, terms))
 
     def fetch(self) -> list[dict[str, float]]:
