@@ -80,6 +80,7 @@ FORGED: dict[str, tuple[Callable[[Held], Any], str]] = {
     "a number": (lambda _: 7, "holds a int"),
     **{f"no {key}": (drop(everything, key), f"has no '{key}'") for key in ("step", "terms", "modules", "optimisers")},
     "format text": (put(everything, "format", "x" * 999), "has format 'xxx"),
+    "format tensor": (put(everything, "format", torch.ones(3)), "has format a Tensor"),
     "format list": (put(everything, "format", [2]), "has format a list"),
     **{
         f"step {value!r:.20}": (put(everything, "step", value), "as its step, not a whole number from 1 to 9")

@@ -30,7 +30,7 @@ from train.run.metrics import DIVERGED
 
 FORMAT = 2
 KEPT = 2  # checkpoints: the newest, and one in case it gets damaged
-KEYS = {"format", "step", "seconds", "terms", "modules", "optimisers"}
+KEYS = ("format", "step", "seconds", "terms", "modules", "optimisers")
 FOREIGN = "bring back a copy of it, or remove it from the run's checkpoints, to resume from the one before"
 DIGITS = 16  # of the digest in a name
 NAME = re.compile(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}\.pt")
@@ -127,7 +127,7 @@ def restore(data: bytes, modules: Mapping[str, nn.Module], optimisers: dict[str,
 def _restore(
     state: Mapping[str, Any], modules: Mapping[str, nn.Module], optimisers: dict[str, Optimizer], steps: int
 ) -> Position:
-    if state["format"] != FORMAT:
+    if type(state["format"]) is not int or state["format"] != FORMAT:
         raise RunError(f"has format {trusted.shown(state['format'])}, and this program reads {FORMAT}")
     position = Position(
         step=trusted.whole_number(state["step"], steps, "its step"),
