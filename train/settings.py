@@ -270,6 +270,7 @@ class WeightSettings:
     octaves: float = 25.0  # BCI repository: weight_L2, weight_L3, weight_L4
     cycle: float = 10.0  # CycleGAN: lambda_A, lambda_B
     identity: float = 0.5  # CycleGAN: lambda_identity, in units of the cycle weight
+    halve_nce: bool = True  # CUT: with its identity term both NCE terms count half; false: in full, ASP's cpt_model.py
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -147,6 +147,18 @@ def test_the_identity_term_halves_both_as_in_cut() -> None:
     assert build_method(narrow("fastcut")).weights == {"adversarial": 1.0, "nce": 10.0}
 
 
+@pytest.mark.parametrize("name", ["cut", "cut_paired"])
+def test_the_other_reading_adds_both_nce_terms_in_full(name: str) -> None:
+    """As ASP's cpt_model.py does; the adversarial and the pyramid term stay as they are."""
+    one, two = (
+        build(narrow(name, "weights.nce=3.0", f"weights.halve_nce={halve}")).weights for halve in ("true", "false")
+    )
+    assert (one["nce"], one["nce_identity"], two["nce"], two["nce_identity"]) == (1.5, 1.5, 3.0, 3.0)
+    assert {term: weight for term, weight in one.items() if "nce" not in term} == {
+        term: weight for term, weight in two.items() if "nce" not in term
+    }
+
+
 def test_every_second_picture_is_mirrored_where_that_is_asked_for() -> None:
     batch = draw_batch()
     batch = Batch(he=batch.he.float(), ihc=batch.ihc.float())

@@ -12,7 +12,7 @@ from store.contact_sheet import draw_sheet
 from store.images import read_picture
 from store.reader import Store
 from store.run_files import RunFolder
-from store.schema import SettingsError
+from store.schema import SettingsError, Split
 from tests.support.stores import build_small_store
 from tests.support.tiny_run import NARROW, ONE_EPOCH, TINY
 from train.loop.fit import fit
@@ -42,7 +42,7 @@ def test_a_run_starts_with_the_lines_that_matter_and_its_log_has_no_carriage_ret
     text = " ".join(said.split())
     assert "8 train pairs, views x1 (33%), x2 (33%), x4 (33%) of 96 px, enlarged by lanczos" in text
     assert "4 epochs x 8 steps of batch 1 = 32 steps on cpu in fp32" in text
-    assert "no val pairs: there is no validation, and samples show test pairs (do not choose settings by them)" in text
+    assert "no val pairs: there is no validation, and samples show train pairs, which the run learns from" in text
     assert "EMA (decay 0.9): samples, validation and the saved generator use averaged weights" in text
     assert not re.search(r"^\w+ = ", said, re.MULTILINE)  # settings are in settings.toml
     assert all(len(line) <= 100 for line in lines if str(tmp_path) not in line)
@@ -82,7 +82,32 @@ def test_contact_sheets_of_synthetic_data_say_so(store: Store, monkeypatch: pyte
         samples = snapshots.read_samples(shown, snapshots.choose_samples(shown, ("x1",)))
         snapshots.draw_samples(samples, [row.pictures[0] for row in samples.rows], "asp, step 1 of 2")
         assert ("synthetic, not tissue" in samples.footer) == synthetic
-    assert titles == ["SYNTHETIC DATA. asp, step 1 of 2, pictures of test", "asp, step 1 of 2, pictures of test"]
+    assert titles == ["SYNTHETIC DATA. asp, step 1 of 2, pictures of train", "asp, step 1 of 2, pictures of train"]
+
+
+@pytest.mark.parametrize("views", [("tile",), ("x1", "x2", "x4"), ("tile", "x4")])
+@pytest.mark.parametrize("validated", [True, False])
+def test_no_picture_of_test_is_read_while_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validated: bool, views: tuple[str, ...]
+) -> None:
+    """Samples are of val, else of train; a run whose store has test pairs reads none of them."""
+    ids = {Split.TRAIN: [f"s1_{n}_0" for n in range(4)], Split.TEST: ["s3_0_0", "s3_1_0"]}
+    ids |= {Split.VAL: ["s2_0_0"]} if validated else {}
+    store = build_small_store(tmp_path / "s.zarr", ids=ids)
+    samples = snapshots.choose_samples(store, views)
+    assert {ref.split for ref in samples} == {Split.VAL if validated else Split.TRAIN}
+    read: set[Split] = set()
+    usual = Store.many_planes
+
+    def noted(self: Store, split: Split, *words: object) -> None:
+        read.add(split)
+        usual(self, split, *words)  # type: ignore[arg-type] # as they came
+
+    monkeypatch.setattr(Store, "many_planes", noted)
+    snapshots.read_samples(store, samples)
+    snapshots.choose_examples(store, views)
+    assert Split.TEST not in read
+    assert read
 
 
 @pytest.mark.parametrize(

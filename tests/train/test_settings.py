@@ -176,8 +176,9 @@ def test_the_ablation_is_the_four_rows_of_table_ii() -> None:
 def test_the_weights_that_a_method_reads_are_those_that_change_it() -> None:
     for method, entry in METHODS.items():
         plain_settings = load_recipe([], [f"method={method}"])
-        for name in vars(WeightSettings()):
-            changed = replace(plain_settings, weights=replace(plain_settings.weights, **{name: 77.0}))
+        for name, value in vars(WeightSettings()).items():
+            other = not value if isinstance(value, bool) else 77.0
+            changed = replace(plain_settings, weights=replace(plain_settings.weights, **{name: other}))
             with torch.device("meta"):
                 moved = build_method(changed).weights != build_method(plain_settings).weights
             assert moved == entry.reads_setting(f"weights.{name}"), (method, name)
@@ -189,7 +190,7 @@ def test_the_weights_that_a_method_reads_are_those_that_change_it() -> None:
         (
             ["method=cut", "weights.l1=3"],
             r"weights.l1 \(--set\): method = cut does not read it; it reads .*weights.adversarial, contrast, "
-            r"weights.nce. Remove it, or use a method that reads it \(pix2pix, pyramid_p2p\)",
+            r"weights.nce, weights.halve_nce. Remove it, or use a method that reads it \(pix2pix, pyramid_p2p\)",
         ),
         (["method=pix2pix", "contrast.patches=64"], r"contrast.patches \(--set\): method = pix2pix does not read it"),
         (["method=cut_paired", "asp.lookup=top"], r"asp.lookup \(--set\): method = cut_paired does not read it"),

@@ -60,8 +60,8 @@ def _notes(run: Run) -> list[str]:
     if not run.store.manifest.counts.get(Split.VAL, 0):
         shown = sample_split(run.store)
         notes.append(
-            f"the store has no val pairs: there is no validation, and samples show {shown} pairs"
-            f"{' (do not choose settings by them)' * (shown is Split.TEST)}"
+            f"the store has no val pairs: there is no validation, and samples show {shown} pairs, which the run learns "
+            "from"
         )
     if order.parts > 1 and Norm.BATCH in (settings.generator.norm, settings.discriminator.norm):
         notes.append(

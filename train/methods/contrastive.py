@@ -174,8 +174,13 @@ class Contrastive:
 
 
 def _weights(settings: TrainSettings, names: Sequence[str]) -> dict[str, float]:
-    """The weight of each term. With the identity term, each of the two NCE terms counts half, as in CUT."""
-    weights, half = settings.weights, 0.5 if IDENTITY in names else 1.0
+    """The weight of each term. With the identity term, each of the two NCE terms counts half, as in the CUT repository.
+
+    `weights.halve_nce = false` is the other reading: the ASP repository's `cpt_model.py`, the only published code with
+    CUT and a pyramid, adds both in full.
+    """
+    weights = settings.weights
+    half = 0.5 if IDENTITY in names and weights.halve_nce else 1.0
     table = {
         ADVERSARIAL: weights.adversarial,
         NCE: half * weights.nce,

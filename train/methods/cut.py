@@ -15,7 +15,10 @@ def cut(settings: TrainSettings) -> Contrastive:
 
 
 def cut_paired(settings: TrainSettings) -> Contrastive:
-    """CUT on pairs with the Gaussian pyramid: the ASP paper's CUT, says its maintainer (ASP repository, issue 7)."""
+    """CUT on pairs with the Gaussian pyramid: the ASP paper's CUT, says its maintainer (ASP repository, issue 7).
+
+    Both NCE terms count half, as in CUT; with `weights.halve_nce = false` in full, as in ASP's `cpt_model.py`.
+    """
     return Contrastive(settings, (ADVERSARIAL, NCE, IDENTITY, PYRAMID))
 
 
@@ -24,12 +27,12 @@ def fastcut(settings: TrainSettings) -> Contrastive:
     return Contrastive(settings, (ADVERSARIAL, NCE))
 
 
-CUT = MethodEntry(title="CUT", source=PAPER, build=cut, reads=(*GAN_SETTINGS, *CONTRAST_SETTINGS))
+CUT = MethodEntry(title="CUT", source=PAPER, build=cut, reads=(*GAN_SETTINGS, *CONTRAST_SETTINGS, "weights.halve_nce"))
 FASTCUT = MethodEntry(title="FastCUT", source=PAPER, build=fastcut, reads=(*GAN_SETTINGS, *CONTRAST_SETTINGS))
 CUT_PAIRED = MethodEntry(
     title="CUT on pairs",
     source=PAPER,
     build=cut_paired,
-    reads=(*GAN_SETTINGS, *CONTRAST_SETTINGS, "weights.pyramid"),
+    reads=(*GAN_SETTINGS, *CONTRAST_SETTINGS, "weights.halve_nce", "weights.pyramid"),
     paper_row="CUT",  # the paper takes this row from the ASP paper
 )
