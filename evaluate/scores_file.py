@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from evaluate.columns import MISSING, Agreement, Cell, Metric
 from evaluate.protocol import FAKE, Network, Protocol, ProtocolName
 from store.files import check_record, from_json, read_json, with_current_names, write_json
 from store.run_files import PredictionFolder, RunFolder
-from store.schema import FORBID_UNKNOWN, RunError, Split, check_name
+from store.schema import FORBID_UNKNOWN, RunError, SchemaError, Split, check_name
+from store.untrusted.names import text_fault
+from store.untrusted.text import printable
 
 SCORES_FORMAT = 3
 SOFTWARE = ("lpips", "numpy", "scikit-image", "scipy", "torch", "torch-fidelity", "torchvision")
@@ -32,6 +34,8 @@ class RealPicture:
 
     def __post_init__(self) -> None:
         check_name(self.name, "picture")
+        if fault := text_fault(self.slide):
+            raise SchemaError(f"slide {self.slide!r} of picture {self.name!r} {fault}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +153,7 @@ def load_scores(place: PredictionFolder, options: str) -> Scores:
     nothing = {"shifts": [], "pictures": 0, "width": 0, "perfect": {}, "fake": {}}
     facts = check_record(Scores, tree | {"rows": {}, "misregistration": nothing}, file, remedy)
     try:
-        return replace(
+        scores = replace(
             facts,
             rows={
                 ProtocolName(protocol): {name: _row(row) for name, row in rows.items()}
@@ -159,6 +163,22 @@ def load_scores(place: PredictionFolder, options: str) -> Scores:
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RunError(f"{file} is damaged (rows: {error!r}); {remedy}") from error
+    return with_words(scores, printable)
+
+
+def with_words(scores: Scores, change: Callable[[str], str]) -> Scores:
+    """The same scores with every word that somebody chose changed, for a document that gives signs a meaning."""
+    return replace(
+        scores,
+        run=change(scores.run),
+        method=change(scores.method),
+        store=change(scores.store),
+        stain=change(scores.stain),
+        upscaler=change(scores.upscaler),
+        round_trip=change(scores.round_trip),
+        software={change(name): change(version) for name, version in scores.software.items()},
+        leakage=tuple(map(change, scores.leakage)),
+    )
 
 
 def _current(tree: dict[str, Any]) -> dict[str, Any]:

@@ -33,10 +33,11 @@ from evaluate.report.tables import (
     tested_rows,
 )
 from evaluate.report.text_formats import csv_table, latex_table, markdown_table, plain_blocks
-from evaluate.scores_file import Scores
+from evaluate.scores_file import Scores, with_words
 from store.cli import WIDTH, wrapped
 from store.files import disk_errors, write_whole
 from store.records.lock import held_file
+from store.untrusted.text import markdown_word
 
 BEST = "within a protocol"
 
@@ -79,6 +80,7 @@ def _has_ideal(key: Key) -> bool:
 
 def markdown(runs: Sequence[Scores], paper: PaperTable = PaperTable.NONE) -> str:
     """All tables in Markdown under their caption: metrics, agreement by zoom, paired tests, notes."""
+    runs = [with_words(scores, markdown_word) for scores in runs]
     lines = table_lines(runs, paper)
     keys = columns_with_numbers(lines)
     zooms = agreement_columns(runs)

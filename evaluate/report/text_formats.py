@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from store.untrusted.text import spreadsheet_word
+
 ESCAPED = {"\\": r"\textbackslash{}",
            "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
            "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$", "²": r"$^2$"}  # fmt: skip
@@ -96,7 +98,7 @@ def csv_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(heads)
-    writer.writerows(rows)
+    writer.writerows([spreadsheet_word(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return text.getvalue()
 
 

@@ -20,6 +20,7 @@ from store.images import write_png
 from store.overview import describe_upscaler
 from store.reader import Store
 from store.schema import Split, Stain, StoreError
+from store.untrusted.text import markdown_word
 
 THREE_NUMBERS = (
     "Of three numbers the first is of all pictures together, the second of the picture at the worst 5 %, the third of "
@@ -69,10 +70,10 @@ def summarise(groups: Sequence[Group], unmeasured: Sequence[Unmeasured]) -> str:
 
 def markdown(store: Store, groups: Sequence[Group], unmeasured: Sequence[Unmeasured], sample: Sample) -> str:
     """The report with the meaning of every column."""
-    manifest = store.manifest
-    lines = [f"# Fidelity of {manifest.name}", ""]
+    manifest, stain = store.manifest, markdown_word(store.manifest.stain)
+    lines = [f"# Fidelity of {markdown_word(manifest.name)}", ""]
     lines += ["**SYNTHETIC, drawn and not tissue.**", ""] * manifest.synthetic
-    lines += [f"- store: {store.address}, H&E to {manifest.stain}, recipe {manifest.recipe}, seal {manifest.seal}"]
+    lines += [f"- store: {store.address}, H&E to {stain}, recipe {manifest.recipe}, seal {manifest.seal}"]
     lines += [f"- enlarged by {describe_upscaler(manifest.upscaler)}"]
     lines += ["- **no super-resolution**: these are the numbers of plain interpolation"] * (
         not manifest.upscaler.digests

@@ -179,3 +179,17 @@ def test_runs_are_compared_picture_by_picture(scores: Scores, worse: Scores) -> 
     assert ssim.corrected == pytest.approx(3 / 8)
     assert "| noisy | noisier |" in markdown([of_slides(scores), of_slides(worse)])
     assert compare([scores]) == []
+
+
+def test_names_stay_names_in_every_format(scores: Scores) -> None:
+    """A run is named by its folder, a store by whoever made it."""
+    name, store = "=<img src=x>|**x**`[y](z)", "_s_ \\input{x} & <b>"
+    odd = replace(scores, run=name, store=store)
+    text = markdown([odd])
+    assert "<img" not in text.replace("\\<img", "")
+    assert "=\\<img src=x\\>\\|\\*\\*x\\*\\*\\`\\[y\\](z)" in text
+    assert "\\_s\\_ \\\\input{x} & \\<b\\>: H&E to" in text
+    assert {len(row) for row in cells(text.replace("\\|", ""))} == {len(row) for row in cells(markdown([scores]))}
+    assert r"\_s\_ \textbackslash{}input\{x\} \& <b>" in latex([odd])
+    rows = list(csv.DictReader(io.StringIO(csv_text([odd]))))
+    assert {row["row"] for row in rows} == {*BASELINES, f"'{name}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import torch
 from safetensors.torch import save
 
 from store.files import DIGEST, digest_tree
+from store.reader import Store
+from store.records.facts import RunFacts
+from store.run_files import RunFolder
 from store.schema import RunError, SettingsError
 from store.settings import plain
 from tests.support.tiny_run import TINY
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 from train.run.generator_file import FORMAT, HEADER, TENSORS, GeneratorHeader, digest_tensors, load_generator
+from train.run.model_card import model_card
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +122,29 @@ def test_a_file_whose_own_header_lies_is_refused(tmp_path: Path, body: bytes, le
 def test_settings_that_no_machine_holds_are_refused(override: str) -> None:
     with pytest.raises(SettingsError, match="must be at most"):
         load_recipe([], [override])
+
+
+def test_names_stay_names_in_a_model_card(tmp_path: Path, small_store: Store) -> None:
+    manifest = replace(small_store.manifest, name="a|b\n# c", stain="<b>`x`")
+    facts = RunFacts(
+        store="s",
+        seal="ab",
+        method="asp",
+        synthetic=False,
+        upscaler="imported from [x](y)|z",
+        pairs=1,
+        pairs_seen=1,
+        device="```\n# d",
+        precision="fp32",
+        parameters={},
+        software={},
+    )
+    settings = replace(TINY, device="````")
+    header = GeneratorHeader(version=FORMAT, method="asp", settings=settings, seal=None, step=1, pairs_seen=1)
+    card = model_card(RunFolder(tmp_path / "*r*"), Store(tmp_path, manifest), header, facts, seconds=1.0)
+    assert card.startswith("# \\*r\\*: H&E to \\<b\\>\\`x\\` by asp\n")
+    assert "| store | a\\|b?# c, seal" in card
+    assert "imported from \\[x\\](y)\\|z |" in card
+    assert "on \\`\\`\\`?# d in fp32 |" in card
+    assert card.count("`````toml\n") == card.count("\n`````\n") == 1
+    assert [line for line in card.splitlines() if line.startswith("# ")] == [card.splitlines()[0]]

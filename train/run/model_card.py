@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from store.files import disk_errors, write_whole
@@ -10,6 +11,7 @@ from store.reader import Store
 from store.records.facts import RunFacts
 from store.run_files import RunFolder
 from store.settings import to_toml
+from store.untrusted.text import markdown_word
 from train.methods.registry import METHODS
 from train.run.generator_file import GeneratorHeader
 
@@ -24,7 +26,10 @@ def write_model_card(
 
 def model_card(folder: RunFolder, store: Store, header: GeneratorHeader, facts: RunFacts, *, seconds: float) -> str:
     """The text, from what the run and its store know; `seconds` is the time of training."""
-    manifest, method = store.manifest, METHODS[header.method]
+    manifest, method, settings = store.manifest, METHODS[header.method], to_toml(header.settings).strip()
+    stain, name = markdown_word(manifest.stain), markdown_word(folder.path.resolve().name)
+    upscaler, device = _cell(facts.upscaler), _cell(str(facts.device))
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", settings)), default=0))
     counts = ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
     mpp = ", ".join(f"{view} {value:g}" for view, value in manifest.mpp.items()) or "not stated"
     synthetic = (
@@ -32,15 +37,15 @@ def model_card(folder: RunFolder, store: Store, header: GeneratorHeader, facts: 
         if facts.synthetic
         else ""
     )
-    return f"""# {folder.path.resolve().name}: H&E to {manifest.stain} by {header.method}
+    return f"""# {name}: H&E to {stain} by {header.method}
 
-{synthetic}A generator that translates H&E pictures into {manifest.stain}, trained with magstain.
+{synthetic}A generator that translates H&E pictures into {stain}, trained with magstain.
 The header of `{folder.generator.name}` describes it; to use it:
 `python -m train predict --checkpoint {folder.generator.name} --store STORE`
 
 ## Use
 
-For research on stain translation. **Not for clinical use**: a translated picture is an estimate of how {manifest.stain}
+For research on stain translation. **Not for clinical use**: a translated picture is an estimate of how {stain}
 would look, not a measurement, and may show stain where there is none. The generator was trained on the data below only;
 it was not tested on other scanners, staining protocols, organs or magnifications.
 
@@ -48,12 +53,12 @@ it was not tested on other scanners, staining protocols, organs or magnification
 
 | | |
 |---|---|
-| store | {manifest.name}, seal `{manifest.seal}` |
-| stain | {manifest.stain} |
+| store | {_cell(manifest.name)}, seal `{manifest.seal}` |
+| stain | {_cell(manifest.stain)} |
 | pairs | {counts}; split {manifest.split} |
 | trained on | {facts.pairs} train pairs, views {", ".join(header.settings.data.views)} at {manifest.view_side} px |
 | micrometres per pixel | {mpp} |
-| views enlarged by | {facts.upscaler} |
+| views enlarged by | {upscaler} |
 | terms of use | those of the data set also apply to this file and to anyone who receives it |
 
 ## Training
@@ -63,7 +68,7 @@ it was not tested on other scanners, staining protocols, organs or magnification
 | method | {header.method}: {method.title} ({method.source}) |
 | length | {header.step} steps, {header.pairs_seen} pairs seen |
 | effective batch | {facts.effective_batch}, in {facts.processes} process(es) |
-| time | {seconds / 3600:.2f} h on {facts.device} in {facts.precision} |
+| time | {seconds / 3600:.2f} h on {device} in {facts.precision} |
 | parameters | {", ".join(f"{name} {count:,}" for name, count in facts.parameters.items())} |
 | software | {", ".join(f"{name} {version}" for name, version in facts.software.items())} |
 
@@ -75,10 +80,15 @@ it was not tested on other scanners, staining protocols, organs or magnification
 
 ## Settings
 
-```toml
-{to_toml(header.settings).strip()}
-```
+{fence}toml
+{settings}
+{fence}
 """
+
+
+def _cell(text: str) -> str:
+    """A word in a table."""
+    return markdown_word(text).replace("|", "\\|")
 
 
 def _scores(validation: Path) -> str:
