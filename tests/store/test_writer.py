@@ -208,9 +208,7 @@ def test_other_sources_are_refused_and_named(tmp_path: Path) -> None:
     changed = (train[0], replace(train[1], he_digest="22" * 32), *train[2:])
     before = contents(tmp_path)
     with (
-        pytest.raises(
-            StoreError, match=r"sources of .* changed .*pair 's1_1_0' of train: he_digest: \".*-> \"22.*\""
-        ),
+        pytest.raises(StoreError, match=r"sources of .* changed .*pair 's1_1_0' of train: he_digest: \".*-> \"22.*\""),
         open_writer(path, manifest, Table(pairs={**table.pairs, Split.TRAIN: changed})),
     ):
         pass
