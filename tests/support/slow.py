@@ -13,6 +13,8 @@ import pytest
 SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts of parameters that are fast all the same
     "tests/test_contributing.py": (),
     "tests/prep/test_build_kills.py": (),
+    "tests/train/test_blank_pairs.py::test_a_checkerboard": (),
+    "tests/train/test_blank_pairs.py::test_blank_pairs": ("pix2pix-bf16",),
     "tests/train/test_compiling.py": (),
     "tests/train/test_distributed.py": (),
     "tests/train/test_long_runs.py::test_a_model_card": (),

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.networks.ammfi import AMMFI, ChannelAttention, SpatialAttention
-from train.networks.layers import InstanceNorm, ResidualBlock, make_conv
+from train.networks.layers import ResidualBlock, make_conv
+from train.networks.norms import InstanceNorm
 from train.networks.resampling import blur_down, blur_up, reflect_pad
 from train.networks.spectral_norm import SpectralConv2d
 from train.settings import AttentionSettings, Gate, Join, Norm, Order, Width

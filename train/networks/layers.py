@@ -1,4 +1,4 @@
-"""Building blocks of the networks: instance norm, stage, residual block.
+"""Building blocks of the networks: norm, convolution, stage, residual block.
 
 Tensors are `[B,C,H,W]` in any memory format, which every block preserves. Under the caller's autocast convolutions
 compute in bf16; everything else returns its input's dtype. Times are forward and backward on two cores with AVX-512
@@ -7,49 +7,16 @@ bf16.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.networks.norms import BatchNorm, InstanceNorm
 from train.networks.resampling import reflect_pad
 from train.networks.spectral_norm import SpectralConv2d
 from train.settings import Initial, Norm
 
-INSTANCE_EPSILON = 1e-5
 DROPPED = 0.5  # share of values that dropout zeroes: pix2pix
 INITIAL_GAIN = 0.02  # pix2pix, CycleGAN, CUT: init_gain
-
-
-class InstanceNorm(nn.Module):
-    """Each channel of each picture to mean 0 and variance 1, then scaled and shifted if `affine`. Keeps [B,C,H,W].
-
-    It is batch norm in training mode, one picture at a time. `F.instance_norm` must not be used: on a CPU it returns
-    wrong gradients at batch 1 when the incoming gradient is channels-last. Group norm and `var_mean` are correct but
-    slow: 1x64x128x128 channels-last takes 2.1 ms (bf16 0.9) here, 5.1 (16.9) and 11.7 (8.4) with them. Scale and shift
-    are always passed, in float32: without them the bf16 kernel rounds twice, 2 % off at a mean of ten standard
-    deviations. Channels-last on a CPU the kernel sums without compensation: in float32 it is 2e-6 off at 256 px, the
-    contiguous kernel 5e-8. A map of one position has no variance; torch refuses it with a ValueError.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, channels: int, affine: bool = False) -> None:
-        super().__init__()
-        if affine:
-            self.weight = nn.Parameter(torch.ones(channels))
-            self.bias = nn.Parameter(torch.zeros(channels))
-        else:
-            self.register_buffer("weight", torch.ones(channels), persistent=False)
-            self.register_buffer("bias", torch.zeros(channels), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B,C,H,W] to the same shape, normalised over H and W."""
-        pictures = [self._normalise(picture) for picture in torch.split(x, 1)]
-        return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
-
-    def _normalise(self, picture: Tensor) -> Tensor:
-        return F.batch_norm(picture, None, None, self.weight, self.bias, training=True, eps=INSTANCE_EPSILON)
 
 
 def make_norm(norm: Norm, channels: int, affine: bool = False) -> nn.Module:
@@ -58,7 +25,7 @@ def make_norm(norm: Norm, channels: int, affine: bool = False) -> nn.Module:
         case Norm.INSTANCE:
             return InstanceNorm(channels, affine)
         case Norm.BATCH:
-            return nn.BatchNorm2d(channels)
+            return BatchNorm(channels)
         case Norm.NONE:
             return nn.Identity()
 

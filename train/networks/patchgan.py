@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from store.schema import SettingsError
 from train.networks.compiling import Runner, run_eagerly
 from train.networks.layers import Stage, make_conv, make_norm
+from train.networks.norms import without_gradient_of_flat
 from train.networks.resampling import blur_down
 from train.settings import DiscriminatorSettings, Norm, Resampling
 
@@ -23,6 +24,7 @@ class PatchDiscriminator(nn.Module):
 
     The first stage has no norm. Convolutions are 4 x 4 with zero padding 1, so each makes the side one pixel smaller; a
     strided one also halves it. `channels` is 6, H&E and IHC, for a conditional one, else 3.
+    A picture of one colour passes no gradient (`without_gradient_of_flat`).
     Sources: pix2pix (CVPR 2017); blurred halving CUT (ECCV 2020); spectral norm ASP (MICCAI 2023).
     """
 
@@ -42,7 +44,7 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """picture: signed [B,C,H,W], sides of at least `smallest_side(layers)`. Returns logits [B,1,h,w], its dtype."""
-        return self.runner(self._logits, picture, [self])
+        return without_gradient_of_flat(picture, self.runner(self._logits, picture, [self]))
 
     def _logits(self, picture: Tensor) -> Tensor:
         x = picture
@@ -53,8 +55,10 @@ class PatchDiscriminator(nn.Module):
 
     def score(self, he: Tensor, picture: Tensor) -> Tensor:
         """Logits [B,1,h,w] of an IHC picture, real or fake, signed [B,3,H,W]; a conditional one also sees its `he`."""
-        logits: Tensor = self(torch.cat((he, picture), dim=1) if self.conditional else picture)
-        return logits
+        if not self.conditional:
+            logits: Tensor = self(picture)
+            return logits
+        return without_gradient_of_flat(he, self(torch.cat((he, picture), dim=1)))
 
 
 def smallest_side(layers: int) -> int:

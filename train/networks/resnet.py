@@ -14,6 +14,7 @@ from store.schema import SettingsError
 from train.networks.ammfi import AMMFI
 from train.networks.compiling import Runner, run_eagerly
 from train.networks.layers import ResidualBlock, Stage, TappedStage, make_conv, make_doubling_conv, make_norm
+from train.networks.norms import without_gradient_of_flat
 from train.networks.resampling import blur_down, blur_up, reflect_pad
 from train.settings import GeneratorSettings, Join, Levels, Norm, Resampling
 
@@ -55,7 +56,8 @@ class ResnetGenerator(nn.Module):
     def forward_with_taps(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The fake, and the taps that `encode(he)` returns, from one pass."""
         _check_sides(he, self.multiple)
-        return self.runner(self._translate, he, [self])
+        fake, taps = self.runner(self._translate, he, [self])
+        return without_gradient_of_flat(he, fake), taps
 
     def _translate(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
         taps, levels, bottom = self._encode(he)

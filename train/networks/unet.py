@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from store.schema import SettingsError
 from train.networks.compiling import Runner, run_eagerly
 from train.networks.layers import DROPPED, make_conv, make_doubling_conv, make_norm
+from train.networks.norms import without_gradient_of_flat
 from train.settings import GeneratorSettings, Norm
 
 SLOPE = 0.2
@@ -52,7 +53,7 @@ class UnetGenerator(nn.Module):
     def forward(self, he: Tensor) -> Tensor:
         """he: signed [B,3,H,W], sides multiples of `multiple`. Returns the fake, signed [B,3,H,W], in he's dtype."""
         self._check_sides(he)
-        return self.runner(self._translate, he, [self])
+        return without_gradient_of_flat(he, self.runner(self._translate, he, [self]))
 
     def _translate(self, he: Tensor) -> Tensor:
         skips: list[Tensor] = []
