@@ -85,14 +85,14 @@ def what_is_wrong(file: BinaryIO, wanted: Format) -> str:
     head = file.read(HEAD)
     if not head:
         return "is empty (0 bytes): its download or copy failed"
-    if problem := not_weights(head):
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= JSON_HEADER:  # first: a length may look like "PK"
+        found, problem = Format.SAFETENSORS, ""
+    elif problem := not_weights(head):
         return problem
-    if head.startswith(b"PK"):
+    elif head.startswith(b"PK"):
         found, problem = Format.TORCH, _zip_problem(file, size)
     elif head[:1] == b"\x80":  # a pickle, as PyTorch wrote it before 1.6
         found, problem = Format.TORCH, ""
-    elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= JSON_HEADER:
-        found, problem = Format.SAFETENSORS, ""
     else:
         return f"is neither {Format.TORCH} nor {Format.SAFETENSORS}: it begins with the bytes {head[:8].hex(' ')}"
     return problem or ("" if found is wanted else f"is {found}, whatever its name says, where {wanted} is needed")

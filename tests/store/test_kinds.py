@@ -102,6 +102,13 @@ def test_safetensors_are_told_from_files_of_pytorch() -> None:
     assert what_is_wrong(io.BytesIO(WHOLE), Format.SAFETENSORS).startswith("is a PyTorch file, whatever its name says")
 
 
+@pytest.mark.parametrize("length", [0x80, 0x4B50, 0x3C20, 0x100 - 8])
+def test_a_length_that_looks_like_another_format_does_not_deceive(length: int) -> None:
+    """As the first bytes of a pickle, a zip archive, a web page; a header of safetensors has any multiple of 8."""
+    file = io.BytesIO(length.to_bytes(8, "little") + HEADER.ljust(length) + b"\0" * 4)
+    assert what_is_wrong(file, Format.SAFETENSORS) == ""
+
+
 def test_every_file_of_pytorch_goes_through_the_one_reader() -> None:
     for package in ("prep", "train", "evaluate"):
         for file in (ROOT / package).rglob("*.py"):
