@@ -47,7 +47,7 @@ def import_generator(
     generator = build_method(settings).generator
     assert isinstance(generator, ResnetGenerator)
     _check_names(file, state, names)
-    _check_shapes(file, state, names, generator)
+    _check_tensors(file, state, names, generator)
     generator.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
     header = GeneratorHeader(
         version=FORMAT, method="asp", settings=settings, seal=None, step=pairs_seen, pairs_seen=pairs_seen
@@ -120,8 +120,8 @@ def _check_names(file: Path, state: Mapping[str, Tensor], names: Mapping[str, st
         )
 
 
-def _check_shapes(file: Path, state: Mapping[str, Tensor], names: Mapping[str, str], generator: nn.Module) -> None:
-    """Refuse tensors of other shapes than the network's. Raises RunError."""
+def _check_tensors(file: Path, state: Mapping[str, Tensor], names: Mapping[str, str], generator: nn.Module) -> None:
+    """Refuse tensors of other shapes than the network's, and values that are no finite numbers. Raises RunError."""
     own = generator.state_dict()
     if wrong := [ours for ours, theirs in names.items() if own[ours].shape != state[theirs].shape]:
         given, right = list(state[names[wrong[0]]].shape), list(own[wrong[0]].shape)
@@ -129,3 +129,13 @@ def _check_shapes(file: Path, state: Mapping[str, Tensor], names: Mapping[str, s
             f"{file} does not fit the generator of ASP: {len(wrong)} tensors have another shape, such as "
             f"{names[wrong[0]]}, which is {given}, not {right}"
         )
+    odd = [name for name in names.values() if not state[name].is_floating_point() or not _is_finite(state[name])]
+    if odd:
+        raise RunError(
+            f"{file} has {len(odd)} tensors whose values are not finite, or no numbers with a point, such as {odd[0]}: "
+            "give another generator"
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.float().isfinite().all())  # kinds of 8 bits cannot be asked themselves

@@ -76,6 +76,38 @@ def test_a_header_that_asks_for_more_than_the_file_holds_is_refused(
     assert grown(before) < 200
 
 
+def first(tensors: dict[str, torch.Tensor], value: torch.Tensor) -> dict[str, torch.Tensor]:
+    return tensors | {next(iter(tensors)): value}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda one: torch.full_like(one, torch.nan), "has 1 tensors with values that are not finite, such as "),
+        (lambda one: torch.full_like(one, torch.inf), "has 1 tensors with values that are not finite, such as "),
+        (lambda one: one.half(), r"float32 in the network and \(.*\) float16 in the file"),
+        (lambda one: one.long(), "int64 in the file"),
+        (lambda one: one * 1j, "complex64 in the file"),
+        (lambda one: one.to(torch.float8_e4m3fn), "float8_e4m3fn in the file"),
+        (lambda one: one[..., :1].contiguous(), "1 of [0-9]+ tensors differ"),
+    ],
+)
+def test_tensors_under_a_digest_that_is_right_are_compared_with_the_network(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], change: Callable[[torch.Tensor], torch.Tensor], said: str
+) -> None:
+    forged = first(tensors, change(next(iter(tensors.values()))))
+    with pytest.raises(RunError, match=said):
+        load_generator(forge(tmp_path / "g.safetensors", forged, lambda _: None))
+
+
+def test_names_of_tensors_are_compared_and_shown_safely(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    few = dict(list(tensors.items())[1:])
+    for forged in (few, {}, tensors | {"0\x1b[2J\n": torch.ones(1)}):
+        with pytest.raises(RunError, match="tensors differ, such as ") as caught:
+            load_generator(forge(tmp_path / "g.safetensors", forged, lambda _: None))
+        assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize(("group", "name", "value"), [("discriminator", "base", 1024), ("contrast", "width", 1 << 14)])
 def test_networks_that_are_not_in_the_file_take_no_memory(
     tmp_path: Path, tensors: dict[str, torch.Tensor], group: str, name: str, value: int
@@ -90,7 +122,8 @@ def test_networks_that_are_not_in_the_file_take_no_memory(
 @pytest.mark.parametrize(
     "header",
     ["[]", '[["version", 2]]', "null", "1", '"x"', "[" * 100_000, '{"a":' * 100_000, "{", '{"version": [2]}',
-     '{"version": ' + "9" * 10_000 + "}", '{"version": 1e999}', '{"version": 2, "version": 2}', '{"version": 2}'],
+     '{"version": ' + "9" * 10_000 + "}", '{"version": 1e999}', '{"version": 2, "version": 2}', '{"version": 2}',
+     '{"version": 3}', json.dumps({"version": 3, DIGEST: digest_tree({"version": 3})})],
     ids=lambda text: text[:12],
 )  # fmt: skip
 def test_a_header_that_is_no_header_is_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], header: str) -> None:
@@ -105,7 +138,9 @@ def test_a_header_that_is_no_header_is_refused(tmp_path: Path, tensors: dict[str
 @pytest.mark.parametrize(
     "body",
     [b"[]", b"[" * 100_000, b"{" * 100_000, b'{"__metadata__": []}', b'{"__metadata__": {"magstain": 3}}', b"{}",
-     b"null", b'{"a": {"dtype": "F32", "shape": [1000000000000], "data_offsets": [0, 4000000000000]}}'],
+     b"null", b'{"__metadata__": null}',
+     b'{"a": {"dtype": "F8_E8M0", "shape": [0], "data_offsets": [0, 0]}}',
+     b'{"a": {"dtype": "F32", "shape": [1000000000000], "data_offsets": [0, 4000000000000]}}'],
     ids=lambda text: text[:20].decode(),
 )  # fmt: skip
 @pytest.mark.parametrize("length", [None, 0, 2**63, 10**8])

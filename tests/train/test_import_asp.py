@@ -173,6 +173,8 @@ def half(state: dict[str, Tensor], changed: dict[str, Tensor]) -> dict[str, Tens
         (lambda s: s | {"model.1.weight_orig": torch.tensor(1.0)}, "with 0 base channels"),
         (lambda s: s | {"model.1.weight_orig": torch.ones(9, 3, 7, 7)}, r"each residual block has \[36, 36, 3, 3\]"),
         (lambda s: s | {"model.1.weight_orig": torch.ones(1).expand(10**12, 1)}, "claims tensors of 4,000,00.* bytes"),
+        (lambda s: s | {"model.1.bias": torch.full_like(s["model.1.bias"], torch.nan)}, "has 1 tensors .* not finite"),
+        (lambda s: s | {"model.1.bias": s["model.1.bias"].long()}, "has 1 tensors .* no numbers with a point"),
         (lambda s: s | {"model.1.weight_orig": torch.ones(8, 3, 7, 7).to_sparse()}, "is no plain tensor"),
         (lambda s: s | {"model.1.weight_orig": torch.ones(8, 3, 7, 7, device="meta")}, "is no plain tensor"),
     ],

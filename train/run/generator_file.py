@@ -80,7 +80,7 @@ def save_generator(path: Path, generator: nn.Module, header: GeneratorHeader) ->
 def load_generator(path: Path) -> Trained:
     """A generator, built from the header of its file. Raises RunError if the file is missing, damaged or foreign."""
     header, tensors, digest = _read(path)
-    _check_shapes(path, header.settings, tensors)
+    _check_tensors(path, header.settings, tensors)
     method = build_method(_without_others(header.settings))
     try:
         method.generator.load_state_dict(tensors)
@@ -89,17 +89,28 @@ def load_generator(path: Path) -> Trained:
     return Trained(generator=method.generator.eval(), multiple=method.multiple, header=header, digest=digest)
 
 
-def _check_shapes(path: Path, settings: TrainSettings, tensors: Mapping[str, Tensor]) -> None:
-    """Compare a header with the tensors beside it before memory is taken for what it asks for. Raises RunError."""
+def _check_tensors(path: Path, settings: TrainSettings, tensors: Mapping[str, Tensor]) -> None:
+    """Compare a header with the tensors beside it before memory is taken for what it asks for. Raises RunError.
+
+    Tensors that are not finite are refused too: they translate every picture to nothing.
+    """
     with torch.device("meta"):
         outline = build_method(settings).generator.state_dict()
-    shapes, found = ({name: tuple(t.shape) for name, t in state.items()} for state in (outline, tensors))
-    if wrong := sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name)):
+    own, found = (
+        {name: f"{tuple(t.shape)} {t.dtype}".replace("torch.", "") for name, t in state.items()}
+        for state in (outline, tensors)
+    )
+    if wrong := sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name)):
         name = wrong[0]
         raise RunError(
-            f"{path} does not fit the network that its header names: {len(wrong)} of {len(shapes)} tensors differ, "
-            f"such as {shorten(name)}, {shapes.get(name, 'none')} in the network and {found.get(name, 'none')} in the "
-            f"file; {REMEDY}"
+            f"{path} does not fit the network that its header names: {len(wrong)} of {len(own)} tensors differ, "
+            f"such as {shorten(name)!a}, {own.get(name, 'none')} in the network and {found.get(name, 'none')} in "
+            f"the file; {REMEDY}"
+        )
+    if broken := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        raise RunError(
+            f"{path} has {len(broken)} tensors with values that are not finite, such as {broken[0]}: its training "
+            "diverged; give another generator"
         )
 
 
@@ -150,7 +161,9 @@ def _read(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor], str]:
     try:
         data = path.read_bytes()
         tensors = load(data)
-        metadata = parse_object(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        metadata = parse_object(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
+    except KeyError as error:
+        raise RunError(f"{path} has tensors of a kind that PyTorch has not ({error}); {REMEDY}") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}); {REMEDY}") from error
     if HEADER not in metadata:
@@ -171,7 +184,7 @@ def _header_of(path: Path, text: str, tensors: Mapping[str, Tensor]) -> Generato
     if tree["version"] == FORMAT and DIGEST not in tree:
         raise RunError(f"{path} is damaged: its header has no {DIGEST}; {REMEDY}")
     tree = unsealed(tree, path, REMEDY)
-    if tree["version"] == FORMAT and tree.pop(TENSORS) != digest_tensors(tensors):
+    if tree["version"] == FORMAT and tree.pop(TENSORS, None) != digest_tensors(tensors):
         raise RunError(f"{path} is damaged: its tensors do not have the digest in its header; {REMEDY}")
     tree = with_current_names(tree, unknown=("seal", "step", "pairs_seen"))
     return check_record(GeneratorHeader, tree, path, REMEDY)
