@@ -12,7 +12,8 @@ from pathlib import Path
 from threading import Lock
 
 from tests.attack.attacks import ATTACKS, Attack, Ran, report, run_case
-from tests.attack.processes import zygote
+from tests.attack.machine.mirror import mirror
+from tests.attack.machine.processes import zygote
 from tests.attack.verdict import Outcome
 from tests.attack.world import World
 
@@ -59,8 +60,8 @@ def main() -> None:
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="attack-"))
     (folder / "world").mkdir()
-    with zygote(folder) as warmed:
-        world = World(warmed, folder / "world", asked.seed)
+    with zygote(folder) as warmed, mirror() as address:
+        world = World(warmed, folder / "world", address, asked.seed)
         if asked.case is not None:
             ran = [run_case(ATTACKS[name], world, folder, asked.seed, asked.case) for name in asked.only]
         else:

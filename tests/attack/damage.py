@@ -8,21 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.attack.recipes import BUILD, DEMO, FIRST, GATED, PREDICT, REPAIR, REPORT, SCORE, SEEDED, TABLE, Words
 from tests.attack.verdict import Broken, Outcome, Verdict, require_orderly
-from tests.attack.world import (
-    BUILD,
-    FIRST,
-    GATED,
-    PREDICT,
-    REPAIR,
-    REPORT,
-    SCORE,
-    TABLE,
-    Words,
-    World,
-    contents,
-    plain_name,
-)  # fmt: skip
+from tests.attack.world import World, contents, plain_name
 
 PROMISE = (
     "One damaged file of any kind: the next command ends with the same result, with one that it says it recovered, "
@@ -71,6 +59,9 @@ def subjects(world: World) -> list[Subject]:
                 (Reader((gates,), makes="predictions.json|fake/|fake_truncated/|gates/"), Reader((SCORE, REPORT)))),
         Subject("scores", f"told:{FIRST}", ("store",),
                 (Reader((TABLE,), makes="^out/"), Reader((REPORT,), makes="report.html"), Reader((SCORE,)))),
+        Subject("features", f"features:{FIRST}", ("store", f"predicted:{FIRST}"), (Reader((SEEDED,)),)),
+        Subject("weights", "weights", (), (Reader((world.fetch,), makes="^weights/"),)),
+        Subject("demo", "demo", (), (Reader((DEMO,)),)),
     ]  # fmt: skip
 
 

@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.attack.recipes import BUILD, DASK, FIRST, GATED, PREDICT, REPAIR, SCORE, SEEDED, Words
 from tests.attack.verdict import Broken, Outcome, Verdict, require_orderly
-from tests.attack.world import BUILD, DASK, FIRST, GATED, PREDICT, REPAIR, SCORE, SLEEPY, Words, World, contents
+from tests.attack.world import World, contents
 
 PROMISE = "A command that is killed at any moment, once or twice, and run again leaves what an undisturbed one leaves"
 
@@ -23,7 +24,7 @@ class Target:
 
 
 def targets(world: World) -> list[Target]:
-    """Every command that writes; there are as many fits as methods, and Dask, whose processes start slowly, is rare."""
+    """Every command that writes; there are as many fits as methods, and what is slow is rare."""
     steady = [
         Target("build", ("tiles",), BUILD),
         Target("build in threads", ("tiles",), (*BUILD, "--threads", "3")),
@@ -33,10 +34,15 @@ def targets(world: World) -> list[Target]:
         Target("predict", ("store", f"run:{FIRST}"), PREDICT),
         Target("predict with gates", ("store", f"run:{GATED}"), (*PREDICT, "--gates")),
         Target("score", ("store", f"predicted:{FIRST}"), SCORE),
+        Target("download", (), world.fetch),
     ]
     fits = [Target(f"fit {method}", ("store",), world.fit(method)) for method in world.narrow]
     mixed = [each for fit in fits for each in (*steady, fit)]
-    return [*mixed, Target("build on Dask", ("tiles",), DASK)]
+    rare = [
+        Target("build on Dask", ("tiles",), DASK),
+        Target("score with networks", ("store", f"predicted:{FIRST}"), SEEDED),
+    ]
+    return [*mixed, *rare]
 
 
 def case(world: World, place: Path, chance: random.Random, number: int) -> Verdict:
@@ -60,7 +66,7 @@ def _kill(world: World, place: Path, words: Words, changes: int, seconds: float,
     """Kill a command before one of its changes of files, or at any time."""
     by_change = chance.random() < 0.6
     dies_at, moment = chance.randint(1, max(1, changes)), chance.uniform(0, seconds)
-    running = world.zygote.start(place, *words, environment=SLEEPY, dies_at=dies_at if by_change else 0)
+    running = world.start(place, words, dies_at if by_change else 0)
     if not by_change:
         time.sleep(moment)
         running.kill()

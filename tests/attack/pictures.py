@@ -8,8 +8,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from tests.attack.recipes import BLANKS, PREDICT, Words
 from tests.attack.verdict import Broken, Outcome, Verdict, require_orderly
-from tests.attack.world import BLANKS, PREDICT, Words, World
+from tests.attack.world import World
 
 PROMISE = (
     "A white, black, chequered or one-pixel pair among others: every method trains on in fp32 and bf16, finite, with "

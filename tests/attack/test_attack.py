@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.attack.attacks import ATTACKS, run_case
-from tests.attack.processes import zygote
+from tests.attack.machine.mirror import mirror
+from tests.attack.machine.processes import zygote
 from tests.attack.verdict import Outcome
 from tests.attack.world import World
 
@@ -27,8 +28,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """What is attacked, and the warmed process."""
     folder = tmp_path_factory.mktemp("attack")
     (folder / "world").mkdir()
-    with zygote(folder) as warmed:
-        yield World(warmed, folder / "world")
+    with zygote(folder) as warmed, mirror() as address:
+        yield World(warmed, folder / "world", address)
 
 
 @pytest.mark.parametrize(("name", "number"), [(name, number) for name in CASES for number in CASES[name]])

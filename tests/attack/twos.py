@@ -7,22 +7,10 @@ import time
 from pathlib import Path
 
 from tests.attack.kills import compare
-from tests.attack.processes import Done
+from tests.attack.machine.processes import Done
+from tests.attack.recipes import BUILD, COPY, DEMO, FIRST, GATED, PREDICT, REPAIR, REPORT, SCORE, SEEDED, TABLE, Words
 from tests.attack.verdict import Broken, Outcome, Verdict, require_orderly
-from tests.attack.world import (
-    BUILD,
-    FIRST,
-    GATED,
-    PREDICT,
-    REPAIR,
-    REPORT,
-    SCORE,
-    SLEEPY,
-    TABLE,
-    Words,
-    World,
-    contents,
-)
+from tests.attack.world import World, contents
 
 PROMISE = "Of two commands at once on one place both succeed, or one is refused; what is left is what one alone leaves"
 
@@ -42,6 +30,10 @@ def pairs(world: World) -> list[tuple[str, Words, Words, Words]]:
         ("score, score", (*store, f"predicted:{FIRST}"), SCORE, SCORE),
         ("table, table", (*store, f"scored:{FIRST}"), TABLE, TABLE),
         ("report, report", (*store, f"scored:{FIRST}"), REPORT, REPORT),
+        ("download, download", (), world.fetch, world.fetch),
+        ("copy, download", ("weights_source",), COPY, world.fetch),
+        ("demo, demo", (), DEMO, DEMO),
+        ("networks, networks", (*store, f"predicted:{FIRST}"), SEEDED, SEEDED),
         ("table, score", (*store, f"scored:{FIRST}"), TABLE, SCORE),
     ]
 
@@ -53,9 +45,9 @@ def case(world: World, place: Path, chance: random.Random, number: int) -> Verdi
     whole = world.undisturbed(trees, *([first] if first == second else [first, second]))
     world.lay(place, *trees)
     try:
-        one = world.zygote.start(place, *first, environment=SLEEPY)
+        one = world.start(place, first)
         time.sleep(chance.choice((0, 1, 1)) * chance.uniform(0, whole.done[0].seconds))
-        two = world.zygote.start(place, *second, environment=SLEEPY)
+        two = world.start(place, second)
         ends = [running.wait() for running in (one, two)]
         for done in ends:
             require_orderly(done, 0, 2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from textwrap import shorten
 
-from tests.attack.processes import HUNG, Done
+from tests.attack.machine.processes import HUNG, Done
 
 LONGEST = 4000  # signs of a message: a value that fills a screen hides the rule
 

@@ -6,55 +6,31 @@ Records name other places relative to the folder in which commands run, so that 
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
 
-import numpy as np
-from numpy.typing import NDArray
+from tests.attack.machine.processes import Done, Running, Zygote
+from tests.attack.recipes import FIRST, RECIPES, Words, sets
 
-from store.files import files_of
-from store.images import write_png
-from tests.attack.processes import Done, Zygote
-from tests.support.damage import alter
-from tests.support.stores import draw_tile
-
-Words = tuple[str, ...]
-SIDE = 192  # px; views of 96 px are the least for a PatchGAN of five layers
-TRAIN, TEST = [f"s{slide}_{row}_0" for slide in (1, 2) for row in range(3)], [f"s3_{row}_0" for row in range(3)]
-BLANKS = ("both", "white", "black", "chequered", "one pixel")  # pairs without tissue, in place of one or two of train
-SLEEPY = {"MAGSTAIN_WEIGHTS": "no-weights", "MAGSTAIN_FEATURES": "features", "COLUMNS": "100"}
-
-
-def sets(*settings: str) -> Words:
-    """Settings as words of a command line."""
-    return tuple(word for setting in settings for word in ("--set", setting))
-
-
-BUILD: Words = (
-    *("prep", "build", "--data", "tiles", "--store", "store.zarr"),
-    *sets("view_side=96", "upscaler=lanczos", "unit=2", "margin=4", "name=small", "stain=test"),
-)
-REPAIR: Words = (*BUILD, "--repair")
-DASK: Words = (*BUILD, "--workers", "2")
-SCORE: Words = ("evaluate", "score", "--run", "run")
-TABLE: Words = ("evaluate", "table", "--run", "run", "--out", "out")
-REPORT: Words = ("evaluate", "report", "--run", "run")
-PREDICT: Words = ("train", "predict", "--run", "run")
-FIRST, GATED = "pix2pix", "attention_gan"  # the method of most runs, and the one with attention maps
+ENVIRONMENT = {
+    "MAGSTAIN_WEIGHTS": "no-weights",
+    "MAGSTAIN_FEATURES": "features",
+    "COLUMNS": "100",
+    "no_proxy": "127.0.0.1",
+}
 
 
 @dataclass
 class World:
-    """The folder of everything that was made, the process that makes it, and the seed of what is drawn once."""
+    """The folder of everything that was made, the process that makes it, the address of the mirror, and a seed."""
 
     zygote: Zygote
     folder: Path
+    mirror: str
     seed: int = 0
     lock: RLock = field(default_factory=RLock)
     results: dict[tuple[object, ...], Undisturbed] = field(default_factory=dict)
@@ -62,7 +38,11 @@ class World:
     def run(self, place: Path, words: Words, **limits: float) -> Done:
         """Run a command in a folder."""
         timeout, memory = limits.get("timeout", 120.0), int(limits.get("memory", 0))
-        return self.zygote.run(place, *words, environment=SLEEPY, timeout=timeout, memory=memory)
+        return self.zygote.run(place, *words, environment=ENVIRONMENT, timeout=timeout, memory=memory)
+
+    def start(self, place: Path, words: Words, dies_at: int = 0) -> Running:
+        """Start a command in a folder."""
+        return self.zygote.start(place, *words, environment=ENVIRONMENT, dies_at=dies_at)
 
     def lay(self, place: Path, *trees: str) -> Path:
         """Copy trees into a folder."""
@@ -102,6 +82,11 @@ class World:
         short = ("optimiser.constant_epochs=1", "optimiser.decay_epochs=0", "checkpoint_every=2", "sample_every=3")
         settings = (f"method={method}", *self.narrow[method], *short)
         return ("train", "fit", "--store", "store.zarr", "--run", "run", *sets(*settings))
+
+    @property
+    def fetch(self) -> Words:
+        """The words that download the small weight file."""
+        return ("weights", "small.pth", "--folder", "weights", "--from", self.mirror)
 
     def undisturbed(self, trees: Words, *commands: Words) -> Undisturbed:
         """What commands leave where nothing goes wrong."""
@@ -147,108 +132,3 @@ def plain_bytes(name: str, data: bytes) -> bytes:
     if name.endswith("MODEL_CARD.md"):
         return re.sub(rb"[^\n]*\b(seconds|minutes|hours|s)\b[^\n]*", b"", data)
     return re.sub(rb'"seconds[a-z_]*": [0-9.e-]+', b"", data)
-
-
-def _tiles(world: World, place: Path, method: str) -> Words:
-    for part, names in (("train", TRAIN), ("val", TEST)):
-        for key, stain in enumerate("AB"):
-            for row, name in enumerate(names):
-                write_png(place / "tiles" / f"{part}{stain}" / f"{name}.png", draw_tile(SIDE, len(names), key, row))
-    return ("tiles",)
-
-
-def _store(world: World, place: Path, method: str) -> Words:
-    world.make(world.lay(place, "tiles"), BUILD)
-    return ("store.zarr",)
-
-
-def _blank(world: World, place: Path, kind: str) -> Words:
-    """A store in which the first pair of train is not tissue; `both` has a white and a black one."""
-    for row, one in enumerate(("white", "black") if kind == "both" else (kind,)):
-        for stain in "AB":
-            write_png(world.lay(place, "tiles") / "tiles" / f"train{stain}" / f"{TRAIN[row]}.png", blank_picture(one))
-    world.make(place, BUILD)
-    return ("store.zarr",)
-
-
-def blank_picture(kind: str) -> NDArray[np.uint8]:
-    """A picture without tissue, u8 [SIDE,SIDE,3]."""
-    picture = np.full((SIDE, SIDE, 3), 0 if kind == "black" else 255, np.uint8)
-    if kind == "chequered":
-        picture[(np.indices((SIDE, SIDE)) // 8).sum(0) % 2 == 0] = 0
-    elif kind == "one pixel":
-        picture[SIDE // 2, SIDE // 2] = 254
-    return picture
-
-
-def _compact(world: World, place: Path, method: str) -> Words:
-    world.make(world.lay(place, "tiles"), (*BUILD, *sets("codec=compact")))
-    return ("store.zarr",)
-
-
-def _damaged_store(world: World, place: Path, which: str) -> Words:
-    """A sealed store with damage in three of its files; without its root if `which` says so."""
-    store, chance = world.lay(place, "store") / "store.zarr", random.Random(which)
-    for name in chance.sample([name for name in files_of(store) if name != "zarr.json"], 3):
-        chance.choice((alter, Path.unlink))(store / name)
-    if which == "rootless":
-        (store / "zarr.json").unlink()
-    return ("store.zarr",)
-
-
-def _half_store(world: World, place: Path, method: str) -> Words:
-    """A build that died after about half of its changes."""
-    changes = world.undisturbed(("tiles",), BUILD).done[0].changes
-    world.zygote.start(world.lay(place, "tiles"), *BUILD, environment=SLEEPY, dies_at=changes * 6 // 10).wait()
-    assert any(place.glob("store.zarr.journal/*"))
-    return ("store.zarr", "store.zarr.journal")
-
-
-def _run(world: World, place: Path, method: str) -> Words:
-    world.make(world.lay(place, "store"), world.fit(method))
-    return ("run",)
-
-
-def _half_run(world: World, place: Path, method: str) -> Words:
-    """A run that died after its last checkpoint, before its generator."""
-    words = world.fit(method)
-    changes = world.undisturbed(("store",), words).done[0].changes
-    for dies_at in range(changes, 0, -1):
-        running = world.zygote.start(world.lay(place, "store"), *words, environment=SLEEPY, dies_at=dies_at)
-        running.wait()
-        if not (place / "run" / "generator.safetensors").exists():
-            return ("run",)
-        shutil.rmtree(place / "run")
-    raise RuntimeError("no kill left a run without a generator")
-
-
-def _predicted(world: World, place: Path, method: str) -> Words:
-    world.make(world.lay(place, "store", f"run:{method}"), (*PREDICT, *(["--gates"] if method == GATED else [])))
-    return ("run",)
-
-
-def _scored(world: World, place: Path, method: str) -> Words:
-    world.make(world.lay(place, "store", f"predicted:{method}"), SCORE)
-    return ("run",)
-
-
-def _told(world: World, place: Path, method: str) -> Words:
-    world.lay(place, "store", f"scored:{method}")
-    for words in (TABLE, REPORT):
-        world.make(place, words)
-    return ("run", "out")
-
-
-RECIPES: dict[str, Callable[[World, Path, str], Words]] = {
-    "tiles": _tiles,
-    "store": _store,
-    "blank": _blank,
-    "compact": _compact,
-    "damaged_store": _damaged_store,
-    "half_store": _half_store,
-    "run": _run,
-    "half_run": _half_run,
-    "predicted": _predicted,
-    "scored": _scored,
-    "told": _told,
-}

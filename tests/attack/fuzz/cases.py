@@ -15,7 +15,7 @@ from tests.attack.world import World
 PROMISE = "Hostile stores, records, weights and settings: no crash, no hang, no gigabyte, nothing written elsewhere"
 MEMORY = 1 << 30  # bytes beyond what the process has at its start
 SECONDS = 60.0
-OURS = re.compile(r"(run|run\.partial|out|store|small)(/|$)|store-\w+-\d+\.png$|store\.zarr(\.journal)?(/|$)")
+OURS = re.compile(r"(run|run\.partial|out|store|small|features)(/|$)|store-\w+-\d+\.png$|store\.zarr(\.journal)?(/|$)")
 
 
 def case(world: World, place: Path, chance: random.Random, number: int) -> Verdict:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.attack.fuzz.mutate import hostile_names, mutate_bytes
 from tests.attack.fuzz.stores import replace
-from tests.attack.world import Words, sets
+from tests.attack.recipes import Words, sets
 
 KEYS = ("method", "seed", "device", "precision", "data.views", "data.workers", "generator.base", "generator.blocks",
         "generator.depth", "discriminator.layers", "optimiser.learning_rate", "optimiser.betas", "optimiser.batch",

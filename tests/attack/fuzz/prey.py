@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.attack.fuzz.inputs import forge_picture, forge_settings
 from tests.attack.fuzz.runs import forge_checkpoint, forge_foreign, forge_generator, forge_lines, forge_record
 from tests.attack.fuzz.stores import forge_array, forge_root, forge_shard, forge_table
-from tests.attack.world import BUILD, GATED, PREDICT, REPORT, SCORE, TABLE, Words, World
+from tests.attack.recipes import BUILD, GATED, PREDICT, REPORT, SCORE, TABLE, Words
+from tests.attack.world import World
 
 STORE: tuple[Words, ...] = (
     *(("store", verb, "store.zarr") for verb in ("info", "verify", "show")),

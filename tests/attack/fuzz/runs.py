@@ -14,7 +14,7 @@ from typing import Any
 from store.files import DIGEST, digest_tree
 from tests.attack.fuzz.mutate import hostile_names, mutate_bytes, mutate_tree, text_of
 from tests.attack.fuzz.stores import replace
-from tests.attack.world import Words
+from tests.attack.recipes import Words
 
 NO_TENSORS = (b"", b"<!DOCTYPE html><html>", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
 

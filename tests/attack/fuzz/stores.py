@@ -15,7 +15,7 @@ from zarr.storage import LocalStore
 from store.files import digest_bytes
 from store.format.tables import SKIPPED, TEXT, write_text
 from tests.attack.fuzz.mutate import hostile_names, mutate_bytes, mutate_tree, text_of
-from tests.attack.world import Words
+from tests.attack.recipes import Words
 from tests.support.forgery import seal
 
 CRC, UNIT = 4, 2  # bytes of a checksum; pairs in a shard
@@ -113,10 +113,9 @@ def _seal_files(store: Path) -> None:
 
 def _seal(root: Path, tree: Any) -> None:
     """Write a root with a right seal where it has a place for one."""
-    root.unlink()
     try:
         seal(root, tree)
-        text = root.read_text(encoding="utf-8")
-    except (TypeError, KeyError, IndexError, UnicodeError):
-        text = json.dumps(tree, indent=2)
-    root.write_bytes(text_of(json.loads(text) if "@" not in text else tree, 2).encode("utf-8", "replace"))
+        sealed = json.loads(root.read_text(encoding="utf-8"))
+    except (TypeError, KeyError, IndexError, ValueError):
+        sealed = tree
+    replace(root, text_of(sealed, 2).encode("utf-8", "replace"))

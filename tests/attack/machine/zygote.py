@@ -142,7 +142,7 @@ def watch_changes(dies_at: int) -> list[int]:
 
 def main() -> None:
     """Import everything, and serve on the socket whose number is the argument."""
-    from tests.attack.inside import run, warm
+    from tests.attack.machine.inside import run, warm
 
     warm()
     serve(socket.socket(fileno=int(sys.argv[1])), run)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.attack.zygote import Request, encode
+from tests.attack.machine.zygote import Request, encode
 from tests.support.parallel import limit_threads
 from tests.support.places import ROOT
 
@@ -127,7 +127,7 @@ def zygote(scratch: Path) -> Iterator[Zygote]:
         listener.bind(address)
         listener.listen()
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.attack.zygote", str(listener.fileno())],
+            [sys.executable, "-m", "tests.attack.machine.zygote", str(listener.fileno())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=said,

@@ -14,10 +14,14 @@ import typer
 from torch import Tensor
 
 import evaluate.__main__
+import evaluate.features.weights
 import prep.__main__
 import store.__main__
+import store.weights
 import train.__main__
 from store.cli import run_app
+from tests.attack.machine.mirror import SMALL
+from tests.support.predictions import Seeded
 
 APPS: dict[str, typer.Typer] = {
     "evaluate": evaluate.__main__.app,
@@ -58,8 +62,12 @@ def run(words: tuple[str, ...]) -> int:
     os.fsync = lambda _: None  # type: ignore[assignment] # a killed process loses nothing that it wrote
     name, *rest = words
     if name in HELPERS:
-        HELPERS[name](*rest)
-        return 0
+        return HELPERS[name](*rest)
+    return command(name, *rest)
+
+
+def command(name: str, *rest: str) -> int:
+    """Run one of the four command lines and return its exit code."""
     sys.argv = [name, *rest]
     try:
         run_app(APPS[name])
@@ -68,16 +76,17 @@ def run(words: tuple[str, ...]) -> int:
     return 0
 
 
-def methods() -> None:
+def methods() -> int:
     """Print the narrow settings of every method, as JSON."""
     from tests.support.tiny_run import NARROW, NARROW_CONTRAST, read_by
     from train.methods.registry import METHODS
 
     narrow = [*NARROW, *NARROW_CONTRAST, "generator.depth=5"]
     print(json.dumps({method: read_by(method, narrow) for method in METHODS}))
+    return 0
 
 
-def moments(run: str) -> None:
+def moments(run: str) -> int:
     """Print the largest second moment of each player in the newest checkpoint, and what is not finite, as JSON."""
     file = max(Path(run).glob("checkpoints/*.pt"))
     held = torch.load(file, "cpu", weights_only=True)
@@ -91,6 +100,25 @@ def moments(run: str) -> None:
         name for name, tensor in tensors.items() if isinstance(tensor, Tensor) and not bool(tensor.isfinite().all())
     ]
     print(json.dumps({"moments": largest, "infinite": infinite}))
+    return 0
 
 
-HELPERS: dict[str, Callable[..., None]] = {"methods": methods, "moments": moments}
+def weights(*words: str) -> int:
+    """`store weights` for the small file of the mirror, which takes the place of the published ones."""
+    store.weights.WEIGHT_FILES.clear()
+    store.weights.WEIGHT_FILES[SMALL.name] = SMALL
+    return command("store", "weights", *words)
+
+
+def score_seeded(*words: str) -> int:
+    """`evaluate score` with a network whose parameters are drawn, in place of all that are published."""
+    evaluate.features.weights.WeightsFolder = lambda *_: Seeded()  # type: ignore[assignment,misc]
+    return command("evaluate", "score", *words)
+
+
+HELPERS: dict[str, Callable[..., int]] = {
+    "methods": methods,
+    "moments": moments,
+    "weights": weights,
+    "score-seeded": score_seeded,
+}
