@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 JSON_BYTES = 64 << 20  # `scores.json` has 2 kB for each picture
-TOML_BYTES = 256 << 10  # every setting of training, with comments, takes 10 kB
+TOML_BYTES = 64 << 10  # every setting of training, with comments, takes 10 kB
 DEPTH = 32  # of objects and lists in each other; our records have 8
 DOTS = 16  # in a line of TOML
 LARGEST = 2**63  # TOML has integers of 64 bits
