@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from evaluate.__main__ import app
+from evaluate.features.extract import Features
 from evaluate.inputs.image_set import ImageSet
 from evaluate.scoring import score as score_module
-from evaluate.scoring.per_image import ImageScores
+from evaluate.scoring.per_image import ImageScores, score_images
 from store.files import digest_file
 from store.images import read_picture, write_png
 from store.reader import Store
@@ -98,9 +99,9 @@ def test_numbers_of_one_generator_never_stand_beside_another(place: PredictionFo
 def test_what_changes_while_it_is_scored_is_refused(
     place: PredictionFolder, run: Run, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    plain = score_module.score_images
+    plain = score_images
 
-    def score_images(images: ImageSet, features: score_module.Features) -> list[ImageScores]:
+    def changing(images: ImageSet, features: Features) -> list[ImageScores]:
         scored = plain(images, features)
         if change != "record":
             repaint(place.rounded / "s3_1_0.png")
@@ -108,7 +109,7 @@ def test_what_changes_while_it_is_scored_is_refused(
             sign(place, generator="cd" * 32)
         return scored
 
-    monkeypatch.setattr(score_module, "score_images", score_images)
+    monkeypatch.setattr(score_module, "score_images", changing)
     refused(run("score"), str(place.path))
     assert not place.scores.exists()
     assert not place.contact_sheet.exists()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from store.files import digest_file
+from store.files import digest_file, sync_all, write_json
 from store.images import read_picture, write_png
 from store.reader import Store
 from store.records import exchange as exchange_module
@@ -26,6 +26,7 @@ from train import predict as predict_module
 from train.predict import Predicted, predict
 from train.run import picture_set
 from train.run.generator_file import load_generator
+from train.run.inference import translate
 
 VIEW = "x1"
 
@@ -89,7 +90,7 @@ def test_pictures_that_come_out_otherwise_are_all_made_again(
     before = load_predictions(place, "")
     place.rounded.joinpath("s3_2_0.png").unlink()
     (place.path / "scores.json").write_text("{}")
-    plain = predict_module.translate
+    plain = translate
     monkeypatch.setattr(predict_module, "translate", lambda *words, seed: plain(*words, seed=seed) * 0.9)
     translated(run, small_store)
     assert "all pictures are made again" in capsys.readouterr().err
@@ -189,7 +190,7 @@ def test_a_resumed_set_takes_over_only_what_was_written(
 ) -> None:
     whole = listing(translated(run, small_store).folder)
     shutil.rmtree(run.path / "predictions")
-    plain, calls = predict_module.translate, list[int]()
+    plain, calls = translate, list[int]()
 
     def counted(generator: torch.nn.Module, he: np.ndarray, device: torch.device, seed: int) -> torch.Tensor:
         calls.append(seed)
@@ -213,7 +214,6 @@ def test_pictures_are_synced_before_the_record(
     run: RunFolder, small_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened = list[str]()
-    sync_all, write_json = picture_set.sync_all, picture_set.write_json
 
     def syncing(files: object) -> None:
         listed = list(files)  # type: ignore[call-overload]  # an iterable
