@@ -207,7 +207,7 @@ def _save(run: Run, reporter: Reporter, step: int, seconds: float, saved: int) -
     """
     with naming_last_checkpoint(run.folder):
         terms = reporter.unwritten_terms()
-        check_finite(run.method.modules(), step)
+        check_finite(run.state, step)
     if run.ranks.first:
         _check_store(run.store, saved)
         reporter.flush()

@@ -26,6 +26,7 @@ from store.foreign.kinds import Format, read_plain, wrong_file
 from store.run_files import RunFolder
 from store.schema import Interrupted, RunError
 from train.run import trusted_state as trusted
+from train.run.generator_file import first_not_finite
 from train.run.metrics import DIVERGED
 
 FORMAT = 2
@@ -156,11 +157,13 @@ def _restore(
 
 
 def check_finite(modules: Mapping[str, nn.Module], step: int) -> None:
-    """Refuse to save networks that a step broke: its terms were computed before its update. Raises RunError."""
+    """Refuse to save networks that a step broke: its terms were computed before its update. Raises RunError.
+
+    Buffers count too: a step can break running variances and spectral norm's vectors alone.
+    """
     for name, module in modules.items():
-        for parameter, values in module.named_parameters():
-            if not bool(values.isfinite().all()):
-                raise RunError(f"{parameter} of the {name} is not finite after step {step}; {DIVERGED}")
+        if broken := first_not_finite(module.state_dict()):
+            raise RunError(f"{broken} of the {name} is not finite after step {step}; {DIVERGED}")
 
 
 @contextmanager

@@ -40,6 +40,7 @@ READABLE = (1, 2, 3)
 HEADER = "magstain"
 TENSORS = "tensors"  # the key of their digest in the header
 REMEDY = "bring back a copy; or, if it is the result of a run, delete this file and run the same `fit` again"
+NOT_FINITE = "its training diverged: train it again from the last good checkpoint, or use another generator"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +71,20 @@ class Trained:
 
 
 def save_generator(path: Path, generator: nn.Module, header: GeneratorHeader) -> None:
-    """Write a generator with its header, completely or not at all."""
+    """Write a generator with its header, completely or not at all. Raises RunError if a tensor is not finite."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    if broken := first_not_finite(tensors):
+        raise RunError(f"{path}: {broken} of the generator is not finite, so it is not written; {NOT_FINITE}")
     tree = plain(replace(header, settings=settled(header.settings))) | {TENSORS: digest_tensors(tensors)}
     with disk_errors(path):
         write_whole(path, save(tensors, {HEADER: json.dumps(tree | {DIGEST: digest_tree(tree)})}))
 
 
 def load_generator(path: Path) -> Trained:
-    """A generator, built from the header of its file. Raises RunError if the file is missing, damaged or foreign."""
+    """A generator, built from the header of its file.
+
+    Raises RunError if the file is missing, damaged or foreign, or if a parameter or buffer is not finite.
+    """
     header, tensors, digest = _read(path)
     _check_tensors(path, header.settings, tensors)
     method = build_method(_without_others(header.settings))
@@ -123,6 +129,11 @@ def _without_others(settings: TrainSettings) -> TrainSettings:
 def load_header(path: Path) -> GeneratorHeader:
     """What a generator file says of itself. Raises RunError as `load_generator` does."""
     return _read(path)[0]
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor, parameter or buffer, that holds NaN or an infinity; None if there is none."""
+    return next((name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())), None)
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
