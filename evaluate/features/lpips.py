@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluate.columns import Metric
-from evaluate.features.networks import Parameters, exact_float32
+from evaluate.features.networks import Parameters, check_kinds, exact_float32
 from evaluate.protocol import Network
 from store.schema import WeightsError
 
@@ -74,7 +74,9 @@ def load_perceptual(trunk: Trunk, parameters: Parameters, digest: str) -> Percep
         raise WeightsError(
             f"the parameters do not fit the trunk {trunk}: {len(missing)} are missing, such as {missing[0]!r}"
         )
-    whole.net.load_state_dict({name: parameters[given] for name, given in named.items()})
+    given = {name: parameters[place] for name, place in named.items()}
+    check_kinds(f"trunk {trunk}", given, own)
+    whole.net.load_state_dict(given)
     whole.eval().requires_grad_(False)
     return Perceptual(
         scale=whole.scaling_layer,

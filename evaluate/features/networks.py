@@ -172,15 +172,35 @@ def assemble(network: Network, parameters: Parameters) -> Stages:
     WeightsError if they do not fit.
     """
     stages = BUILT[network]()
-    own = {_published_name(network, name): name for name in stages.state_dict()}
+    state = stages.state_dict()
+    own = {_published_name(network, name): name for name in state}
     given = {name: value for name, value in parameters.items() if not name.startswith(UNUSED)}
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files lack them
     if own.keys() - counters != given.keys() - counters:
         odd = sorted((own.keys() ^ given.keys()) - counters)
         raise WeightsError(f"the parameters do not fit the {network}: {len(odd)} names differ, such as {odd[0]!r}")
-    stages.load_state_dict({own[name]: value for name, value in given.items() if name in own}, strict=False)
+    named = {own[name]: value for name, value in given.items() if name in own}
+    check_kinds(network, named, state)
+    stages.load_state_dict(named, strict=False)
     fold(stages.eval().requires_grad_(False))
     return stages.to(memory_format=torch.channels_last)
+
+
+def check_kinds(network: str, given: Parameters, own: Parameters) -> None:
+    """Refuse parameters of other shapes than a network's own, and any that are not plain finite numbers. WeightsError.
+
+    given: by the names of `own`.
+    """
+    for name, value in given.items():
+        if value.shape != own[name].shape:
+            fault = f"has shape {list(value.shape)}, not {list(own[name].shape)}"
+        elif value.layout is not torch.strided or value.dtype != own[name].dtype:
+            fault = f"is {value.dtype} ({value.layout}), not {own[name].dtype}"
+        elif not bool(value.isfinite().all()):
+            fault = "has values that are not finite"
+        else:
+            continue
+        raise WeightsError(f"the parameters do not fit the {network}: {name!r} {fault}; fetch them with `{FETCH}`")
 
 
 def fold(module: nn.Module) -> None:

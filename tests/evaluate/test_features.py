@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from evaluate.features.lpips import TRUNK_NETWORK, Perceptual, Trunk, load_perceptual
-from evaluate.features.networks import Pooled, find_weights, pooled, to_imagenet, to_inception
+from evaluate.features.networks import (
+    Pooled,
+    check_kinds,
+    find_weights,
+    pooled,
+    read_parameters,
+    to_imagenet,
+    to_inception,
+)
 from evaluate.features.weights import WeightsFolder, choose_device, require_all
 from evaluate.metrics.paired import phv
 from evaluate.protocol import FILES, FeatureSpec, Network
@@ -167,6 +177,62 @@ def test_parameters_of_another_network_are_refused() -> None:
         pooled(Network.RESNET, foreign, "")
     with pytest.raises(WeightsError, match=r"do not fit the trunk vgg: .* are missing, such as 'features"):
         load_perceptual(Trunk.VGG, foreign, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda one: one[:-1], r"has shape \[1, 3\], not \[2, 3\]"),
+        (lambda one: one.flatten(), r"has shape \[6\]"),
+        (lambda one: one.expand(10**9, 2, 3), r"has shape \[1000000000, 2, 3\]"),
+        (lambda one: one.half(), "is torch.float16"),
+        (lambda one: one.long(), "is torch.int64"),
+        (lambda one: one * 1j, "is torch.complex64"),
+        (lambda one: one.to_sparse(), r"is torch.float32 \(torch.sparse_coo\), not torch.float32"),
+        (lambda one: one * torch.nan, "has values that are not finite"),
+    ],
+)
+def test_parameters_of_other_shapes_and_kinds_are_refused(change: Callable[[Tensor], Tensor], said: str) -> None:
+    own = torch.ones(2, 3)
+    check_kinds("net", {"a": own}, {"a": own})
+    with pytest.raises(WeightsError, match=f"the parameters do not fit the net: 'a' {said}.*; fetch them with `make"):
+        check_kinds("net", {"a": change(own)}, {"a": own})
+
+
+def test_a_network_with_one_parameter_of_another_shape_is_refused() -> None:
+    resnet, alex = (parameters(network) for network in (Network.RESNET, Network.ALEX))
+    with pytest.raises(WeightsError, match=r"do not fit the resnet50: .*conv1\.weight' has shape \[63"):
+        pooled(Network.RESNET, resnet | {"conv1.weight": resnet["conv1.weight"][1:]}, "")
+    with pytest.raises(WeightsError, match=r"do not fit the trunk alex: .* has shape \[63"):
+        load_perceptual(Trunk.ALEX, alex | {"features.0.weight": alex["features.0.weight"][1:]}, "")
+
+
+def saved(held: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(held, buffer)
+    return buffer.getvalue()
+
+
+FOREIGN = {
+    "empty": (b"", r"is empty \(0 bytes\)"),
+    "page": (b"<html><title>Sign in</title></html>", r"is a web page \('Sign in'\)"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a Git LFS pointer"),
+    "cut off": (saved({"a": torch.ones(99)})[:-40], "is cut off after"),
+    "list": (saved([torch.ones(1)]), "holds no bare state dict"),
+    "tensor": (saved(torch.ones(1)), "holds no bare state dict"),
+    "texts": (saved({"a": "b"}), "holds no bare state dict"),
+    "wrapped": (saved({"state_dict": {"a": torch.ones(1)}}), "holds no bare state dict"),
+    "code": (saved(nn.Linear(1, 1)), "asks for code"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_file_that_is_no_weights_is_refused_in_a_line(tmp_path: Path, kind: str) -> None:
+    data, said = FOREIGN[kind]
+    (tmp_path / "w.pth").write_bytes(data)
+    with pytest.raises(WeightsError, match=rf"w\.pth {said}.*; remove it and fetch it again with `make") as caught:
+        read_parameters(tmp_path / "w.pth")
+    assert str(caught.value).isprintable()
 
 
 def test_a_folder_of_weights_gives_the_networks_whose_files_it_holds(

@@ -22,7 +22,15 @@ from store.settings import plain
 from tests.support.tiny_run import TINY
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
-from train.run.generator_file import FORMAT, HEADER, TENSORS, GeneratorHeader, digest_tensors, load_generator
+from train.run.generator_file import (
+    FORMAT,
+    HEADER,
+    TENSORS,
+    GeneratorHeader,
+    digest_tensors,
+    load_generator,
+    load_header,
+)
 from train.run.model_card import model_card
 
 
@@ -151,6 +159,28 @@ def test_a_file_whose_own_header_lies_is_refused(tmp_path: Path, body: bytes, le
         load_generator(path)
     assert str(caught.value).startswith(f"{path} ")
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "is a web page ('Sign in')"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 45\n", "is a Git LFS pointer"),
+        (b"PK\3\4" + bytes(99), "is cut off after 103 bytes"),
+        (bytes(5000), "begins with nothing but zero bytes"),
+    ],
+)
+def test_what_a_download_leaves_in_its_place_is_told(tmp_path: Path, data: bytes, said: str) -> None:
+    """As `predict` and the check of a finished run read it: one line, with the remedy."""
+    path = tmp_path / "g.safetensors"
+    path.write_bytes(data)
+    for read in (load_generator, load_header):
+        with pytest.raises(RunError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path} {said}")
+        assert "; bring back a copy" in str(caught.value)
+        assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("override", ["generator.base=1000000", "discriminator.base=100000", "data.batch=1000000000"])
