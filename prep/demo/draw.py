@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from prep.demo.staining import DAB, EOSIN, HAEMATOXYLIN, draw_tissue, mix_dye, stain
 from prep.demo.tissue import FloatMap, plan_glands, smooth_noise
+from store.files import disk_errors, locked
 from store.schema import FORBID_UNKNOWN, SettingsError, StoreError
 from store.settings import to_toml
 
@@ -77,23 +78,43 @@ def is_synthetic(folder: Path) -> bool:
 def draw_demo(folder: Path, settings: DemoSettings) -> int:
     """Draw the set into `folder` unless it is complete there already; returns the number of pairs.
 
-    Raises StoreError if the folder holds anything else.
+    Raises StoreError if the folder holds anything else, or if another process is drawing it.
     """
     files = plan_files(settings)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        _check_existing(folder, settings, files)
-        return len(files) // 2
-    beside = folder.absolute().parent / f".{folder.name}.partial"
+    if not _is_drawn(folder, settings, files):
+        place = folder.absolute()
+        lock = place.with_name(f".{place.name}.lock")
+        with disk_errors(place.parent):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(lock, f"the synthetic set {folder}"):
+            try:
+                if not _is_drawn(folder, settings, files):
+                    _draw(place, settings)
+            finally:
+                lock.unlink()
+    return len(files) // 2
+
+
+def _is_drawn(folder: Path, settings: DemoSettings, files: list[str]) -> bool:
+    """Whether the set is complete; no if there is no folder, or an empty one. Raises StoreError for anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    _check_existing(folder, settings, files)
+    return True
+
+
+def _draw(place: Path, settings: DemoSettings) -> None:
+    """Draw the set beside its place, and move it there when it is complete."""
+    beside = place.with_name(f".{place.name}.partial")
     if beside.exists():
         shutil.rmtree(beside)
-    beside.mkdir(parents=True)
+    beside.mkdir()
     _write(beside / MARKER, marker_text(settings).encode())
     for slide in range(settings.slides):
         for tile in draw_slide(slide, settings):
             for part, picture in (("A", tile.he), ("B", tile.ihc)):
                 _write(beside / tile_path(slide, tile.row, tile.column, part, settings), encode_jpeg(picture))
-    beside.rename(folder)
-    return len(files) // 2
+    beside.rename(place)
 
 
 def tile_path(slide: int, row: int, column: int, part: str, settings: DemoSettings) -> str:

@@ -15,6 +15,7 @@ from skimage.registration import phase_cross_correlation
 from prep.demo.draw import MARKER, DemoSettings, DemoTile, draw_demo, draw_slide, is_synthetic, marker_text, plan_files
 from prep.demo.staining import Tissue, draw_tissue
 from prep.demo.tissue import APPEARANCES, plan_gland
+from store.files import locked
 from store.images import read_picture
 from store.schema import SettingsError, StoreError
 from store.settings import load
@@ -104,6 +105,19 @@ def test_a_complete_set_is_kept_and_an_interrupted_one_is_drawn_again(tmp_path: 
     assert len([path for path in times if path.suffix == ".jpg"]) == 12
     assert draw_demo(tmp_path / "set", SMALL) == 6
     assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*")}
+
+
+def test_a_set_that_another_process_draws_is_refused_and_left_alone(tmp_path: Path) -> None:
+    beside = tmp_path / ".demo.partial" / "trainA"
+    beside.mkdir(parents=True)
+    with (
+        locked(tmp_path / ".demo.lock", "it"),
+        pytest.raises(StoreError, match=r"the synthetic set .*demo is being written by another process; wait for it"),
+    ):
+        draw_demo(tmp_path / "demo", SMALL)
+    assert beside.is_dir()
+    draw_demo(tmp_path / "demo", SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
 def test_what_is_not_this_set_is_refused(tmp_path: Path) -> None:
