@@ -12,6 +12,7 @@ four windows of 288 px took 43 s, and 31 s with freed memory kept; the peak was 
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -70,6 +71,15 @@ def stop_requests(say: Callable[[str], None]) -> Iterator[Stop]:
         yield stop
     finally:
         restore()
+
+
+def wait_passively() -> None:
+    """Let threads of OpenMP sleep while they wait, which they do not by themselves; before a library loads it.
+
+    On cores that another program uses too, one thread would spin while the other has no core: a step took 16 s, and
+    1.2 s with sleeping threads (two threads, two cores, one busy program).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def keep_freed_memory() -> bool:

@@ -45,10 +45,11 @@ def fit(
 
     Several processes, started by --processes or by torchrun, train one run together.
     """
-    from store.process import keep_freed_memory, stop_requests
+    from store.process import keep_freed_memory, stop_requests, wait_passively
     from train.runtime.launch import is_first, is_member, launch
 
     keep_freed_memory()
+    wait_passively()
     with stop_requests(say if is_first() else lambda _: None) as stop:  # from now on: the imports take seconds
         from store.reader import Store
         from store.run_files import RunFolder
@@ -83,6 +84,9 @@ def predict(
     Without --store it is the store that the run was trained on; if that was replaced since, it is
     refused. A store that is named is always translated, with a note if training used another one.
     """
+    from store.process import wait_passively
+
+    wait_passively()
     from store.reader import Store
     from store.records.facts import open_store_of
     from train.predict import generator_folder

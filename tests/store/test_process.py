@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 
@@ -61,7 +62,7 @@ def test_else_the_system_clears_pages_every_time() -> None:
 def test_the_first_signal_requests_a_stop_and_the_second_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     now = [100.0]
-    monkeypatch.setattr(process.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     before = {number: signal.getsignal(number) for number in WATCHED}
     with stop_requests(said.append) as stop:
         assert not stop.requested

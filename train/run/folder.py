@@ -17,6 +17,7 @@ from train.settings import TrainSettings
 FREE = frozenset(
     {
         "device",
+        "threads",
         "data.workers",
         "checkpoint_every",
         "keep_every",
@@ -26,7 +27,7 @@ FREE = frozenset(
         "time_limit",
     }
 )
-"""Settings that may change between two starts of a run: they do not change its numbers."""
+"""Settings that may change between two starts of a run: they change no number, `threads` only the rounding."""
 
 SHOWN = 3  # differing settings named in an error
 
@@ -120,6 +121,14 @@ def _recorded_settings(folder: RunFolder, given: TrainSettings, digest: str | No
         return given, [f"{file} {problem}; it is written again, with the settings of this command{doubt}"]
     remedy = "run again with those settings, which writes it again" if digest else "delete it if nothing else helps"
     raise RunError(f"{file} {problem}; bring back a copy, or {remedy}")
+
+
+def recorded_threads(folder: RunFolder) -> int:
+    """The threads of a run's first start; 0 if it has none or they are unknown."""
+    try:
+        return load(TrainSettings, folder.settings).threads if folder.facts.exists() else 0
+    except SettingsError:  # `claim` says what to do about it
+        return 0
 
 
 def settings_digest(settings: TrainSettings) -> str:

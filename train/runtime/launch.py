@@ -97,10 +97,10 @@ def exit_code(codes: Sequence[int]) -> int:
 
 def _start(rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
     """In a session of its own, so that Ctrl-C in a terminal reaches it once, from the launcher."""
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // count))}
-    environment = threads | os.environ | {name: str(value) for name, value in told.items()}
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+    defaults = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // count))}
+    environment = defaults | os.environ | {name: str(value) for name, value in told.items()}
+    environment["MASTER_ADDR"] = "127.0.0.1"
     return subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment, start_new_session=True)
 
 
