@@ -14,6 +14,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from glob import escape
 from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -55,19 +56,42 @@ def disk_errors(path: object) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file atomically: under another name, synced, renamed. An interruption leaves the old file or the new."""
+    """Write a file atomically: under another name, synced, renamed. An interruption leaves the old file or the new.
+
+    What killed processes left of their attempts to write the same file is removed.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")  # of two processes each has its own
     try:
-        with partial.open("wb") as file:
+        with _open_locked(partial) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+            partial.replace(path)
+        _sweep(path)
     except OSError:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _open_locked(partial: Path) -> BinaryIO:
+    """A new file under a lock, which says that its process lives, on disks that have locks."""
+    while True:
+        handle = partial.open("wb")
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_at(handle, partial):
+            return handle
+        handle.close()  # it was swept before it was locked
+
+
+def _sweep(path: Path) -> None:
+    """Remove the partial files of `path` that no process holds."""
+    for left in path.parent.glob(f"{escape(path.name)}.*{PARTIAL}"):
+        with suppress(OSError), left.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def read_json(file: Path, remedy: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import replace
 from math import inf, isnan, nan
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store.files import from_json, read_json, to_json, with_current_names, write_json
+from store.files import from_json, read_json, to_json, with_current_names, write_json, write_whole
 from store.reader import Store
 from store.records.facts import RunFacts, open_store_of, read_facts, trained_views
 from store.records.predictions import GateRecord, Predictions, load_predictions, read_gates, read_predictions
@@ -283,3 +284,12 @@ def test_the_views_of_a_run_are_those_of_its_settings(run: RunFolder) -> None:
         run.settings.write_text(broken)
         with pytest.raises(RunError, match=r"settings\.toml names no views \(.*\); restore it from a copy"):
             trained_views(run)
+
+
+def test_what_killed_processes_left_of_a_file_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    (tmp_path / "a[1].json.11.partial").write_bytes(b"of a killed process")
+    with (tmp_path / "a[1].json.12.partial").open("wb") as living:
+        fcntl.flock(living, fcntl.LOCK_EX)
+        write_whole(tmp_path / "a[1].json", b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {"a[1].json", "a[1].json.12.partial"}
+    assert (tmp_path / "a[1].json").read_bytes() == b"new"

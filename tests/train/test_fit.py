@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -154,6 +155,17 @@ def test_a_finished_run_is_not_changed(finished: RunFolder, store: Store, capsys
     fit(finished, store, TINY)
     assert "is finished (32 steps)" in capsys.readouterr().err
     assert listing(finished.path) == before
+
+
+def test_a_checkpoint_that_a_killed_start_did_not_remove_is_removed(
+    finished: RunFolder, store: Store, tmp_path: Path
+) -> None:
+    folder = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
+    folder.generator.unlink()
+    data = b"of an earlier step"
+    (folder.checkpoints / f"00000001-{hashlib.sha256(data).hexdigest()[:16]}.pt").write_bytes(data)
+    fit(folder, store, TINY)
+    assert [file.name[:8] for file in sorted(folder.checkpoints.iterdir())] == ["00000030", "00000032"]
 
 
 def test_a_damaged_checkpoint_is_skipped_and_the_one_before_is_resumed(

@@ -24,6 +24,7 @@ from train.run.checkpoint import (
     check_finite,
     kept,
     naming_last_checkpoint,
+    prune,
     read_newest,
     restore,
     save_checkpoint,
@@ -65,6 +66,8 @@ def fit(
                 return
             run.console.say(announce(run, facts))
             start = _resume(run)
+            if ranks.first:
+                prune(folder, settings.keep_every)  # a start that was killed may have left one more
             wanted = Wanted(stop=stop, launcher=launcher)
             wanted.check(run, start.step)
             if settings.compile:

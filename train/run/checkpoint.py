@@ -77,10 +77,16 @@ def save_checkpoint(
     with disk_errors(folder.checkpoints):
         folder.checkpoints.mkdir(exist_ok=True)
         write_whole(folder.checkpoints / name, data)
+    prune(folder, keep)
+    return folder.checkpoints / name
+
+
+def prune(folder: RunFolder, keep: int) -> None:
+    """Remove checkpoints but the newest, the one before, and those whose step is a multiple of `keep` (0: none)."""
+    with disk_errors(folder.checkpoints):
         for old in checkpoints(folder)[KEPT:]:
             if not keep or int(old.name.partition("-")[0]) % keep:
                 old.unlink()
-    return folder.checkpoints / name
 
 
 def checkpoints(folder: RunFolder) -> list[Path]:
