@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 INSTRUCTIONS = 1_000_000  # that are read, at most
+PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+GETS = ("GET", "BINGET", "LONG_BINGET")
 PLAIN = re.compile(  # what tensors are made of
     r"torch\.(_utils\._rebuild\w+|_tensor\._rebuild\w+|\w+Storage|storage\.\w+|Size|device|nn\.parameter\.Parameter"
     r"|b?float\d+|u?int\d+|bool|complex\d+)|collections\.OrderedDict|_codecs\.encode"
@@ -37,18 +39,22 @@ def _pickle_of(file: BinaryIO) -> BinaryIO:
 
 def _names(file: BinaryIO) -> Iterator[str]:
     """What a pickle imports; of several pickles one after the other, those of all until one is damaged."""
-    words: list[str] = []
+    words, memo, top = list[str](), dict[object, str](), ""  # the last two texts, what is memoised, the text on top
     left = INSTRUCTIONS
     try:
         while left > 0:
             for instruction, argument, _ in pickletools.genops(file):
                 left -= 1
-                if instruction.name in ("GLOBAL", "INST"):
+                name = instruction.name
+                if name in ("GLOBAL", "INST"):
                     yield str(argument).replace(" ", ".")
-                elif instruction.name == "STACK_GLOBAL" and len(words) > 1:
+                elif name == "STACK_GLOBAL" and len(words) > 1:
                     yield f"{words[-2]}.{words[-1]}"
-                elif isinstance(argument, str):
-                    words = [*words[-1:], argument]
+                if name in PUTS:
+                    memo[len(memo) if argument is None else argument] = top
+                elif name != "FRAME":
+                    top = memo.get(argument, "") if name in GETS else argument if isinstance(argument, str) else ""
+                    words = [*words[-1:], top] if top else words
                 if left == 0:
                     return
     except (ValueError, EOFError):  # the end, or damage

@@ -44,6 +44,9 @@ HEADER = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 SAFE = len(HEADER).to_bytes(8, "little") + HEADER + b"\0" * 4
 WHOLE, OLD = saved({"a": torch.ones(999)}), saved({"a": torch.ones(999)}, modern=False)
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 45600\n"
+MEMOISED = (
+    b"\x80\x04\x8c\x08builtins\x94\x8c\x05print\x94\x8c\x01x\x8c\x01yh\0h\1\x93."  # the names, others, the names again
+)
 KINDS = {
     "empty": (b"", "is empty (0 bytes)"),
     "page": (b"\n<!DOCTYPE html><title>Confirm</title>", "is a web page ('Confirm')"),
@@ -68,6 +71,7 @@ KINDS = {
     "code": (saved({"a": partial(print, 1)}), "asks for code ('functools.partial'"),
     "old code": (saved(partial(print, 1), modern=False), "asks for code ('functools.partial'"),
     "a pickle": (pickle.dumps(partial(print, 1), protocol=4), "asks for code ('functools.partial'"),
+    "memoised code": (MEMOISED, "asks for code ('builtins.print'"),
     "a whole network": (saved(torch.nn.Linear(1, 1)), "asks for code ('torch.nn.modules.linear.Linear'"),
 }
 

@@ -73,6 +73,11 @@ def all_moments(held: Held) -> Any:
 
 
 FIRST = "0.weight"
+SECONDS: list[object] = [-1.0, float("nan"), float("inf"), "3", None, []]
+TERMS: list[object] = [
+    *({}, None, "a", [3], [{"a": "b"}], [{3: 1.0}]),
+    *([{"a": float("nan")}], [{"a": 1.0}, {"b": 1.0}], [{}, None]),
+]
 FORGED: dict[str, tuple[Callable[[Held], Any], str]] = {
     "a list": (lambda held: [held], "holds a list as it, not a dictionary"),
     "a tensor": (lambda _: torch.ones(3), "holds a Tensor"),
@@ -86,24 +91,8 @@ FORGED: dict[str, tuple[Callable[[Held], Any], str]] = {
         f"step {value!r:.20}": (put(everything, "step", value), "as its step, not a whole number from 1 to 9")
         for value in (-1, 0, 10, 10**18, 10**30, 2.0, True, "3", None, torch.tensor(3))
     },
-    **{
-        f"seconds {value!r:.20}": (put(everything, "seconds", value), "as its seconds")
-        for value in (-1.0, float("nan"), float("inf"), "3", None, [])
-    },
-    **{
-        f"terms {value!r:.20}": (put(everything, "terms", value), "has other terms than")
-        for value in (
-            {},
-            None,
-            "a",
-            [3],
-            [{"a": "b"}],
-            [{3: 1.0}],
-            [{"a": float("nan")}],
-            [{"a": 1.0}, {"b": 1.0}],
-            [{}, None],
-        )
-    },
+    **{f"seconds {value!r:.20}": (put(everything, "seconds", value), "as its seconds") for value in SECONDS},
+    **{f"terms {value!r:.20}": (put(everything, "terms", value), "has other terms than") for value in TERMS},
     "metrics": (put(everything, "metrics", 3), "as the digest of metrics"),
     "validation": (put(everything, "validation", b"a"), "as the digest of validation"),
     "modules list": (put(everything, "modules", []), "holds a list as its modules"),
@@ -162,7 +151,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     networks, adams = made()
     for _ in range(3):
         adams[PLAYER].zero_grad()
-        networks[NETWORK][:2](torch.rand(8, 4)).square().sum().backward()  # type: ignore[index,no-untyped-call]  # torch
+        networks[NETWORK][:2](torch.rand(8, 4)).square().sum().backward()  # type: ignore[index]  # a Sequential
         adams[PLAYER].step()
     save_checkpoint(folder, networks, adams, Position(step=3, seconds=1.0, terms=[{"a": 1.0}] * 3), 0)
     return folder

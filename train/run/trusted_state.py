@@ -19,7 +19,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, beside its "step"
 EXTRA = "_extra_state"  # ends the name of what a module saves and checks itself
 
 
-def has_keys(given: object, wanted: Iterable[str], where: str) -> dict[str, Any]:
+def has_keys(given: object, wanted: Iterable[str], where: str) -> dict[Any, Any]:
     """`given`, which must be a dictionary with at least the `wanted` keys."""
     if not isinstance(given, dict):
         raise RunError(f"holds a {type(given).__name__} as {where}, not a dictionary")
@@ -51,7 +51,7 @@ def digest_or_none(given: object, what: str) -> str | None:
 
 def rows_of_terms(given: object) -> list[dict[str, float]]:
     """`given`, which must be a list with the same finite terms for each step."""
-    rows = given if isinstance(given, list) else [None]
+    rows: list[Any] = given if isinstance(given, list) else [None]
     names: set[str] = set(rows[0]) if rows and isinstance(rows[0], dict) else set()
     for row in rows:
         if not isinstance(row, dict) or row.keys() != names or not all(_is_term(*term) for term in row.items()):
