@@ -15,6 +15,7 @@ from urllib.error import HTTPError, URLError
 
 from store.files import disk_errors
 from store.foreign.kinds import not_weights
+from store.foreign.patience import open_patiently
 
 PIECE = 1 << 20  # bytes that are copied at once
 TIMEOUT = 30  # seconds without a byte before a download fails
@@ -76,7 +77,7 @@ def download(address: str, size: int, partial: Path, watch: Callable[[int], obje
         return
     try:
         request = urllib.request.Request(address, headers={"Range": f"bytes={present}-"} if present else {})
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        with open_patiently(request, TIMEOUT, WINDOW) as response:
             present = present if response.status == PARTIAL_CONTENT else 0
             said = str(response.headers.get("Content-Length") or "")
             if said.isascii() and said.isdigit() and present + int(said[:20]) != size:

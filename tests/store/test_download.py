@@ -202,6 +202,20 @@ def test_a_trickle_ends(
     assert "or less than 65,536 bytes in 0.3 s" in outcome.err
 
 
+@pytest.mark.parametrize("head", ["HTTP/1.1 200", f"{OK}X-More: "])
+def test_a_head_that_drips_ends(
+    server: Server, weight: WeightFile, command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    monkeypatch.setattr(download, "WINDOW", 0.3)
+    server.head, server.body, server.times, server.pause = head, b"a", SIZE, 0.01
+    begun = monotonic()
+    outcome = command("weights", "--folder", tmp_path)
+    assert outcome.code == 2
+    assert "or less than 65,536 bytes in 0.3 s" in outcome.err
+    assert monotonic() - begun < 5
+    assert contents(tmp_path) == {}
+
+
 def test_a_connection_that_stays_open_after_the_last_byte_does_no_harm(
     server: Server, weight: WeightFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
