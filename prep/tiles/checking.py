@@ -18,10 +18,12 @@ from prep.tiles.pairs import Candidate, Discovery
 from store.images import Picture, PictureU8, load_picture
 from store.schema import Pair, PairingError, PictureError, Skipped, Split, Stain, Table
 
+BLANK_NAMED = 20  # pictures of one colour, in a note
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """The pairs that can be stored and the bad ones, the side of every tile in px, notes on what was converted.
+    """The pairs that can be stored and the bad ones, the side of every tile in px, notes for a person.
 
     `leaks` are the pictures of held-out splits that are also in another one.
     """
@@ -76,7 +78,7 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[SoundPair | Skipped]
     return Checked(
         table=Table(pairs=pairs, skipped=tuple(skipped)),
         tile_side=tile_side,
-        notes=_conversion_notes(sound),
+        notes=(*_conversion_notes(sound), *_blank_notes(sound)),
         leaks=(*_leaks(sound, Stain.HE), *_leaks(sound, Stain.IHC)),
     )
 
@@ -189,6 +191,21 @@ def _conversion_notes(sound: Sequence[SoundPair]) -> tuple[str, ...]:
     return tuple(
         f"{len(names)} picture(s) {note}, for example {names[0]!r}" for note, names in sorted(examples.items())
     )
+
+
+def _blank_notes(sound: Sequence[SoundPair]) -> list[str]:
+    """A note for each split that has pictures of one colour, with their names."""
+    notes = []
+    for split in Split:
+        held = [result for result in sound if result.candidate.split is split]
+        prints = (pair for r in held for pair in zip((r.pair.he, r.pair.ihc), r.prints, strict=True))
+        if names := list(dict.fromkeys(name for name, of in prints if of.blank)):
+            more = f" and {len(names) - BLANK_NAMED} more" if len(names) > BLANK_NAMED else ""
+            notes.append(
+                f"{len(names)} picture(s) of {split} have one colour, like glass without tissue; training learns "
+                f"nothing from them, scores count them: {', '.join(map(repr, names[:BLANK_NAMED]))}{more}"
+            )
+    return notes
 
 
 def _in_px(size: tuple[int, int]) -> str:

@@ -36,6 +36,11 @@ class Fingerprint:
     exact: bytes
     blocks: NDArray[np.uint8]
 
+    @property
+    def blank(self) -> bool:
+        """Whether the picture has one colour, to the last bit."""
+        return not self.exact
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Print:

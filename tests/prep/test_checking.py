@@ -46,6 +46,32 @@ def test_sound_pairs_come_with_their_digests_and_conversions_are_counted(tmp_pat
     np.testing.assert_array_equal(ihc, tile(1002))
 
 
+def test_pictures_of_one_colour_are_named(tmp_path: Path) -> None:
+    for n in range(26):
+        write_pair(tmp_path, f"t{n:02}", n)
+    almost = np.full((32, 32, 3), 255, np.uint8)
+    almost[7, 9, 1] = 254
+    for name, value in (("HE/t03", 255), ("IHC/t03", 0), ("IHC/t05", 128)):
+        write_png(tmp_path / f"{name}.png", np.full((32, 32, 3), value, np.uint8))
+    write_png(tmp_path / "HE/t06.png", almost)
+    said = "picture(s) of train have one colour, like glass without tissue; training learns nothing from them, scores"
+    assert check(discover(tmp_path)).notes == (f"3 {said} count them: 'HE/t03.png', 'IHC/t03.png', 'IHC/t05.png'",)
+    for n in range(26):
+        write_png(tmp_path / f"HE/t{n:02}.png", np.full((32, 32, 3), n, np.uint8))
+    (note,) = check(discover(tmp_path)).notes
+    assert note.startswith(f"28 {said} count them: 'HE/t00.png', 'HE/t01.png'")
+    assert note.endswith(" and 8 more")
+
+
+def test_a_side_by_side_file_is_named_once_whichever_half_has_one_colour(tmp_path: Path) -> None:
+    for n in range(3):
+        joined = np.concatenate([tile(n), tile(n + 9)], axis=1)
+        joined[:, 32 * (n % 2) : 32 * (n % 2) + 32] = 255 if n else joined[:, :32]
+        write_png(tmp_path / "train" / f"t{n}.png", joined)
+    (note,) = check(discover(tmp_path, layout=Layout.SIDE_BY_SIDE)).notes
+    assert note.endswith("scores count them: 'train/t1.png', 'train/t2.png'")
+
+
 def test_each_bad_pair_is_named_with_its_reason_and_the_good_ones_stay(tmp_path: Path) -> None:
     for n in range(4):
         write_pair(tmp_path, f"good{n}", n)
