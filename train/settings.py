@@ -376,9 +376,7 @@ class TrainSettings:
     deterministic: bool = (
         False  # on a GPU: only kernels that repeat bit for bit, which are slower; a CPU always repeats
     )
-    threads: int = (
-        0  # of each process, on the CPU; 0: as many as cores are free at the first start. Rounding depends on it
-    )
+    threads: int = 0  # of each process, on the CPU; 0: one for each core at the first start. Rounding depends on it
     compile: bool = False  # torch.compile: a minute or two at the start, then shorter steps
     initial: Initial = Initial.PYTORCH  # L10: under spectral norm, what the published runs on a GPU had
     objective: Objective = Objective.LEAST_SQUARES  # L1: ASP launcher: gan_mode lsgan
@@ -404,7 +402,7 @@ class TrainSettings:
                 "[0, 2^63), minutes >= 0, the decay in [0, 1), e.g. 0.999"
             )
         if self.threads < 0:
-            raise SettingsError(f"threads = {self.threads}: at least 1, or 0 for as many as cores are free")
+            raise SettingsError(f"threads = {self.threads}: at least 1, or 0 for one on each core")
         if self.checkpoint_every < 1 or self.sample_every < 1 or self.keep_every < 0 or self.validate_every < 0:
             raise SettingsError(
                 f"checkpoint_every = {self.checkpoint_every}, sample_every = {self.sample_every} must be >= 1 step; "

@@ -1,4 +1,4 @@
-"""How many threads a run has: as set, as at its first start, or as many as cores are free; they wait asleep."""
+"""How many threads a run has: as set, as at its first start, or one for each core; they wait asleep."""
 
 from __future__ import annotations
 
@@ -48,24 +48,31 @@ def test_free_cores_are_those_that_nobody_used(busy: tuple[float, ...], cores: s
     assert threads.free_cores(QUIET, after(*busy), cores) == free
 
 
-def test_a_number_that_is_set_or_recorded_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_number_that_is_set_or_recorded_wins_whatever_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(threads, "STAT", tmp_path / "stat")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    (tmp_path / "stat").write_text(QUIET)
-    readings = iter([after(1, 1, 1, 1), after(1, 1, 0, 0)])
-    monkeypatch.setattr(time, "sleep", lambda _: (tmp_path / "stat").write_text(next(readings)))
-    assert threads.settle_threads(0, 0) == 1
-    (tmp_path / "stat").write_text(QUIET)
-    assert threads.settle_threads(0, 0) == 2
-    assert threads.settle_threads(0, 3) == 3
-    assert threads.settle_threads(0, 8) == 4
-    assert threads.settle_threads(7, 3) == 7
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert threads.settle_threads(0, 0) == 4
+    monkeypatch.setattr(threads, "STAT", Path("none"))
+    assert [threads.settle_threads(*each) for each in ((0, 0), (0, 3), (0, 8), (7, 3))] == [4, 3, 4, 7]
     with pytest.raises(SettingsError, match=r"threads = -1: at least 1, or 0"):
         TrainSettings(threads=-1)
+
+
+@pytest.mark.parametrize(
+    ("busy", "said"),
+    [
+        ((0.0, 0.0, 0.0, 0.0), ""),
+        ((1.0, 1.0, 0.0, 0.0), "other programs use 2 of 4 cores: steps take longer; threads=2 may be faster than 4"),
+        ((1.0, 1.0, 1.0, 1.0), "other programs use 4 of 4 cores: steps take longer; threads=1 may be faster than 4"),
+    ],
+)
+def test_cores_that_others_use_are_said(
+    busy: tuple[float, ...], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "stat").write_text(QUIET)
+    monkeypatch.setattr(threads, "STAT", tmp_path / "stat")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(time, "sleep", lambda _: (tmp_path / "stat").write_text(after(*busy)))
+    assert threads.describe_busy_cores(4) == said
+    assert threads.describe_busy_cores(1) == ""
 
 
 def test_threads_are_recorded_and_kept_by_a_run_that_is_resumed(store: Store, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from train.run.folder import recorded_threads, settings_digest, software
 from train.run.generator_file import FORMAT, GeneratorHeader
 from train.runtime.device import Compute, resolve
 from train.runtime.distributed import Ranks
-from train.runtime.threads import settle_threads
+from train.runtime.threads import describe_busy_cores, settle_threads
 from train.settings import SMALLEST_DEPTH, Network, TrainSettings
 
 
@@ -61,13 +61,10 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
     """Everything that a run needs. Raises SettingsError for what the store or the machine does not have."""
     compute = resolve(settings.device, settings.precision, ranks)
     compute.configure(deterministic=settings.deterministic)
-    most = torch.get_num_threads()
     threads = settle_threads(settings.threads, recorded_threads(folder))
     torch.set_num_threads(threads)
-    if threads < most and not settings.threads:
-        console.say(
-            f"{threads} of {most} threads: other programs use the cores, or did so at the first start; set threads"
-        )
+    if console.active and not settings.threads and (busy := describe_busy_cores(threads)):
+        console.say(busy)
     epochs = settings.optimiser.epochs
     order = plan_order(store, settings.data, seed=settings.seed, epochs=epochs, processes=ranks.count)
     torch.manual_seed(settings.seed)  # layers take no generator; the process belongs to the run

@@ -1,6 +1,6 @@
-"""Threads of a run: as many as cores are free, since threads that wait for one another cost more than they bring.
+"""Threads of a run: a number that does not depend on what else runs, since sums of more threads are rounded otherwise.
 
-Sums of more threads are rounded otherwise, so a run keeps the number of its first start.
+A run keeps the number of its first start. Where other programs use the cores, the start says that fewer may be faster.
 """
 
 from __future__ import annotations
@@ -18,18 +18,28 @@ IDLE, WAITING = 4, 5  # columns of /proc/stat: a core that waits for a disk is f
 
 
 def settle_threads(wanted: int, recorded: int) -> int:
-    """The number of threads: as set; else as `recorded`, if this process may have as many; else free cores.
+    """The number of threads: as set; else as `recorded`, if this process may have as many; else as many as it may have.
 
-    0 is not set, or not recorded. OMP_NUM_THREADS, which torchrun sets too, is the most.
+    0 is not set, or not recorded. A process may have one for each of its cores, or OMP_NUM_THREADS.
     """
     most = torch.get_num_threads()
-    if wanted or recorded:
-        return wanted or min(recorded, most)
-    if most == 1 or "OMP_NUM_THREADS" in os.environ or not STAT.exists():
-        return most
+    return wanted or min(recorded or most, most)
+
+
+def describe_busy_cores(threads: int) -> str:
+    """What to try if fewer cores than `threads` are free; empty if all are, or if the system does not say."""
+    if threads == 1 or not STAT.exists():
+        return ""
     before, cores = STAT.read_text(encoding="ascii"), os.sched_getaffinity(0)
     time.sleep(SPAN)
-    return max(1, min(most, free_cores(before, STAT.read_text(encoding="ascii"), cores)))
+    free = free_cores(before, STAT.read_text(encoding="ascii"), cores)
+    if free >= min(threads, len(cores)):
+        return ""
+    fewer = max(1, free)
+    return (
+        f"other programs use {len(cores) - free} of {len(cores)} cores: steps take longer; threads={fewer} may be "
+        f"faster than {threads}"
+    )
 
 
 def free_cores(before: str, after: str, cores: Collection[int]) -> int:
