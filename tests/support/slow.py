@@ -98,6 +98,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/evaluate/test_features.py::test_batches_and_order": (),
     "tests/evaluate/test_features.py::test_features_are_those_of_the_cpu": (),
     "tests/evaluate/test_features.py::test_lpips_is_the_packages": (),
+    "tests/evaluate/test_features.py::test_a_network_with_one_parameter": (),
     "tests/evaluate/test_features.py::test_parameters_of_another": (),
     "tests/evaluate/test_features.py::test_phv_is_a_plain_loop": (),
     "tests/evaluate/test_features.py::test_the_inception_of_kid": (),

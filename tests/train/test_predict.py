@@ -222,7 +222,7 @@ def test_what_is_not_there_is_refused_before_anything_is_written(run: RunFolder,
             lambda file: file.write_bytes(file.read_bytes()[:-9]),
             "is damaged .*; bring back a copy; or, .* and run the same `fit`",
         ),
-        (lambda file: file.write_bytes(b""), "is damaged"),
+        (lambda file: file.write_bytes(b""), "is empty .*; bring back a copy"),
     ],
 )
 def test_a_generator_that_is_missing_or_damaged_is_refused(
