@@ -16,10 +16,10 @@ from tests.attack.world import World
 SEED = 0
 CASES = {  # numbers of cases; they share what they work on
     "kills": (0, 2),
-    "damage": (0, 1, 4),
+    "damage": (0, 1, 4, 11),
     "twos": (0,),
     "fuzz": (0, 1, 2, 4, 8, 12, 13, 14),
-    "pictures": (1,),
+    "pictures": (6,),
 }
 
 

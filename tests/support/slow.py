@@ -12,6 +12,7 @@ import pytest
 
 SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts of parameters that are fast all the same
     "tests/test_contributing.py": (),
+    "tests/attack/test_attack.py": ("every_attack",),
     "tests/prep/test_build_kills.py": (),
     "tests/train/test_blank_pairs.py::test_a_checkerboard": (),
     "tests/train/test_blank_pairs.py::test_blank_pairs": ("pix2pix-bf16",),
