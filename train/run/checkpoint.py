@@ -168,7 +168,8 @@ def check_finite(modules: Mapping[str, nn.Module], step: int) -> None:
     Buffers count too: a step can break running variances and spectral norm's vectors alone.
     """
     for name, module in modules.items():
-        if broken := first_not_finite(module.state_dict()):
+        state = module.state_dict()  # a pool of fakes adds a list to it
+        if broken := first_not_finite({key: one for key, one in state.items() if isinstance(one, torch.Tensor)}):
             raise RunError(f"{broken} of the {name} is not finite after step {step}; {DIVERGED}")
 
 
