@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -177,8 +178,8 @@ def test_the_weights_that_a_method_reads_are_those_that_change_it() -> None:
     for method, entry in METHODS.items():
         plain_settings = load_recipe([], [f"method={method}"])
         for name, value in vars(WeightSettings()).items():
-            other = not value if isinstance(value, bool) else 77.0
-            changed = replace(plain_settings, weights=replace(plain_settings.weights, **{name: other}))
+            other: dict[str, Any] = {name: not value if isinstance(value, bool) else 77.0}
+            changed = replace(plain_settings, weights=replace(plain_settings.weights, **other))
             with torch.device("meta"):
                 moved = build_method(changed).weights != build_method(plain_settings).weights
             assert moved == entry.reads_setting(f"weights.{name}"), (method, name)
