@@ -192,9 +192,12 @@ def _check_existing(folder: Path, settings: DemoSettings, files: list[str]) -> N
         raise StoreError(
             f"{folder} exists and is not a synthetic set (no {MARKER}); choose a folder that does not exist"
         )
-    if (folder / MARKER).read_text(encoding="utf-8") != marker_text(settings):
+    with disk_errors(folder):
+        marker = (folder / MARKER).read_bytes()
+    if marker != marker_text(settings).encode():
         raise StoreError(
-            f"{folder} holds a synthetic set drawn with other settings; remove it or choose another folder"
+            f"{folder} holds a synthetic set drawn with other settings, or its {MARKER} is damaged; remove it or "
+            "choose another folder"
         )
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:

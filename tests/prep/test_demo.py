@@ -128,8 +128,13 @@ def test_what_is_not_this_set_is_refused(tmp_path: Path) -> None:
         draw_demo(foreign, SMALL)
     assert (foreign / "precious.jpg").read_bytes() == b"data"
     draw_demo(tmp_path / "set", SMALL)
-    with pytest.raises(StoreError, match=r"other settings; remove it or choose"):
+    with pytest.raises(StoreError, match=r"drawn with other settings, or its"):
         draw_demo(tmp_path / "set", DemoSettings(slides=3, held_out=1, rows=1, columns=2, tile_side=64, seed=1))
+    marker, text = tmp_path / "set" / "SYNTHETIC.txt", (tmp_path / "set" / "SYNTHETIC.txt").read_bytes()
+    marker.write_bytes(b"\xff" + text[1:])
+    with pytest.raises(StoreError, match=r"or its SYNTHETIC.txt is damaged; remove it or choose"):
+        draw_demo(tmp_path / "set", SMALL)
+    marker.write_bytes(text)
     (tmp_path / "set" / "valB" / "synthetic03_0_1.jpg").unlink()
     with pytest.raises(StoreError, match=r"1 of 12 pictures are missing, first valB/synthetic03_0_1.jpg; remove"):
         draw_demo(tmp_path / "set", SMALL)

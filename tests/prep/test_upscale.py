@@ -29,7 +29,8 @@ def test_missing_and_wrong_files_stop_with_what_to_do(tmp_path: Path, monkeypatc
     file, weight = tmp_path / BSRGAN_FILES[4].name, BSRGAN_FILES[4]
     for damage, told in (
         (None, f"BSRGAN.pth ({weight.what}) is not in {tmp_path}; fetch it with `make weights`"),
-        (1000, f"{file} is not {weight.what}: it has 1,000 bytes, the right file has 67,046,751 bytes"),
+        (1000, f"{file} is not {weight.what}: it has 1,000 bytes and begins with nothing but zero bytes"),
+        (1000, "the right file has 67,046,751 bytes"),
         (weight.size, f"and sha256 {weight.sha256}; remove it and fetch the right one from {weight.address}"),
     ):
         if damage is not None:
