@@ -71,11 +71,10 @@ def _problem(run: Run, kept: Position | None) -> str:
 
 def _restore_reports(run: Run, kept: Position) -> None:
     folder, say = run.folder, run.console.say
-    for warning in [
-        *keep_lines(folder.metrics, kept.step, kept.metrics),
-        *keep_lines(folder.validation, kept.step, kept.validation),
-    ]:
-        say(f"warning: {warning}")
+    if kept.step == run.order.steps:  # an earlier checkpoint does not know the lines after it
+        for file, digest in ((folder.metrics, kept.metrics), (folder.validation, kept.validation)):
+            for warning in keep_lines(file, kept.step, digest):
+                say(f"warning: {warning}")
     if not folder.model_card.exists() or not folder.model_card.stat().st_size:
         write_model_card(folder, run.store, header_of(run), read_facts(folder), seconds=kept.seconds)
         say(f"warning: {folder.model_card} was missing or empty; it is written again")
