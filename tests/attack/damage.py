@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.attack.alike import unlike
 from tests.attack.recipes import BUILD, DEMO, FIRST, GATED, PREDICT, REPAIR, REPORT, SCORE, SEEDED, TABLE, Words
 from tests.attack.verdict import Broken, Outcome, Verdict, require_orderly
 from tests.attack.world import World, contents, plain_name
@@ -163,11 +164,10 @@ def _judge(
     left = contents(place)
     mentioned = name.partition("/")[2] in said or Path(name).name in said or "damaged" in said
     wrong = []
-    for other in sorted(whole.keys() | left.keys()):
-        same = whole.get(other) == left.get(other)
+    for other in unlike(whole, left):
         untouched = other == name and left.get(other) == damaged and not re.search(reader.makes or "^$", other)
         set_aside = other not in whole and mentioned and other.startswith(name.rpartition(".")[0])
-        if not (same or untouched or set_aside or (mentioned and other == name and not _is_result(other))):
+        if not (untouched or set_aside or (mentioned and other == name and not _is_result(other))):
             wrong.append(other)
     if wrong:
         raise Broken(f"exit code 0 and another result ({', '.join(wrong[:4])}); it said: {said.strip()[-300:]}")

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.attack.alike import unlike
 from tests.attack.recipes import BUILD, DASK, FIRST, GATED, PREDICT, REPAIR, SCORE, SEEDED, Words
 from tests.attack.verdict import Broken, Outcome, Verdict, require_orderly
 from tests.attack.world import World, contents
@@ -78,7 +79,7 @@ def _kill(world: World, place: Path, words: Words, changes: int, seconds: float,
 def compare(whole: dict[str, bytes], left: dict[str, bytes], said: str) -> None:
     """Raise Broken where files differ from those of an undisturbed command."""
     lost, extra = sorted(whole.keys() - left.keys()), sorted(left.keys() - whole.keys())
-    altered = sorted(name for name in whole.keys() & left.keys() if whole[name] != left[name])
+    altered = [name for name in unlike(whole, left) if name in whole and name in left]
     found = {"missing": lost, "left over": extra, "other bytes": altered}
     if any(found.values()):
         words = "; ".join(f"{kind}: {', '.join(names[:4])}" for kind, names in found.items() if names)
