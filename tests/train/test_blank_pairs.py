@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.support.tiny_run import NARROW_CONTRAST, read_by
 from train.data.batch import Batch
@@ -26,10 +27,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def tissue(seed: int) -> Batch:
     drawn = torch.Generator().manual_seed(seed)
-    coarse = [torch.rand(2, 3, side, side, generator=drawn) for side in (6, 24)]
-    he, ihc = (
-        sum(nn.functional.interpolate(c, size=SIDE, mode="bicubic") for c in coarse).sub(0.6).clamp(-1, 1)[:, None]
-    )
+    noise = [torch.rand(2, 3, side, side, generator=drawn) for side in (6, 24)]
+    blurred = torch.stack([F.interpolate(coarse, size=SIDE, mode="bicubic") for coarse in noise])
+    he, ihc = blurred.sum(0).sub(0.6).clamp(-1, 1)[:, None]
     return laid_out(he, ihc)
 
 
@@ -47,10 +47,13 @@ def blank() -> list[Batch]:
     return [laid_out(*pair) for pair in [*colours, (white, black_pixel), (near_white, near_white)]]
 
 
-def checkerboard() -> Batch:
+def extreme() -> list[Batch]:
+    """A checkerboard of pixels, and a picture that is black above and white below."""
     places = torch.arange(SIDE)
-    board = (((places[:, None] + places) % 2) * 2.0 - 1).expand(1, 3, SIDE, SIDE)
-    return laid_out(board, board)
+    board = (places[:, None] + places) % 2
+    halves = (places[:, None] >= SIDE // 2).expand(SIDE, SIDE)
+    pictures = [(picture * 2.0 - 1).expand(1, 3, SIDE, SIDE) for picture in (board, halves)]
+    return [laid_out(picture, picture) for picture in pictures]
 
 
 def moments(method: str, precision: Precision, batches: Sequence[Batch]) -> dict[str, float]:
@@ -75,19 +78,23 @@ def moments(method: str, precision: Precision, batches: Sequence[Batch]) -> dict
 @pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP32])
 @pytest.mark.parametrize("method", METHODS)
 def test_blank_pairs_leave_the_second_moments_of_adam_as_they_are(method: str, precision: Precision) -> None:
-    usual = [tissue(seed) for seed in range(3)]
-    without = moments(method, precision, usual * 2)
-    among = moments(method, precision, [*usual, *blank()])
+    """One before a step on tissue, four after it."""
+    first, *others = blank()
+    without = moments(method, precision, [tissue(0)])
+    among = moments(method, precision, [first, tissue(0), *others])
     assert {name: among[name] / without[name] for name in without if not among[name] < 10 * without[name]} == {}
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_checkerboard_has_a_large_gradient_and_harms_nothing(method: str) -> None:
-    """It has structure, and a conditional discriminator tells it from its translation at once, in fp32 as in bf16."""
-    usual = [tissue(seed) for seed in range(2)]
-    without = moments(method, Precision.BF16, usual)
-    among = moments(method, Precision.BF16, [*usual, checkerboard()])
-    assert {name: among[name] / without[name] for name in without if not among[name] < 200 * without[name]} == {}
+def test_pictures_of_extreme_structure_have_the_second_moments_of_fp32(method: str) -> None:
+    """Not those of a run without them: their gradients are large, and real.
+
+    In fp32, by PyTorch's own norms too, they make the second moments of CycleGAN's generators 30 times as large as
+    tissue does, and those of pix2pix's discriminator 12 times.
+    """
+    batches = [tissue(0), *extreme()]
+    exact, rounded = (moments(method, precision, batches) for precision in (Precision.FP32, Precision.BF16))
+    assert {name: rounded[name] / exact[name] for name in exact if not rounded[name] < 10 * exact[name]} == {}
 
 
 @pytest.mark.gpu
@@ -108,7 +115,9 @@ def test_a_map_without_variance_becomes_the_bias_and_passes_no_gradient(
     assert x.grad is not None
     assert norm.weight.grad is not None
     assert norm.bias.grad is not None
+    assert made.is_contiguous(memory_format=torch.channels_last)
     assert (made[:, :3] == 0.5).all()
+    torch.testing.assert_close(made[:, 3:], F.batch_norm(x, None, None, norm.weight, norm.bias, training=True)[:, 3:])
     assert not x.grad[:, :3].any()
     assert not norm.weight.grad[:3].any()
     assert x.grad[:, 3].any()
