@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -34,8 +35,8 @@ def alike(name: str, one: bytes, two: bytes, *, from_features: bool = False) -> 
     return _same(json.loads(one), json.loads(two))
 
 
-def _near(one: object, two: object) -> bool:
-    return np.shape(one) == np.shape(two) and np.allclose(one, two, rtol=ROUNDING, atol=ROUNDING)  # type: ignore[arg-type]  # numbers
+def _near(one: Any, two: Any) -> bool:
+    return np.shape(one) == np.shape(two) and np.allclose(one, two, rtol=ROUNDING, atol=ROUNDING)
 
 
 def _same(one: object, two: object) -> bool:
