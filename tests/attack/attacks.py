@@ -32,11 +32,11 @@ class Attack:
 ATTACKS = {
     attack.name: attack
     for attack in (
-        Attack(name="kills", promise=kills.PROMISE, case=kills.case, most=400, share=0.3),
-        Attack(name="damage", promise=damage.PROMISE, case=damage.case, most=1000, share=0.3),
-        Attack(name="twos", promise=twos.PROMISE, case=twos.case, most=120, share=0.1),
-        Attack(name="fuzz", promise=fuzz.PROMISE, case=fuzz.case, most=2000, share=0.35),
-        Attack(name="pictures", promise=pictures.PROMISE, case=pictures.case, most=80, share=0.1),
+        Attack(name="kills", promise=kills.PROMISE, case=kills.case, most=400, share=0.15),
+        Attack(name="damage", promise=damage.PROMISE, case=damage.case, most=1000, share=0.15),
+        Attack(name="twos", promise=twos.PROMISE, case=twos.case, most=120, share=0.05),
+        Attack(name="fuzz", promise=fuzz.PROMISE, case=fuzz.case, most=2000, share=0.5),
+        Attack(name="pictures", promise=pictures.PROMISE, case=pictures.case, most=80, share=0.15),
     )
 }
 
