@@ -342,6 +342,7 @@ class OptimiserSettings:
     decay_epochs: int = 10  # ASP launcher: n_epochs_decay
     rate_step: RateStep = RateStep.AFTER  # ASP repository: train.py
     clip: float = 0.0  # a player's gradient is shortened to this length (2-norm); 0, as published: never
+    stop_after_skips: int = 10  # steps in a row that move nobody, as a term or gradient is not finite; 1: at the first
 
     @property
     def epochs(self) -> int:
@@ -361,6 +362,10 @@ class OptimiserSettings:
             )
         if not 0 <= self.clip < inf:
             raise SettingsError(f"optimiser.clip = {self.clip}: a length above 0, e.g. 1.0, or 0 for none")
+        if self.stop_after_skips < 1:
+            raise SettingsError(
+                f"optimiser.stop_after_skips = {self.stop_after_skips}: at least 1, which stops at the first, e.g. 10"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

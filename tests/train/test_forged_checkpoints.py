@@ -95,6 +95,23 @@ FORGED: dict[str, tuple[Callable[[Held], Any], str]] = {
     **{f"terms {value!r:.20}": (put(everything, "terms", value), "has other terms than") for value in TERMS},
     "metrics": (put(everything, "metrics", 3), "as the digest of metrics"),
     "validation": (put(everything, "validation", b"a"), "as the digest of validation"),
+    "skips": (put(everything, "skips", 3), "holds a int as its skipped steps"),
+    "no skips": (put(everything, "skips", {}), "has no 'total' in its skipped steps"),
+    **{
+        f"skips {counts}": (
+            put(everything, "skips", dict(zip(("total", "unwritten", "in_row"), counts, strict=True))),
+            f"as {name} of its skipped steps, not a number from 0 to {most}",
+        )
+        for counts, name, most in (
+            ((4, 0, 0), "total", 3),
+            ((-1, 0, 0), "total", 3),
+            ((2.0, 0, 0), "total", 3),
+            (("a", 0, 0), "total", 3),
+            ((2, 3, 0), "unwritten", 2),
+            ((2, 0, 3), "in_row", 2),
+            ((2, 0, None), "in_row", 2),
+        )
+    },
     "modules list": (put(everything, "modules", []), "holds a list as its modules"),
     "modules none": (put(everything, "modules", {}), "has no 'generator' in its modules"),
     "module text": (put(modules, NETWORK, "text"), "holds a str as the generator"),

@@ -206,7 +206,7 @@ def test_names_stay_names_in_a_model_card(tmp_path: Path, small_store: Store) ->
     )
     settings = replace(TINY, device="````")
     header = GeneratorHeader(version=FORMAT, method="asp", settings=settings, seal=None, step=1, pairs_seen=1)
-    card = model_card(RunFolder(tmp_path / "*r*"), Store(tmp_path, manifest), header, facts, seconds=1.0)
+    card = model_card(RunFolder(tmp_path / "*r*"), Store(tmp_path, manifest), header, facts, seconds=1.0, skipped=0)
     assert card.startswith("# \\*r\\*: H&E to \\<b\\>\\`x\\` by asp\n")
     assert "| store | a\\|b?# c, seal" in card
     assert "imported from \\[x\\](y)\\|z |" in card

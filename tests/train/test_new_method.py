@@ -53,7 +53,7 @@ def test_a_new_method_needs_one_file_and_one_line(
     assert_equal(state(stopped), state(straight))
     assert stopped.generator.read_bytes() == straight.generator.read_bytes()
     line = json.loads(stopped.metrics.read_text().splitlines()[-1])
-    assert line.keys() == {"step", "epoch", "seconds", "learning_rate", "l1", "gradient_generator"}
+    assert line.keys() == {"step", "epoch", "seconds", "learning_rate", "skipped", "l1", "gradient_generator"}
     assert "method      mine: One convolution" in capsys.readouterr().err
 
     assert predict(stopped, store, Split.TEST, TILE, "cpu").pictures == 4

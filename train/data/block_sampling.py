@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -60,6 +60,19 @@ def plan_reads(order: ReadingOrder, epoch: int, rank: int, skipped: int = 0) -> 
     wanted = set(used)
     blocks = [[one for one in block if one.place in wanted] for block in parts]
     return Reads(blocks=[block for block in blocks if block], used=used)
+
+
+def pairs_of_step(order: ReadingOrder, step: int) -> list[PairRef]:
+    """The pairs that a step, counted from 1, uses in all processes."""
+    pairs: list[PairRef] = []
+    for rank in range(order.processes):
+        if order.block:
+            reads = next(plan_all_reads(order, step - 1, rank))
+            read = {placed.place: placed.pair for block in reads.blocks for placed in block}
+            pairs += [read[place] for place in reads.used[: order.batch * order.accumulate]]
+        else:
+            pairs += chain.from_iterable(islice(order.batches(step - 1, rank), order.accumulate))
+    return pairs
 
 
 def sample_blocks(order: ReadingOrder, epoch: int) -> list[list[PairRef]]:

@@ -20,9 +20,15 @@ class Ema:
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Take in a step of `network`: parameters are averaged; buffers (statistics, vectors) are copied."""
-        torch._foreach_lerp_(_parameters(self.network), _parameters(network), 1 - self.decay)
+    def update(self, network: nn.Module, broken: Tensor) -> None:
+        """Take in a step of `network`: parameters are averaged; buffers (statistics, vectors) are copied.
+
+        After a step that was `broken`, bool [], the network is that of before, and so is the average.
+        """
+        averages = _parameters(self.network)
+        moved = torch._foreach_lerp(averages, _parameters(network), 1 - self.decay)
+        for averaged, new in zip(averages, moved, strict=True):
+            torch.where(broken, averaged, new, out=averaged)
         for averaged, current in zip(self.network.buffers(), network.buffers(), strict=True):
             averaged.copy_(current)
 

@@ -76,5 +76,6 @@ def _restore_reports(run: Run, kept: Position) -> None:
             for warning in keep_lines(file, kept.step, digest):
                 say(f"warning: {warning}")
     if not folder.model_card.exists() or not folder.model_card.stat().st_size:
-        write_model_card(folder, run.store, header_of(run), read_facts(folder), seconds=kept.seconds)
+        facts, skipped = read_facts(folder), kept.skips.total
+        write_model_card(folder, run.store, header_of(run), facts, seconds=kept.seconds, skipped=skipped)
         say(f"warning: {folder.model_card} was missing or empty; it is written again")

@@ -19,6 +19,7 @@ from train.loop.finished import is_finished
 from train.loop.schedule import set_learning_rate
 from train.loop.session import Run, adapt_to_store, build, compile_run, facts_of, header_of
 from train.loop.step import optimisation_step, seed_layers, step_generator
+from train.loop.undo import is_broken
 from train.run.checkpoint import (
     Position,
     check_finite,
@@ -73,13 +74,18 @@ def fit(
             if settings.compile:
                 compile_run(run)
                 wanted.check(run, start.step)
-            seconds = _train(run, start, wanted)
+            end = _train(run, start, wanted)
+            skipped = end.skips.total
             if ranks.first:
                 save_generator(folder.generator, run.result, header_of(run))
-                write_model_card(folder, run.store, header_of(run), facts, seconds=seconds)
+                write_model_card(folder, run.store, header_of(run), facts, seconds=end.seconds, skipped=skipped)
             wait_for_all()
-        run.console.say(f"finished: the generator is {folder.generator}, contact sheets are in {folder.samples}")
-        run.console.event("finished", {"run": str(folder.path), "step": run.order.steps})
+        left_out = f"; steps that were skipped, as a term or gradient was not finite: {skipped} of {end.step}"
+        run.console.say(
+            f"finished: the generator is {folder.generator}, contact sheets are in {folder.samples}"
+            + (left_out if skipped else "")
+        )
+        run.console.event("finished", {"run": str(folder.path), "step": end.step, "skipped": skipped})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +150,8 @@ def _resume(run: Run) -> Position:
     return start
 
 
-def _train(run: Run, start: Position, wanted: Wanted) -> float:
-    """All steps after `start`, the last one saved; returns the seconds of the whole run."""
+def _train(run: Run, start: Position, wanted: Wanted) -> Position:
+    """All steps after `start`, the last one saved; returns the end of the run."""
     settings, order, compute = run.settings, run.order, run.compute
     clock, limit, saved = Clock(earlier=start.seconds), settings.time_limit * 60 or math.inf, start.step
     with _report_from(run, start) as reporter, closing(_read_from(run, start.step)) as stream:
@@ -164,7 +170,7 @@ def _train(run: Run, start: Position, wanted: Wanted) -> float:
             progress, clip = order.progress(step), settings.optimiser.clip
             terms = optimisation_step(run.method, run.optimisers, compute, batches, progress, generators, clip)
             for ema in run.emas:
-                ema.update(run.method.generator)
+                ema.update(run.method.generator, is_broken(terms))
             reporter.add(step, terms)
             leaving = not last and any_process(wanted.stops or clock.this_start >= limit)
 
@@ -180,7 +186,7 @@ def _train(run: Run, start: Position, wanted: Wanted) -> float:
                 raise Interrupted(
                     f"{run.folder.path} is saved after step {step} of {order.steps}; run the same command to resume"
                 )
-        return clock.total
+        return Position(step=order.steps, seconds=clock.total, terms=[], skips=reporter.window.skips)
 
 
 def _read_from(run: Run, done: int) -> Generator[RawBatch]:
@@ -206,16 +212,18 @@ def _report_from(run: Run, start: Position) -> AbstractContextManager[Reporter]:
 def _save(run: Run, reporter: Reporter, step: int, seconds: float, saved: int) -> int:
     """A checkpoint after `step`, when all reports so far are on disk; the last one was after step `saved`.
 
-    Returns `step`. Raises RunError for values that are not finite, and if the store was replaced.
+    Returns `step`. Raises RunError for values that are not finite, for too many skipped steps in a row, and if the
+    store was replaced.
     """
+    reporter.fetch_terms()
     with naming_last_checkpoint(run.folder):
-        terms = reporter.unwritten_terms()
         check_finite(run.state, step)
     if run.ranks.first:
         _check_store(run.store, saved)
         reporter.flush()
         lines = {"metrics": lines_digest(run.folder.metrics), "validation": lines_digest(run.folder.validation)}
-        position = Position(step=step, seconds=seconds, terms=terms, **lines)
+        window = reporter.window
+        position = Position(step=step, seconds=seconds, terms=window.fetched, skips=window.skips, **lines)
         file = save_checkpoint(run.folder, run.state, run.optimisers, position, run.settings.keep_every)
         run.console.event("saved", {"step": step, "file": str(file)})
     return step

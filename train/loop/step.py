@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from train.data.batch import Batch
+from train.loop.undo import Undo, is_broken, step_unless
 from train.methods.base import Method
 from train.runtime.device import Compute
 from train.runtime.distributed import average_
@@ -47,9 +48,11 @@ def optimisation_step(
 
     The shared forward pass of each batch stays in memory until the last player has stepped; the terms of a batch are
     freed before those of the next are computed. A gradient longer than `clip`, unless `clip` is 0, is shortened to it.
+    If a term or a gradient of any player is not finite, networks, optimisers and pools stay as they are (`is_broken`).
     Returns the terms, each the mean over the batches, and the length of each player's gradient, as
     `gradient_<player>`; all [], detached and still on the device.
     """
+    undo = Undo(method.modules())
     with compute.autocast():
         outputs = [method.generate(batch, generator) for batch, generator in zip(batches, generators, strict=True)]
     reported: dict[str, Tensor] = {}
@@ -65,7 +68,11 @@ def optimisation_step(
             of_batches.append({name: term.detach() for name, term in terms.items()})
         reported |= {name: torch.stack([terms[name] for terms in of_batches]).mean() for name in of_batches[0]}
         reported[f"gradient_{player}"] = average_and_clip(optimiser, clip)
-        optimiser.step()
+        broken = is_broken(reported)
+        if player != method.players[-1]:
+            undo.keep(optimiser)
+        step_unless(broken, optimiser)
+    undo.undo_if(broken)
     return reported
 
 

@@ -6,6 +6,7 @@ the CycleGAN repository, ImagePool.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,6 +50,17 @@ class ImagePool(nn.Module):
             )
         stored, self.pictures[place] = self.pictures[place], fake.clone()
         return stored.to(fake.device)
+
+    def put_back_if(self, broken: Tensor, before: Sequence[Tensor]) -> None:
+        """Hold the pictures that were held `before` an exchange again if `broken`, bool [].
+
+        Only while the pool fills, in a run's first steps, does this wait for the device: there a picture has to go.
+        """
+        if len(before) == len(self.pictures):
+            held = zip(self.pictures, before, strict=True)
+            self.pictures = [now if now is old else torch.where(broken, old.to(now.device), now) for now, old in held]
+        elif broken:
+            self.pictures = list(before)
 
     def get_extra_state(self) -> list[Tensor]:
         """What `state_dict` saves."""

@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from store.run_files import RunFolder
 from store.schema import Interrupted, RunError
 from train.run import trusted_state as trusted
 from train.run.generator_file import first_not_finite
-from train.run.metrics import DIVERGED
+from train.run.skips import DIVERGED, Skips
 
 FORMAT = 2
 KEPT = 2  # checkpoints: the newest, and one in case it gets damaged
@@ -41,7 +41,8 @@ NAME = re.compile(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}\.pt")
 class Position:
     """How far a run is: steps done, seconds they took, and the terms that `metrics.jsonl` does not have yet.
 
-    `metrics` and `validation` are the digests of the lines so far; checkpoints of earlier versions have none.
+    `metrics` and `validation` are the digests of the lines so far, `skips` counts the steps that moved nobody;
+    checkpoints of earlier versions have none of them.
     """
 
     step: int
@@ -49,6 +50,7 @@ class Position:
     terms: list[dict[str, float]]
     metrics: str | None = None
     validation: str | None = None
+    skips: Skips = field(default_factory=Skips)
 
 
 def save_checkpoint(
@@ -67,6 +69,7 @@ def save_checkpoint(
             "terms": position.terms,
             "metrics": position.metrics,
             "validation": position.validation,
+            "skips": asdict(position.skips),
             "modules": {name: module.state_dict() for name, module in modules.items()},
             "optimisers": {player: optimiser.state_dict() for player, optimiser in optimisers.items()},
         },
@@ -142,6 +145,7 @@ def _restore(
         terms=trusted.rows_of_terms(state["terms"]),
         metrics=trusted.digest_or_none(state.get("metrics"), "metrics"),
         validation=trusted.digest_or_none(state.get("validation"), "validation"),
+        skips=trusted.skips(state.get("skips"), state["step"]),
     )
     networks = trusted.has_keys(state["modules"], modules, "its modules")
     moments = trusted.has_keys(state["optimisers"], optimisers, "its optimisers")

@@ -25,6 +25,7 @@ FREE = frozenset(
         "validate_every",
         "tensorboard",
         "time_limit",
+        "optimiser.stop_after_skips",
     }
 )
 """Settings that may change between two starts of a run: they change no number, `threads` only the rounding."""

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,20 @@ from torch import Tensor
 
 from store.files import digest_bytes, disk_errors, write_whole
 from store.schema import RunError
+from train.run.skips import Skips, Unusual, find_unusual
 from train.runtime.distributed import mean_of_all
-
-DIVERGED = (
-    "nothing was saved of it: start a new run with --set precision=fp32, a lower optimiser.learning_rate or "
-    "optimiser.clip=1"
-)
 
 
 @dataclass(slots=True)
 class TermWindow:
     """The terms since the last line of `metrics.jsonl`.
 
-    Those of `fresh` steps stay on the device, so that no step waits for it; `fetched` ones are numbers.
+    Those of `fresh` steps stay on the device, so that no step waits for it; `fetched` ones are numbers. A step with a
+    term that is not finite was skipped: it is counted, and its terms are left out.
     """
 
     fetched: list[dict[str, float]] = field(default_factory=list)
+    skips: Skips = field(default_factory=Skips)
     fresh: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
 
     def add(self, step: int, terms: dict[str, Tensor]) -> None:
@@ -44,24 +42,31 @@ class TermWindow:
             )
         self.fresh.append((step, terms))
 
-    def fetch(self) -> list[dict[str, float]]:
-        """Wait for the device; all terms of the window, each the mean over processes. RunError if one is not finite."""
+    def fetch(self) -> list[Unusual]:
+        """Wait for the device: terms of fresh steps, each the mean over processes, become numbers.
+
+        Returns those of the steps that stand out.
+        """
         names = list(self.fresh[0][1]) if self.fresh else []
         rows = [torch.stack([terms[name].double() for name in names]) for _, terms in self.fresh]
         table = mean_of_all(torch.stack(rows)).tolist() if rows else []  # [steps, terms]
+        unusual: list[Unusual] = []
         for (step, _), row in zip(self.fresh, table, strict=True):
-            for name, value in zip(names, row, strict=True):
-                if not math.isfinite(value):
-                    raise RunError(f"the term {name} is {value} at step {step}; {DIVERGED}")
-            self.fetched.append(dict(zip(names, row, strict=True)))
+            terms = dict(zip(names, row, strict=True))
+            skipped = not all(map(math.isfinite, row))
+            self.skips = self.skips.after(skipped=skipped)
+            unusual += find_unusual(step, terms, self.skips.in_row)
+            if not skipped:
+                self.fetched.append(terms)
         self.fresh = []
-        return self.fetched
+        return unusual
 
-    def means(self) -> dict[str, float]:
-        """The mean of each term over the window, which is empty afterwards. RunError if a term is not finite."""
-        rows = self.fetch()
-        self.fetched = []
-        return {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    def take(self) -> dict[str, float]:
+        """How many fetched steps were `skipped`, and the mean of each term over the others; empties the window."""
+        rows, skipped = self.fetched, self.skips.unwritten
+        self.fetched, self.skips = [], replace(self.skips, unwritten=0)
+        names = rows[0] if rows else {}
+        return {"skipped": skipped} | {name: math.fsum(row[name] for row in rows) / len(rows) for name in names}
 
 
 def append_line(file: Path, line: Mapping[str, Any]) -> None:

@@ -15,28 +15,31 @@ from store.untrusted.text import markdown_word
 from train.methods.registry import METHODS
 from train.run.generator_file import GeneratorHeader
 
+SYNTHETIC = (
+    "**SYNTHETIC DATA: the pictures are drawn, not tissue. This generator only shows that the programs work.**\n\n"
+)
+
 
 def write_model_card(
-    folder: RunFolder, store: Store, header: GeneratorHeader, facts: RunFacts, *, seconds: float
+    folder: RunFolder, store: Store, header: GeneratorHeader, facts: RunFacts, *, seconds: float, skipped: int
 ) -> None:
     """Write the model card of a finished run, completely or not at all."""
     with disk_errors(folder.model_card):
-        write_whole(folder.model_card, model_card(folder, store, header, facts, seconds=seconds).encode())
+        text = model_card(folder, store, header, facts, seconds=seconds, skipped=skipped)
+        write_whole(folder.model_card, text.encode())
 
 
-def model_card(folder: RunFolder, store: Store, header: GeneratorHeader, facts: RunFacts, *, seconds: float) -> str:
-    """The text, from what the run and its store know; `seconds` is the time of training."""
+def model_card(
+    folder: RunFolder, store: Store, header: GeneratorHeader, facts: RunFacts, *, seconds: float, skipped: int
+) -> str:
+    """The text, from what the run and its store know: training took `seconds`, and `skipped` steps moved nobody."""
     manifest, method, settings = store.manifest, METHODS[header.method], to_toml(header.settings).strip()
     stain, name = markdown_word(manifest.stain), markdown_word(folder.path.resolve().name)
     upscaler, device = _cell(facts.upscaler), _cell(str(facts.device))
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", settings)), default=0))
     counts = ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
     mpp = ", ".join(f"{view} {value:g}" for view, value in manifest.mpp.items()) or "not stated"
-    synthetic = (
-        "**SYNTHETIC DATA: the pictures are drawn, not tissue. This generator only shows that the programs work.**\n\n"
-        if facts.synthetic
-        else ""
-    )
+    synthetic = SYNTHETIC if facts.synthetic else ""
     return f"""# {name}: H&E to {stain} by {header.method}
 
 {synthetic}A generator that translates H&E pictures into {stain}, trained with magstain.
@@ -66,7 +69,7 @@ it was not tested on other scanners, staining protocols, organs or magnification
 | | |
 |---|---|
 | method | {header.method}: {method.title} ({method.source}) |
-| length | {header.step} steps, {header.pairs_seen} pairs seen |
+| length | {_length(header, skipped)} |
 | effective batch | {facts.effective_batch}, in {facts.processes} process(es) |
 | time | {seconds / 3600:.2f} h on {device} in {facts.precision} |
 | parameters | {", ".join(f"{name} {count:,}" for name, count in facts.parameters.items())} |
@@ -84,6 +87,11 @@ it was not tested on other scanners, staining protocols, organs or magnification
 {settings}
 {fence}
 """
+
+
+def _length(header: GeneratorHeader, skipped: int) -> str:
+    left_out = f"; steps skipped, as a term or gradient was not finite: {skipped}" if skipped else ""
+    return f"{header.step} steps, {header.pairs_seen} pairs seen{left_out}"
 
 
 def _cell(text: str) -> str:

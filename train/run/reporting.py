@@ -17,6 +17,8 @@ from store.cli import Progress
 from store.images import write_png
 from store.reader import Store
 from store.run_files import RunFolder
+from store.schema import Split
+from train.data.block_sampling import pairs_of_step
 from train.data.sampling import ReadingOrder
 from train.methods.base import ADVERSARIAL, DISCRIMINATOR
 from train.run.checkpoint import Position, naming_last_checkpoint
@@ -24,6 +26,7 @@ from train.run.console import Console
 from train.run.event_files import EventFiles
 from train.run.inference import rounded
 from train.run.metrics import TermWindow, append_line, keep_lines
+from train.run.skips import check_in_row, remarks
 from train.run.snapshots import (
     Example,
     Samples,
@@ -39,6 +42,7 @@ from train.runtime.device import Compute
 from train.settings import TrainSettings
 
 EVERY = 25  # steps between two lines of metrics, because each waits for the device
+MOST_PAIRS = 8  # of a step, that one message names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,7 @@ class Reporter:
     """The reports of one start of a run; made by `open_reporter`. `terms` are the names of the generator's terms."""
 
     folder: RunFolder
+    store: Store
     settings: TrainSettings
     order: ReadingOrder
     terms: Collection[str]
@@ -65,9 +70,9 @@ class Reporter:
         self.bar.update()
 
     def write_metrics(self, step: int, rate: float, seconds: float) -> None:
-        """A line of metrics: the means of all terms since the last line. RunError if a term is not finite."""
-        with naming_last_checkpoint(self.folder):
-            means = self.window.means()
+        """A line of metrics: steps skipped and means of terms since the last line. RunError as for `fetch_terms`."""
+        self.fetch_terms()
+        means = self.window.take()
         line = {"step": step, "epoch": self.order.epoch(step), "seconds": round(seconds, 3), "learning_rate": rate}
         losses = main_losses(means, self.terms)
         self.bar.set_postfix_str(", ".join(f"{name} {value:.3g}" for name, value in losses.items()), refresh=False)
@@ -109,9 +114,22 @@ class Reporter:
 
         self.background.submit(score)
 
-    def unwritten_terms(self) -> list[dict[str, float]]:
-        """The terms of each step since the last line of metrics. RunError if one is not finite."""
-        return self.window.fetch()
+    def fetch_terms(self) -> None:
+        """Wait for the terms of all steps so far, and say which steps stand out.
+
+        Raises RunError if as many steps in a row were skipped as the settings bear.
+        """
+        unusual = self.window.fetch()
+        for remark in remarks(unusual, self._pairs_of):
+            self.console.say(f"warning: {remark}")
+        with naming_last_checkpoint(self.folder):
+            check_in_row(unusual, self.settings.optimiser.stop_after_skips, self._pairs_of)
+
+    def _pairs_of(self, step: int) -> str:
+        """The ids of the pairs that a step used, the first of them."""
+        rows = [row for pair in pairs_of_step(self.order, step) for row in (pair.he.pair, pair.ihc.pair)]
+        ids = [self.store.pairs(Split.TRAIN)[row].id for row in dict.fromkeys(rows)]
+        return ", ".join(ids[:MOST_PAIRS]) + (f" and {len(ids) - MOST_PAIRS} more" if len(ids) > MOST_PAIRS else "")
 
     def flush(self) -> None:
         """Return when every report so far is on disk."""
@@ -144,12 +162,13 @@ def open_reporter(
     with closing(event_files), background_work() as background, bar:
         yield Reporter(
             folder=folder,
+            store=store,
             settings=settings,
             order=order,
             terms=terms,
             compute=compute,
             console=console,
-            window=TermWindow(fetched=start.terms),
+            window=TermWindow(fetched=start.terms, skips=start.skips),
             samples=read_samples(store, choose_samples(store, views)),
             examples=choose_examples(store, views) if settings.validate_every else [],
             event_files=event_files,
@@ -161,15 +180,17 @@ def open_reporter(
 def main_losses(means: Mapping[str, float], terms: Collection[str]) -> dict[str, float]:
     """The losses on the progress line: of the discriminator (D), adversarial (adv), and the largest other in `terms`.
 
+    None where all steps were skipped.
+
     >>> means = {"discriminator_fake": 0.1, "discriminator_real": 0.2, "adversarial": 0.9, "nce": 4.0, "asp": 5.0}
     >>> list(main_losses(means, ["adversarial", "nce", "asp"]))
     ['D', 'adv', 'asp']
     """
     scored = [means[name] for name in (f"{DISCRIMINATOR}_fake", f"{DISCRIMINATOR}_real") if name in means]
     losses = {"D": sum(scored)} if scored else {}
-    if ADVERSARIAL in terms:
+    if ADVERSARIAL in terms and ADVERSARIAL in means:
         losses["adv"] = means[ADVERSARIAL]
-    others = [name for name in terms if not name.startswith(ADVERSARIAL)]
+    others = [name for name in terms if name in means and not name.startswith(ADVERSARIAL)]
     if others:
         largest = max(others, key=lambda name: means[name])
         losses[largest] = means[largest]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from store.schema import RunError
+from train.run.skips import Skips
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, beside its "step"
 EXTRA = "_extra_state"  # ends the name of what a module saves and checks itself
@@ -49,6 +51,19 @@ def digest_or_none(given: object, what: str) -> str | None:
     return given
 
 
+def skips(given: object, done: int) -> Skips:
+    """`given`, which must be the counts of skipped steps among `done` or, in earlier versions, None."""
+    if given is None:
+        return Skips()
+    names = [count.name for count in fields(Skips)]
+    counts = has_keys(given, names, "its skipped steps")
+    for name in names:
+        most = done if name == "total" else counts["total"]
+        if type(counts[name]) is not int or not 0 <= counts[name] <= most:
+            raise RunError(f"has {shown(counts[name])} as {name} of its skipped steps, not a number from 0 to {most}")
+    return Skips(**{name: counts[name] for name in names})
+
+
 def rows_of_terms(given: object) -> list[dict[str, float]]:
     """`given`, which must be a list with the same finite terms for each step."""
     rows: list[Any] = given if isinstance(given, list) else [None]
@@ -73,8 +88,8 @@ def check_module(given: object, module: nn.Module, name: str) -> None:
 def check_moments(given: object, optimiser: Optimizer, player: str, done: int, trained: Mapping[int, Tensor]) -> None:
     """The moments of each parameter must have its shape and kind, after at most `done` steps.
 
-    `trained` are the tensors in the checkpoint by the `id` of their parameters: one that never had a gradient has no
-    moments, and the value that it was made with.
+    `trained` are the tensors in the checkpoint by the `id` of their parameters: one that never moved has the value that
+    it was made with, and no moments, as it had no gradient, or zeros after 0 steps, as all were skipped.
     """
     held = has_keys(given, ("state",), f"the optimiser of the {player}")
     state = has_keys(held["state"], (), f"the state of the {player}'s optimiser")
@@ -83,22 +98,26 @@ def check_moments(given: object, optimiser: Optimizer, player: str, done: int, t
         raise RunError(f"has moments of a parameter {shown(extra[0])} of the {player}, which has {len(parameters)}")
     for index, parameter in enumerate(parameters):
         what = f"parameter {index} of the {player}"
-        if index in state:
-            _check_adam(state[index], parameter, what, done)
-        elif (value := trained.get(id(parameter))) is not None and not torch.equal(parameter.detach().cpu(), value):
-            raise RunError(f"has no moments of {what}, which was trained")
+        if index in state and _check_adam(state[index], parameter, what, done):
+            continue
+        if (value := trained.get(id(parameter))) is not None and not torch.equal(parameter.detach().cpu(), value):
+            raise RunError(f"has {'0 as the step' if index in state else 'no moments'} of {what}, which was trained")
 
 
-def _check_adam(given: object, parameter: Tensor, what: str, done: int) -> None:
+def _check_adam(given: object, parameter: Tensor, what: str, done: int) -> int:
+    """Returns after how many steps."""
     moments = has_keys(given, ("step", *MOMENTS), f"the moments of {what}")
     _check_tensor(moments["step"], torch.zeros(()), f"the step of {what}")
     step = float(moments["step"])
-    if not 1 <= step <= done or step % 1:
+    if not 0 <= step <= done or step % 1:
         raise RunError(f"has {step:g} as the step of {what} after {done} steps")
     for name in MOMENTS:
         _check_tensor(moments[name], parameter, f"{name} of {what}")
     if bool((moments[MOMENTS[1]] < 0).any()):
         raise RunError(f"has a negative mean of squares, {MOMENTS[1]} of {what}")
+    if not step and any(bool(moments[name].any()) for name in MOMENTS):
+        raise RunError(f"has 0 as the step of {what}, with moments")
+    return int(step)
 
 
 def _check_tensor(given: object, own: Tensor, what: str) -> None:
