@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,32 @@ def take(method: str, batches: Sequence[Batch], dtype: torch.dtype, progress: fl
     return recorded
 
 
+def check_that_one_process_stops_both(method: str, first: bool) -> None:
+    """A term that is infinite in one process, with finite gradients, and a picture that is NaN in one: nobody moves."""
+    torch.manual_seed(0)
+    built, settings = build_method(small(method)), small(method)
+    optimisers = make_optimisers(built, settings.optimiser, fused=True)
+    batch, factor = draw_pairs(1), 1.0 if first else math.nan
+    broken = Batch(he=batch.he * factor, ihc=batch.ihc)
+
+    def tensors() -> list[torch.Tensor]:
+        held = [value for module in built.modules().values() for value in module.state_dict().values()]
+        pictures = [picture for value in held if isinstance(value, list) for picture in value]
+        moments = [value for optimiser in optimisers.values() for s in optimiser.state.values() for value in s.values()]
+        return [value.clone() for value in (*held, *pictures, *moments) if isinstance(value, torch.Tensor)]
+
+    def with_infinite_term(*arguments: Any) -> dict[str, torch.Tensor]:
+        made = terms(*arguments)
+        return made if first else {name: term + math.inf for name, term in made.items()}
+
+    optimisation_step(built, optimisers, CPU, [batch], 0.5, [step_generator(0, 1)])
+    before, terms = tensors(), built.terms
+    optimisation_step(built, optimisers, CPU, [broken], 0.5, [step_generator(0, 2)])
+    built.terms = with_infinite_term  # type: ignore[method-assign,assignment]  # for one step
+    optimisation_step(built, optimisers, CPU, [batch], 0.5, [step_generator(0, 3)])
+    assert all(torch.equal(one, two) for one, two in zip(tensors(), before, strict=True)), method
+
+
 PRECISIONS = {"double": (torch.float64, 0.9, False), "single": (torch.float32, 0.0, True)}
 
 
@@ -76,6 +103,8 @@ def main(out: Path, methods: Sequence[str]) -> None:
                 recorded = take(method, [rows(pairs, slice(ranks.rank, ranks.rank + 1))], *how)
                 if ranks.first:
                     np.savez(out / f"{method}-{precision}.npz", allow_pickle=False, **recorded)
+        for method in ("pix2pix", "cyclegan"):
+            check_that_one_process_stops_both(method, ranks.first)
     left = [name for name in map(Path.read_text, Path("/proc/self/task").glob("*/comm")) if "gloo" in name]
     assert not left, f"threads that may abort the process at its end: {left}"
 

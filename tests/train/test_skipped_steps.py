@@ -285,6 +285,21 @@ def test_a_run_goes_on_says_which_steps_it_skipped_and_resumes_among_them_bit_fo
     assert cut.generator.read_bytes() == whole.generator.read_bytes()
 
 
+def test_a_skipped_step_of_a_run_moves_no_average(
+    store: Store, tmp_path: Path, break_steps: Breaks, signal_at: Callable[[int], None], short: TrainSettings
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    break_steps({3})
+    averages = []
+    for step in (1, 2, 3):
+        signal_at(step)
+        with pytest.raises(Interrupted, match=f"saved after step {step} of"):
+            fit(folder, store, replace(short, ema=0.9))
+        averages.append(dict(state(folder)["modules"]["average0"]))
+    assert_equal(averages[2], averages[1])
+    assert not any(torch.equal(value, averages[0][key]) for key, value in averages[1].items())
+
+
 def test_a_run_stops_at_so_many_in_a_row_over_two_starts_and_keeps_the_checkpoint_before(
     store: Store, tmp_path: Path, break_steps: Breaks, signal_at: Callable[[int], None], short: TrainSettings
 ) -> None:
