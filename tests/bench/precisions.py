@@ -45,7 +45,8 @@ def main() -> None:
         sys.exit(f"no {STORE}: run `make demo` or `make prepare` first")
     curves = {name: curve(settings) for name, settings in RUNS.items()}
     plain = curves["fp32"]
-    terms = [name for name in plain[0] if name not in ("event", "step", "epoch", "seconds", "learning_rate")]
+    facts = ("event", "step", "epoch", "seconds", "learning_rate", "skipped")
+    terms = [name for name in plain[0] if name not in facts]
     print(f"| term | fp32, steps {STEPS - 24} to {STEPS} | bf16 | bf16 against fp32 | another seed against fp32 |")
     print("|---|--:|--:|--:|--:|")
     for term in terms:
