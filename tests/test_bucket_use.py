@@ -67,7 +67,7 @@ def test_the_store_commands(stored: str, tmp_path: Path, line: CommandLine) -> N
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{stored}: small: SYNTHETIC")
     verified, shown = line("verify", stored), line("show", stored, "--out", tmp_path / "s.png")
-    assert (verified.code, verified.out) == (0, f"{stored} is intact: 126 files match their digests\n")
+    assert (verified.code, verified.out) == (0, f"{stored} is intact: 127 files match their digests\n")
     assert (shown.code, shown.out) == (0, f"contact sheet of s3_0_0: {tmp_path}/s.png\n")
     locate(stored).remove("test/x1/he/c/0/0/0/0/0")
     outcome = line("verify", stored)

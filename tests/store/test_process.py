@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 
@@ -59,6 +60,15 @@ def test_else_the_system_clears_pages_every_time() -> None:
     assert again > first / 2
 
 
+@pytest.fixture
+def usual_interrupt() -> Iterator[None]:
+    """Ctrl-C as Python has it: a library that was imported before may have taken it."""
+    taken = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, taken)
+
+
+@pytest.mark.usefixtures("usual_interrupt")
 def test_the_first_signal_requests_a_stop_and_the_second_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     now = [100.0]

@@ -150,7 +150,7 @@ def test_torchrun_trains_one_run_that_a_single_process_could_have_trained(
     events = [json.loads(line) for line in together.out.splitlines() if line.startswith("{")]
     assert events[0]["event"] == "started"
     two, one = together.folder, RunFolder(tmp_path / "one")
-    assert events[-1] == {"event": "finished", "run": str(two.path), "step": 16}
+    assert events[-1] == {"event": "finished", "run": str(two.path), "step": 16, "skipped": 0}
     assert (read_facts(two).processes, read_facts(two).effective_batch, read_facts(two).pairs_seen) == (2, 2, 32)
     views = "data.views=['x1','x2']"
     fit(one, store, small("asp", *SHORT, views, "data.batch=2"))

@@ -105,7 +105,8 @@ class _Normalise(torch.autograd.Function):
         mean, variance = torch.zeros_like(weight), torch.zeros_like(weight)  # momentum 1 writes the statistics there
         made, saved, inverse = torch.native_batch_norm(x, weight, bias, mean, variance, True, 1.0, epsilon)
         varies = _varies(mean, variance)
-        if not (made.is_cpu and varies.all()):  # elsewhere a look at `varies` would wait for the device
+        seen = made.is_cpu and type(made) is Tensor  # a GPU would be waited for, and a fake tensor has no values
+        if not (seen and varies.all()):
             made = torch.where(varies[:, None, None], made, bias.to(made.dtype)[:, None, None])
         ctx.save_for_backward(x, weight, saved, torch.where(varies, inverse, 0))
         ctx.epsilon = epsilon
