@@ -81,7 +81,7 @@ def _open_locked(partial: Path) -> BinaryIO:
         handle = partial.open("wb")
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if _is_at(handle, partial):
+        if is_at(handle, partial):
             return handle
         handle.close()  # it was swept before it was locked
 
@@ -215,12 +215,12 @@ def locked(file: Path, what: str) -> Iterator[None]:
     with handle:
         if not _lock(handle, file):
             raise StoreError(f"{what} is being written by another process; wait for it or stop it")
-        if not _is_at(handle, file):
+        if not is_at(handle, file):
             raise finished
         yield
 
 
-def _is_at(handle: BinaryIO, file: Path) -> bool:
+def is_at(handle: BinaryIO, file: Path) -> bool:
     """Whether the file that is open is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), file.stat())

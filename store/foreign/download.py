@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 from urllib.error import HTTPError, URLError
 
-from store.files import disk_errors
+from store.files import disk_errors, is_at
 from store.foreign.kinds import not_weights
 from store.foreign.patience import open_patiently
 
@@ -48,7 +48,7 @@ def alone(partial: Path, wait: Callable[[], object]) -> Iterator[None]:
                 except BlockingIOError:
                     wait()
                     fcntl.flock(handle, fcntl.LOCK_EX)
-            if partial.exists() and os.path.samestat(os.fstat(handle.fileno()), partial.stat()):
+            if is_at(handle, partial):
                 try:
                     yield
                 finally:

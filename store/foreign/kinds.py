@@ -131,6 +131,7 @@ def _zip_problem(file: BinaryIO, size: int) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
+    # zipfile has no one error for bytes that are no archive: an unknown version is NotImplementedError, for example
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OverflowError):
         return f"is cut off after {size:,} bytes: the end of {Format.TORCH}, its table of contents, is missing"
     names = [member.filename for member in members]

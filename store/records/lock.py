@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from store.files import disk_errors
+from store.files import disk_errors, is_at
 from store.run_files import PredictionFolder
 from store.schema import StoreError
 
@@ -55,7 +54,7 @@ def held_file(file: Path, what: str, *, shared: bool = False) -> Iterator[None]:
     finally:
         with handle, suppress(OSError):  # another process still reads, or the disk is full
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is(file, handle):
+            if is_at(handle, file):
                 file.unlink()
 
 
@@ -69,14 +68,6 @@ def _take(file: Path, what: str, *, shared: bool) -> BinaryIO:
             if isinstance(error, BlockingIOError):
                 raise StoreError(f"{what} is being used by another process; wait for it or stop it") from None
             raise
-        if _is(file, handle):
+        if is_at(handle, file):
             return handle
         handle.close()  # its last holder has removed it since it was opened
-
-
-def _is(file: Path, handle: BinaryIO) -> bool:
-    """Whether this is the file of that name."""
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
-    except FileNotFoundError:
-        return False

@@ -18,13 +18,12 @@ from evaluate.features.weights import WeightsFolder
 from evaluate.protocol import FeatureSpec, Network
 from evaluate.scores_file import Scores
 from evaluate.scoring.score import score_run
-from store.files import write_json
 from store.images import write_png
 from store.reader import Store
-from store.records.facts import RunFacts
 from store.run_files import RunFolder
 from store.schema import Split, Stain
 from store.untrusted.names import picture_name
+from tests.support.records import write_facts
 
 BASELINES = ["copy H&E", "constant colour", "affine colour map"]
 
@@ -47,20 +46,7 @@ def fabricate(run: Path, store: Store, view: str = "tile", noise: float = 8.0, s
     record = {"method": "attention_gan", "seal": store.manifest.seal, "split": "test", "view": view, "pairs_seen": 6000}
     record |= {"step": 6000, "upscaler": "lanczos", "synthetic": True, "generator": "ab" * 32, "pictures": names}
     (folder / "predictions.json").write_text(json.dumps(record))
-    facts = RunFacts(
-        store=str(store.path),
-        seal=store.manifest.seal,
-        method="attention_gan",
-        synthetic=True,
-        upscaler="lanczos",
-        pairs=8,
-        pairs_seen=6000,
-        device="cpu",
-        precision="fp32",
-        parameters={},
-        software={},
-    )
-    write_json(run / "run.json", facts)
+    write_facts(RunFolder(run), store, pairs_seen=6000)
     return folder
 
 

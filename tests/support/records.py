@@ -1,4 +1,4 @@
-"""JSON records changed by hand, as an earlier version or another program would leave them: without a digest."""
+"""Records of runs that were never trained, and records changed by hand, which have no digest, like earlier ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from store.files import DIGEST, digest_file, write_json
+from store.reader import Store
+from store.records.facts import RunFacts
 from store.records.predictions import load_predictions
-from store.run_files import PredictionFolder
+from store.run_files import PredictionFolder, RunFolder
 
 
 def unsigned(file: Path) -> dict[str, Any]:
@@ -32,3 +34,21 @@ def sign(folder: PredictionFolder, **change: Any) -> None:
         for kind, pictures in (("rounded", folder.rounded), ("truncated", folder.truncated))
     }
     write_json(folder.record, replace(record, rounded=digests["rounded"], truncated=digests["truncated"]))
+
+
+def write_facts(run: RunFolder, store: Store, *, pairs_seen: int) -> None:
+    """The record of a run on a drawn store."""
+    facts = RunFacts(
+        store=str(store.path),
+        seal=store.manifest.seal,
+        method="attention_gan",
+        synthetic=True,
+        upscaler="lanczos",
+        pairs=8,
+        pairs_seen=pairs_seen,
+        device="cpu",
+        precision="fp32",
+        parameters={},
+        software={},
+    )
+    write_json(run.facts, facts)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import torch
 
-from store.files import write_json
 from store.reader import Store
-from store.records.facts import RunFacts
 from store.run_files import RunFolder
+from tests.support.records import write_facts
 from train.methods.registry import build_method
 from train.run.generator_file import FORMAT, GeneratorHeader, save_generator
 from train.settings import DiscriminatorSettings, GeneratorSettings, TrainSettings
@@ -20,20 +19,7 @@ SETTINGS = TrainSettings(generator=GeneratorSettings(base=4), discriminator=Disc
 def make_run(folder: Path, store: Store, seed: int = 0) -> RunFolder:
     """A run as training leaves it, with a generator that learned nothing."""
     run = RunFolder(folder)
-    facts = RunFacts(
-        store=str(store.path),
-        seal=store.manifest.seal,
-        method="attention_gan",
-        synthetic=True,
-        upscaler="lanczos",
-        pairs=8,
-        pairs_seen=80,
-        device="cpu",
-        precision="fp32",
-        parameters={},
-        software={},
-    )
-    write_json(run.facts, facts)
+    write_facts(run, store, pairs_seen=80)
     torch.manual_seed(seed)
     header = GeneratorHeader(
         version=FORMAT, method="attention_gan", settings=SETTINGS, seal=store.manifest.seal, step=80, pairs_seen=80

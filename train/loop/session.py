@@ -63,7 +63,8 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
     compute.configure(deterministic=settings.deterministic)
     threads = settle_threads(settings.threads, recorded_threads(folder))
     torch.set_num_threads(threads)
-    if console.active and not settings.threads and (busy := describe_busy_cores(threads)):
+    watched = console.active and compute.device.type == "cpu" and not settings.threads
+    if watched and (busy := describe_busy_cores(threads)):
         console.say(busy)
     epochs = settings.optimiser.epochs
     order = plan_order(store, settings.data, seed=settings.seed, epochs=epochs, processes=ranks.count)

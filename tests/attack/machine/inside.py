@@ -38,19 +38,19 @@ def warm() -> None:
     import evaluate.report.contact_sheet
     import evaluate.report.figure
     import evaluate.report.html_page
-    import evaluate.scoring.score  # noqa: F401
+    import evaluate.scoring.score  # noqa: F401 - for the forks
     import prep.build.run
     import prep.build.write
     import prep.demo.draw
-    import prep.fidelity.report  # noqa: F401
+    import prep.fidelity.report  # noqa: F401 - for the forks
     import store.contact_sheet
     import store.overview
-    import store.verify  # noqa: F401
+    import store.verify  # noqa: F401 - for the forks
     import train.attention_maps
     import train.describe
     import train.import_asp
     import train.loop.fit
-    import train.predict  # noqa: F401
+    import train.predict  # noqa: F401 - for the forks
 
     torch.set_num_threads(1)
     gc.collect()
