@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Threads of the workers (`pytest -n 2`), which inherit the environment of this process."""
+    """Threads of the workers (`pytest -n 2`), which inherit the environment of this process, and interpreted kernels.
+
+    Where there is a GPU, tests of kernels run on it.
+    """
+    if not Path("/dev/nvidiactl").exists():
+        os.environ["TRITON_INTERPRET"] = "1"
     if config.getoption("numprocesses", None):
         from tests.support.parallel import limit_threads
 

@@ -42,6 +42,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"run"},
         {"methods"},
         {"networks", "losses", "unwrapping"},
+        {"kernels"},
         {"data"},
         {"runtime"},
         {"settings"},
@@ -111,6 +112,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "tqdm": {
         "store/cli.py",
     },
+    "triton": {name for name in NAMES if name.startswith("train/kernels/")},
     "typer": {f"{package}/__main__.py" for package in PACKAGES} | {"store/cli.py"},
     "zarr": {
         "store/format/codec.py",
