@@ -16,6 +16,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns that 3.10 sets it otherwise
+
 
 @dataclass(slots=True)
 class _Switch:
@@ -31,9 +33,12 @@ _switch = _Switch()
 def takes(*tensors: Tensor) -> bool:
     """Whether fused kernels compute on these tensors, which are on one device.
 
-    The compiler fuses plain operations itself, and fake tensors have no values, so neither gets here.
+    The compiler fuses plain operations itself, fake tensors have no values, and kernels sum in float32, which is too
+    little for float64: none of these gets here.
     """
     if torch.compiler.is_compiling() or not all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors):
+        return False
+    if any(tensor.dtype == torch.float64 for tensor in tensors):
         return False
     if all(tensor.is_cuda for tensor in tensors):
         return _switch.fused and has_triton()

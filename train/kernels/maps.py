@@ -1,0 +1,53 @@
+"""How the kernels see feature maps: [B,C,H,W] with channels fastest, one program for a piece of one row.
+
+The place of a row is computed once in a program, in 64 bits, so that maps of over 2^31 values are safe; within a row 32
+bits are enough. Neighbouring threads read neighbouring channels, then neighbouring columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+
+VALUES = 2048  # of one program: 16 for each of 128 threads
+MOST_CHANNELS = 128  # of one program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """How a map is cut into programs."""
+
+    grid: tuple[int, int, int]
+    """All rows of all pictures; pieces of a row; pieces of the channels."""
+    columns: int
+    """Columns of a piece, a power of two."""
+    channels: int
+    """Channels of a piece, a power of two."""
+
+
+def cut(batch: int, channels: int, height: int, width: int) -> Pieces:
+    """The programs for a map of this shape, from the shape alone, so that it is always cut alike.
+
+    >>> cut(1, 64, 512, 512)
+    Pieces(grid=(512, 16, 1), columns=32, channels=64)
+    >>> cut(2, 3, 512, 512)
+    Pieces(grid=(1024, 1, 1), columns=512, channels=4)
+    """
+    side = min(triton.next_power_of_2(channels), MOST_CHANNELS)
+    columns = min(triton.next_power_of_2(width), VALUES // side)
+    grid = (batch * height, triton.cdiv(width, columns), triton.cdiv(channels, side))
+    return Pieces(grid=grid, columns=columns, channels=side)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """`x` [B,C,H,W] with channels fastest and nothing between its values: itself if it is so already."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def empty_like(x: Tensor, height: int, width: int) -> Tensor:
+    """A map of the batch, channels, dtype and device of `x`, channels fastest, not yet written."""
+    shape = (x.shape[0], x.shape[1], height, width)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
