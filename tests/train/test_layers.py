@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from collections.abc import Iterator
@@ -127,13 +128,31 @@ def test_spectral_norm_is_the_classic_hook_over_several_steps() -> None:
 
 def test_spectral_norm_iterates_v_before_u_from_unit_vectors() -> None:
     conv = SpectralConv2d(3, 8, 3, stride=1, padding=1, bias=True)
-    matrix, u = conv.weight_orig.detach().flatten(1), conv.weight_u
+    matrix, u = conv.weight_orig.detach().flatten(1), conv.weight_u.clone()
     assert u.norm() == pytest.approx(1, abs=1e-6)
     assert conv.weight_v.norm() == pytest.approx(1, abs=1e-6)
     conv(draw(1, 3, 9, 9))
     v = F.normalize(matrix.t() @ u, dim=0)
     torch.testing.assert_close(conv.weight_v, v)
     torch.testing.assert_close(conv.weight_u, F.normalize(matrix @ v, dim=0))
+
+
+def test_passes_write_spectral_vectors_in_place_and_each_backward_pass_sees_its_own() -> None:
+    conv = SpectralConv2d(3, 8, 3, stride=1, padding=1, bias=True)
+    places = conv.weight_u.data_ptr(), conv.weight_v.data_ptr()
+    picture, gradients = draw(1, 3, 9, 9), []
+    losses = []
+    for training in (True, False, True, True):
+        state = copy.deepcopy(conv)
+        conv.train(training)
+        losses.append(conv(picture).square().mean())
+        state.train(training)(picture).square().mean().backward()
+        assert state.weight_orig.grad is not None
+        gradients.append(state.weight_orig.grad)
+    assert (conv.weight_u.data_ptr(), conv.weight_v.data_ptr()) == places
+    for loss, alone in zip(losses, gradients, strict=True):
+        (gradient,) = torch.autograd.grad(loss, conv.weight_orig)
+        assert torch.equal(gradient, alone)
 
 
 def test_spectral_norm_reaches_the_largest_singular_value_in_float32_under_autocast() -> None:

@@ -82,6 +82,6 @@ def put_back_if(broken: Tensor, now: Tensor, before: Tensor) -> None:
 
 
 def _buffers(modules: Mapping[str, nn.Module]) -> list[Tensor]:
-    """What checkpoints hold beside parameters, in a fixed order, looked up anew: spectral norm replaces its vectors."""
+    """What checkpoints hold beside parameters, in a fixed order."""
     held = [value for module in modules.values() for value in module.state_dict(keep_vars=True).values()]
     return [value for value in held if isinstance(value, Tensor) and not isinstance(value, nn.Parameter)]

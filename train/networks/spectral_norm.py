@@ -17,8 +17,9 @@ class SpectralConv2d(nn.Module):
 
     As in PyTorch's older hook, which the ASP repository uses: the weight is read as a matrix out x (in k k), a forward
     pass in training mode makes one iteration, v before u, and the state is `weight_orig`, `weight_u`, `weight_v`. The
-    vectors are replaced, not written into, so that several passes can precede one backward pass; within
-    `precomputed_weights` they were replaced before the pass. All of this stays float32 under autocast.
+    vectors keep their memory, so that a recorded step finds them there, and a pass computes with tensors of its own, so
+    that several passes can precede one backward pass; within `precomputed_weights` the iteration was made before the
+    pass. All of this stays float32 under autocast.
     `nn.utils.parametrizations.spectral_norm` is a different function: u first, 15 iterations at the start.
     Sources: Miyato et al., Spectral Normalization for Generative Adversarial Networks, ICLR 2018; PyTorch's default
     weights and bias 0, which the published runs had.
@@ -46,12 +47,20 @@ class SpectralConv2d(nn.Module):
         """The weight for one pass, [out,in,k,k]; in training mode after one iteration."""
         with torch.autocast(self.weight_orig.device.type, enabled=False):
             matrix = self.weight_orig.flatten(1)
-            if self.training:
-                with torch.no_grad():
-                    self.weight_v = _unit(matrix.t() @ self.weight_u)
-                    self.weight_u = _unit(matrix @ self.weight_v)
-            sigma = self.weight_u @ (matrix @ self.weight_v)
+            u, v = self._vectors(matrix.detach())
+            sigma = u @ (matrix @ v)
             return self.weight_orig * sigma.reciprocal()  # a product: the gradient of a quotient took a third of a step
+
+    @torch.no_grad()
+    def _vectors(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """The vectors u and v of one pass; in training mode they are iterated, and written back."""
+        if not self.training:
+            return self.weight_u.clone(), self.weight_v.clone()
+        v = _unit(matrix.t() @ self.weight_u)
+        u = _unit(matrix @ v)
+        self.weight_u.copy_(u)
+        self.weight_v.copy_(v)
+        return u, v
 
 
 @contextmanager
