@@ -69,6 +69,7 @@ WITH_TORCH = {name for name in NAMES if name.startswith(("train/", "evaluate/"))
 DOORS = {  # each library, and the only files that import it; numpy and the standard library may be imported anywhere
     "basicsr": {"prep/upscaling/bsrgan.py"},
     "cv2": {
+        "evaluate/metrics/ssim.py",
         "store/images.py",
         "store/contact_sheet.py",
         "prep/views.py",
@@ -100,7 +101,6 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "prep/fidelity/measures.py",
     },
     "skimage": {
-        "evaluate/metrics/paired.py",
         "prep/fidelity/measures.py",
         "store/stain/dab.py",
         "train/run/snapshots.py",

@@ -18,7 +18,8 @@ from evaluate.features.extract import FeatureSource, to_unit
 from evaluate.features.lpips import TRUNK_METRIC, Perceptual, Trunk
 from evaluate.features.networks import Pooled
 from evaluate.inputs.image_set import REAL, ImageSet
-from evaluate.metrics.paired import phv, psnr, ssim
+from evaluate.metrics.paired import phv, psnr
+from evaluate.metrics.ssim import SIDE, shifted_similarities
 from evaluate.protocol import FAKE, THRESHOLD, FeatureSpec, ProtocolName
 from evaluate.scores_file import Misregistration
 from store.cli import track
@@ -81,8 +82,8 @@ def measure_all(images: ImageSet, places: Sequence[int], shifts: Sequence[int], 
 
 
 def shifts_for(side: int) -> tuple[int, ...]:
-    """The shifts that leave at least half of a picture."""
-    return tuple(shift for shift in SHIFTS if shift <= side // 2)
+    """The shifts that leave at least half of a picture, and a window of SSIM."""
+    return tuple(shift for shift in SHIFTS if shift <= min(side // 2, side - SIDE))
 
 
 def windows(picture_u8: PictureU8, shifts: Sequence[int]) -> Iterator[PictureU8]:
@@ -104,8 +105,8 @@ def measure(
     fixed = [next(windows(picture, shifts)) for picture in (real, fake)]
     moved = list(windows(real, shifts))
     found: Curves = {
-        metric: np.array([[compare(one, other) for other in moved] for one in fixed])
-        for metric, compare in ((Metric.SSIM, ssim), (Metric.PSNR, psnr))
+        Metric.SSIM: shifted_similarities(fixed, real, [max(shifts) - shift for shift in shifts]),
+        Metric.PSNR: np.array([[psnr(one, other) for other in moved] for one in fixed]),
     }
     if pooled:
         vectors = [[stage.cpu().numpy() for stage in pooled(to_unit([one], device))] for one in (*fixed, *moved)]

@@ -43,6 +43,17 @@ def test_every_pixel_agrees_with_the_formula_written_out() -> None:
     np.testing.assert_allclose(dab_density(picture), plain, atol=1e-12)
 
 
+def test_the_table_of_grey_levels_is_the_deconvolution_of_every_picture() -> None:
+    """A picture of numbers takes the plain way; each channel has each level, beside all kinds of others."""
+    picture = np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    for channel in range(3):
+        picture[:, channel, channel] = np.arange(256)
+    turned = np.rot90(picture)  # other strides
+    for one in (picture, turned, np.zeros_like(picture), np.full_like(picture, 255), picture[:1, :1]):
+        np.testing.assert_allclose(dab_density(one), dab_density(one.astype(np.float64)), rtol=0, atol=1e-14)
+    assert not np.signbit(dab_density(np.full((2, 2, 3), 255, np.uint8))).any()
+
+
 def test_blue_and_white_have_no_dab_and_black_is_finite() -> None:
     white, black = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
     assert mean_dab(white) == 0
