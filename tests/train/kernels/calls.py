@@ -1,0 +1,36 @@
+"""Calls of every kernel at shapes as in training, with gradients; `test_kernels_compile.py` compiles what they launch.
+
+A module with kernels has a function here, in `CALLS`. Nothing is computed: results are memory that nobody wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from train.kernels import padding
+
+
+def laid(*shape: int, dtype: torch.dtype) -> Tensor:
+    """A map or other tensor that asks for its gradient, channels last."""
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, memory_format=layout).requires_grad_()
+
+
+def with_gradients(function: Callable[..., Tensor], *inputs: Tensor) -> None:
+    """Forward and backward."""
+    made = function(*inputs)
+    torch.autograd.grad(made, inputs, torch.empty_like(made))
+
+
+def call_padding(dtype: torch.dtype) -> None:
+    """A residual block's, the stem's, the last convolution's."""
+    for margin, channels in ((1, 256), (1, 3), (3, 64)):
+        with_gradients(lambda x, margin=margin: padding.reflect_pad(x, margin), laid(1, channels, 8, 128, dtype=dtype))
+
+
+CALLS: dict[str, Callable[[torch.dtype], None]] = {
+    "padding": call_padding,
+}
