@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import triton
+import triton.language as tl
 from torch import Tensor
 
 VALUES = 2048  # of one program: 16 for each of 128 threads
@@ -51,3 +52,30 @@ def empty_like(x: Tensor, height: int, width: int) -> Tensor:
     """A map of the batch, channels, dtype and device of `x`, channels fastest, not yet written."""
     shape = (x.shape[0], x.shape[1], height, width)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@triton.jit
+def row_of(maps, row, width, channels):
+    """Where a row of `maps` begins; rows of all pictures are counted on."""
+    return maps + row.to(tl.int64) * (width * channels)
+
+
+@triton.jit
+def columns_of(width, COLUMNS: tl.constexpr):
+    """The columns of this program [COLUMNS,1], and which of them exist."""
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[:, None]
+    return column, column < width
+
+
+@triton.jit
+def channels_of(channels, CHANNELS: tl.constexpr):
+    """The channels of this program [1,CHANNELS], and which of them exist."""
+    channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
+    return channel, channel < channels
+
+
+@triton.jit
+def reflected(place, side):
+    """The pixel that lies at a place outside by less than `side`: -1 is 1, and `side` is `side` - 2."""
+    place = tl.abs(place)
+    return tl.minimum(place, 2 * (side - 1) - place)

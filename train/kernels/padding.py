@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from train.kernels.maps import channels_last, cut, empty_like
+from train.kernels.maps import channels_last, channels_of, columns_of, cut, empty_like, reflected, row_of
 
 
 def reflect_pad(x: Tensor, margin: int) -> Tensor:
@@ -56,23 +56,16 @@ def fold(gradient: Tensor, margin: int) -> Tensor:
 
 
 @triton.jit
-def reflected(place, side):
-    """The pixel that lies at a place outside by less than `side`: -1 is 1, and `side` is `side` - 2."""
-    place = tl.abs(place)
-    return tl.minimum(place, 2 * (side - 1) - place)
-
-
-@triton.jit
 def _pad(x, padded, channels, height, width, margin: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)  # of all pictures
     padded_height, padded_width = height + 2 * margin, width + 2 * margin
+    row = tl.program_id(0)  # of all pictures
     picture, place = row // padded_height, row % padded_height
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[:, None]
-    channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    mask = (column < padded_width) & (channel < channels)
-    source = x + (picture * height + reflected(place - margin, height)) * width * channels
-    value = tl.load(source + reflected(column - margin, width) * channels + channel, mask=mask)
-    tl.store(padded + row * padded_width * channels + column * channels + channel, value, mask=mask)
+    column, inside = columns_of(padded_width, COLUMNS)
+    channel, exists = channels_of(channels, CHANNELS)
+    source = row_of(x, picture * height + reflected(place - margin, height), width, channels)
+    value = tl.load(source + reflected(column - margin, width) * channels + channel, mask=inside & exists)
+    there = row_of(padded, row, padded_width, channels) + column * channels + channel
+    tl.store(there, value, mask=inside & exists)
 
 
 @triton.jit
@@ -87,19 +80,19 @@ def _went(place, side, margin: tl.constexpr, copy: tl.constexpr):
 
 @triton.jit
 def _fold(padded, folded, channels, height, width, margin: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)  # of all pictures
     padded_height, padded_width = height + 2 * margin, width + 2 * margin
+    row = tl.program_id(0)  # of all pictures
     picture, place = row // height, row % height
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[:, None]
-    channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    mask = (column < width) & (channel < channels)
+    column, inside = columns_of(width, COLUMNS)
+    channel, exists = channels_of(channels, CHANNELS)
     total = tl.zeros((COLUMNS, CHANNELS), dtype=tl.float32)
     for vertical in tl.static_range(3):
         above, went = _went(place, height, margin, vertical)
         if went:
-            source = padded + (picture * padded_height + above) * padded_width * channels
+            source = row_of(padded, picture * padded_height + above, padded_width, channels)
             for horizontal in tl.static_range(3):
-                left, also_went = _went(column, width, margin, horizontal)
-                value = tl.load(source + left * channels + channel, mask=mask & also_went, other=0.0)
+                left, also = _went(column, width, margin, horizontal)
+                value = tl.load(source + left * channels + channel, mask=inside & exists & also, other=0.0)
                 total += value.to(tl.float32)
-    tl.store(folded + row * width * channels + column * channels + channel, total, mask=mask)
+    there = row_of(folded, row, width, channels) + column * channels + channel
+    tl.store(there, total, mask=inside & exists)

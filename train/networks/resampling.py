@@ -45,6 +45,10 @@ def blur_down(x: Tensor) -> Tensor:
     It is linear, so its gradient does not need `x`; PyTorch's means would save both their inputs, which was a quarter
     of all that a step of ASP saved.
     """
+    if launching.takes(x):
+        from train.kernels import blurring
+
+        return blurring.blur_down(x)
     halved: Tensor = _BlurDown.apply(x)
     return halved
 
@@ -82,6 +86,10 @@ def blur_up(x: Tensor) -> Tensor:
     3.4 ms at 1x256x64x64 bf16 channels-last; as a transposed depthwise convolution 16 ms. The compiler's version for a
     CPU takes twenty times as long, so the compiler is given PyTorch's kernel as one operation.
     """
+    if launching.takes(x):
+        from train.kernels import blurring
+
+        return blurring.blur_up(x)
     if torch.compiler.is_compiling() and not x.is_cuda:
         doubled: Tensor = double(x)
         return doubled

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from train.kernels import padding
+from train.kernels import blurring, padding
 
 
 def laid(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -31,6 +31,14 @@ def call_padding(dtype: torch.dtype) -> None:
         with_gradients(lambda x, margin=margin: padding.reflect_pad(x, margin), laid(1, channels, 8, 128, dtype=dtype))
 
 
+def call_blurring(dtype: torch.dtype) -> None:
+    """The generator's, and those of its first halving."""
+    for blur in (blurring.blur_down, blurring.blur_up):
+        for channels in (64, 256):
+            with_gradients(blur, laid(1, channels, 8, 128, dtype=dtype))
+
+
 CALLS: dict[str, Callable[[torch.dtype], None]] = {
+    "blurring": call_blurring,
     "padding": call_padding,
 }
