@@ -78,6 +78,10 @@ def predict(
     view: Annotated[str, typer.Option("--view", metavar="VIEW", help="tile, x1, x2, x4")] = "tile",
     device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1")] = "auto",
     gates: Annotated[bool, typer.Option("--gates", help="also draw attention maps over the H&E")] = False,
+    batch: Annotated[
+        int,
+        typer.Option("--batch", metavar="N", min=1, help="pictures in one pass, if every bit comes out as one by one"),
+    ] = 1,
 ) -> None:
     """Translate every picture of a split, with a run or a generator file; complete predictions are kept.
 
@@ -97,7 +101,7 @@ def predict(
     opened = open_store_of(folder) if store is None else Store.open(store)
     if opened.manifest.seal != load_header(folder.generator).seal:
         say(f"note: {folder.generator} was not trained on {opened.address}")
-    predicted = translate(folder, opened, split, view, device)
+    predicted = translate(folder, opened, split, view, device, batch)
     what = "already exist in" if predicted.already_existed else "written to"
     say(f"{predicted.pictures} predictions {what} {predicted.folder}")
     if gates:

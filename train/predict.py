@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
 from store.cli import say, track
 from store.files import disk_errors
+from store.images import PictureU8
 from store.process import Stop, stop_requests
 from store.reader import Store, Target, plan_targets
 from store.records.exchange import exchange
@@ -21,11 +25,16 @@ from store.schema import Interrupted, RunError, Split, Stain
 from train.methods.registry import check_multiple
 from train.run import picture_set
 from train.run.generator_file import Trained, load_generator
-from train.run.inference import translate, translation_mode
+from train.run.inference import Levels, batches_change_nothing, translate, translate_batch, translation_mode
+from train.run.picture_set import Made
+from train.runtime.beside import read_ahead, write_behind
 from train.runtime.device import resolve
 from train.settings import Precision
 
+T = TypeVar("T")
+
 LISTED = 5  # damaged pictures in a message
+SEARCHED = 100  # pictures of a set for which a search of cuDNN's fastest algorithms pays: it takes about 8 s on an H200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +48,35 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a translation needs: the pictures of the store by name, how one becomes signed [H,W,3], requests to stop."""
+    """What a translation needs: the pictures of the store by name, how some become signed [H,W,3], requests to stop."""
 
     what: str
     targets: dict[str, Target]
-    draw: Callable[[Target], Tensor]
+    batch: int
+    read: Callable[[Target], PictureU8]
+    draw: Callable[[list[tuple[Target, PictureU8]]], list[Tensor]]
     stop: Stop
 
-    def each(self, names: list[str]) -> Iterator[str]:
-        """The names one by one, with progress. Raises Interrupted after the first that a signal came with."""
-        for name in track(names, what=self.what, unit="picture"):
-            yield name
-            if self.stop.requested:
-                raise Interrupted("the predictions so far are kept; run the same command to resume")
+    def each(self, names: list[str]) -> Iterator[tuple[str, Levels]]:
+        """The pictures of the names as they are drawn, with progress; those that follow are read meanwhile.
+
+        A batch is full or each of its pictures is drawn alone. Raises Interrupted after the first batch that a signal
+        came with.
+        """
+        with closing(read_ahead([self.targets[name] for name in names], self.read)) as ahead:
+            tracked = track(ahead, what=self.what, unit="picture", total=len(names))
+            for group in _groups(tracked, self.batch):
+                for (target, _), signed in zip(group, self.draw(group), strict=True):
+                    yield target.name, Levels.of(signed)
+                if self.stop.requested:
+                    raise Interrupted("the predictions so far are kept; run the same command to resume")
+
+
+def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, and of one each where fewer are left."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield from [group] if len(group) == size else ([item] for item in group)
 
 
 def generator_folder(run: Path | None, checkpoint: Path | None) -> RunFolder:
@@ -69,14 +94,14 @@ def generator_folder(run: Path | None, checkpoint: Path | None) -> RunFolder:
     return RunFolder(checkpoint.with_suffix(""), checkpoint)
 
 
-def predict(folder: RunFolder, store: Store, split: Split, view: str, device: str) -> Predicted:
-    """Translate every picture of a split and view as a whole, one at a time, in float32.
+def predict(folder: RunFolder, store: Store, split: Split, view: str, device: str, batch: int = 1) -> Predicted:
+    """Translate every picture of a split and view as a whole, in float32, `batch` in one pass if that changes no bit.
 
-    Spectral norm makes no more iterations; batch norm and dropout are as `generator.at_test` says, dropout seeded by
-    the picture's place in the store. New predictions are made beside their place and replace older ones, together with
-    their scores, when they are complete. An interrupted prediction is resumed; complete predictions of the same
-    generator and store are kept, and their damaged pictures made again. Raises RunError, SettingsError, StoreError, and
-    Interrupted when it was stopped.
+    Reading, PNG and the disk are beside the device. Spectral norm makes no more iterations; batch norm and dropout are
+    as `generator.at_test` says, dropout seeded by the picture's place in the store. New predictions are made beside
+    their place and replace older ones, together with their scores, when they are complete. An interrupted prediction is
+    resumed; complete predictions of the same generator and store are kept, and their damaged pictures made again.
+    Raises RunError, SettingsError, StoreError, and Interrupted when it was stopped.
     """
     trained = load_generator(folder.generator)
     targets = plan_targets(store, split, view)
@@ -89,7 +114,7 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
         picture_set.settle_set(place)
         damaged = _damaged(place, plan)
         if damaged:
-            with _work(trained, store, split, view, device) as work:
+            with _work(trained, store, split, view, device, batch) as work:
                 if len(damaged) == len(targets) or not _mend(place, work, damaged):
                     _make(place, plan, work)
             picture_set.settle_set(place)
@@ -113,21 +138,27 @@ def _plan_of(trained: Trained, store: Store, split: Split, view: str, targets: l
 
 
 @contextmanager
-def _work(trained: Trained, store: Store, split: Split, view: str, device: str) -> Iterator[Work]:
+def _work(trained: Trained, store: Store, split: Split, view: str, device: str, batch: int) -> Iterator[Work]:
     """The generator on the device, ready to translate."""
-    compute = resolve(device, Precision.FP32)
-    compute.configure()
+    compute, targets = resolve(device, Precision.FP32), plan_targets(store, split, view)
+    compute.configure(search=len(targets) >= SEARCHED)
     generator = compute.place(trained.generator)
-    targets = plan_targets(store, split, view)
     seeds = {target.name: seed for seed, target in enumerate(targets)}
 
-    def draw(target: Target) -> Tensor:
-        he = store.picture(split, view, Stain.HE, target.pair, target.index)
-        return translate(generator, he, compute.device, seed=seeds[target.name])
+    def read(target: Target) -> PictureU8:
+        return store.picture(split, view, Stain.HE, target.pair, target.index)
+
+    def draw(group: list[tuple[Target, PictureU8]]) -> list[Tensor]:
+        if len(group) > 1:
+            return translate_batch(generator, [he for _, he in group], compute.device)
+        return [translate(generator, he, compute.device, seed=seeds[target.name]) for target, he in group]
 
     with stop_requests(say) as stop, translation_mode(generator, trained.header.settings.generator.at_test):
+        if batch > 1 and not batches_change_nothing(generator, batch, store.side(view), compute.device):
+            say(f"{batch} pictures in one pass do not come out as they do one by one: they are translated one by one")
+            batch = 1
         named = {target.name: target for target in targets}
-        yield Work(what=f"translating {split}/{view}", targets=named, draw=draw, stop=stop)
+        yield Work(what=f"translating {split}/{view}", targets=named, batch=batch, read=read, draw=draw, stop=stop)
 
 
 def _damaged(place: PredictionFolder, plan: Predictions) -> list[str]:
@@ -147,8 +178,9 @@ def _mend(place: PredictionFolder, work: Work, damaged: list[str]) -> bool:
     """Make damaged pictures again; False where they do not come out as they were, as on another device."""
     record, mended = load_predictions(place, ""), picture_set.mending(place)
     picture_set.empty(mended)
-    for name in work.each(damaged):
-        picture_set.write_picture(mended, name, work.draw(work.targets[name]))
+    with write_behind(list[Made]().append) as behind:
+        for name, levels in work.each(damaged):
+            behind.submit(partial(picture_set.write_picture, mended, name, levels))
     if [name for name in picture_set.damaged_pictures(mended, record) if name in damaged]:
         say("they do not come out as the record says (another device or version?): all pictures are made again")
         return False
@@ -160,9 +192,16 @@ def _make(place: PredictionFolder, plan: Predictions, work: Work) -> None:
     """Make a whole set beside its place, from where an earlier start was interrupted, and move it there."""
     new = picture_set.beside(place)
     made = picture_set.begin(new, plan)
-    for name in work.each(list(plan.pictures)):
-        if name not in made:
-            made[name] = picture_set.write_picture(new, name, work.draw(work.targets[name]))
-            picture_set.note(new, name, made[name])
+
+    def write(name: str, levels: Levels) -> tuple[str, Made]:
+        return name, picture_set.write_picture(new, name, levels)
+
+    def note(written: tuple[str, Made]) -> None:
+        name, made[name] = written
+        picture_set.note(new, *written)
+
+    with write_behind(note) as behind:
+        for name, levels in work.each([name for name in plan.pictures if name not in made]):
+            behind.submit(partial(write, name, levels))
     picture_set.finish(new, plan, made)
     exchange(new.path, place.path)

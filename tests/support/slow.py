@@ -59,6 +59,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_describe.py::test_every_method": (),
     "tests/train/test_picture_set.py::test_a_kill_at_any_call": (),
     "tests/train/test_picture_set.py::test_another_store": (),
+    "tests/train/test_predict_speed.py::test_a_translation_imports": (),
     "tests/train/test_settings.py::test_the_weights_that_a_method_reads": (),
     "tests/evaluate/test_command_line.py::test_the_command_line_scores": (),
     "tests/evaluate/test_command_line.py::test_tables_and_the_page": (),

@@ -28,7 +28,7 @@ from train import predict as predict_module
 from train.data.batch import to_signed
 from train.predict import predict
 from train.run.generator_file import FORMAT, load_generator
-from train.run.inference import rounded, translate, truncated
+from train.run.inference import Levels, rounded, translate
 from train.runtime.device import resolve
 from train.settings import Precision
 
@@ -51,7 +51,7 @@ def levels(grey: list[float]) -> torch.Tensor:
 def test_grey_levels_are_rounded_to_the_nearest_and_truncated_below() -> None:
     signed = levels([-20, 0, 0.4, 0.6, 63.4, 63.6, 128, 254.6, 255, 300])
     assert rounded(signed).tolist() == [0, 0, 0, 1, 63, 64, 128, 255, 255, 255]
-    assert truncated(signed).tolist() == [0, 0, 0, 0, 63, 63, 128, 254, 255, 255]
+    assert Levels.of(signed).truncated.tolist() == [0, 0, 0, 0, 63, 63, 128, 254, 255, 255]
 
 
 def test_bytes_come_back_from_the_range_of_the_networks_as_they_were() -> None:
@@ -73,7 +73,7 @@ def test_both_files_come_from_the_float_output_of_the_generator(
         whole, cut = (read_picture(made.folder / kind / f"{pair.id}.png") for kind in ("fake", "fake_truncated"))
         assert whole.shape == cut.shape == (side, side, 3)
         np.testing.assert_array_equal(whole, rounded(signed))
-        np.testing.assert_array_equal(cut, truncated(signed))
+        np.testing.assert_array_equal(cut, Levels.of(signed).truncated)
         inside = (cut > 0) & (cut < 254)
         apart.append(np.mean(whole[inside] != cut[inside]))
     assert 0.45 < np.mean(apart) < 0.55  # half of all levels have a fraction of a half or more

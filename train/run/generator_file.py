@@ -31,6 +31,7 @@ from store.foreign.kinds import Format, wrong_file
 from store.schema import FORBID_UNKNOWN, RunError
 from store.settings import plain, validate
 from store.untrusted.documents import DocumentError, parse_object, shorten
+from train.methods.outline import build_outline
 from train.methods.registry import build_method
 from train.run.folder import FREE
 from train.settings import TrainSettings
@@ -100,8 +101,7 @@ def _check_tensors(path: Path, settings: TrainSettings, tensors: Mapping[str, Te
 
     Tensors that are not finite are refused too: they translate every picture to nothing.
     """
-    with torch.device("meta"):
-        outline = build_method(settings).generator.state_dict()
+    outline = build_outline(settings).generator.state_dict()
     own, found = (
         {name: f"{tuple(t.shape)} {t.dtype}".replace("torch.", "") for name, t in state.items()}
         for state in (outline, tensors)

@@ -12,15 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from store.files import PARTIAL, digest_file, disk_errors, sync, sync_all, write_json
 from store.images import load_picture, write_png
 from store.records.exchange import aside, settle
 from store.records.predictions import Predictions, load_predictions, read_gates
 from store.run_files import PredictionFolder
 from store.schema import PictureError, RunError
-from train.run.inference import rounded, truncated
+from train.run.inference import Levels
 
 JOURNAL = "made.jsonl"
 
@@ -48,11 +46,11 @@ def mending(place: PredictionFolder) -> PredictionFolder:
     return PredictionFolder(place.path.with_name(f"{place.path.name}.mended{PARTIAL}"))
 
 
-def write_picture(folder: PredictionFolder, name: str, signed: Tensor) -> Made:
-    """Write both files of a picture, signed [H,W,3]."""
+def write_picture(folder: PredictionFolder, name: str, levels: Levels) -> Made:
+    """Write both files of a picture, once its device has computed it."""
     whole, cut = files_of(folder, name)
-    write_png(whole, rounded(signed))
-    write_png(cut, truncated(signed))
+    write_png(whole, levels.rounded.cpu().numpy())
+    write_png(cut, levels.truncated.cpu().numpy())
     return Made(rounded=digest_file(whole), truncated=digest_file(cut))
 
 

@@ -33,16 +33,18 @@ class Compute:
         """Move a network to the device, its weights channels last."""
         return module.to(self.device).to(memory_format=torch.channels_last)
 
-    def configure(self, *, deterministic: bool = False) -> None:
+    def configure(self, *, deterministic: bool = False, search: bool = True) -> None:
         """Set PyTorch's switches for this process: TF32 products only where asked, deterministic or fast kernels.
 
-        By default PyTorch lets convolutions use TF32 in every precision.
+        By default PyTorch lets convolutions use TF32 in every precision. Without `search` cuDNN's own choice of
+        algorithms is taken, which repeats; a search times them, and takes seconds for each shape.
         """
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision is Precision.TF32
         if self.cuda:
             torch.cuda.set_device(self.device)
-        torch.backends.cudnn.benchmark = not deterministic  # pictures of a run have one size
-        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = search and not deterministic  # pictures have one size
+        if deterministic != torch.are_deterministic_algorithms_enabled():  # it imports the compiler, in 2 s
+            torch.use_deterministic_algorithms(deterministic)
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS sums in varying order
 
