@@ -13,6 +13,7 @@ PARTS = {
     "loader": "CPU time of a pair from the store against decoding and cropping JPEGs",
     "start": "from the command to the first step on the demo",
     "precisions": "loss curves of 200 demo steps in bf16 and fp32",
+    "predicting": "a prediction against bare passes of its network, and what a picture costs besides",
     "scoring": "scoring a run with every feature network, against one picture and one network at a time",
     "pipeline": "a whole build without super-resolution against the bare calls",
     "enlarging": "a whole build with super-resolution against the network alone",
