@@ -29,6 +29,7 @@ from store.records.predictions import GateRecord, load_predictions, place_of, re
 from store.run_files import PredictionFolder, RunFolder
 from store.schema import Interrupted, RunError, Split, Stain
 from train.data.batch import to_signed
+from train.kernels.launching import switch
 from train.networks.resnet import ResnetGenerator
 from train.run.generator_file import Trained, load_generator
 from train.run.inference import translation_mode
@@ -88,6 +89,7 @@ def _draw(
     generator = _attention_generator(folder, trained)
     compute = resolve(device, Precision.FP32)
     compute.configure()
+    switch(fused=False)  # maps do not depend on whether Triton runs here
     compute.place(generator)
     beside = _beside(predictions)
     targets, levels = plan_targets(store, split, view), dict[str, dict[str, tuple[float, float, float]]]()

@@ -22,6 +22,7 @@ from store.records.lock import held
 from store.records.predictions import Predictions, load_predictions, place_of
 from store.run_files import GENERATOR, PredictionFolder, RunFolder
 from store.schema import Interrupted, RunError, Split, Stain
+from train.kernels.launching import switch
 from train.methods.registry import check_multiple
 from train.run import picture_set
 from train.run.generator_file import Trained, load_generator
@@ -142,6 +143,7 @@ def _work(trained: Trained, store: Store, split: Split, view: str, device: str, 
     """The generator on the device, ready to translate."""
     compute, targets = resolve(device, Precision.FP32), plan_targets(store, split, view)
     compute.configure(search=len(targets) >= SEARCHED)
+    switch(fused=False)  # pictures do not depend on whether Triton runs here
     generator = compute.place(trained.generator)
     seeds = {target.name: seed for seed, target in enumerate(targets)}
 

@@ -148,6 +148,14 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class Use(StrEnum):
+    """Whether something is used that not every machine can do; `auto` is on where it works."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttentionSettings:
     """The attention-based multi-magnification feature interaction module (AMMFI)."""
@@ -381,6 +389,7 @@ class TrainSettings:
     deterministic: bool = (
         False  # on a GPU: only kernels that repeat bit for bit, which are slower; a CPU always repeats
     )
+    fused: Use = Use.AUTO  # on a GPU: kernels in Triton, which are faster and round otherwise than PyTorch's
     threads: int = 0  # of each process, on the CPU; 0: one for each core at the first start. Rounding depends on it
     compile: bool = False  # torch.compile: a minute or two at the start, then shorter steps
     initial: Initial = Initial.PYTORCH  # L10: under spectral norm, what the published runs on a GPU had

@@ -16,13 +16,14 @@ from store.records.facts import RunFacts
 from store.run_files import RunFolder
 from train.data.batch import Batch
 from train.data.sampling import ReadingOrder, plan_order
+from train.kernels.launching import choose
 from train.loop.ema import Ema
 from train.loop.step import make_optimisers, trial_step
 from train.methods.base import Method
 from train.methods.registry import build_method, check_multiple
 from train.networks.compiling import compile_passes
 from train.run.console import Console
-from train.run.folder import recorded_threads, settings_digest, software
+from train.run.folder import recorded_fused, recorded_threads, settings_digest, software
 from train.run.generator_file import FORMAT, GeneratorHeader
 from train.runtime.device import Compute, resolve
 from train.runtime.distributed import Ranks
@@ -61,6 +62,9 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
     """Everything that a run needs. Raises SettingsError for what the store or the machine does not have."""
     compute = resolve(settings.device, settings.precision, ranks)
     compute.configure(deterministic=settings.deterministic)
+    fused, note = choose(settings.fused, recorded_fused(folder), compute.device)
+    if note:
+        console.say(note)
     threads = settle_threads(settings.threads, recorded_threads(folder))
     torch.set_num_threads(threads)
     watched = console.active and compute.device.type == "cpu" and not settings.threads
@@ -77,7 +81,7 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
     return Run(
         folder=folder,
         store=store,
-        settings=replace(settings, precision=compute.precision, threads=threads),
+        settings=replace(settings, precision=compute.precision, fused=fused, threads=threads),
         order=order,
         compute=compute,
         ranks=ranks,

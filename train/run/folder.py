@@ -12,11 +12,12 @@ from store.records.facts import RunFacts, read_facts
 from store.run_files import RunFolder
 from store.schema import RunError, SettingsError
 from store.settings import load, plain, to_toml
-from train.settings import TrainSettings
+from train.settings import TrainSettings, Use
 
 FREE = frozenset(
     {
         "device",
+        "fused",
         "threads",
         "data.workers",
         "checkpoint_every",
@@ -28,7 +29,7 @@ FREE = frozenset(
         "optimiser.stop_after_skips",
     }
 )
-"""Settings that may change between two starts of a run: they change no number, `threads` only the rounding."""
+"""Settings that may change between two starts of a run: they change no number, `fused` and `threads` but rounding."""
 
 SHOWN = 3  # differing settings named in an error
 
@@ -126,10 +127,30 @@ def _recorded_settings(folder: RunFolder, given: TrainSettings, digest: str | No
 
 def recorded_threads(folder: RunFolder) -> int:
     """The threads of a run's first start; 0 if it has none or they are unknown."""
+    recorded = _recorded(folder)
+    return recorded.threads if recorded else 0
+
+
+def recorded_fused(folder: RunFolder) -> Use:
+    """Whether a run's first start used fused kernels; `auto` if it has none, was on a CPU, or it is unknown.
+
+    A run on a GPU that does not say is older than the kernels.
+    """
+    recorded = _recorded(folder)
+    if not recorded or recorded.fused is not Use.AUTO:
+        return recorded.fused if recorded else Use.AUTO
     try:
-        return load(TrainSettings, folder.settings).threads if folder.facts.exists() else 0
+        return Use.OFF if (read_facts(folder).device or "").startswith("cuda") else Use.AUTO
+    except RunError:  # `claim` says what to do about it
+        return Use.AUTO
+
+
+def _recorded(folder: RunFolder) -> TrainSettings | None:
+    """The settings of a run's first start, if there was one and they are intact."""
+    try:
+        return load(TrainSettings, folder.settings) if folder.facts.exists() else None
     except SettingsError:  # `claim` says what to do about it
-        return 0
+        return None
 
 
 def settings_digest(settings: TrainSettings) -> str:
