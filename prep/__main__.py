@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from store.cli import run_app
+from store.process import count_cores
 from store.schema import SettingsError, Split
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prep.tiles.discovery import Data
 
 PRESETS = Path(__file__).parent / "presets"
-THREADS = os.cpu_count() or 1
+THREADS = count_cores()
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make a store from pairs of tiles.")
 
@@ -33,7 +33,9 @@ ConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; can be repeated")
 ]
-ThreadsOption = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="threads that read pictures")]
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", metavar="N", min=1, help="threads that read, cut and pack pictures")
+]
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad/--strict", help="skip bad pairs and list them; else one stops the build")
 ]

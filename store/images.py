@@ -77,6 +77,11 @@ def load_picture(path: Path) -> Picture:
     return Picture(pixels=np.array(image, dtype=np.uint8), notes=notes, digest=digest)
 
 
+def digest_picture(path: Path) -> str:
+    """The sha256 of the bytes of a picture's file in hex; decodes nothing. Raises PictureError if it cannot be read."""
+    return hashlib.sha256(_read_bytes(path)).hexdigest()
+
+
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write u8 [H,W,3] RGB as PNG under another name, then rename it; creates folders. Raises StoreError."""
     _write(path, pixels, ".png", ())
@@ -212,7 +217,7 @@ def _decode(path: Path, data: bytes) -> tuple[Image.Image, bool]:
             frames = getattr(opened, "n_frames", 1)
         if frames == 1:
             opened.load()
-            return ImageOps.exif_transpose(opened), turned
+            return ImageOps.exif_transpose(opened) if turned else opened, turned  # it copies where nothing is turned
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise PictureError(
             f"{path}: is larger than {Image.MAX_IMAGE_PIXELS:,} px, no tile; cut it into square tiles first"

@@ -70,6 +70,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "basicsr": {"prep/upscaling/bsrgan.py"},
     "cv2": {
         "evaluate/metrics/ssim.py",
+        "store/format/codec.py",
         "store/images.py",
         "store/contact_sheet.py",
         "prep/views.py",

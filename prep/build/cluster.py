@@ -20,7 +20,7 @@ from distributed import KilledWorker, as_completed
 
 from prep.build.dask_client import DEATHS, await_workers, capacity, gpu_share, open_client
 from prep.build.runner import Clock, Committed, PairsOfUnit, Processes, Stage
-from prep.build.units import Work, enlarge_unit, read_unit, write_unit
+from prep.build.units import Work, enlarge_unit, pack_unit, read_unit
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
 from store.cli import say
 from store.format.layout import Unit
@@ -37,7 +37,7 @@ class Cluster:
     """Runs units in other processes: on new ones of this machine, or on the workers of a scheduler."""
 
     def __init__(self, work: Work, processes: Processes) -> None:
-        self._work, self._processes = work, processes
+        self._work, self._processes, self._clock = work, processes, Clock()
 
     def run(self, units: Sequence[PairsOfUnit], writer: StoreWriter, stop: Stop) -> Iterator[Committed]:
         """Write these units; yields each that is committed.
@@ -49,7 +49,7 @@ class Cluster:
             say(f"dashboard of the cluster: {client.dashboard_link}")
             await_workers(client, stop)
             share = gpu_share(client) if self._work.upscaler.on_gpu else None
-            clock, waiting, running = Clock(), iter(units), dict[str, Unit]()
+            waiting, running = iter(units), dict[str, Unit]()
 
             def start(number: int) -> list[Any]:
                 futures = []
@@ -66,10 +66,15 @@ class Cluster:
             completed = as_completed(start(capacity(client)))
             for future in completed:
                 unit = running.pop(str(future.key))
-                clock.add(_result(future, unit))
-                yield Committed(unit=unit, limit=clock.limit)
+                self._clock.add(_result(future, unit))
+                yield Committed(unit=unit, limit=self._clock.slowest)
                 for other in start(capacity(client) - len(running)):
                     completed.add(other)
+
+    def describe_limit(self) -> str:
+        """The slowest stage, and its share of the time of all tasks."""
+        slowest = self._clock.slowest
+        return f"limited by {slowest}: {self._clock.share(slowest):.0%} of the time of all tasks"
 
 
 def run_unit(work: Work, unit: Unit, pairs: tuple[Pair, ...], location: Location, threads: int) -> dict[Stage, float]:
@@ -77,13 +82,14 @@ def run_unit(work: Work, unit: Unit, pairs: tuple[Pair, ...], location: Location
     writer, clock = StoreWriter(location, work.manifest), Clock()
     if writer.is_committed(unit):
         return clock.seconds
-    with ThreadPoolExecutor(threads) as pool, clock.time(Stage.READING):
-        loaded = read_unit(work, unit, pairs, pool)
-    upscaler = _load(work.upscaler)
-    with _ENLARGING, clock.time(Stage.ENLARGING):
-        enlarged = enlarge_unit(loaded, upscaler)
-    with clock.time(Stage.WRITING):
-        write_unit(writer, enlarged, threads)
+    with ThreadPoolExecutor(threads) as pool:
+        with clock.time(Stage.READING):
+            loaded = read_unit(work, unit, pairs, pool)
+        upscaler = _load(work.upscaler)
+        with clock.time(Stage.ENLARGING), _ENLARGING:  # waiting for the device is its time
+            enlarged = enlarge_unit(loaded, upscaler)
+        with clock.time(Stage.WRITING):
+            writer.commit(unit, pack_unit(work, enlarged, pool))
     return clock.seconds
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from prep.build.runner import Processes
 from prep.settings import Device, PrepSettings
 from prep.upscaling.upscale import UpscalerChoice
 from store.cli import say
-from store.process import KEEPING, Stop
+from store.process import KEEPING, Stop, count_cores
 from store.schema import SettingsError
 
 DEATHS = 3  # workers that may die at one unit before it is given up; `distributed` counts these separately
@@ -75,7 +74,7 @@ def _cluster(workers: int, gpus: int) -> SpecCluster:
         raise SettingsError(
             f"--workers {workers}: one worker uses one GPU, and there are {gpus}; give at most {gpus} (make: WORKERS=)"
         )
-    cores = max(1, (os.cpu_count() or 1) // workers)
+    cores = max(1, count_cores() // workers)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
     dask.config.set({PRE_SPAWN: KEEPING | dict.fromkeys(names, str(cores))})
     options = [

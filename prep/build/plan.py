@@ -13,6 +13,7 @@ from prep.build.units import Work
 from prep.demo.draw import is_synthetic
 from prep.settings import Layout, PrepSettings
 from prep.tiles.checking import collect_pairs, inspect_pairs
+from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.discovery import Data, find_pairs
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Leak, refuse_leaks
@@ -65,13 +66,15 @@ def make_plan(settings: PrepSettings, data: Data, *, threads: int) -> BuildPlan:
     return plan_build(settings, data, find_pairs(settings, data), threads=threads)
 
 
-def plan_build(settings: PrepSettings, data: Data, discovery: Discovery, *, threads: int) -> BuildPlan:
-    """Check every candidate strictly, with progress on stderr, and plan the store.
+def plan_build(
+    settings: PrepSettings, data: Data, discovery: Discovery, *, threads: int, decoded: Decoded = NONE_KEPT
+) -> BuildPlan:
+    """Check every candidate strictly, with progress on stderr, and plan the store; `decoded` keeps what it can.
 
     Raises MagstainError: no pair is left, tiles do not fit the settings, the library of the codec is not installed.
     """
     require(settings.codec)
-    inspected = inspect_pairs(discovery, threads=threads)
+    inspected = inspect_pairs(discovery, threads=threads, decoded=decoded)
     checked = collect_pairs(discovery, track(inspected, what="checking", unit="pair", total=len(discovery.candidates)))
     refuse_empty(checked.table, discovery.layout)
     geometries = plan_geometries(settings, checked.tile_side, example=checked.table.pairs[Split.TRAIN][0].he)

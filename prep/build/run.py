@@ -24,15 +24,18 @@ from prep.build.settle import settle
 from prep.build.units import build_unit
 from prep.build.write import write_units
 from prep.settings import PrepSettings
+from prep.tiles.decoded import Decoded
 from prep.tiles.discovery import Data, find_pairs
 from store.cli import say, track
 from store.format.layout import Unit
 from store.format.manifest import all_units, read_root
 from store.location.base import Location
 from store.location.open import locate
+from store.process import spare_memory
 from store.writing.repair import Repair, start_repair
 from store.writing.writer import StoreWriter, finish_sealing
 
+SHARE = 4  # one part in so many of the memory that is free keeps decoded pictures
 LISTED = 10  # units or files in a line
 
 
@@ -54,13 +57,14 @@ def build(
     discovery = find_pairs(settings, data)
     if not processes.cluster:
         check_weights(settings.upscaler)
-    plan = plan_build(settings, data, discovery, threads=processes.threads)
+    decoded = Decoded(0 if processes.cluster else spare_memory() // SHARE)
+    plan = plan_build(settings, data, discovery, threads=processes.threads, decoded=decoded)
     say(describe_plan(plan, skip_bad=skip_bad))
     if not skip_bad:
         refuse_bad(plan.table.skipped, plan.layout)
     plan.refuse_leakage()
     check_free_space(location, plan)
-    write_units(plan, location, processes)
+    write_units(plan, location, processes, decoded)
     for bad in plan.table.skipped:
         say(f"skipped: {describe_bad(bad)}")
     say(f"finished: the store is {location}")

@@ -14,12 +14,13 @@ from store.process import Stop
 from store.schema import Pair
 from store.writing.writer import StoreWriter
 
+PATIENCE = 0.1  # of the time, below which waiting limits nothing: the first unit is read and the last one written so
 PairsOfUnit = tuple[Unit, Sequence[Pair]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """How many threads read pictures, and which processes run units.
+    """How many threads read, cut and pack pictures, and which processes run units.
 
     `workers` processes are started on this machine, or those of the Dask scheduler at an address are used; with neither
     the units run in this process.
@@ -36,7 +37,7 @@ class Processes:
 
 
 class Stage(StrEnum):
-    """The three parts of the work on a unit."""
+    """The three parts of the work on a unit; pictures are packed in the part that finishes them."""
 
     READING = "reading"
     ENLARGING = "enlarging"
@@ -57,16 +58,22 @@ class Runner(Protocol):
     def run(self, units: Sequence[PairsOfUnit], writer: StoreWriter, stop: Stop) -> Iterator[Committed]:
         """Write these units; yields each that is committed. After a stop is requested no other unit is started."""
 
+    def describe_limit(self) -> str:
+        """Which stage limited what was run, with the numbers that say so."""
+
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds that each stage took; the slowest one limits the build."""
+    """Seconds by stage: of the thread that enlarges, what it worked, and what it waited for the other two stages.
+
+    Where each unit has one thread for all stages, what each stage took.
+    """
 
     seconds: dict[Stage, float] = field(default_factory=lambda: dict.fromkeys(Stage, 0.0))
 
     @contextmanager
     def time(self, stage: Stage) -> Iterator[None]:
-        """Add the time that the body takes to a stage. Each stage may have one thread."""
+        """Add the time that the body takes to a stage."""
         start = time.perf_counter()
         try:
             yield
@@ -79,6 +86,21 @@ class Clock:
             self.seconds[stage] += more
 
     @property
-    def limit(self) -> Stage:
-        """The slowest stage."""
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())
+
+    def share(self, stage: Stage) -> float:
+        """The share of a stage of all seconds."""
+        return self.seconds[stage] / self.total if self.total else 0.0
+
+    @property
+    def slowest(self) -> Stage:
+        """The stage that took most, where stages do not overlap."""
         return max(self.seconds, key=self.seconds.__getitem__)
+
+    @property
+    def awaited(self) -> Stage:
+        """The stage that sets the pace where stages overlap: the one that the device waits for, if it waits at all."""
+        longest = max((Stage.READING, Stage.WRITING), key=self.seconds.__getitem__)
+        return longest if 1 - self.share(Stage.ENLARGING) > PATIENCE else Stage.ENLARGING

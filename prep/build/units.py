@@ -1,6 +1,7 @@
-"""One unit of work: read its pairs and cut the views, enlarge them, make the rows. A function of pairs and settings.
+"""One unit of work: read its pairs and cut the views, enlarge them, pack them. A function of pairs and settings.
 
-Nothing is shared between units: no batch and no random number crosses from one to another.
+Nothing is shared between units: no batch and no random number crosses from one to another. A picture is packed as soon
+as it is finished, by the thread that made it: a unit holds packed pictures and windows, not tiles.
 """
 
 from __future__ import annotations
@@ -9,22 +10,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prep.tiles.checking import read_pair
+from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.layouts import Sources
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
-from prep.views import Geometry, cut_tile, finish_views, plan_boxes
-from store.format.layout import Unit
-from store.format.shards import encode_unit
+from prep.views import Geometry, cut_tile, finish_view, plan_boxes
+from store.format.codec import encode_numbers, encode_picture
+from store.format.layout import Unit, plan_arrays
+from store.format.shards import join_chunks
 from store.images import PictureU8
-from store.schema import Box, Manifest, Pair, Stain
-from store.writing.writer import StoreWriter
+from store.schema import Box, Codec, Manifest, Pair, Split, Stain
 
-Blocks = dict[str, NDArray[Any]]  # rows of a unit by array path
+Chunks = dict[str, list[bytes]]  # packed rows of a unit by array path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,23 @@ class Work:
     sources: Sources
     geometries: tuple[Geometry, ...]
     upscaler: UpscalerChoice
+
+    @property
+    def enlarged(self) -> tuple[Geometry, ...]:
+        """The views that an upscaler makes."""
+        return tuple(geometry for geometry in self.geometries if geometry.enlarged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutPair:
+    """A pair that was read and cut: its boxes and windows by view name, and what is finished, packed.
+
+    windows: u8 [W,W,3] in the order (stain, index).
+    """
+
+    chunks: Chunks
+    boxes: dict[str, list[Box]]
+    windows: dict[str, list[PictureU8]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,32 +66,29 @@ class Windows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A unit that was read: the rows that are finished, and the windows of the views to enlarge."""
+    """A unit that was read: what is finished, packed, and the windows of the views to enlarge."""
 
     unit: Unit
-    blocks: Blocks
+    chunks: Chunks
     windows: tuple[Windows, ...]
 
 
-def read_unit(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor) -> Loaded:
-    """Read the pairs of a unit and cut all windows; PairingError if a source changed since it was checked."""
-    tile_pairs = list(pool.map(partial(read_pair, work.sources), pairs))
-    tiles = [pair[index] for index in range(len(Stain)) for pair in tile_pairs]  # all H&E, then all IHC
-    boxes = [[plan_boxes(geometry, work.manifest.seed, pair.id) for geometry in work.geometries] for pair in pairs]
-    cut = list(pool.map(partial(cut_tile, work.geometries), tiles, [*boxes, *boxes]))  # both stains at one place
-    blocks = _stack_tiles(unit, tiles) if work.manifest.has_tiles(unit.split) else {}
-    windows = []
-    for number, geometry in enumerate(work.geometries):
-        rows = [of_pair[number] for of_pair in boxes]
-        blocks |= _stack_boxes(unit, geometry, rows)
-        pictures = np.stack([picture for of_tile in cut for picture in of_tile[number]])
-        if geometry.enlarged:
-            flat = [box for row in [*rows, *rows] for box in row]
-            names = _window_names(unit, pairs, geometry)
-            windows.append(Windows(geometry=geometry, pictures=pictures, boxes=flat, names=names))
-        else:
-            blocks |= _stack_views(unit, geometry, pictures)
-    return Loaded(unit=unit, blocks=blocks, windows=tuple(windows))
+def read_unit(
+    work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor, decoded: Decoded = NONE_KEPT
+) -> Loaded:
+    """Read the pairs of a unit, pack what is finished, cut the windows of the views to enlarge.
+
+    Raises PairingError if a source changed since it was checked.
+    """
+    cut = list(pool.map(partial(_cut_pair, work, unit.split, decoded), pairs))
+    chunks = {path: [chunk for one in cut for chunk in one.chunks[path]] for path in cut[0].chunks}
+    for plan in plan_arrays(work.manifest, unit.split):
+        if not plan.pictures:
+            _, view, _ = plan.path.split("/")
+            rows = [[(box.top, box.left, box.side) for box in one.boxes[view]] for one in cut]
+            chunks[plan.path] = [encode_numbers(np.array(rows, np.int32), plan)]
+    windows = tuple(_gather_windows(unit, pairs, cut, geometry) for geometry in work.enlarged)
+    return Loaded(unit=unit, chunks=chunks, windows=windows)
 
 
 def enlarge_unit(loaded: Loaded, upscaler: Enlarges) -> Loaded:
@@ -86,50 +100,75 @@ def enlarge_unit(loaded: Loaded, upscaler: Enlarges) -> Loaded:
     return replace(loaded, windows=tuple(enlarged))
 
 
-def write_unit(writer: StoreWriter, enlarged: Loaded, threads: int) -> None:
-    """Finish the views of a unit, pack them and commit it."""
-    writer.write(enlarged.unit, finish_unit(enlarged), threads=threads)
-
-
-def finish_unit(enlarged: Loaded) -> Blocks:
-    """The rows of a unit by array path: tiles u8 [n,T,T,3], views u8 [n,view,S,S,3], boxes i32 [n,view,3]."""
-    blocks = dict(enlarged.blocks)
+def pack_unit(work: Work, enlarged: Loaded, pool: ThreadPoolExecutor) -> dict[str, bytes]:
+    """The shards of an enlarged unit by file name."""
+    chunks = dict(enlarged.chunks)
     for windows in enlarged.windows:
-        views = finish_views(windows.pictures, windows.boxes, windows.geometry)
-        blocks |= _stack_views(enlarged.unit, windows.geometry, views)
-    for path, rows in blocks.items():
-        assert len(rows) == len(enlarged.unit.pairs), path
-    return blocks
+        pack = partial(_pack_view, windows, work.manifest.codec)
+        packed = list(pool.map(pack, range(len(windows.pictures))))
+        half, group = len(packed) // len(Stain), f"{enlarged.unit.split}/{windows.geometry.view.name}"
+        chunks |= {f"{group}/{stain}": packed[n * half : (n + 1) * half] for n, stain in enumerate(Stain)}
+    return join_chunks(work.manifest, enlarged.unit, chunks)
 
 
 def build_unit(work: Work, unit: Unit, pairs: Sequence[Pair], threads: int) -> dict[str, bytes]:
     """The shards of a unit by file name; nothing is written."""
+    upscaler = make_upscaler(work.upscaler)
     with ThreadPoolExecutor(threads) as pool:
-        loaded = read_unit(work, unit, pairs, pool)
-    blocks = finish_unit(enlarge_unit(loaded, make_upscaler(work.upscaler)))
-    return encode_unit(work.manifest, unit, blocks, threads=threads)
+        return pack_unit(work, enlarge_unit(read_unit(work, unit, pairs, pool), upscaler), pool)
+
+
+def _cut_pair(work: Work, split: Split, decoded: Decoded, pair: Pair) -> CutPair:
+    """Read a pair, cut its views and pack those that need no upscaler; PairingError if a source changed."""
+    boxes = {g.view.name: plan_boxes(g, work.manifest.seed, pair.id) for g in work.geometries}
+    chunks: Chunks = {}
+    windows: dict[str, list[PictureU8]] = {geometry.view.name: [] for geometry in work.enlarged}
+    for stain, tile in zip(Stain, read_pair(work.sources, pair, decoded), strict=True):
+        if work.manifest.has_tiles(split):
+            chunks[f"{split}/tile/{stain}"] = [encode_picture(tile, work.manifest.codec)]
+        cut = cut_tile(work.geometries, tile, list(boxes.values()))
+        for geometry, pictures in zip(work.geometries, cut, strict=True):
+            if geometry.enlarged:
+                windows[geometry.view.name] += [picture.copy() for picture in pictures]  # else the tile stays with them
+            else:
+                packed = [encode_picture(picture, work.manifest.codec) for picture in pictures]
+                chunks[f"{split}/{geometry.view.name}/{stain}"] = packed
+    return CutPair(chunks=chunks, boxes=boxes, windows=windows)
+
+
+def gather_unit(work: Work, unit: Unit, pairs: Sequence[Pair], cut: Sequence[CutPair]) -> Loaded:
+    """The unit of these pairs, ready to be enlarged."""
+    assert len(cut) == len(pairs) == len(unit.pairs), unit
+    chunks = {path: [chunk for one in cut for chunk in one.chunks[path]] for path in cut[0].chunks}
+    for plan in plan_arrays(work.manifest, unit.split):
+        if not plan.pictures:
+            _, view, _ = plan.path.split("/")
+            rows = [[(box.top, box.left, box.side) for box in one.boxes[view]] for one in cut]
+            chunks[plan.path] = [encode_numbers(np.array(rows, np.int32), plan)]
+    windows = tuple(_gather_windows(unit, pairs, cut, geometry) for geometry in work.enlarged)
+    return Loaded(unit=unit, chunks=chunks, windows=windows)
+
+
+def _gather_windows(unit: Unit, pairs: Sequence[Pair], cut: Sequence[CutPair], geometry: Geometry) -> Windows:
+    """The windows of one view, all H&E before all IHC."""
+    view, count = geometry.view.name, geometry.view.count
+    ordered = [
+        window for n in range(len(Stain)) for one in cut for window in one.windows[view][n * count : (n + 1) * count]
+    ]
+    return Windows(
+        geometry=geometry,
+        pictures=np.stack(ordered),
+        boxes=[box for _ in Stain for one in cut for box in one.boxes[view]],
+        names=_window_names(unit, pairs, geometry),
+    )
+
+
+def _pack_view(windows: Windows, codec: Codec, place: int) -> bytes:
+    """One enlarged view without its margin, packed."""
+    return encode_picture(finish_view(windows.pictures[place], windows.boxes[place], windows.geometry), codec)
 
 
 def _window_names(unit: Unit, pairs: Sequence[Pair], geometry: Geometry) -> list[str]:
     """For errors: split, pair, stain and view of each window."""
     ids = [pair.id for pair in pairs for _ in range(geometry.view.count)]
     return [f"{unit.split} {pair_id!r} {stain} {geometry.view.name}" for stain in Stain for pair_id in ids]
-
-
-def _stack_tiles(unit: Unit, tiles: Sequence[PictureU8]) -> Blocks:
-    """The tiles of both stains as delivered, u8 [n,T,T,3] each."""
-    half = len(tiles) // len(Stain)
-    return {f"{unit.split}/tile/{s}": np.stack(tiles[n * half : (n + 1) * half]) for n, s in enumerate(Stain)}
-
-
-def _stack_boxes(unit: Unit, geometry: Geometry, boxes: Sequence[Sequence[Box]]) -> Blocks:
-    """The boxes of a view, i32 [n,view,3] as (top, left, side)."""
-    rows = [[(box.top, box.left, box.side) for box in row] for row in boxes]
-    return {f"{unit.split}/{geometry.view.name}/box": np.array(rows, np.int32)}
-
-
-def _stack_views(unit: Unit, geometry: Geometry, views: PictureU8) -> Blocks:
-    """The views u8 [2 x n x view,S,S,3] as those of each stain, u8 [n,view,S,S,3]."""
-    rows = views.reshape(-1, geometry.view.count, *views.shape[1:])
-    group = f"{unit.split}/{geometry.view.name}"
-    return {f"{group}/{stain}": half for stain, half in zip(Stain, np.split(rows, len(Stain)), strict=True)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from prep.build.pipeline import Pipeline
 from prep.build.plan import BuildPlan
 from prep.build.runner import Processes, Runner
+from prep.tiles.decoded import NONE_KEPT, Decoded
 from store.cli import progress, say, track
 from store.format.layout import Unit
 from store.format.manifest import all_units
@@ -19,13 +21,14 @@ LISTED = 10  # units in a line
 ROUNDS = 3  # how often damaged units are written; more often, a disk does not return what was written
 
 
-def write_units(plan: BuildPlan, location: Location, processes: Processes) -> None:
+def write_units(plan: BuildPlan, location: Location, processes: Processes, decoded: Decoded = NONE_KEPT) -> None:
     """Write every unit that is missing, then the seal; Interrupted when a signal stopped it between two units.
 
     The upscaler is loaded before anything is written, and not at all if only the seal is missing. A unit that is
-    damaged when it is read back is written again; StoreError if that does not help.
+    damaged when it is read back is written again; StoreError if that does not help. `decoded` has the pictures that the
+    check of the sources kept.
     """
-    runner = _start(plan, processes) if StoreWriter(location, plan.manifest).pending() else None
+    runner = _start(plan, processes, decoded) if StoreWriter(location, plan.manifest).pending() else None
     with open_writer(location, plan.manifest, plan.table) as writer, stop_requests(say) as stop:
 
         def watched(units: list[Unit]) -> Iterator[Unit]:
@@ -35,7 +38,7 @@ def write_units(plan: BuildPlan, location: Location, processes: Processes) -> No
 
         for left in reversed(range(ROUNDS)):
             if pending := writer.pending():
-                runner = runner or _start(plan, processes)
+                runner = runner or _start(plan, processes, decoded)
                 _run(runner, plan, pending, writer, stop)
                 _heed(stop, writer)
             try:
@@ -59,21 +62,23 @@ def _heed(stop: Stop, writer: StoreWriter) -> None:
         )
 
 
-def _start(plan: BuildPlan, processes: Processes) -> Runner:
+def _start(plan: BuildPlan, processes: Processes, decoded: Decoded) -> Runner:
     """What runs the units; it loads the upscaler."""
     if processes.cluster:
         from prep.build.cluster import Cluster
 
         return Cluster(plan.work, processes)
-    return Pipeline(plan.work, processes.threads)
+    return Pipeline(plan.work, processes.threads, decoded)
 
 
 def _run(runner: Runner, plan: BuildPlan, pending: list[Unit], writer: StoreWriter, stop: Stop) -> None:
     """Write these units, with progress."""
     units = [(unit, plan.table.pairs[unit.split][unit.first : unit.stop]) for unit in pending]
     total = sum(plan.manifest.counts.values())
-    written = total - sum(len(pairs) for _, pairs in units)
+    written, start = total - sum(len(pairs) for _, pairs in units), time.perf_counter()
     with progress(total=total, done=written, what="building", unit="pair") as bar:
         for committed in runner.run(units, writer, stop):
             bar.set_postfix_str(f"limited by {committed.limit}", refresh=False)
             bar.update(len(committed.unit.pairs))
+        pace = (bar.n - written) / (time.perf_counter() - start)
+    say(f"{runner.describe_limit()}; {pace:.1f} pairs/s")

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from prep.tiles.decoded import NONE_KEPT, Decoded, PairU8
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Fingerprint, Leak, Print, find_leaks, fingerprint
 from prep.tiles.pairs import Candidate, Discovery
-from store.images import Picture, PictureU8, load_picture
+from store.images import Picture, digest_picture, load_picture
 from store.schema import Pair, PairingError, PictureError, Skipped, Split, Stain, Table
 
 BLANK_NAMED = 20  # pictures of one colour, in a note
@@ -45,11 +47,14 @@ class SoundPair:
     prints: tuple[Fingerprint, Fingerprint]  # H&E, IHC
 
 
-def inspect_pairs(discovery: Discovery, *, threads: int) -> Iterator[SoundPair | Skipped]:
-    """Read the pictures of every candidate strictly; one result for each, in their order."""
+def inspect_pairs(discovery: Discovery, *, threads: int, decoded: Decoded = NONE_KEPT) -> Iterator[SoundPair | Skipped]:
+    """Read the pictures of every candidate strictly; one result for each, in their order.
+
+    `decoded` keeps of the sound ones what fits.
+    """
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
-        yield from pool.map(lambda candidate: _inspect(discovery.sources, candidate), discovery.candidates)
+        yield from pool.map(lambda candidate: _inspect(discovery.sources, candidate, decoded), discovery.candidates)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -83,19 +88,26 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[SoundPair | Skipped]
     )
 
 
-def read_pair(sources: Sources, pair: Pair) -> tuple[PictureU8, PictureU8]:
+def read_pair(sources: Sources, pair: Pair, decoded: Decoded = NONE_KEPT) -> PairU8:
     """H&E and IHC of a checked pair, u8 [S,S,3] each; raises PairingError if a file changed since it was checked."""
+    if kept := decoded.take(pair):
+        _refuse_change(pair, _digest_one(sources.he, pair.he), _digest_one(sources.ihc, pair.ihc))
+        return kept
     he, ihc = _read(sources, pair.he, pair.ihc)
-    for name, picture, expected in ((pair.he, he, pair.he_digest), (pair.ihc, ihc, pair.ihc_digest)):
-        if picture.digest != expected:
-            raise PairingError(
-                f"{name}: changed while the store was built: sha256 was {expected}, is {picture.digest}; "
-                "put the file back as it was, or start a new store"
-            )
+    _refuse_change(pair, he.digest, ihc.digest)
     return _pixels(sources, he, ihc)
 
 
-def _inspect(sources: Sources, candidate: Candidate) -> SoundPair | Skipped:
+def _refuse_change(pair: Pair, he_digest: str, ihc_digest: str) -> None:
+    for name, found, expected in ((pair.he, he_digest, pair.he_digest), (pair.ihc, ihc_digest, pair.ihc_digest)):
+        if found != expected:
+            raise PairingError(
+                f"{name}: changed while the store was built: sha256 was {expected}, is {found}; "
+                "put the file back as it was, or start a new store"
+            )
+
+
+def _inspect(sources: Sources, candidate: Candidate, decoded: Decoded) -> SoundPair | Skipped:
     try:
         he, ihc = _read(sources, candidate.he, candidate.ihc)
         he_size, ihc_size = _sizes(sources, he, ihc)
@@ -118,6 +130,7 @@ def _inspect(sources: Sources, candidate: Candidate) -> SoundPair | Skipped:
     )
     notes = dict.fromkeys([*((pair.he, note) for note in he.notes), *((pair.ihc, note) for note in ihc.notes)])
     he_u8, ihc_u8 = _pixels(sources, he, ihc)
+    decoded.keep(pair, (he_u8, ihc_u8))
     return SoundPair(
         candidate=candidate,
         pair=pair,
@@ -134,8 +147,20 @@ def _read(sources: Sources, he: str, ihc: str) -> tuple[Picture, Picture]:
 
 
 def _read_one(root: Path, name: str) -> Picture:
-    try:
+    with _named_within(root):
         return load_picture(root / name)
+
+
+def _digest_one(root: Path, name: str) -> str:
+    with _named_within(root):
+        return digest_picture(root / name)
+
+
+@contextmanager
+def _named_within(root: Path) -> Iterator[None]:
+    """Errors in the block name a file relative to the data folder."""
+    try:
+        yield
     except PictureError as error:
         raise PictureError(str(error).removeprefix(f"{root}/")) from error
 
@@ -153,7 +178,7 @@ def _sizes(sources: Sources, he: Picture, ihc: Picture) -> tuple[tuple[int, int]
     return (height, height), (height, height)
 
 
-def _pixels(sources: Sources, he: Picture, ihc: Picture) -> tuple[PictureU8, PictureU8]:
+def _pixels(sources: Sources, he: Picture, ihc: Picture) -> PairU8:
     if not sources.joined:
         return he.pixels, ihc.pixels
     height = he.pixels.shape[0]  # [S,2S,3], H&E left

@@ -13,6 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,21 +26,21 @@ from store.schema import PairingError, Split, Stain
 BLOCKS = 16  # a side
 NEAR = 0.2  # of the contrast
 PLAIN = 1.0  # grey levels of contrast below which blocks say nothing: bare glass looks like bare glass
+CLEAR = 2 * PLAIN  # grey levels of contrast above which equal blocks show an equal picture: no digest is needed
 CHUNK = 512  # pictures that are compared with all others at once
 STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What is kept of a picture: the digest of its pixels, empty for one colour, and its blocks' means, u8 [768]."""
+    """What is kept of a picture: its blocks' means, u8 [768], and if these say little the digest of its pixels.
 
-    exact: bytes
+    `blank` says whether it has one colour, to the last bit; then its digest, which would find other glass, is empty.
+    """
+
     blocks: NDArray[np.uint8]
-
-    @property
-    def blank(self) -> bool:
-        """Whether the picture has one colour, to the last bit."""
-        return not self.exact
+    exact: bytes
+    blank: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +64,13 @@ class Leak:
 
 def fingerprint(picture_u8: PictureU8) -> Fingerprint:
     """The fingerprint of a picture, u8 [H,W,3]."""
-    one_colour = not (picture_u8 - picture_u8[:1, :1]).any()
-    exact = b"" if one_colour else hashlib.sha256(repr(picture_u8.shape).encode() + picture_u8.tobytes()).digest()
-    blocks = cv2.resize(picture_u8, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
-    return Fingerprint(exact=exact, blocks=np.asarray(blocks, np.uint8).ravel())
+    resized = cv2.resize(picture_u8, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
+    blocks = np.asarray(resized, np.uint8).ravel()
+    if _contrast(blocks[None])[0] > CLEAR:
+        return Fingerprint(blocks=blocks, exact=b"", blank=False)
+    blank = bool((picture_u8 == picture_u8[0, 0]).all())
+    pixels = repr(picture_u8.shape).encode() + picture_u8.tobytes()
+    return Fingerprint(blocks=blocks, exact=b"" if blank else hashlib.sha256(pixels).digest(), blank=blank)
 
 
 def find_leaks(prints: Mapping[Split, Sequence[Print]], stain: Stain) -> list[Leak]:
@@ -143,6 +147,11 @@ def _vectors(prints: Sequence[Print]) -> NDArray[np.float32]:
 
 
 def _contrasts(prints: Sequence[Print]) -> NDArray[np.float32]:
-    """The standard deviation of the blocks of each picture around the mean of their channel, grey levels."""
-    blocks = _vectors(prints).reshape(len(prints), -1, 3)
-    return np.asarray(np.sqrt(blocks.var(axis=1).mean(axis=1)), np.float32)
+    """The contrast of the blocks of each picture, grey levels."""
+    return _contrast(_vectors(prints))
+
+
+def _contrast(blocks: NDArray[Any]) -> NDArray[np.float32]:
+    """The standard deviation of rows of blocks, [N,768], around the mean of their channel, grey levels."""
+    channels = blocks.reshape(len(blocks), -1, 3).astype(np.float32)
+    return np.asarray(np.sqrt(channels.var(axis=1).mean(axis=1)), np.float32)

@@ -85,9 +85,10 @@ class StoreWriter:
 
         Raises StoreError if that fails; on a local disk, which may be full, the shards are then removed.
         """
-        digests = {
-            plan.path: digest_bytes(shards[plan.shard_name(unit)]) for plan in plan_arrays(self.manifest, unit.split)
-        }
+        plans = plan_arrays(self.manifest, unit.split)
+        with ThreadPoolExecutor(WRITES) as pool:
+            ordered = list(pool.map(digest_bytes, [shards[plan.shard_name(unit)] for plan in plans]))
+        digests = {plan.path: digest for plan, digest in zip(plans, ordered, strict=True)}
         with disk_errors(self.location):
             self._check_expected(unit, digests)
             try:

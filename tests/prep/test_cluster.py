@@ -168,7 +168,7 @@ def test_workers_share_the_cores_and_each_has_a_gpu_of_its_own(monkeypatch: pyte
     made: dict[str, Any] = {}
     monkeypatch.setattr(dask.config, "config", deepcopy(dask.config.config))
     monkeypatch.setattr(dask_client, "SpecCluster", lambda **options: made.update(options))
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr(dask_client, "count_cores", lambda: 16)
     dask_client._cluster(4, gpus=8)
     workers = made["workers"]
     assert {worker["cls"] for worker in workers.values()} == {Nanny}
