@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -91,3 +91,20 @@ def count_launches(function: Callable[[], object]) -> int:
         function()
         torch.cuda.synchronize()
     return sum(str(event.device_type).endswith("CUDA") for event in profile.events())
+
+
+def count_interpreted(function: Callable[[], object]) -> int:
+    """How many kernels of ours `function` launches under the interpreter."""
+    from triton.runtime.interpreter import InterpretedFunction
+
+    names: list[str] = []
+    run = InterpretedFunction.run
+
+    def count(kernel: Any, *arguments: object, **named: object) -> None:
+        names.append(kernel.fn.__name__)
+        run(kernel, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InterpretedFunction, "run", count)
+        function()
+    return len(names)

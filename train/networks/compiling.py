@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from train.kernels import launching
 from train.networks.spectral_norm import precomputed_weights
 
 T = TypeVar("T")
@@ -35,8 +36,11 @@ class HasRunner(Protocol):
 
 
 def run_eagerly(function: Callable[[Tensor], T], picture: Tensor, modules: Iterable[nn.Module]) -> T:
-    """The pass without compiling."""
-    return function(picture)
+    """The pass without compiling; fused kernels compute the weights of all its layers first."""
+    if not launching.takes(picture):
+        return function(picture)
+    with precomputed_weights(modules):
+        return function(picture)
 
 
 class CompiledRunner:

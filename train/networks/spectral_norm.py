@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.kernels import launching
+
 SPECTRAL_EPSILON = 1e-12
+
+
+class Filter(NamedTuple):
+    """What a convolution of one pass uses: its weight [out,in,k,k] and bias [out]."""
+
+    weight: Tensor
+    bias: Tensor | None
 
 
 class SpectralConv2d(nn.Module):
@@ -36,12 +46,12 @@ class SpectralConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.register_buffer("weight_u", _unit(torch.randn(outputs)))
         self.register_buffer("weight_v", _unit(torch.randn(inputs * kernel * kernel)))
-        self.precomputed: Tensor | None = None
+        self.precomputed: Filter | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,in,H,W] -> [B,out,h,w]."""
-        weight = self.normalised_weight() if self.precomputed is None else self.precomputed
-        return F.conv2d(x, weight, self.bias, stride=self.stride, padding=self.padding)
+        weight, bias = Filter(self.normalised_weight(), self.bias) if self.precomputed is None else self.precomputed
+        return F.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
 
     def normalised_weight(self) -> Tensor:
         """The weight for one pass, [out,in,k,k]; in training mode after one iteration."""
@@ -70,13 +80,30 @@ def precomputed_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
     `modules` must not hold a layer that the pass does not use: its vectors would make an extra iteration.
     """
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, SpectralConv2d)]
-    for layer in layers:
-        layer.precomputed = layer.normalised_weight()
+    for layer, made in zip(layers, _filters(layers), strict=True):
+        layer.precomputed = made
     try:
         yield
     finally:
         for layer in layers:
             layer.precomputed = None
+
+
+def _filters(layers: Sequence[SpectralConv2d]) -> list[Filter]:
+    """What each layer uses in the coming pass; fused kernels write it in the dtype of convolutions under autocast."""
+    iterate = {layer.training for layer in layers}
+    if len(iterate) == 1 and launching.takes(*(layer.weight_orig for layer in layers)):
+        from train.kernels import layer_table, spectral
+
+        parts = [
+            layer_table.Layer(weight=layer.weight_orig, bias=layer.bias, u=layer.weight_u, v=layer.weight_v)
+            for layer in layers
+        ]
+        if layer_table.is_listable(parts):
+            kind = layers[0].weight_orig.device.type
+            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+            return [Filter(*made) for made in spectral.normalised(parts, dtype, iterate=iterate.pop())]
+    return [Filter(layer.normalised_weight(), layer.bias) for layer in layers]
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from train.kernels import blurring, padding
+from train.networks.layers import make_conv
+from train.networks.spectral_norm import precomputed_weights
 
 
 def laid(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -38,7 +40,21 @@ def call_blurring(dtype: torch.dtype) -> None:
             with_gradients(blur, laid(1, channels, 8, 128, dtype=dtype))
 
 
+def call_spectral(dtype: torch.dtype) -> None:
+    """The first and the widest layers of generator and discriminator, in a training and in an evaluation pass."""
+    convs = [make_conv(*sizes, spectral=True).to(memory_format=torch.channels_last) for sizes in SPECTRAL]
+    for training in (True, False):
+        for conv in convs:
+            conv.train(training)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32), precomputed_weights(convs):
+            made = [part for conv in convs if isinstance(conv.precomputed, tuple) for part in conv.precomputed]
+        torch.autograd.grad(made, [p for conv in convs for p in conv.parameters()], made)
+
+
+SPECTRAL = ((3, 64, 7), (256, 256, 3), (512, 512, 4), (512, 1, 4))  # channels in and out, kernel
+
 CALLS: dict[str, Callable[[torch.dtype], None]] = {
     "blurring": call_blurring,
     "padding": call_padding,
+    "spectral": call_spectral,
 }
