@@ -145,14 +145,14 @@ def measure_step(settings: TrainSettings, side: int) -> StepCost:
     with FakeTensorMode(), FlopCounterMode(display=False) as counter:
         method = build_method(settings)
         batch = Batch(he=torch.empty(1, 3, side, side), ihc=torch.empty(1, 3, side, side))
-        generator = step_generator(settings.seed, 1)
+        decisions = method.decide(1, side, 0.5, step_generator(settings.seed, 1))
         modules = list(method.modules().values())
         with saved_tensors(modules) as shared:
-            outputs = method.generate(batch, generator)
+            outputs = method.generate(batch, decisions)
         most = 0
         for player in method.players:
             with frozen_except(method, player), saved_tensors(modules) as own:
-                terms = method.terms(player, batch, outputs, 0.5, generator)
+                terms = method.terms(player, batch, outputs, decisions)
             most = max(most, storage_bytes(shared + own))
             torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch
     return StepCost(flops=counter.get_total_flops(), saved_bytes=most)

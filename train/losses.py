@@ -72,6 +72,12 @@ def schedule_weight(schedule: Schedule, progress: float, constant_share: float) 
             return 0.0 if progress < constant_share else (progress - constant_share) / (1 - constant_share)
 
 
+def schedule_shares(schedule: Schedule, progress: float, constant_share: float) -> Tensor:
+    """1 - g(t) and g(t), float64 [2]: the share of 1 and that of h in the weights of eq. (5)."""
+    trust = schedule_weight(schedule, progress, constant_share)
+    return torch.tensor((1 - trust, trust), dtype=torch.float64)
+
+
 def lookup_weight(lookup: Lookup, similarity: Tensor) -> Tensor:
     """h(x) >= 0 for cosines x in [-1,1], any shape: the weight of a pair of patches by its similarity. Source: ASP."""
     match lookup:
@@ -86,20 +92,16 @@ def lookup_weight(lookup: Lookup, similarity: Tensor) -> Tensor:
 
 
 def asp_weights(
-    similarity: Tensor,
-    progress: float,
-    constant_share: float,
-    schedule: Schedule,
-    lookup: Lookup,
-    mean: Callable[[Tensor], Tensor] = Tensor.mean,
+    similarity: Tensor, shares: Tensor, lookup: Lookup, mean: Callable[[Tensor], Tensor] = Tensor.mean
 ) -> Tensor:
     """Weights of eq. (4) and eq. (5): w = (1 - g(t)) + g(t) h(x), rescaled to mean 1, a step that the paper omits.
 
-    similarity: cosines of query and key of one tap, [B,P]; no gradient reaches them. `mean` gives the mean of the
-    whole batch, []; with several processes the caller passes one over all of them. Returns [B,P]. Source: ASP.
+    similarity: cosines of query and key of one tap, [B,P]; no gradient reaches them. shares: `schedule_shares`. `mean`
+    gives the mean of the whole batch, []; with several processes the caller passes one over all of them. Returns
+    [B,P]. Source: ASP.
     """
-    trust = schedule_weight(schedule, progress, constant_share)
-    weights = (1 - trust) + trust * lookup_weight(lookup, similarity.detach())
+    rest, trust = shares.unbind()
+    weights = rest + trust * lookup_weight(lookup, similarity.detach())
     return weights / mean(weights)
 
 
@@ -107,19 +109,17 @@ def adaptive_patch_nce(
     query: Tensor,
     key: Tensor,
     temperature: float,
-    progress: float,
-    constant_share: float,
-    schedule: Schedule,
+    shares: Tensor,
     lookup: Lookup,
     mean: Callable[[Tensor], Tensor] = Tensor.mean,
 ) -> Tensor:
     """Adaptive supervised PatchNCE, eq. (4): each patch's loss weighted by how alike fake and ihc are there, eq. (5).
 
-    query, key: patches of fake and ihc at the same positions, [B,P,C], unit length; `mean` as in `asp_weights`.
+    query, key: patches of fake and ihc at the same positions, [B,P,C], unit length; the others as in `asp_weights`.
     Returns one loss per patch, [B,P].
     """
     similarity = (query * key).sum(dim=2)  # [B,P]
-    weights = asp_weights(similarity, progress, constant_share, schedule, lookup, mean)
+    weights = asp_weights(similarity, shares, lookup, mean)
     return weights * patch_nce(query, key, temperature)
 
 

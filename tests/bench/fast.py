@@ -22,9 +22,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from store.process import keep_freed_memory
 from tests.bench.plain import PlainAsp
+from tests.support.stepping import decide
 from train.data.batch import Batch
 from train.describe import saved_tensors, storage_bytes
-from train.loop.step import frozen_except, make_optimisers, optimisation_step, step_generator, trial_step
+from train.loop.step import OptimisationStep, frozen_except, make_optimisers, step_generator, trial_step
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 from train.networks.compiling import compile_passes
@@ -75,7 +76,12 @@ def make_fast(side: int, *, compiled: bool = False) -> Step:
         reason = compile_passes(method.modules(), lambda: trial_step(method, compute, batch))
         assert not reason, reason
         print(f"{side} px compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
-    return lambda number: optimisation_step(method, optimisers, compute, [batch], PROGRESS, [step_generator(0, number)])
+    step = OptimisationStep(method, optimisers, compute)
+
+    def take(number: int) -> None:
+        step([batch], [decide(method, batch, PROGRESS, step_generator(0, number))])
+
+    return take
 
 
 WAYS: dict[str, Callable[[int], Step]] = {
@@ -162,11 +168,12 @@ def kept_by_fast(side: int) -> int:
         batch = channels_last(side)
         modules: list[nn.Module] = list(method.modules().values())
         with saved_tensors(modules) as shared, compute.autocast():
-            outputs = method.generate(batch, generator)
+            decisions = decide(method, batch, PROGRESS, generator)
+            outputs = method.generate(batch, decisions)
         most = 0
         for player in method.players:
             with frozen_except(method, player), saved_tensors(modules) as own, compute.autocast():
-                method.terms(player, batch, outputs, PROGRESS, generator)
+                method.terms(player, batch, outputs, decisions)
             most = max(most, storage_bytes(shared + own))
         return most
 

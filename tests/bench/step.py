@@ -10,9 +10,10 @@ import time
 
 import torch
 
+from tests.support.stepping import take_step
 from train.data.batch import Batch
 from train.describe import measure_step
-from train.loop.step import make_optimisers, optimisation_step, step_generator
+from train.loop.step import make_optimisers, step_generator
 from train.methods.base import Method
 from train.methods.recipes import load_recipe
 from train.methods.registry import METHODS, build_method
@@ -46,7 +47,7 @@ def seconds(compute: Compute, method: Method[object], run: TrainSettings, batch:
     """How long a step takes until the device is done."""
     optimisers = make_optimisers(method, run.optimiser, fused=compute.cuda)
     start = time.perf_counter()
-    optimisation_step(method, optimisers, compute, [batch], 0.5, [step_generator(0, 1)])
+    take_step(method, optimisers, compute, [batch], 0.5, [step_generator(0, 1)])
     if compute.cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start

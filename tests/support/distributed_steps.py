@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.support.stepping import take_step
 from tests.support.tiny_run import CPU, NARROW, NARROW_CONTRAST, read_by
 from train.data.batch import Batch
-from train.loop.step import make_optimisers, optimisation_step, step_generator
+from train.loop.step import make_optimisers, step_generator
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 from train.networks.spectral_norm import SpectralConv2d
@@ -57,7 +58,7 @@ def take(method: str, batches: Sequence[Batch], dtype: torch.dtype, progress: fl
     optimisers = make_optimisers(built, settings.optimiser, fused=False)
     generators = [step_generator(0, 1) for _ in batches]
     cast = [Batch(he=batch.he.to(dtype), ihc=batch.ihc.to(dtype)) for batch in batches]
-    terms = optimisation_step(built, optimisers, CPU, cast, progress, generators)
+    terms = take_step(built, optimisers, CPU, cast, progress, generators)
     recorded = {name: mean_of_all(term).numpy() for name, term in terms.items()}
     for name, module in built.modules().items():
         recorded |= {f"{name}/{key}": p.grad.numpy() for key, p in module.named_parameters() if p.grad is not None}
@@ -82,11 +83,11 @@ def check_that_one_process_stops_both(method: str, first: bool) -> None:
         made = terms(*arguments)
         return made if first else {name: term + math.inf for name, term in made.items()}
 
-    optimisation_step(built, optimisers, CPU, [batch], 0.5, [step_generator(0, 1)])
+    take_step(built, optimisers, CPU, [batch], 0.5, [step_generator(0, 1)])
     before, terms = tensors(), built.terms
-    optimisation_step(built, optimisers, CPU, [broken], 0.5, [step_generator(0, 2)])
+    take_step(built, optimisers, CPU, [broken], 0.5, [step_generator(0, 2)])
     built.terms = with_infinite_term  # type: ignore[method-assign,assignment]  # for one step
-    optimisation_step(built, optimisers, CPU, [batch], 0.5, [step_generator(0, 3)])
+    take_step(built, optimisers, CPU, [batch], 0.5, [step_generator(0, 3)])
     assert all(torch.equal(one, two) for one, two in zip(tensors(), before, strict=True)), method
 
 

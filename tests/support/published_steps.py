@@ -16,12 +16,12 @@ from train.methods.asp import asp
 from train.methods.base import Method
 from train.methods.contrastive import IDENTITY, NCE, Contrastive
 from train.methods.cyclegan import CycleGan
+from train.methods.decisions import Positions
 from train.methods.pix2pix import pix2pix, pyramid_p2p
 from train.methods.recipes import load_recipe
 from train.networks import patchgan as discriminators
 from train.networks import resnet as generators
 from train.networks import unet
-from train.networks.patch_projector import Positions
 from train.settings import Norm, TrainSettings
 
 Names = dict[str, str]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from train.data.batch import Batch
 from train.losses import absolute
 from train.methods.base import GENERATOR, MethodEntry
+from train.methods.decisions import Decisions
 from train.settings import TrainSettings
 
 
@@ -37,14 +38,16 @@ class OneConvolution:
     def check_side(self, side: int) -> None:
         """Every side works."""
 
-    def generate(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def decide(self, rows: int, side: int, progress: float, generator: torch.Generator) -> Decisions:
+        """There is nothing to decide."""
+        return Decisions()
+
+    def generate(self, batch: Batch, decisions: Decisions) -> Tensor:
         """The fake, signed [B,3,S,S]."""
         fake: Tensor = self.generator(batch.he)
         return fake
 
-    def terms(
-        self, player: str, batch: Batch, outputs: Tensor, progress: float, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def terms(self, player: str, batch: Batch, outputs: Tensor, decisions: Decisions) -> dict[str, Tensor]:
         """The weighted L1 term."""
         return {"l1": self.weights["l1"] * absolute(outputs, batch.ihc).mean()}
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.support.stepping import take_step
 from tests.support.tiny_run import NARROW_CONTRAST, read_by
 from train.data.batch import Batch
-from train.loop.step import make_optimisers, optimisation_step, step_generator
+from train.loop.step import make_optimisers, step_generator
 from train.methods.recipes import load_recipe
 from train.methods.registry import METHODS, build_method
 from train.networks.norms import BatchNorm, InstanceNorm
@@ -66,7 +67,7 @@ def moments(method: str, precision: Precision, batches: Sequence[Batch]) -> dict
         compute.place(module)
     optimisers = make_optimisers(built, settings.optimiser, fused=True)
     for step, batch in enumerate(batches, start=1):
-        optimisation_step(built, optimisers, compute, [batch], 0.9, [step_generator(0, step)])
+        take_step(built, optimisers, compute, [batch], 0.9, [step_generator(0, step)])
     held = {parameter: s["exp_avg_sq"] for o in optimisers.values() for parameter, s in o.state.items()}
     return {
         name: max(float(held[parameter].max()) for parameter in module.parameters())

@@ -14,11 +14,12 @@ from store.reader import Store
 from store.run_files import RunFolder
 from tests.support.distributed_steps import Recorded, draw_pairs, small
 from tests.support.runs import assert_equal, state
+from tests.support.stepping import take_step
 from tests.support.stores import build_small_store
 from tests.support.tiny_run import CPU
 from train.data.batch import Batch
 from train.loop.fit import fit
-from train.loop.step import make_optimisers, optimisation_step, step_generator, trial_step
+from train.loop.step import make_optimisers, step_generator, trial_step
 from train.methods.base import Method
 from train.methods.registry import METHODS, build_method
 from train.networks import compiling as compiled
@@ -45,7 +46,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 def take(method: Method[Any], batch: Batch, settings: Any) -> Recorded:
     """A step: its terms, gradients, and all buffers after it."""
     optimisers = make_optimisers(method, settings.optimiser, fused=False)
-    terms = optimisation_step(method, optimisers, CPU, [batch], 0.9, [step_generator(0, 1)])
+    terms = take_step(method, optimisers, CPU, [batch], 0.9, [step_generator(0, 1)])
     recorded = {name: term.numpy() for name, term in terms.items()}
     for name, module in method.modules().items():
         recorded |= {f"{name}/{key}": p.grad.numpy() for key, p in module.named_parameters() if p.grad is not None}

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from tests.support.contrastive import build, draw_batch, freeze_doubled, narrow
+from tests.support.stepping import decide
 from train.data.batch import Batch
 from train.loop.step import frozen_except
-from train.losses import adaptive_patch_nce, least_squares, patch_nce, pyramid
+from train.losses import adaptive_patch_nce, least_squares, patch_nce, pyramid, schedule_shares
 from train.methods.contrastive import Contrastive
 from train.methods.registry import build_method
 from train.networks.patch_projector import draw_positions, normalise, normalise_as_cut
@@ -61,12 +62,12 @@ def literal_terms(method: Contrastive, batch: Batch, progress: float, seed: int)
         queries = method.generator.encode(query)
         if mirrored:
             queries = [tap.flip(3) for tap in queries]
-        positions = draw_positions(queries, settings.patches, generator)
+        positions = draw_positions([q.shape[2] * q.shape[3] for q in queries], settings.patches, generator)
         losses = []
         for q, k in zip(method.heads(queries, positions), method.heads(keys, positions), strict=True):
             if adaptive:
-                share, asp = method.constant_share, method.asp
-                loss = adaptive_patch_nce(q, k, settings.temperature, progress, share, asp.schedule, asp.lookup)
+                shares = schedule_shares(method.asp.schedule, progress, method.constant_share)
+                loss = adaptive_patch_nce(q, k, settings.temperature, shares, method.asp.lookup)
             else:
                 loss = patch_nce(q, k, settings.temperature)
             losses.append(loss.mean())
@@ -93,8 +94,8 @@ def test_a_step_that_shares_passes_has_the_gradients_of_the_literal_order(method
     batch = draw_batch(2)
     generator = torch.Generator().manual_seed(seed)
     with frozen_except(method, "generator"):
-        outputs = method.generate(batch, generator)
-        terms = method.terms("generator", batch, outputs, 0.9, generator)
+        decisions = decide(method, batch, 0.9, generator)
+        terms = method.terms("generator", batch, method.generate(batch, decisions), decisions)
         shared = gradients(method, terms)
         for module in method.modules().values():
             module.zero_grad()
@@ -115,8 +116,8 @@ def test_the_plain_order_is_a_setting_and_gives_the_same_terms(method_name: str)
         torch.manual_seed(0)
         method = build(narrow(method_name, f"contrast.share_passes={share}"))
         freeze_doubled(method)
-        generator = torch.Generator().manual_seed(5)
-        made.append(method.terms("generator", batch, method.generate(batch, generator), 0.5, generator))
+        decisions = decide(method, batch, 0.5, torch.Generator().manual_seed(5))
+        made.append(method.terms("generator", batch, method.generate(batch, decisions), decisions))
     for name, term in made[0].items():
         torch.testing.assert_close(term, made[1][name], rtol=1e-9, atol=1e-9)
 
@@ -131,8 +132,8 @@ def test_terms_are_those_of_the_method_and_each_is_reported_alone(method_name: s
 
     def terms(changed: TrainSettings) -> dict[str, Tensor]:
         method.weights = build_method(changed).weights
-        generator = torch.Generator().manual_seed(5)
-        return dict(method.terms("generator", batch, method.generate(batch, generator), 0.5, generator))
+        decisions = decide(method, batch, 0.5, torch.Generator().manual_seed(5))
+        return dict(method.terms("generator", batch, method.generate(batch, decisions), decisions))
 
     before = terms(settings)
     assert list(before) == names
@@ -164,8 +165,7 @@ def test_every_second_picture_is_mirrored_where_that_is_asked_for() -> None:
     batch = Batch(he=batch.he.float(), ihc=batch.ihc.float())
     for name, expected in (("fastcut", True), ("cut", False)):
         method = build_method(narrow(name))
-        with torch.no_grad():
-            mirrored = [method.generate(batch, torch.Generator().manual_seed(seed)).mirrored for seed in range(40)]
+        mirrored = [decide(method, batch, 0.0, torch.Generator().manual_seed(seed)).mirrored for seed in range(40)]
         assert (10 < sum(mirrored) < 30) if expected else not any(mirrored)
 
 

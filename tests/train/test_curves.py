@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from tests.support.places import GOLDEN
+from tests.support.stepping import take_step
 from tests.support.tiny_run import CPU, read_by
 from train.data.batch import Batch
 from train.loop.schedule import set_learning_rate
-from train.loop.step import make_optimisers, optimisation_step, step_generator
+from train.loop.step import make_optimisers, step_generator
 from train.methods.recipes import load_recipe
 from train.methods.registry import METHODS, build_method
 from train.settings import WeightSettings
@@ -50,7 +51,7 @@ def curve(name: str, *overrides: str) -> list[dict[str, float]]:
         coarse = torch.rand(2, 1, 3, 8, 8, generator=pictures)  # he, ihc: smooth, as tissue is
         he, ihc = (torch.nn.functional.interpolate(c, size=128, mode="bicubic").mul(2).sub(1) for c in coarse)
         batch = Batch(he=he, ihc=ihc)
-        made = optimisation_step(method, optimisers, CPU, [batch], 0.9, [step_generator(0, step)])
+        made = take_step(method, optimisers, CPU, [batch], 0.9, [step_generator(0, step)])
         terms.append({name: term.item() for name, term in made.items() if not name.startswith("gradient_")})
     return terms
 

@@ -24,11 +24,12 @@ from tests.support.runs import assert_equal, newest, state
 from tests.support.tiny_run import TINY
 from train.data.batch import Batch
 from train.data.loader import RawBatch, to_batch
+from train.loop import captured
 from train.loop import fit as loop
 from train.loop.fit import fit
 from train.loop.schedule import set_learning_rate
 from train.run.generator_file import load_generator, settled
-from train.run.metrics import TermWindow, keep_lines
+from train.run.metrics import Terms, TermWindow, keep_lines
 from train.runtime.device import resolve
 from train.settings import (
     DataSettings,
@@ -247,7 +248,7 @@ def test_a_term_that_is_not_finite_stops_a_run_that_bears_none_and_is_not_saved(
         return Batch(he=batch.he, ihc=batch.ihc * math.nan) if poisoned_steps[-1] == 13 else batch
 
     poisoned_steps: list[int] = []
-    monkeypatch.setattr(loop, "to_batch", poisoned)
+    monkeypatch.setattr(captured, "to_batch", poisoned)
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(RunError, match=r"step 13: discriminator_real is nan, .*; nothing was saved of it"):
         fit(folder, store, replace(TINY, optimiser=replace(TINY.optimiser, stop_after_skips=1)))
@@ -273,8 +274,9 @@ def test_parameters_that_the_last_step_broke_are_not_saved(
 def test_a_window_gives_means_and_is_resumed() -> None:
     whole, cut = TermWindow(), TermWindow()
     for step in range(1, 5):
-        whole.add(step, {"a": torch.tensor(float(step)), "b": torch.tensor(0.1)})
-        cut.add(step, {"a": torch.tensor(float(step)), "b": torch.tensor(0.1)})
+        terms = Terms.of({"a": torch.tensor(float(step)), "b": torch.tensor(0.1)})
+        whole.add(step, terms)
+        cut.add(step, terms)
         assert cut.fetch() == []
         cut = TermWindow(fetched=json.loads(json.dumps(cut.fetched)), skips=cut.skips)
     assert whole.fetch() == []

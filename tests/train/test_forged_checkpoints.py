@@ -216,7 +216,7 @@ def test_a_pool_of_another_runs_pictures_is_found_when_one_is_drawn() -> None:
     pool, generator = ImagePool(1), torch.Generator().manual_seed(0)
     pool.load_state_dict({"_extra_state": [torch.ones(1, 3, 4, 4)]})
     with pytest.raises(RunError, match=r"has a picture \[1, 3, 4, 4\] .* where this run has \[1, 3, 8, 8\]"):
-        pool.exchange(torch.ones(9, 3, 8, 8), generator)
+        pool.exchange(torch.ones(9, 3, 8, 8), pool.choose(9, generator))
 
 
 @pytest.mark.usefixtures("one_thread")

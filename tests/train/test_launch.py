@@ -23,6 +23,7 @@ from tests.support.tiny_run import NARROW
 from train.__main__ import app
 from train.loop import fit as loop
 from train.loop import session
+from train.loop.step import OptimisationStep
 from train.runtime.launch import exit_code
 
 OURS = ("-m", "train", "fit", "--processes", "2")
@@ -130,7 +131,7 @@ def test_a_stop_before_the_first_checkpoint_says_that_nothing_was_kept(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "optimisation_step", interrupted)
+    monkeypatch.setattr(OptimisationStep, "__call__", interrupted)
     stopped = line(*words)
     assert stopped.code == 3, stopped.err
     assert "stopped: at once; " in stopped.err.splitlines()[-1]

@@ -34,12 +34,12 @@ from tests.support.tiny_run import TINY
 from train.__main__ import app
 from train.data.loader import read_batches
 from train.data.sampling import plan_order
-from train.loop import fit as loop
 from train.loop.ema import Ema
 from train.loop.fit import fit
-from train.loop.step import average_and_clip, optimisation_step
+from train.loop.step import OptimisationStep, average_and_clip
 from train.run.generator_file import load_generator
 from train.run.inference import rounded, translate, translation_mode
+from train.run.metrics import Terms
 from train.run.snapshots import choose_examples, validation_scores
 from train.runtime.device import resolve
 from train.runtime.distributed import Ranks
@@ -255,12 +255,14 @@ def test_a_run_that_diverges_names_the_checkpoint_to_rely_on(
 ) -> None:
     steps: list[int] = []
 
-    def poisoned(*arguments: Any) -> dict[str, torch.Tensor]:
-        terms = optimisation_step(*arguments)
+    def poisoned(step: OptimisationStep, *parts: Any) -> Terms:
+        made = call(step, *parts)
         steps.append(len(steps) + 1)
-        return terms | {"nce": terms["nce"] * math.nan} if steps[-1] == 14 else terms
+        terms = made.by_name()
+        return Terms.of(terms | {"nce": terms["nce"] * math.nan}) if steps[-1] == 14 else made
 
-    monkeypatch.setattr(loop, "optimisation_step", poisoned)
+    call = OptimisationStep.__call__
+    monkeypatch.setattr(OptimisationStep, "__call__", poisoned)
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(RunError, match=r"step 14: nce is nan .*the last good checkpoint is .*00000010-\w+\.pt"):
         fit(folder, store, replace(TINY, optimiser=replace(TINY.optimiser, stop_after_skips=1)))

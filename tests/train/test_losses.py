@@ -26,6 +26,7 @@ from train.losses import (
     patch_nce,
     pyramid,
     pyramid_levels,
+    schedule_shares,
     schedule_weight,
 )
 from train.networks.patch_projector import ProjectionHeads, draw_positions, gather_patches, normalise
@@ -33,6 +34,7 @@ from train.settings import Lookup, RateStep, Schedule
 
 CONSTANT, DECAY = 30, 10
 SHARE = CONSTANT / (CONSTANT + DECAY)
+LATE = schedule_shares(Schedule.LAMBDA, 0.95, SHARE)
 PAIRS = ["lambda_linear", "lambda_top", "lambda_bell", "lambda_uniform", "linear_linear", "linear_top"]
 PAIRS += ["sigmoid_linear", "sigmoid_bell", "zero_linear"]
 
@@ -48,6 +50,10 @@ def seeded() -> Iterator[None]:
 def load_golden(name: str) -> dict[str, Tensor]:
     with np.load(GOLDEN / name) as file:
         return {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
+
+
+def shares_of(schedule: Schedule, epoch: int) -> torch.Tensor:
+    return schedule_shares(schedule, progress_of(epoch), SHARE)
 
 
 def progress_of(epoch: int) -> float:
@@ -79,7 +85,7 @@ def test_adaptive_patch_nce_is_the_published_one(file: str, pair: str, epoch: in
     golden = load_golden(file)
     schedule, lookup = pair.split("_")
     query, key = golden["nce_q"][None], golden["nce_k"][None]
-    loss = adaptive_patch_nce(query, key, 0.07, progress_of(epoch), SHARE, Schedule(schedule), Lookup(lookup))
+    loss = adaptive_patch_nce(query, key, 0.07, shares_of(Schedule(schedule), epoch), Lookup(lookup))
     close(loss[0], golden[f"asp_{pair}_epoch{epoch}"])
 
 
@@ -109,32 +115,32 @@ def test_orthonormal_patches_cost_next_to_nothing() -> None:
 def test_adaptive_patch_nce_of_two_queries(epoch: int, losses: tuple[float, float]) -> None:
     query = torch.eye(4, dtype=torch.float64)[None, [0, 2]]
     key = torch.tensor([[[0.8, 0.6, 0, 0], [0, 0, 0.2, 0.96**0.5]]], dtype=torch.float64)
-    loss = adaptive_patch_nce(query, key, 0.07, progress_of(epoch), SHARE, Schedule.LAMBDA, Lookup.LINEAR)
+    loss = adaptive_patch_nce(query, key, 0.07, shares_of(Schedule.LAMBDA, epoch), Lookup.LINEAR)
     assert loss[0].tolist() == pytest.approx(losses, rel=5e-5)
 
 
 def test_asp_weights_at_the_last_epoch() -> None:
     similarity = torch.tensor([[0.8, 0.2]], dtype=torch.float64)
     assert schedule_weight(Schedule.LAMBDA, progress_of(40), SHARE) == pytest.approx(0.9)
-    weights = asp_weights(similarity, progress_of(40), SHARE, Schedule.LAMBDA, Lookup.LINEAR)
+    weights = asp_weights(similarity, shares_of(Schedule.LAMBDA, 40), Lookup.LINEAR)
     assert weights[0].tolist() == pytest.approx((1.490909, 0.509091), abs=1e-6)  # of 0.82 and 0.28
 
 
 def test_asp_weights_have_mean_1_over_the_batch_and_favour_what_is_alike() -> None:
     similarity = torch.linspace(-1, 1, 64).reshape(2, 32)
-    weights = asp_weights(similarity, 0.95, SHARE, Schedule.LAMBDA, Lookup.LINEAR)
+    weights = asp_weights(similarity, LATE, Lookup.LINEAR)
     assert weights.mean() == pytest.approx(1, abs=1e-6)
     assert weights[0].mean() < 0.6 < 1.4 < weights[1].mean()
-    negated = asp_weights(-similarity, 0.95, SHARE, Schedule.LAMBDA, Lookup.LINEAR)
+    negated = asp_weights(-similarity, LATE, Lookup.LINEAR)
     assert not torch.allclose(negated, weights, atol=0.1)
 
 
 def test_keys_and_weights_carry_no_gradient() -> None:
     query, key = draw_patches(0).requires_grad_(), draw_patches(1).requires_grad_()
-    loss = adaptive_patch_nce(query, key, 0.07, 0.95, SHARE, Schedule.LAMBDA, Lookup.LINEAR)
+    loss = adaptive_patch_nce(query, key, 0.07, LATE, Lookup.LINEAR)
     loss.sum().backward()  # type: ignore[no-untyped-call]  # torch
     assert key.grad is None
-    weights = asp_weights((query * key).sum(dim=2).detach(), 0.95, SHARE, Schedule.LAMBDA, Lookup.LINEAR)
+    weights = asp_weights((query * key).sum(dim=2).detach(), LATE, Lookup.LINEAR)
     (constant,) = torch.autograd.grad((weights * patch_nce(query, key, 0.07)).sum(), query)
     torch.testing.assert_close(query.grad, constant)
 
@@ -340,8 +346,7 @@ def test_the_normalisation_of_a_zero_vector_has_a_finite_gradient() -> None:
 
 
 def test_positions_are_different_cover_the_map_and_follow_the_generator() -> None:
-    features = [torch.zeros(1, 3, 10, 10), torch.zeros(1, 8, 4, 4)]
-    draw = [draw_positions(features, 64, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    draw = [draw_positions((100, 16), 64, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert [len(ids) for ids in draw[0]] == [64, 16]
     for ids, side in zip(draw[0], (100, 16), strict=True):
         assert ids.dtype == torch.int64
@@ -350,5 +355,5 @@ def test_positions_are_different_cover_the_map_and_follow_the_generator() -> Non
     assert all(torch.equal(first, second) for first, second in zip(draw[0], draw[1], strict=True))
     assert not torch.equal(draw[0][0], draw[2][0])
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.cat([draw_positions(features[:1], 4, generator)[0] for _ in range(500)])
+    drawn = torch.cat([draw_positions((100,), 4, generator)[0] for _ in range(500)])
     assert len(torch.unique(drawn)) == 100

@@ -11,8 +11,9 @@ from torch import Tensor
 from tests.bench.plain import PlainAsp
 from tests.support.contrastive import build, draw_batch, freeze_doubled, narrow
 from tests.support.published_steps import STEPS, batch_of, dead_biases, load, names_of, positions_of
+from tests.support.stepping import take_step
 from tests.support.tiny_run import CPU
-from train.loop.step import make_optimisers, optimisation_step, step_generator
+from train.loop.step import make_optimisers, step_generator
 from train.methods.contrastive import Contrastive
 
 STEP = next(step for step in STEPS if step.file == "asp_step")
@@ -83,7 +84,7 @@ def test_the_fast_path_has_the_terms_and_gradients_of_the_plain_step(seed: int) 
     for network in plain.modules().values():
         network.double().eval()
     optimisers = make_optimisers(method, settings.optimiser, fused=False)
-    fast_terms = optimisation_step(method, optimisers, CPU, [batch], LATE, [step_generator(seed, 1)])
+    fast_terms = take_step(method, optimisers, CPU, [batch], LATE, [step_generator(seed, 1)])
     plain_terms = plain.step(batch.he, batch.ihc, LATE, step_generator(seed, 1))
 
     assert {name for name in fast_terms if not name.startswith("gradient_")} == set(plain_terms)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tests.support.published_steps import STEPS, Step, batch_of, dead_biases, load, names_of
+from tests.support.stepping import decide, take_step
 from tests.support.tiny_run import CPU
-from train.loop.step import make_optimisers, optimisation_step
+from train.loop.step import make_optimisers
 from train.methods.base import Method
 
 """Our name of a tensor -> its published name."""
@@ -62,7 +63,7 @@ def test_a_step_is_the_published_one(step: Step, layout: torch.memory_format, dt
     for module in method.modules().values():
         module.to(memory_format=layout)
     optimisers = make_optimisers(method, step.settings.optimiser, fused=False)
-    terms = optimisation_step(method, optimisers, CPU, [batch_of(golden)], step.progress, [torch.Generator()])
+    terms = take_step(method, optimisers, CPU, [batch_of(golden)], step.progress, [torch.Generator()])
 
     for ours, theirs in step.terms.items():
         factor = 0.5 if ours in step.halved else 1.0
@@ -99,7 +100,7 @@ def test_a_step_with_negated_gradients_is_not_the_published_one(step: Step) -> N
     optimisers = make_optimisers(method, step.settings.optimiser, fused=False)
     for optimiser in optimisers.values():
         optimiser.register_step_pre_hook(negate)
-    optimisation_step(method, optimisers, CPU, [batch_of(golden)], step.progress, [torch.Generator()])
+    take_step(method, optimisers, CPU, [batch_of(golden)], step.progress, [torch.Generator()])
     assert share_of_wrong_parameters(step, method, golden) > 0.5
 
 
@@ -112,7 +113,8 @@ def negate(optimiser: torch.optim.Optimizer, *_: Any) -> None:
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.file)
 def test_what_is_generated_is_the_published_picture(step: Step) -> None:
     golden = load(step)
-    outputs = prepare(step, golden).generate(batch_of(golden), torch.Generator())
+    method, batch = prepare(step, golden), batch_of(golden)
+    outputs = method.generate(batch, decide(method, batch, step.progress, torch.Generator()))
     if step.file == "cyclegan_step":
         made = {
             "fake_B": outputs.fake_ihc,

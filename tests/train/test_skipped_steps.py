@@ -22,6 +22,7 @@ from tests.support.checkpoints import forge_newest
 from tests.support.command_line import CommandLine
 from tests.support.distributed_steps import draw_pairs, small
 from tests.support.runs import assert_equal, newest, state
+from tests.support.stepping import take_step
 from tests.support.tiny_run import CPU, TINY
 from tests.support.toy_method import MINE
 from train.__main__ import app
@@ -32,11 +33,11 @@ from train.data.sampling import plan_order
 from train.loop import fit as loop
 from train.loop.ema import Ema
 from train.loop.fit import fit
-from train.loop.step import make_optimisers, optimisation_step, seed_layers, step_generator
+from train.loop.step import OptimisationStep, make_optimisers, seed_layers, step_generator
 from train.methods.base import Method
 from train.methods.image_pool import ImagePool
 from train.methods.registry import METHODS, build_method
-from train.run.metrics import TermWindow
+from train.run.metrics import Terms, TermWindow
 from train.run.skips import LARGEST, LONGEST, Skips, remarks
 from train.runtime.device import Compute, resolve
 from train.settings import DataSettings, OptimiserSettings, Precision, TrainSettings
@@ -55,9 +56,7 @@ class Trained:
     def step(self, number: int, batch: Batch | None = None) -> dict[str, Tensor]:
         torch.manual_seed(number)
         batches = [batch or self.batch(number)]
-        return optimisation_step(
-            self.method, self.optimisers, self.compute, batches, 0.5, [step_generator(0, number)], 0.0
-        )
+        return take_step(self.method, self.optimisers, self.compute, batches, 0.5, [step_generator(0, number)], 0.0)
 
     def batch(self, number: int, factor: float = 1.0) -> Batch:
         drawn = draw_pairs(1, seed=number)
@@ -168,14 +167,14 @@ def test_nor_does_it_with_an_adam_that_is_not_fused() -> None:
 def test_a_pool_holds_what_it_held_before_a_broken_step() -> None:
     pool, generator = ImagePool(2), torch.Generator().manual_seed(0)
     for number in range(40):
-        before = list(pool.pictures)
-        pool.exchange(torch.full((1, 3, 4, 4), math.nan), generator)
-        pool.put_back_if(torch.tensor(True), before)
-        assert_equal(pool.pictures, before)
-        pool.exchange(torch.full((1, 3, 4, 4), float(number)), generator)
-        after = list(pool.pictures)
-        pool.put_back_if(torch.tensor(False), before)
-        assert_equal(pool.pictures, after)
+        before = pool.pictures
+        for value, broken in ((math.nan, torch.tensor(True)), (float(number), torch.tensor(False))):
+            pool.begin()
+            pool.exchange(torch.full((2, 3, 4, 4), value), pool.choose(2, generator))
+            pool.put_back_if(broken)
+            pool.settle(broken)
+            if broken:
+                assert_equal(pool.pictures, before)
     assert min(picture[0, 0, 0, 0].item() for picture in pool.pictures) > 20
 
 
@@ -223,14 +222,15 @@ def break_steps(monkeypatch: pytest.MonkeyPatch) -> Breaks:
             now[:] = [step]
             seed_layers(seed, step, rank)
 
-        def stepped(method: Method[Any], *arguments: Any) -> dict[str, Tensor]:
+        def stepped(step: OptimisationStep, *parts: Any) -> Terms:
             if now[0] not in wanted:
-                return optimisation_step(method, *arguments)
-            with broken_gradient(method, method.players[-1], math.inf):
-                return optimisation_step(method, *arguments)
+                return call(step, *parts)
+            with broken_gradient(step.method, step.method.players[-1], math.inf):
+                return call(step, *parts)
 
+        call = OptimisationStep.__call__
         monkeypatch.setattr(loop, "seed_layers", noted)
-        monkeypatch.setattr(loop, "optimisation_step", stepped)
+        monkeypatch.setattr(OptimisationStep, "__call__", stepped)
 
     return arrange
 
@@ -369,11 +369,12 @@ def test_large_terms_are_said_once_and_are_no_error(
     short: TrainSettings,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def large(*arguments: Any) -> dict[str, Tensor]:
-        terms = optimisation_step(*arguments)
-        return terms | {"l1": torch.tensor(-2.0 * LARGEST), "gradient_generator": torch.tensor(3 * LONGEST)}
+    def large(step: OptimisationStep, *parts: Any) -> Terms:
+        assert call(step, *parts).names == ("l1", "gradient_generator")
+        return Terms.of({"l1": torch.tensor(-2.0 * LARGEST), "gradient_generator": torch.tensor(3 * LONGEST)})
 
-    monkeypatch.setattr(loop, "optimisation_step", large)
+    call = OptimisationStep.__call__
+    monkeypatch.setattr(OptimisationStep, "__call__", large)
     fit(RunFolder(tmp_path / "run"), store, replace(short, checkpoint_every=100))
     said = " ".join(capsys.readouterr().err.split())
     assert "25 steps were large: step 1: l1 is -2e+04, gradient_generator is 3e+09; step 2" in said
@@ -387,7 +388,7 @@ def test_large_terms_are_said_once_and_are_no_error(
 )
 def test_what_is_large_depends_on_whether_it_is_a_term_or_a_gradient(name: str, value: float, odd: bool) -> None:
     window = TermWindow()
-    window.add(7, {name: torch.tensor(value)})
+    window.add(7, Terms.of({name: torch.tensor(value)}))
     assert bool(remarks(window.fetch(), str)) == odd
     assert window.skips == Skips()
 

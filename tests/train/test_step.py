@@ -9,10 +9,11 @@ import torch
 from torch.optim import Adam
 
 from store.schema import SettingsError
+from tests.support.stepping import decide, take_step
 from tests.support.tiny_run import CPU, TINY
 from train.data.batch import Batch
 from train.loop.schedule import set_learning_rate
-from train.loop.step import make_optimisers, optimisation_step, step_generator
+from train.loop.step import make_optimisers, step_generator
 from train.methods.attention_gan import attention_gan
 from train.methods.registry import build_method
 from train.runtime.device import resolve
@@ -42,13 +43,14 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
     }
     for step in (1, 2, 3):
         batch = draw_batch(seed=step)
-        terms = optimisation_step(method, optimisers, CPU, [batch], 0.5, [step_generator(0, step)])
-        outputs = plain.generate(batch, step_generator(0, step))
-        of_discriminator = plain.terms("discriminator", batch, outputs, 0.5, step_generator(0, step))
+        terms = take_step(method, optimisers, CPU, [batch], 0.5, [step_generator(0, step)])
+        decisions = decide(plain, batch, 0.5, step_generator(0, step))
+        outputs = plain.generate(batch, decisions)
+        of_discriminator = plain.terms("discriminator", batch, outputs, decisions)
         adams["discriminator"].zero_grad()
         sum(of_discriminator.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
         adams["discriminator"].step()
-        of_generator = plain.terms("generator", batch, outputs, 0.5, step_generator(0, step))
+        of_generator = plain.terms("generator", batch, outputs, decisions)
         adams["generator"].zero_grad()
         adams["heads"].zero_grad()
         sum(of_generator.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
@@ -68,9 +70,8 @@ def test_a_step_moves_the_discriminator_first_and_then_the_rest_as_the_plain_ste
 def test_no_gradient_of_the_fake_reaches_the_generator_from_the_discriminators_step() -> None:
     method = build_method(TINY)
     batch = draw_batch()
-    terms = method.terms(
-        "discriminator", batch, method.generate(batch, step_generator(0, 1)), 0.0, step_generator(0, 1)
-    )
+    decisions = decide(method, batch, 0.0, step_generator(0, 1))
+    terms = method.terms("discriminator", batch, method.generate(batch, decisions), decisions)
     sum(terms.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]  # torch
     assert all(p.grad is None for name in ("generator", "heads") for p in method.modules()[name].parameters())
     assert all(p.grad is not None for p in method.modules()["discriminator"].parameters())
@@ -79,7 +80,7 @@ def test_no_gradient_of_the_fake_reaches_the_generator_from_the_discriminators_s
 def test_a_step_gives_each_player_only_its_own_gradients() -> None:
     method = build_method(TINY)
     before = {name: [p.detach().clone() for p in m.parameters()] for name, m in method.modules().items()}
-    optimisation_step(
+    take_step(
         method, make_optimisers(method, TINY.optimiser, fused=False), CPU, [draw_batch(2)], 0.0, [step_generator(0, 1)]
     )
     for name, module in method.modules().items():
@@ -93,9 +94,8 @@ def test_terms_are_the_published_weights_times_the_losses() -> None:
     for weights in (WeightSettings(), WeightSettings(adversarial=1, nce=1, asp=1, pyramid=1)):
         torch.manual_seed(0)
         method = build_method(replace(TINY, weights=weights))
-        terms[weights.nce] = method.terms(
-            "generator", batch, method.generate(batch, step_generator(0, 1)), 0.5, step_generator(0, 1)
-        )
+        decisions = decide(method, batch, 0.5, step_generator(0, 1))
+        terms[weights.nce] = method.terms("generator", batch, method.generate(batch, decisions), decisions)
     ratios = {name: (terms[10.0][name] / terms[1.0][name]).item() for name in terms[1.0]}
     assert ratios == pytest.approx({"adversarial": 1, "nce": 10, "asp": 10, "pyramid": 10})
 

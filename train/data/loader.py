@@ -144,17 +144,15 @@ def _stack_pairs(rows: Sequence[Tensor]) -> Tensor:
 
 
 def to_batch(raw: RawBatch, device: torch.device) -> Batch:
-    """Move a batch to the device as u8; there flip it and convert it to x / 127.5 - 1, channels last as it comes."""
-    pixels = raw.pixels.to(device, non_blocking=True)
-    he, ihc = (_prepare(stain, flips.tolist()) for stain, flips in zip(pixels, raw.flips, strict=True))
+    """Move a batch to the device as u8, and prepare it there."""
+    return prepare(raw.pixels.to(device, non_blocking=True), raw.flips.to(device, non_blocking=True))
+
+
+def prepare(pixels: Tensor, flips: Tensor) -> Batch:
+    """Flip u8 [2,B,S,S,3] where `flips`, bool [2,B], and convert it to x / 127.5 - 1, channels last as it comes."""
+    flipped = torch.where(flips[:, :, None, None, None], pixels.flip(3), pixels)
+    he, ihc = to_signed(flipped).permute(0, 1, 4, 2, 3)
     return Batch(he=he, ihc=ihc)
-
-
-def _prepare(pixels: Tensor, flips: list[bool]) -> Tensor:
-    """u8 [B,S,S,3] -> signed [B,3,S,S]. `flips` is a list on the CPU, so that nothing waits for the device."""
-    if any(flips):
-        pixels = torch.stack([row.flip(1) if flip else row for row, flip in zip(pixels, flips, strict=True)])
-    return to_signed(pixels).permute(0, 3, 1, 2)
 
 
 def _clean_processes() -> BaseContext:

@@ -11,6 +11,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from train.loop.undo import Backup
+
 
 class Ema:
     """A copy of a network whose weights are averaged: decay x itself + (1 - decay) x the network, after each step."""
@@ -18,6 +20,7 @@ class Ema:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.decay = decay
+        self.before = Backup(_parameters(self.network))
 
     @torch.no_grad()
     def update(self, network: nn.Module, broken: Tensor) -> None:
@@ -25,12 +28,12 @@ class Ema:
 
         After a step that was `broken`, bool [], the network is that of before, and so is the average.
         """
-        averages = _parameters(self.network)
-        moved = torch._foreach_lerp(averages, _parameters(network), 1 - self.decay)
-        for averaged, new in zip(averages, moved, strict=True):
-            torch.where(broken, averaged, new, out=averaged)
-        for averaged, current in zip(self.network.buffers(), network.buffers(), strict=True):
-            averaged.copy_(current)
+        self.before.keep()
+        torch._foreach_lerp_(self.before.tensors, _parameters(network), 1 - self.decay)
+        self.before.put_back_if(broken)
+        buffers = list(self.network.buffers())
+        if buffers:
+            torch._foreach_copy_(buffers, list(network.buffers()))
 
 
 def _parameters(network: nn.Module) -> list[Tensor]:

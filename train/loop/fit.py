@@ -7,19 +7,20 @@ import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 from store.files import locked
 from store.process import Stop, stop_requests
 from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import Interrupted, RunError, StoreError
-from train.data.loader import RawBatch, read_batches, to_batch
+from train.data.loader import RawBatch, read_batches
 from train.loop.announce import announce
 from train.loop.finished import is_finished
 from train.loop.schedule import set_learning_rate
-from train.loop.session import Run, adapt_to_store, build, compile_run, facts_of, header_of
-from train.loop.step import optimisation_step, seed_layers, step_generator
-from train.loop.undo import is_broken
+from train.loop.session import Run, adapt_to_store, build, compile_run, facts_of, header_of, make_step
+from train.loop.step import seed_layers, step_generator
+from train.methods.decisions import Decisions
 from train.run.checkpoint import (
     Position,
     check_finite,
@@ -152,8 +153,9 @@ def _resume(run: Run) -> Position:
 
 def _train(run: Run, start: Position, wanted: Wanted) -> Position:
     """All steps after `start`, the last one saved; returns the end of the run."""
-    settings, order, compute = run.settings, run.order, run.compute
+    settings, order = run.settings, run.order
     clock, limit, saved = Clock(earlier=start.seconds), settings.time_limit * 60 or math.inf, start.step
+    take_step = make_step(run)
     with _report_from(run, start) as reporter, closing(_read_from(run, start.step)) as stream:
         for step in range(start.step + 1, order.steps + 1):
             last = step == order.steps
@@ -164,14 +166,8 @@ def _train(run: Run, start: Position, wanted: Wanted) -> Position:
                     _save(run, reporter, step - 1, clock.total, saved)
                 raise
             rate = set_learning_rate(run.optimisers, settings.optimiser, order.epoch(step))
-            batches = [to_batch(raw, compute.device) for raw in raw_batches]
-            generators = [step_generator(settings.seed, step, part) for part in range(order.accumulate)]
-            seed_layers(settings.seed, step, run.ranks.rank)
-            progress, clip = order.progress(step), settings.optimiser.clip
-            terms = optimisation_step(run.method, run.optimisers, compute, batches, progress, generators, clip)
-            for ema in run.emas:
-                ema.update(run.method.generator, is_broken(terms))
-            reporter.add(step, terms)
+            seed = partial(seed_layers, settings.seed, step, run.ranks.rank)
+            reporter.add(step, take_step(raw_batches, _decide(run, step), seed))
             leaving = not last and any_process(wanted.stops or clock.this_start >= limit)
 
             if last or step % EVERY == 0:
@@ -187,6 +183,13 @@ def _train(run: Run, start: Position, wanted: Wanted) -> Position:
                     f"{run.folder.path} is saved after step {step} of {order.steps}; run the same command to resume"
                 )
         return Position(step=order.steps, seconds=clock.total, terms=[], skips=reporter.window.skips)
+
+
+def _decide(run: Run, step: int) -> list[Decisions]:
+    """What is random or scheduled in a step, for each of its accumulated batches."""
+    order, side = run.order, run.store.manifest.view_side
+    generators = [step_generator(run.settings.seed, step, part) for part in range(order.accumulate)]
+    return [run.method.decide(order.batch, side, order.progress(step), generator) for generator in generators]
 
 
 def _read_from(run: Run, done: int) -> Generator[RawBatch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from train.settings import OptimiserSettings, RateStep
@@ -25,5 +26,8 @@ def set_learning_rate(optimisers: Mapping[str, Optimizer], settings: OptimiserSe
     rate = settings.learning_rate * factor
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):  # a graph reads it there
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
     return rate

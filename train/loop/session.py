@@ -17,8 +17,9 @@ from store.run_files import RunFolder
 from train.data.batch import Batch
 from train.data.sampling import ReadingOrder, plan_order
 from train.kernels.launching import choose
+from train.loop.captured import Captured, CudaRecorder, Uncaptured, wants_graph
 from train.loop.ema import Ema
-from train.loop.step import make_optimisers, trial_step
+from train.loop.step import OptimisationStep, make_optimisers, trial_step
 from train.methods.base import Method
 from train.methods.registry import build_method, check_multiple
 from train.networks.compiling import compile_passes
@@ -46,6 +47,8 @@ class Run:
     optimisers: dict[str, Optimizer]
     emas: tuple[Ema, ...]
     """One, of the generator, if the setting `ema` is above 0; else none."""
+    graph: bool
+    """Whether steps are replayed as CUDA graphs."""
 
     @property
     def result(self) -> nn.Module:
@@ -61,6 +64,7 @@ class Run:
 def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks, console: Console) -> Run:
     """Everything that a run needs. Raises SettingsError for what the store or the machine does not have."""
     compute = resolve(settings.device, settings.precision, ranks)
+    graph = wants_graph(settings.graph, compute, ranks)
     compute.configure(deterministic=settings.deterministic)
     fused, note = choose(settings.fused, recorded_fused(folder), compute.device)
     if note:
@@ -89,7 +93,15 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
         method=method,
         optimisers=make_optimisers(method, settings.optimiser, fused=True),
         emas=(Ema(method.generator, settings.ema),) if settings.ema else (),
+        graph=graph,
     )
+
+
+def make_step(run: Run) -> Captured | Uncaptured:
+    """What takes the steps of a run. Make it when a checkpoint is loaded."""
+    clip = run.settings.optimiser.clip
+    step = OptimisationStep(run.method, run.optimisers, run.compute, clip=clip, emas=run.emas)
+    return Captured(step, CudaRecorder(run.compute.device), run.console.say) if run.graph else Uncaptured(step)
 
 
 def adapt_to_store(settings: TrainSettings, store: Store) -> TrainSettings:

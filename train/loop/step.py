@@ -1,6 +1,7 @@
 """One optimisation step: the players step in the method's order, each with its optimiser, while the others are frozen.
 
-The randomness of a step is a function of (seed, step), so that a checkpoint needs no random state.
+The randomness of a step is a function of (seed, step), so that a checkpoint needs no random state. What a method draws
+is decided before the step; dropout alone draws within it.
 """
 
 from __future__ import annotations
@@ -15,75 +16,98 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from train.data.batch import Batch
+from train.loop.ema import Ema
 from train.loop.undo import Undo, is_broken, step_unless
 from train.methods.base import Method
+from train.methods.decisions import Decisions
+from train.run.metrics import Terms
 from train.runtime.device import Compute
 from train.runtime.distributed import average_
 from train.settings import OptimiserSettings
 
 
 def make_optimisers(method: Method[Any], settings: OptimiserSettings, *, fused: bool) -> dict[str, Optimizer]:
-    """An Adam for each player."""
-    return {
-        player: Adam(
-            list(_parameters(method.owned(player))),
-            lr=settings.learning_rate,
-            betas=(settings.beta1, settings.beta2),
-            fused=fused,
-        )
-        for player in method.players
-    }
+    """An Adam for each player. On a GPU it has its learning rate there, where a graph reads it."""
+    return {player: _make_adam(list(_parameters(method.owned(player))), settings, fused) for player in method.players}
 
 
-def optimisation_step(
-    method: Method[Any],
-    optimisers: Mapping[str, Optimizer],
-    compute: Compute,
-    batches: Sequence[Batch],
-    progress: float,
-    generators: Sequence[torch.Generator],
-    clip: float = 0.0,
-) -> dict[str, Tensor]:
-    """Update every player once, with the mean gradient of all batches and of all processes.
+def _make_adam(parameters: list[nn.Parameter], settings: OptimiserSettings, fused: bool) -> Adam:
+    rate, cuda = settings.learning_rate, parameters[0].is_cuda
+    adam = Adam(
+        parameters,
+        lr=torch.tensor(rate, dtype=torch.float32, device=parameters[0].device) if cuda else rate,
+        betas=(settings.beta1, settings.beta2),
+        fused=fused,
+        capturable=cuda,
+    )
+    adam._warned_capturable_if_run_uncaptured = True  # its first steps are not captured
+    return adam
 
-    The shared forward pass of each batch stays in memory until the last player has stepped; the terms of a batch are
-    freed before those of the next are computed. A gradient longer than `clip`, unless `clip` is 0, is shortened to it.
-    If a term or a gradient of any player is not finite, networks, optimisers and pools stay as they are (`is_broken`).
-    Returns the terms, each the mean over the batches, and the length of each player's gradient, as
-    `gradient_<player>`; all [], detached and still on the device.
+
+class OptimisationStep:
+    """The step of a method: a function of batches and decisions that updates every player once, in place.
+
+    It never waits for a device, and what it changes or reads keeps its address, so that a graph can hold it. A gradient
+    longer than `clip`, unless `clip` is 0, is shortened to it; `emas` take in the generator. Make it when a checkpoint
+    is loaded.
     """
-    undo = Undo(method.modules())
-    with compute.autocast():
-        outputs = [method.generate(batch, generator) for batch, generator in zip(batches, generators, strict=True)]
-    reported: dict[str, Tensor] = {}
-    for player in method.players:
-        optimiser = optimisers[player]
-        optimiser.zero_grad(set_to_none=True)
-        of_batches: list[dict[str, Tensor]] = []
-        for batch, output, generator in zip(batches, outputs, generators, strict=True):
-            with frozen_except(method, player), compute.autocast():
-                terms = method.terms(player, batch, output, progress, generator)
-            loss = torch.stack(list(terms.values())).sum()
-            (loss / len(batches)).backward()  # type: ignore[no-untyped-call]  # torch
-            of_batches.append({name: term.detach() for name, term in terms.items()})
-        reported |= {name: torch.stack([terms[name] for terms in of_batches]).mean() for name in of_batches[0]}
-        reported[f"gradient_{player}"] = average_and_clip(optimiser, clip)
-        broken = is_broken(reported)
-        if player != method.players[-1]:
-            undo.keep(optimiser)
-        step_unless(broken, optimiser)
-    undo.undo_if(broken)
-    return reported
+
+    def __init__(
+        self,
+        method: Method[Any],
+        optimisers: Mapping[str, Optimizer],
+        compute: Compute,
+        *,
+        clip: float = 0.0,
+        emas: Sequence[Ema] = (),
+    ) -> None:
+        self.method, self.optimisers, self.compute = method, optimisers, compute
+        self.clip, self.emas = clip, emas
+        self.undo = Undo(method, optimisers)
+
+    def __call__(self, batches: Sequence[Batch], decisions: Sequence[Decisions]) -> Terms:
+        """Update every player with the mean gradient of all batches and of all processes.
+
+        The shared forward pass of each batch stays in memory until the last player has stepped; the terms of a batch
+        are freed before those of the next are computed. If a term or a gradient of any player is not finite, networks,
+        optimisers and pools stay as they are (`is_broken`). Returns the terms, each the mean over the batches, and the
+        length of each player's gradient, as `gradient_<player>`; detached and still on the device.
+        """
+        method, parts = self.method, list(zip(batches, decisions, strict=True))
+        self.undo.begin()
+        with self.compute.autocast():
+            outputs = [method.generate(*part) for part in parts]
+        reported: dict[str, Tensor] = {}
+        for player in method.players:
+            optimiser = self.optimisers[player]
+            optimiser.zero_grad(set_to_none=True)
+            of_batches: list[dict[str, Tensor]] = []
+            for (batch, decided), output in zip(parts, outputs, strict=True):
+                with frozen_except(method, player), self.compute.autocast():
+                    terms = method.terms(player, batch, output, decided)
+                loss = torch.stack(list(terms.values())).sum()
+                (loss / len(parts)).backward()  # type: ignore[no-untyped-call]  # torch
+                of_batches.append({name: term.detach() for name, term in terms.items()})
+            reported |= {name: torch.stack([terms[name] for terms in of_batches]).mean() for name in of_batches[0]}
+            reported[f"gradient_{player}"] = average_and_clip(optimiser, self.clip)
+            made = Terms.of(reported)
+            broken = is_broken(made.values)
+            self.undo.keep(player)
+            step_unless(broken, optimiser)
+        self.undo.undo_if(broken)
+        for ema in self.emas:
+            ema.update(method.generator, broken)
+        return made
 
 
 def trial_step(method: Method[Any], compute: Compute, batch: Batch) -> None:
     """All passes of a step, forward and backward, without updating anything."""
-    generator = torch.Generator().manual_seed(0)
+    decisions = method.decide(len(batch.he), batch.he.shape[3], 0.0, torch.Generator().manual_seed(0))
     with compute.autocast():
-        outputs = method.generate(batch, generator)
+        outputs = method.generate(batch, decisions)
     for player in method.players:
         with frozen_except(method, player), compute.autocast():
-            terms = method.terms(player, batch, outputs, 0.0, generator)
+            terms = method.terms(player, batch, outputs, decisions)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch
 
 

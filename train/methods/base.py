@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from train.data.batch import Batch
+from train.methods.decisions import Decisions
 from train.settings import TrainSettings
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"  # names of players
@@ -56,14 +57,19 @@ class Method(Protocol[OutputsT]):
         """Refuse pictures of a side, px, that the networks cannot train on. Raises SettingsError."""
         ...
 
-    def generate(self, batch: Batch, generator: torch.Generator) -> OutputsT:
-        """The forward pass that all players share, once per step; `generator` is the step's randomness."""
+    def decide(self, rows: int, side: int, progress: float, generator: torch.Generator) -> Decisions:
+        """All that is random or scheduled in a step of `rows` pairs of `side` px at `progress` in [0,1).
+
+        `generator` is the step's randomness, on the CPU.
+        """
         ...
 
-    def terms(
-        self, player: str, batch: Batch, outputs: OutputsT, progress: float, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """A player's weighted terms, [] each; `progress` in [0,1); `generator` continues after `generate`."""
+    def generate(self, batch: Batch, decisions: Decisions) -> OutputsT:
+        """The forward pass that all players share, once per step."""
+        ...
+
+    def terms(self, player: str, batch: Batch, outputs: OutputsT, decisions: Decisions) -> dict[str, Tensor]:
+        """A player's weighted terms, [] each. Like `generate` it draws nothing and never waits for the device."""
         ...
 
 

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from store.schema import SettingsError
 from train.data.batch import Batch
-from train.losses import OBJECTIVES, adaptive_patch_nce, patch_nce, pyramid
+from train.losses import OBJECTIVES, adaptive_patch_nce, patch_nce, pyramid, schedule_shares
 from train.methods.base import ADVERSARIAL, DISCRIMINATOR, GENERATOR, adversarial_pair
+from train.methods.decisions import Decisions, Positions
 from train.networks.build import make_discriminator, make_generator
-from train.networks.patch_projector import Positions, ProjectionHeads, draw_positions
+from train.networks.patch_projector import ProjectionHeads, draw_positions
 from train.networks.patchgan import check_side
 from train.networks.resnet import ResnetGenerator
 from train.runtime.distributed import global_mean
@@ -29,6 +30,8 @@ NCE, IDENTITY, ADAPTIVE, PYRAMID = "nce", "nce_identity", "asp", "pyramid"  # na
 CONTRAST_SETTINGS = ("contrast", "weights.nce")
 """Settings that every method here reads besides those of a GAN."""
 Loss = Callable[[Tensor, Tensor], Tensor]
+CONTRASTS = {NCE: ("fake", "he"), IDENTITY: ("identity", "ihc"), ADAPTIVE: ("fake", "ihc")}
+"""Query and key of each contrastive term, in the order in which they draw their patches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,7 @@ class Contrastive:
         self.constant_share = settings.optimiser.constant_epochs / settings.optimiser.epochs
         self.draw = draw
         self.names = tuple(names)
+        self.contrasts = [name for name in CONTRASTS if name in names]
         self.weights = _weights(settings, self.names)
         self.needs_pairs = ADAPTIVE in names or PYRAMID in names or settings.discriminator.conditional
         self.input_channels = {"generator": 3, "discriminator": self.discriminator.channels}
@@ -90,16 +94,23 @@ class Contrastive:
         """Refuse sides, px, too small for the discriminator: SettingsError with the smallest that works."""
         check_side(side, self.layers)
 
-    def generate(self, batch: Batch, generator: torch.Generator) -> Outputs:
-        """The translations that both players use."""
+    def decide(self, rows: int, side: int, progress: float, generator: torch.Generator) -> Decisions:
+        """Whether the step is mirrored, the patches of each contrastive term, and how far ASP's schedule is."""
         mirrored = self.contrast.flip_equivariance and torch.rand((), generator=generator).item() < 0.5
-        sources = torch.cat((batch.he, batch.ihc)) if IDENTITY in self.names else batch.he
-        pictures, taps = self.generator.forward_with_taps(sources.flip(3) if mirrored else sources)
-        return Outputs(pictures=pictures, taps=[tap.detach() for tap in taps], mirrored=mirrored)
+        places = [tap_side**2 for tap_side in self.generator.tap_sides(side)]
+        return Decisions(
+            mirrored=mirrored,
+            positions=tuple(self.draw(places, self.contrast.patches, generator) for _ in self.contrasts),
+            shares=schedule_shares(self.asp.schedule, progress, self.constant_share),
+        )
 
-    def terms(
-        self, player: str, batch: Batch, outputs: Outputs, progress: float, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def generate(self, batch: Batch, decisions: Decisions) -> Outputs:
+        """The translations that both players use."""
+        sources = torch.cat((batch.he, batch.ihc)) if IDENTITY in self.names else batch.he
+        pictures, taps = self.generator.forward_with_taps(sources.flip(3) if decisions.mirrored else sources)
+        return Outputs(pictures=pictures, taps=[tap.detach() for tap in taps], mirrored=decisions.mirrored)
+
+    def terms(self, player: str, batch: Batch, outputs: Outputs, decisions: Decisions) -> dict[str, Tensor]:
         """The weighted terms of a player, by name."""
         he = batch.he.flip(3) if outputs.mirrored else batch.he
         fake = outputs.pictures[: len(he)]
@@ -109,32 +120,26 @@ class Contrastive:
                 fake=self.discriminator.score(he, fake.detach()),
                 real=self.discriminator.score(batch.he, batch.ihc),
             )
-        values = self._contrasts(batch, outputs, progress, generator)
+        values = self._contrasts(batch, outputs, decisions)
         values[ADVERSARIAL] = self.objective(self.discriminator.score(he, fake), 1.0).mean()
         if PYRAMID in self.names:
             values[PYRAMID] = pyramid(fake, batch.ihc.flip(3) if outputs.mirrored else batch.ihc).mean()
         return {name: weight * values[name] for name, weight in self.weights.items()}
 
-    def _contrasts(
-        self, batch: Batch, outputs: Outputs, progress: float, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The contrastive terms, unweighted. Each draws its own patch positions."""
+    def _contrasts(self, batch: Batch, outputs: Outputs, decisions: Decisions) -> dict[str, Tensor]:
+        """The contrastive terms, unweighted. Each has its own patches."""
         nce = partial(patch_nce, temperature=self.contrast.temperature)
         asp = partial(
             adaptive_patch_nce,
             temperature=self.contrast.temperature,
-            progress=progress,
-            constant_share=self.constant_share,
-            schedule=self.asp.schedule,
+            shares=decisions.shares,
             lookup=self.asp.lookup,
             mean=global_mean,
         )
-        taps = self._encode(batch, outputs)
-        values = {NCE: self._contrast(taps["fake"], taps["he"], generator, nce)}
-        if IDENTITY in self.names:
-            values[IDENTITY] = self._contrast(taps["identity"], taps["ihc"], generator, nce)
-        if ADAPTIVE in self.names:
-            values[ADAPTIVE] = self._contrast(taps["fake"], taps["ihc"], generator, asp)
+        taps, values = self._encode(batch, outputs), {}
+        for name, positions in zip(self.contrasts, decisions.positions, strict=True):
+            query, key = CONTRASTS[name]
+            values[name] = self._contrast(taps[query], taps[key], positions, asp if name == ADAPTIVE else nce)
         return values
 
     def _encode(self, batch: Batch, outputs: Outputs) -> dict[str, list[Tensor]]:
@@ -162,11 +167,8 @@ class Contrastive:
         with torch.set_grad_enabled(not self.contrast.share_passes):
             return self.generator.encode(picture)
 
-    def _contrast(
-        self, query: Sequence[Tensor], key: Sequence[Tensor], generator: torch.Generator, loss: Loss
-    ) -> Tensor:
-        """Mean over patches, then over taps, of `loss` at newly drawn positions."""
-        positions = self.draw(query, self.contrast.patches, generator)
+    def _contrast(self, query: Sequence[Tensor], key: Sequence[Tensor], positions: Positions, loss: Loss) -> Tensor:
+        """Mean over patches, then over taps, of `loss` at `positions`."""
         queries = self.heads(query, positions)
         with torch.no_grad():
             keys = self.heads(key, positions)

@@ -14,6 +14,7 @@ from store.schema import SettingsError
 from train.data.batch import Batch
 from train.losses import OBJECTIVES, absolute
 from train.methods.base import ADVERSARIAL, GAN_SETTINGS, MethodEntry, adversarial_pair
+from train.methods.decisions import Decisions
 from train.methods.image_pool import ImagePool
 from train.networks.build import make_discriminator, make_generator
 from train.networks.patchgan import check_side
@@ -81,7 +82,11 @@ class CycleGan:
         """Refuse sides, px, too small for the discriminators: SettingsError with the smallest that works."""
         check_side(side, self.layers)
 
-    def generate(self, batch: Batch, generator: torch.Generator) -> Outputs:
+    def decide(self, rows: int, side: int, progress: float, generator: torch.Generator) -> Decisions:
+        """Which fakes the pools keep and return: those of ihc, then those of he."""
+        return Decisions(exchanges=tuple(pool.choose(rows, generator) for pool in (self.pool, self.pool_he)))
+
+    def generate(self, batch: Batch, decisions: Decisions) -> Outputs:
         """Both cycles: he to ihc and back, ihc to he and back."""
         fake_ihc = self.generator(batch.he)
         back_he = self.generator_he(fake_ihc)
@@ -89,14 +94,13 @@ class CycleGan:
         back_ihc = self.generator(fake_he)
         return Outputs(fake_ihc=fake_ihc, fake_he=fake_he, back_he=back_he, back_ihc=back_ihc)
 
-    def terms(
-        self, player: str, batch: Batch, outputs: Outputs, progress: float, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def terms(self, player: str, batch: Batch, outputs: Outputs, decisions: Decisions) -> dict[str, Tensor]:
         """The weighted terms of a player, by name."""
         if player == GENERATORS:
             return self._generator_terms(batch, outputs)
-        fake_ihc = self.pool.exchange(outputs.fake_ihc, generator)
-        fake_he = self.pool_he.exchange(outputs.fake_he, generator)
+        of_ihc, of_he = decisions.exchanges
+        fake_ihc = self.pool.exchange(outputs.fake_ihc, of_ihc)
+        fake_he = self.pool_he.exchange(outputs.fake_he, of_he)
         score, score_he = self.discriminator, self.discriminator_he
         return adversarial_pair(self.objective, real=score(batch.ihc), fake=score(fake_ihc)) | adversarial_pair(
             self.objective, real=score_he(batch.he), fake=score_he(fake_he), of="discriminator_he"

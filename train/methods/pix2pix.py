@@ -20,6 +20,7 @@ from train.methods.base import (
     MethodEntry,
     adversarial_pair,
 )
+from train.methods.decisions import Decisions
 from train.networks.build import make_discriminator, make_generator
 from train.networks.patchgan import check_side
 from train.settings import TrainSettings
@@ -62,13 +63,15 @@ class Paired:
         """Refuse sides, px, too small for the discriminator: SettingsError with the smallest that works."""
         check_side(side, self.layers)
 
-    def generate(self, batch: Batch, generator: torch.Generator) -> Outputs:
+    def decide(self, rows: int, side: int, progress: float, generator: torch.Generator) -> Decisions:
+        """There is nothing to decide: dropout draws by itself."""
+        return Decisions()
+
+    def generate(self, batch: Batch, decisions: Decisions) -> Outputs:
         """The translation that both players use."""
         return Outputs(fake=self.generator(batch.he))
 
-    def terms(
-        self, player: str, batch: Batch, outputs: Outputs, progress: float, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def terms(self, player: str, batch: Batch, outputs: Outputs, decisions: Decisions) -> dict[str, Tensor]:
         """The weighted terms of a player, by name."""
         if player == DISCRIMINATOR:
             return adversarial_pair(

@@ -14,18 +14,14 @@ from train.settings import UnitLength
 
 HEAD_GAIN = 0.02
 NORM_SHIFT = 1e-7
-Positions = list[Tensor]
 
 
-def draw_positions(features: Sequence[Tensor], patches: int, generator: torch.Generator) -> Positions:
-    """For each map [B,C,h,w] min(patches, h w) different positions, int64 [P] on the generator's device.
+def draw_positions(places: Sequence[int], patches: int, generator: torch.Generator) -> list[Tensor]:
+    """For each map of so many places, h w, min(patches, h w) different positions, int64 [P] on the generator's device.
 
     The same positions serve all pictures of the batch, query and key.
     """
-    return [
-        torch.randperm(x.shape[2] * x.shape[3], generator=generator, device=generator.device)[:patches]
-        for x in features
-    ]
+    return [torch.randperm(count, generator=generator, device=generator.device)[:patches] for count in places]
 
 
 def gather_patches(features: Tensor, positions: Tensor) -> Tensor:

@@ -74,6 +74,11 @@ class ResnetGenerator(nn.Module):
         gates: dict[str, Tensor] = {}
         return torch.tanh(self._decode(levels, bottom, gates).to(he.dtype)), gates
 
+    def tap_sides(self, side: int) -> tuple[int, ...]:
+        """The side of each tap of a picture of `side` px."""
+        first = side if self.blurred else side // 2  # a blur halves after the tap, a stride before it
+        return (side + 2 * self.stem_margin, first, first // 2, side // 4, side // 4)
+
     def encode(self, picture: Tensor) -> list[Tensor]:
         """The five taps: padded picture, both tapped convolutions before their norm, residual blocks 1 and 5.
 

@@ -71,7 +71,7 @@ def save_checkpoint(
             "validation": position.validation,
             "skips": asdict(position.skips),
             "modules": {name: module.state_dict() for name, module in modules.items()},
-            "optimisers": {player: optimiser.state_dict() for player, optimiser in optimisers.items()},
+            "optimisers": {player: _plain_rates(optimiser.state_dict()) for player, optimiser in optimisers.items()},
         },
         buffer,
     )
@@ -82,6 +82,11 @@ def save_checkpoint(
         write_whole(folder.checkpoints / name, data)
     prune(folder, keep)
     return folder.checkpoints / name
+
+
+def _plain_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of an optimiser, whose learning rate is a number also where the optimiser has it on a GPU."""
+    return state | {"param_groups": [group | {"lr": float(group["lr"])} for group in state["param_groups"]]}
 
 
 def prune(folder: RunFolder, keep: int) -> None:

@@ -19,6 +19,7 @@ FREE = frozenset(
         "device",
         "fused",
         "threads",
+        "graph",
         "data.workers",
         "checkpoint_every",
         "keep_every",

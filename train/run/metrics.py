@@ -20,6 +20,26 @@ from train.run.skips import Skips, Unusual, find_unusual
 from train.runtime.distributed import mean_of_all
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The terms of a step and the lengths of its gradients, named by `gradient_<player>`: `values` [n], on the device.
+
+    Together they are one tensor, which is copied, stacked and fetched at once.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+
+    @classmethod
+    def of(cls, named: Mapping[str, Tensor]) -> Terms:
+        """Of tensors [] each."""
+        return cls(names=tuple(named), values=torch.stack(list(named.values())))
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Each of them, []."""
+        return dict(zip(self.names, self.values.unbind(), strict=True))
+
+
 @dataclass(slots=True)
 class TermWindow:
     """The terms since the last line of `metrics.jsonl`.
@@ -30,12 +50,12 @@ class TermWindow:
 
     fetched: list[dict[str, float]] = field(default_factory=list)
     skips: Skips = field(default_factory=Skips)
-    fresh: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
+    fresh: list[tuple[int, Terms]] = field(default_factory=list)
 
-    def add(self, step: int, terms: dict[str, Tensor]) -> None:
-        """Take in the terms of a step, [] each. RunError for other terms than a checkpoint brought."""
-        if self.fetched and self.fetched[0].keys() != terms.keys():
-            names = sorted(self.fetched[0].keys() ^ terms.keys())
+    def add(self, step: int, terms: Terms) -> None:
+        """Take in the terms of a step. RunError for other terms than a checkpoint brought."""
+        if self.fetched and self.fetched[0].keys() != set(terms.names):
+            names = sorted(self.fetched[0].keys() ^ set(terms.names))
             raise RunError(
                 f"the newest checkpoint has terms of another method: {names[0][:60]!r} differs; bring back a copy of "
                 "it, or remove it from the run's checkpoints, to resume from the one before"
@@ -47,11 +67,10 @@ class TermWindow:
 
         Returns those of the steps that stand out.
         """
-        names = list(self.fresh[0][1]) if self.fresh else []
-        rows = [torch.stack([terms[name].double() for name in names]) for _, terms in self.fresh]
-        table = mean_of_all(torch.stack(rows)).tolist() if rows else []  # [steps, terms]
+        rows = [terms.values for _, terms in self.fresh]
+        table = mean_of_all(torch.stack(rows).double()).tolist() if rows else []  # [steps, terms]
         unusual: list[Unusual] = []
-        for (step, _), row in zip(self.fresh, table, strict=True):
+        for (step, names), row in zip(((step, terms.names) for step, terms in self.fresh), table, strict=True):
             terms = dict(zip(names, row, strict=True))
             skipped = not all(map(math.isfinite, row))
             self.skips = self.skips.after(skipped=skipped)

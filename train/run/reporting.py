@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from store.cli import Progress
 from store.images import write_png
@@ -25,7 +25,7 @@ from train.run.checkpoint import Position, naming_last_checkpoint
 from train.run.console import Console
 from train.run.event_files import EventFiles
 from train.run.inference import rounded
-from train.run.metrics import TermWindow, append_line, keep_lines
+from train.run.metrics import Terms, TermWindow, append_line, keep_lines
 from train.run.skips import check_in_row, remarks
 from train.run.snapshots import (
     Example,
@@ -63,8 +63,8 @@ class Reporter:
     background: Background
     bar: Progress
 
-    def add(self, step: int, terms: dict[str, Tensor]) -> None:
-        """Take in the terms of a step, [] each, still on the device."""
+    def add(self, step: int, terms: Terms) -> None:
+        """Take in the terms of a step, still on the device."""
         self.window.add(step, terms)
         self.bar.set_description_str(f"epoch {self.order.epoch(step)}/{self.order.epochs}", refresh=False)
         self.bar.update()

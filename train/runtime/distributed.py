@@ -63,6 +63,11 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+def count_of_all(rows: int) -> int:
+    """How many rows there are in all processes, if there are so many in each."""
+    return rows * dist.get_world_size() if is_distributed() else rows
+
+
 def average_(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor by its mean over all processes, in one collective: 40 MB for ASP."""
     if not is_distributed() or not tensors:

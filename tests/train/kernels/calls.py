@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from train.kernels import blurring, padding
+from train.kernels import blurring, copying, padding
 from train.networks.layers import make_conv
 from train.networks.spectral_norm import precomputed_weights
 
@@ -53,8 +53,17 @@ def call_spectral(dtype: torch.dtype) -> None:
 
 SPECTRAL = ((3, 64, 7), (256, 256, 3), (512, 512, 4), (512, 1, 4))  # channels in and out, kernel
 
+
+def call_copying(dtype: torch.dtype) -> None:
+    """Of tensors that are whole words, and of one that is not."""
+    for sizes in ((512, 1), (3,)):
+        targets = [torch.empty(size, dtype=dtype) for size in sizes]
+        copying.ConditionalCopy(targets, [torch.empty_like(target) for target in targets])(torch.tensor(True))
+
+
 CALLS: dict[str, Callable[[torch.dtype], None]] = {
     "blurring": call_blurring,
+    "copying": call_copying,
     "padding": call_padding,
     "spectral": call_spectral,
 }
