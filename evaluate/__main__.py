@@ -49,6 +49,7 @@ def score(
     from evaluate.scored_set import files_of, place_in
     from evaluate.scores_file import write_scores
     from evaluate.scoring.score import score_run
+    from store.process import device_memory
     from store.reader import Store
     from store.records.facts import open_store_of
     from store.records.lock import held
@@ -62,7 +63,8 @@ def score(
     place = place_in(run, opened, split, view)
     typer.echo(f"scoring {pictures or place.path} against {opened.address}", err=True)
     source = FeatureSource(networks=networks, cache=features_folder())
-    with held(place):
+    remedy = "stop other programs on the device and run the same command again, or add --device cpu"
+    with held(place), device_memory("the feature networks", remedy):
         scores = score_run(run, pictures, opened, split, view, source)
         sheet = contact_sheet(scores, opened, files_of(scores, run))
         written = [write_scores(scores, place.path), write_contact(sheet, place)]

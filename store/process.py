@@ -7,6 +7,10 @@ within a second are one: a scheduler and a launcher may both send it.
 **Memory.** glibc returns every large block to the system when it is freed, and requests a new one the next time, whose
 pages the system clears first. A network's feature maps are such blocks, thousands for each batch: on a CPU with 2 cores
 four windows of 288 px took 43 s, and 31 s with freed memory kept; the peak was the same.
+
+**Too little memory** is no error of its own in PyTorch: the allocator of a GPU, that of a CPU, cuDNN and cuBLAS each
+say it in other words. cuDNN's fastest algorithms take workspaces as large as the card allows, 35 GiB for a step of ASP
+in fp32 on an H200 and 1.8 GiB in bf16, so they are bounded.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from math import inf
 from pathlib import Path
 from types import FrameType
 
+from store.schema import MagstainError
+
 TOGETHER = 1.0  # s
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # mallopt(3), glibc
@@ -34,6 +40,14 @@ KEEPING = {  # the same as environment variables, for a process that is started 
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_ARENA_MAX": "1",
 }
+WORKSPACE_MIB = 1024  # of one convolution, more than any takes in bf16
+WITHOUT_MEMORY = (  # in the type or the text of an error
+    "OutOfMemoryError",
+    "out of memory",
+    "can't allocate memory",
+    "ALLOC_FAILED",
+)
+SHOWN = 160  # characters of what an error says
 UNKNOWN = "unknown"  # the version of a package that is not installed as a distribution
 PROVIDERS = {  # distributions that install the same package instead of the usual one
     "opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -56,6 +70,10 @@ CGROUPS = {  # by the controllers in /proc/self/cgroup: version 2 has none there
         folder="memory", limit="memory.limit_in_bytes", used="memory.usage_in_bytes", idle="total_inactive_file"
     ),
 }
+
+
+class DeviceMemoryError(MagstainError):
+    """A computation that needs more memory than its device has free."""
 
 
 @dataclass(slots=True)
@@ -146,6 +164,24 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):  # TypeError: on Windows a process is no library
         return False
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, MOST) and mallopt(ARENA_MAX, 1))
+
+
+def bound_workspaces() -> None:
+    """Let cuDNN take no more than `WORKSPACE_MIB` for a convolution; before it is loaded. A value that is set stays."""
+    os.environ.setdefault("CUDNN_CONV_WSCAP_DBG", str(WORKSPACE_MIB))
+
+
+@contextmanager
+def device_memory(what: str, remedy: str) -> Iterator[None]:
+    """Turn a lack of memory on a device while `what` is computed into a DeviceMemoryError that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = f"{type(error).__name__}: {error}"
+        if not any(sign in text for sign in WITHOUT_MEMORY):
+            raise
+        first = str(error).strip().partition("\n")[0][:SHOWN].rstrip(". ")
+        raise DeviceMemoryError(f"not enough memory for {what} ({first}); {remedy}") from error
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -45,16 +45,18 @@ def fit(
 
     Several processes, started by --processes or by torchrun, train one run together.
     """
-    from store.process import keep_freed_memory, stop_requests, wait_passively
+    from store.process import bound_workspaces, device_memory, keep_freed_memory, stop_requests, wait_passively
     from train.runtime.launch import is_first, is_member, launch
 
     keep_freed_memory()
     wait_passively()
+    bound_workspaces()
     with stop_requests(say if is_first() else lambda _: None) as stop:  # from now on: the imports take seconds
         from store.reader import Store
         from store.run_files import RunFolder
         from train.loop.fit import fit as train
         from train.methods.recipes import load_recipe
+        from train.runtime.memory import smaller_step, step_of
 
         folder, opened = RunFolder(run), Store.open(store)
         settings = load_recipe(config or [], overrides or [], resumed=folder.facts.exists())
@@ -62,7 +64,8 @@ def fit(
         raise Interrupted(f"before the first step of this start of {run}; run the same command again")
     if processes > 1 and not is_member():
         raise typer.Exit(launch(processes))
-    train(folder, opened, settings, adapt=adapt, as_json=as_json)
+    with device_memory(step_of(settings, opened.manifest.view_side), smaller_step(settings)):
+        train(folder, opened, settings, adapt=adapt, as_json=as_json)
 
 
 @app.command()
@@ -88,26 +91,31 @@ def predict(
     Without --store it is the store that the run was trained on; if that was replaced since, it is
     refused. A store that is named is always translated, with a note if training used another one.
     """
-    from store.process import wait_passively
+    from store.process import bound_workspaces, device_memory, wait_passively
 
     wait_passively()
+    bound_workspaces()
     from store.reader import Store
     from store.records.facts import open_store_of
     from train.predict import generator_folder
     from train.predict import predict as translate
     from train.run.generator_file import load_header
+    from train.runtime.memory import smaller_pictures
 
     folder = generator_folder(run, checkpoint)
     opened = open_store_of(folder) if store is None else Store.open(store)
     if opened.manifest.seal != load_header(folder.generator).seal:
         say(f"note: {folder.generator} was not trained on {opened.address}")
-    predicted = translate(folder, opened, split, view, device, batch)
+    pictures = f"pictures of {opened.side(view)} px, {batch} at a time"
+    with device_memory(pictures, smaller_pictures(batch)):
+        predicted = translate(folder, opened, split, view, device, batch)
     what = "already exist in" if predicted.already_existed else "written to"
     say(f"{predicted.pictures} predictions {what} {predicted.folder}")
     if gates:
         from train.attention_maps import draw_attention_maps
 
-        say(f"attention maps are in {draw_attention_maps(folder, opened, split, view, device)}")
+        with device_memory(pictures, smaller_pictures(1)):
+            say(f"attention maps are in {draw_attention_maps(folder, opened, split, view, device)}")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from evaluate.features.weights import require_all
 from evaluate.protocol import FAKE
 from evaluate.report.table_texts import markdown
 from evaluate.scores_file import read_scores
+from evaluate.scoring import score
 from store.reader import Store
 from store.schema import Split, WeightsError
 from tests.support.command_line import CommandLine
@@ -49,6 +50,23 @@ def test_the_command_line_scores_a_run_and_makes_a_table(
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "paper, MIST-HER2" not in text  # these are other pictures
     assert "rows are left out: its numbers are of MIST-HER2, and these pictures are drawn" in text
+
+
+def test_a_device_without_memory_is_one_line(
+    small_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacking(*_: object) -> None:
+        raise RuntimeError("CUDA error: out of memory\nand a page of advice")
+
+    monkeypatch.setattr(score, "extract", lacking)
+    fabricate(tmp_path / "run", small_store)
+    done = CommandLine("evaluate", app, monkeypatch, capsys)("score", "--run", tmp_path / "run")
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert done.err.splitlines()[-1] == (
+        "error: not enough memory for the feature networks (CUDA error: out of memory); stop other programs on the "
+        "device and run the same command again, or add --device cpu"
+    )
 
 
 def test_required_weights_that_are_missing_are_an_error(tmp_path: Path) -> None:
