@@ -18,6 +18,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_blank_pairs.py::test_blank_pairs": ("pix2pix-bf16",),
     "tests/train/test_compiling.py": (),
     "tests/train/kernels/test_kernels_compile.py": (),
+    "tests/train/kernels/test_norms.py": (),
     "tests/train/kernels/test_spectral.py::test_a_pass_writes": (),
     "tests/train/kernels/test_spectral.py::test_passes_before": (),
     "tests/train/test_distributed.py": (),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.kernels import launching
 from train.networks.ammfi import AMMFI, ChannelAttention, SpatialAttention
 from train.networks.layers import ResidualBlock, make_conv
 from train.networks.norms import InstanceNorm
@@ -20,7 +21,7 @@ from train.networks.resampling import blur_down, blur_up, reflect_pad
 from train.networks.spectral_norm import SpectralConv2d
 from train.settings import AttentionSettings, Gate, Join, Norm, Order, Width
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+WAYS = [("cpu", False), *([("cuda", True), ("cuda", False)] if torch.cuda.is_available() else [])]  # device, fused
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
@@ -47,13 +48,23 @@ def explicit_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("device", "fused"), WAYS)
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.bfloat16, 3e-3)])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_instance_norm_is_the_formula_with_its_gradients(
-    batch: int, dtype: torch.dtype, tolerance: float, affine: bool, device: str
+    batch: int,
+    dtype: torch.dtype,
+    tolerance: float,
+    affine: bool,
+    device: str,
+    fused: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """PyTorch's kernel on a GPU rounds to bf16 what it sums for the scale, 2^-8 each: of the normalised map and of its
+    product with the gradient. The fused kernel sums in float32."""
+    monkeypatch.setattr(launching._switch, "fused", fused)
+    of_parameters = 5e-6 if fused else 2**-7 if dtype is torch.bfloat16 and device != "cpu" else tolerance
     shape = (batch, 6, 33, 20)
     for layout, gradient_layout in itertools.product(FORMATS, FORMATS):
         picture = (2 * draw(*shape) + 9).to(dtype)  # a mean of 4.5 standard deviations
@@ -71,7 +82,7 @@ def test_instance_norm_is_the_formula_with_its_gradients(
         y = norm(x)
         y.backward(incoming.to(device, memory_format=gradient_layout, copy=True))
         assert y.dtype == dtype
-        assert y.is_contiguous(memory_format=layout)
+        assert y.is_contiguous(memory_format=torch.channels_last if fused else layout)
         assert relative(y, explicit) < tolerance
         assert x.grad is not None
         assert truth[0].grad is not None
@@ -80,7 +91,7 @@ def test_instance_norm_is_the_formula_with_its_gradients(
             expected = truth[["weight", "bias"].index(name) + 1].grad
             assert expected is not None
             assert parameter.grad is not None
-            assert relative(parameter.grad, expected) < tolerance
+            assert relative(parameter.grad, expected) < of_parameters
 
 
 def test_instance_norm_under_autocast_takes_its_statistics_in_float32() -> None:

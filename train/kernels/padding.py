@@ -69,7 +69,7 @@ def _pad(x, padded, channels, height, width, margin: tl.constexpr, COLUMNS: tl.c
 
 
 @triton.jit
-def _went(place, side, margin: tl.constexpr, copy: tl.constexpr):
+def went_to(place, side, margin: tl.constexpr, copy: tl.constexpr):
     """Where a pixel went: inside, before the first and behind the last pixel; and whether it did go there."""
     if copy == 0:
         return place + margin, place >= 0
@@ -87,11 +87,11 @@ def _fold(padded, folded, channels, height, width, margin: tl.constexpr, COLUMNS
     channel, exists = channels_of(channels, CHANNELS)
     total = tl.zeros((COLUMNS, CHANNELS), dtype=tl.float32)
     for vertical in tl.static_range(3):
-        above, went = _went(place, height, margin, vertical)
+        above, went = went_to(place, height, margin, vertical)
         if went:
             source = row_of(padded, picture * padded_height + above, padded_width, channels)
             for horizontal in tl.static_range(3):
-                left, also = _went(column, width, margin, horizontal)
+                left, also = went_to(column, width, margin, horizontal)
                 value = tl.load(source + left * channels + channel, mask=inside & exists & also, other=0.0)
                 total += value.to(tl.float32)
     there = row_of(folded, row, width, channels) + column * channels + channel

@@ -7,15 +7,18 @@ bf16.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from collections.abc import Iterator
 
-from train.networks.norms import BatchNorm, InstanceNorm
+from torch import Tensor, nn
+
+from train.kernels import launching
+from train.networks.norms import BatchNorm, InstanceNorm, add_norm, norm_then
 from train.networks.resampling import reflect_pad
 from train.networks.spectral_norm import SpectralConv2d
 from train.settings import Initial, Norm
 
 DROPPED = 0.5  # share of values that dropout zeroes: pix2pix
+RELU = nn.ReLU()
 INITIAL_GAIN = 0.02  # pix2pix, CycleGAN, CUT: init_gain
 
 
@@ -85,8 +88,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,in,H,W] -> [B,out,h,w]."""
-        activated: Tensor = self.activation(self.norm(self.conv(x)))
-        return activated
+        return norm_then(self.norm, self.conv(x), self.activation)
 
 
 class TappedStage(nn.Module):
@@ -101,7 +103,7 @@ class TappedStage(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B,in,H,W] -> before the norm, and activated, both [B,out,h,w]."""
         features: Tensor = self.conv(x)
-        return features, self.activation(self.norm(features))
+        return features, norm_then(self.norm, features, self.activation)
 
 
 class ResidualBlock(nn.Module):
@@ -118,6 +120,30 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,C,H,W] to the same shape."""
-        inner: Tensor = F.relu(self.first_norm(self.first(reflect_pad(x, 1))))
-        inner = self.second_norm(self.second(reflect_pad(self.dropout(inner), 1)))
-        return x + inner
+        return self.chained(x, reflect_pad(x, 1), margin=0)[0]
+
+    def chained(self, x: Tensor, padded: Tensor, margin: int) -> tuple[Tensor, Tensor]:
+        """The block's output, and it mirrored by `margin` px for the next block; x mirrored by 1 px is `padded`."""
+        if isinstance(self.dropout, nn.Dropout) and self.dropout.training:
+            dropped: Tensor = self.dropout(norm_then(self.first_norm, self.first(padded), RELU))
+            inner = reflect_pad(dropped, 1)
+        else:
+            inner = norm_then(self.first_norm, self.first(padded), RELU, margin=1)
+        return add_norm(x, self.second_norm, self.second(inner), margin)
+
+
+def run_blocks(blocks: nn.ModuleList, x: Tensor) -> Iterator[Tensor]:
+    """The outputs of blocks that follow each other, [B,C,H,W] each.
+
+    With fused kernels the sum of a block is written once, padded for the next block.
+    """
+    if not launching.takes(x):
+        for block in blocks:
+            x = block(x)
+            yield x
+        return
+    padded = reflect_pad(x, 1)
+    for place, block in enumerate(blocks, start=1):
+        assert isinstance(block, ResidualBlock)
+        x, padded = block.chained(x, padded, margin=1 if place < len(blocks) else 0)
+        yield x

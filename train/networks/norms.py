@@ -8,10 +8,13 @@ on. Maps of real pictures vary by more; their numbers do not change.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+
+from train.kernels import launching
+from train.networks.resampling import reflect_pad
 
 INSTANCE_EPSILON = 1e-5
 FLAT = 1e-3
@@ -26,16 +29,18 @@ ROUNDING = 2**-8
 class InstanceNorm(nn.Module):
     """Each channel of each picture to mean 0 and variance 1, then scaled and shifted if `affine`. Keeps [B,C,H,W].
 
-    It is batch norm in training mode, one picture at a time. `F.instance_norm` must not be used: on a CPU it returns
-    wrong gradients at batch 1 when the incoming gradient is channels-last. Group norm and `var_mean` are correct but
-    slow: 1x64x128x128 channels-last takes 2.1 ms (bf16 0.9) here, 5.1 (16.9) and 11.7 (8.4) with them. Scale and shift
-    are always passed, in float32: without them the bf16 kernel rounds twice, 2 % off at a mean of ten standard
-    deviations. Channels-last on a CPU the kernel sums without compensation: in float32 it is 2e-6 off at 256 px, the
-    contiguous kernel 5e-8. A map of one position has no variance and is refused with a ValueError.
+    On CUDA it is a fused kernel, which returns maps channels last. Elsewhere it is batch norm in training mode, one
+    picture at a time. `F.instance_norm` must not be used: on a CPU it returns wrong gradients at batch 1 when the
+    incoming gradient is channels-last. Group norm and `var_mean` are correct but slow: 1x64x128x128 channels-last takes
+    2.1 ms (bf16 0.9) here, 5.1 (16.9) and 11.7 (8.4) with them. Scale and shift are always passed, in float32: without
+    them the bf16 kernel rounds twice, 2 % off at a mean of ten standard deviations. Channels-last on a CPU the kernel
+    sums without compensation: in float32 it is 2e-6 off at 256 px, the contiguous kernel 5e-8. A map of one position
+    has no variance and is refused with a ValueError.
     """
 
     weight: Tensor
     bias: Tensor
+    eps = INSTANCE_EPSILON
 
     def __init__(self, channels: int, affine: bool = False) -> None:
         super().__init__()
@@ -48,6 +53,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,C,H,W] to the same shape, normalised over H and W."""
+        if fuses(self, x):
+            return _fuse(self, x, 1.0, 0)
         pictures = [normalise(picture, self.weight, self.bias, INSTANCE_EPSILON)[0] for picture in torch.split(x, 1)]
         return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
@@ -60,7 +67,14 @@ class BatchNorm(nn.BatchNorm2d):
         if not self.training:
             normalised: Tensor = super().forward(x)
             return normalised
+        if fuses(self, x):
+            return _fuse(self, x, 1.0, 0)
         normalised, mean, variance = normalise(x, self.weight, self.bias, self.eps)
+        self.keep(mean, variance)
+        return normalised
+
+    def keep(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch, [C] each."""
         if self.track_running_stats:
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -70,7 +84,76 @@ class BatchNorm(nn.BatchNorm2d):
                 self.num_batches_tracked.add_(1)
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
                 self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
-        return normalised
+
+
+def norm_then(norm: nn.Module, x: Tensor, activation: nn.Module, margin: int = 0) -> Tensor:
+    """Maps [B,C,H,W] through `norm` and `activation`, then mirrored by `margin` px on each side; fused on CUDA.
+
+    The fused kernels keep `x` for the gradient, and no other map of its size.
+    """
+    slope = _slope(activation)
+    if slope is not None and fuses(norm, x):
+        return _fuse(norm, x, slope, margin)
+    made: Tensor = activation(norm(x))
+    return reflect_pad(made, margin) if margin else made
+
+
+def add_norm(residual: Tensor, norm: nn.Module, x: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
+    """The sum residual + norm(x), [B,C,H,W], and that sum mirrored by `margin` px on each side; fused on CUDA.
+
+    Fused, the first is the inner part of the second.
+    """
+    if residual.dtype == x.dtype and launching.takes(residual) and fuses(norm, x):
+        from train.kernels.normalising import Fused
+        from train.kernels.norms import normalise_and_add
+
+        fused = Fused(epsilon=norm.eps, shared=_shared(norm, x), margin=margin)
+        summed, padded, *found = normalise_and_add(x, norm.weight, norm.bias, residual, fused)
+        _keep(norm, *found)
+        return summed, padded
+    summed = residual + norm(x)
+    return summed, reflect_pad(summed, margin) if margin else summed
+
+
+def fuses(norm: nn.Module, x: Tensor) -> TypeGuard[InstanceNorm | BatchNorm]:
+    """Whether a fused kernel normalises `x`; batch norm with running statistics is PyTorch's."""
+    if not isinstance(norm, InstanceNorm | BatchNorm) or (isinstance(norm, BatchNorm) and not norm.training):
+        return False
+    return launching.takes(x, norm.weight, norm.bias)
+
+
+def _fuse(norm: InstanceNorm | BatchNorm, x: Tensor, slope: float, margin: int) -> Tensor:
+    from train.kernels import norms as kernels
+    from train.kernels.normalising import Fused
+
+    fused = Fused(epsilon=norm.eps, shared=_shared(norm, x), slope=slope, margin=margin)
+    made, *found = kernels.normalise(x, norm.weight, norm.bias, fused)
+    _keep(norm, *found)
+    return made
+
+
+def _shared(norm: nn.Module, x: Tensor) -> bool:
+    """Whether the pictures of a batch share their statistics. Raises ValueError for one position."""
+    shared = isinstance(norm, BatchNorm)
+    _check_positions(x if shared else x[:1])
+    return shared
+
+
+def _keep(norm: nn.Module, mean: Tensor, variance: Tensor) -> None:
+    if isinstance(norm, BatchNorm):
+        norm.keep(mean[0], variance[0])
+
+
+def _slope(activation: nn.Module) -> float | None:
+    """What an activation multiplies values below 0 by, if that is all that it does."""
+    match activation:
+        case nn.Identity():
+            return 1.0
+        case nn.ReLU():
+            return 0.0
+        case nn.LeakyReLU():
+            return float(activation.negative_slope)
+    return None
 
 
 def without_gradient_of_flat(picture: Tensor, made: Tensor) -> Tensor:
@@ -89,8 +172,7 @@ def normalise(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[
     Also returns each channel's mean and unbiased variance, [C], without gradient. Where the variance is rounding, the
     result is the bias, and no gradient reaches `x`. Raises ValueError for one position.
     """
-    if x.numel() == x.shape[1]:
-        raise ValueError(f"a norm needs more than 1 value per channel, got a map of shape {tuple(x.shape)}")
+    _check_positions(x)
     if torch.compiler.is_compiling():
         return _formula(x, weight, bias, epsilon)
     result: tuple[Tensor, Tensor, Tensor] = _Normalise.apply(x, weight, bias, epsilon)
@@ -137,3 +219,8 @@ def _formula(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[T
 def _varies(mean: Tensor, variance: Tensor) -> Tensor:
     """Whether a channel varies by more than rounding, bool [C]; one that is not finite does."""
     return ~(variance <= (ROUNDING * mean).square())
+
+
+def _check_positions(x: Tensor) -> None:
+    if x.numel() == x.shape[1]:
+        raise ValueError(f"a norm needs more than 1 value per channel, got a map of shape {tuple(x.shape)}")

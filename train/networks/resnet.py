@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from store.schema import SettingsError
 from train.networks.ammfi import AMMFI
 from train.networks.compiling import Runner, run_eagerly
-from train.networks.layers import ResidualBlock, Stage, TappedStage, make_conv, make_doubling_conv, make_norm
+from train.networks.layers import (
+    ResidualBlock,
+    Stage,
+    TappedStage,
+    make_conv,
+    make_doubling_conv,
+    make_norm,
+    run_blocks,
+)
 from train.networks.norms import without_gradient_of_flat
 from train.networks.resampling import blur_down, blur_up, reflect_pad
 from train.settings import GeneratorSettings, Join, Levels, Norm, Resampling
@@ -60,17 +68,13 @@ class ResnetGenerator(nn.Module):
         return without_gradient_of_flat(he, fake), taps
 
     def _translate(self, he: Tensor) -> tuple[Tensor, list[Tensor]]:
-        taps, levels, bottom = self._encode(he)
-        for block in self.blocks[TAPPED_BLOCKS[-1] :]:
-            bottom = block(bottom)
+        taps, levels, bottom = self._encode(he, len(self.blocks))
         return torch.tanh(self._decode(levels, bottom, {}).to(he.dtype)), taps
 
     def forward_with_gates(self, he: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The fake, and each level's gate a of eq. (3), in (0,1), [B,C|1,h,w] under `level2`, `level1`, `level0`."""
         _check_sides(he, self.multiple)
-        _, levels, bottom = self._encode(he)
-        for block in self.blocks[TAPPED_BLOCKS[-1] :]:
-            bottom = block(bottom)
+        _, levels, bottom = self._encode(he, len(self.blocks))
         gates: dict[str, Tensor] = {}
         return torch.tanh(self._decode(levels, bottom, gates).to(he.dtype)), gates
 
@@ -88,22 +92,21 @@ class ResnetGenerator(nn.Module):
         return self.runner(self._tap, picture, [self.stem, self.encoder, *self.blocks[: TAPPED_BLOCKS[-1]]])
 
     def _tap(self, picture: Tensor) -> list[Tensor]:
-        return self._encode(picture)[0]
+        return self._encode(picture, TAPPED_BLOCKS[-1])[0]
 
-    def _encode(self, picture: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Taps, the three levels, and the output of the fifth block."""
+    def _encode(self, picture: Tensor, blocks: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Taps, the three levels, and the output of the last of the first `blocks` blocks."""
         taps = [reflect_pad(picture, self.stem_margin)]  # [B,3,H+2m,W+2m]
         levels: list[Tensor] = [self.stem(taps[0])]
         for stage in self.encoder:
             features, activated = stage(levels[-1])
             taps.append(features)
             levels.append(blur_down(activated) if self.blurred else activated)
-        x = levels[2]  # [B,4b,H/4,W/4]
-        for count, block in enumerate(self.blocks[: TAPPED_BLOCKS[-1]], start=1):
-            x = block(x)
+        bottom = levels[2]  # [B,4b,H/4,W/4]
+        for count, bottom in enumerate(run_blocks(self.blocks[:blocks], levels[2]), start=1):
             if count in TAPPED_BLOCKS:
-                taps.append(x)
-        return taps, levels, x
+                taps.append(bottom)
+        return taps, levels, bottom
 
     def _decode(self, levels: list[Tensor], bottom: Tensor, gates: dict[str, Tensor]) -> Tensor:
         """The picture before its tanh, [B,3,H,W]; `gates` receives the gates."""

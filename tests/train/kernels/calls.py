@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from train.kernels import blurring, copying, padding
+from train.kernels import blurring, copying, norms, padding
+from train.kernels.normalising import Fused
 from train.networks.layers import make_conv
 from train.networks.spectral_norm import precomputed_weights
 
@@ -61,9 +62,27 @@ def call_copying(dtype: torch.dtype) -> None:
         copying.ConditionalCopy(targets, [torch.empty_like(target) for target in targets])(torch.tensor(True))
 
 
+def call_norms(dtype: torch.dtype) -> None:
+    """What stages and residual blocks of generators and discriminators ask for, and batch norm of a batch."""
+    weight, bias = (torch.empty(256).requires_grad_() for _ in range(2))
+    for shared, slope, margin in ((False, 0.0, 0), (False, 0.0, 1), (False, 0.2, 0), (True, 1.0, 0)):
+        fused = Fused(epsilon=1e-5, shared=shared, slope=slope, margin=margin)
+        x = laid(1 + shared, 256, 128, 128, dtype=dtype)
+        with_gradients(
+            lambda *given, fused=fused: norms.normalise(given[0], given[1], given[2], fused)[0], x, weight, bias
+        )
+    for margin in (0, 1):
+        fused = Fused(epsilon=1e-5, shared=False, margin=margin)
+        x, residual = laid(1, 256, 128, 128, dtype=dtype), laid(1, 256, 128, 128, dtype=dtype)
+        summed, padded, *_ = norms.normalise_and_add(x, weight, bias, residual, fused)
+        made = [summed, padded] if margin else [summed]
+        torch.autograd.grad(made, (x, residual, weight, bias), [torch.empty_like(one) for one in made])
+
+
 CALLS: dict[str, Callable[[torch.dtype], None]] = {
     "blurring": call_blurring,
     "copying": call_copying,
+    "norms": call_norms,
     "padding": call_padding,
     "spectral": call_spectral,
 }

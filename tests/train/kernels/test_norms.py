@@ -1,0 +1,222 @@
+"""The fused norms, with what follows them, against PyTorch's layers one after the other."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from tests.support.kernels import DEVICE, agree, count_launches, draw, kernels
+from train.networks.layers import RELU, ResidualBlock, run_blocks
+from train.networks.norms import BatchNorm, InstanceNorm, add_norm, norm_then
+from train.settings import Norm
+
+LEAKY = nn.LeakyReLU(0.2)
+NONE = nn.Identity()
+TOLERANCE = {torch.float32: 2**-18, torch.bfloat16: 2**-8}  # float32: a mean of ten deviations takes three bits
+EXACT = 1e-5  # sums in float32
+CASES = [  # shape, norm, activation, margin, dtype
+    ((1, 1, 9, 6), InstanceNorm, RELU, 3, torch.bfloat16),
+    ((3, 5, 7, 8), InstanceNorm, LEAKY, 1, torch.float32),
+    ((3, 5, 7, 8), BatchNorm, RELU, 2, torch.bfloat16),
+    ((3, 1, 5, 5), BatchNorm, NONE, 0, torch.float32),
+    ((1, 193, 5, 4), InstanceNorm, NONE, 0, torch.bfloat16),
+    ((1, 193, 5, 4), BatchNorm, RELU, 0, torch.float32),
+    ((2, 16, 12, 11), InstanceNorm, RELU, 1, torch.float32),
+]
+
+
+class Then(nn.Module):
+    """`norm_then` of parameters that are given."""
+
+    def __init__(self, norm: nn.Module, activation: nn.Module, margin: int) -> None:
+        super().__init__()
+        self.norm, self.activation, self.margin = norm, activation, margin
+
+    def forward(self, x: Tensor) -> Tensor:
+        return norm_then(self.norm, x, self.activation, self.margin)
+
+
+def make(layer: type[nn.Module], channels: int) -> nn.Module:
+    return InstanceNorm(channels, affine=True) if layer is InstanceNorm else BatchNorm(channels)
+
+
+def parameters(channels: int) -> tuple[Tensor, Tensor]:
+    return 1 + 0.3 * draw(channels, seed=2), draw(channels, seed=3)
+
+
+def of_parameters(module: nn.Module, norm: str = "norm.") -> Callable[..., Tensor]:
+    def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        made: Tensor = functional_call(module, {f"{norm}weight": weight, f"{norm}bias": bias}, (x,))
+        return made
+
+    return run
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("shape", "layer", "activation", "margin", "dtype"), CASES)
+def test_norm_activation_and_padding_are_those_of_the_layers(
+    shape: tuple[int, ...], layer: type[nn.Module], activation: nn.Module, margin: int, dtype: torch.dtype
+) -> None:
+    run = of_parameters(Then(make(layer, shape[1]).to(DEVICE), activation, margin))
+    x = (2 * draw(*shape) + 20).to(dtype)
+    agree(run, run, x, *parameters(shape[1]), tolerance=TOLERANCE[dtype], grad_fn="_NormBackward")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layer", [InstanceNorm, BatchNorm])
+@pytest.mark.parametrize("uses", [(0,), (1,), (0, 1)], ids=["sum", "padded", "both"])
+def test_a_residual_sum_and_its_padding_have_the_gradients_of_the_layers(
+    uses: tuple[int, ...], layer: type[nn.Module]
+) -> None:
+    norm = make(layer, 5).to(DEVICE).requires_grad_(False)
+
+    def run(x: Tensor, residual: Tensor) -> Tensor:
+        summed, padded = add_norm(residual, norm.to(x.dtype), x, margin=1)
+        both = F.pad(summed, (1, 1, 1, 1)), padded
+        return torch.cat([both[use] for use in uses], dim=1)
+
+    agree(run, run, draw(2, 5, 6, 7), draw(2, 5, 6, 7, seed=1), tolerance=2**-19)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("norm", "dropout"), [(Norm.INSTANCE, False), (Norm.INSTANCE, True), (Norm.BATCH, False)])
+def test_fused_residual_blocks_are_blocks_one_after_the_other(norm: Norm, dropout: bool) -> None:
+    blocks = [ResidualBlock(4, norm, spectral=False, dropout=dropout).to(DEVICE) for _ in range(2)]
+    plain = copy.deepcopy(blocks)
+    x = draw(2, 4, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def one_by_one(chain: list[ResidualBlock], x: Tensor) -> list[Tensor]:
+        return [x := block(x) for block in chain]
+
+    def outputs(chain: list[ResidualBlock], fused: bool) -> list[Tensor]:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            made = list(run_blocks(nn.ModuleList(chain), x)) if fused else one_by_one(chain, x)
+        weights = [conv.get_parameter("weight") for block in chain for conv in (block.first, block.second)]
+        upstream = [draw(*one.shape, seed=seed) for seed, one in enumerate(made)]
+        return [*made, *torch.autograd.grad(made, [x, *weights], upstream)]
+
+    with kernels():
+        ours = outputs(blocks, fused=True)
+    for one, other in zip(ours, outputs(plain, fused=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layer", [InstanceNorm, BatchNorm])
+def test_a_map_without_variance_becomes_the_bias_and_passes_no_gradient(layer: type[nn.Module]) -> None:
+    run = of_parameters(make(layer, 4).to(DEVICE), "")
+    x = draw(1, 4, 6, 8).bfloat16()
+    x[:, 0], x[:, 1], x[:, 2] = 0.7, 0, -300.0
+    inputs = [x.requires_grad_(), draw(4).requires_grad_(), torch.full((4,), 0.5, device=DEVICE).requires_grad_()]
+    with kernels():
+        made = run(*inputs)
+        of_map, of_weight, of_bias = torch.autograd.grad(made, inputs, torch.ones_like(made))
+    assert (made[:, :3] == 0.5).all()
+    assert not of_map[:, :3].any()
+    assert of_map[:, 3].isfinite().all()
+    assert not of_weight[:3].any()
+    assert torch.equal(of_bias, torch.full((4,), 48.0, device=DEVICE))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("programs", "merged"), [(1, 512), (8, 512), (1024, 2)])
+def test_statistics_of_many_chunks_do_not_cancel(programs: int, merged: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train.kernels import statistics
+
+    monkeypatch.setattr(statistics, "PROGRAMS", programs)
+    monkeypatch.setattr(statistics, "MERGED_CHUNKS", merged)
+    monkeypatch.setattr(statistics, "VALUES", 64)
+    x = (draw(2, 3, 11, 17) + 100).contiguous(memory_format=torch.channels_last)
+    for shared in (False, True):
+        with kernels():
+            mean, inverse, variance = statistics.statistics(x, 1e-5, shared=shared)
+        exact = x.double().transpose(0, 1).flatten(1)[None] if shared else x.double().flatten(2)
+        assert mean.shape == exact.shape[:2]
+        torch.testing.assert_close(mean.double(), exact.mean(dim=2), rtol=1e-6, atol=0)
+        torch.testing.assert_close(variance.double(), exact.var(dim=2), rtol=EXACT, atol=0)
+        torch.testing.assert_close(
+            inverse.double(), (exact.var(dim=2, correction=0) + 1e-5) ** -0.5, rtol=EXACT, atol=0
+        )
+
+
+@pytest.mark.gpu
+def test_many_chunks_have_the_gradients_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from train.kernels import norm_gradients, statistics
+
+    monkeypatch.setattr(statistics, "PROGRAMS", 6)
+    monkeypatch.setattr(statistics, "VALUES", 32)
+    monkeypatch.setattr(norm_gradients, "VALUES", 32)
+    run = of_parameters(Then(make(InstanceNorm, 3).to(DEVICE), RELU, 2))
+    agree(run, run, draw(2, 3, 9, 5) + 3, *parameters(3), tolerance=2**-18)
+
+
+@pytest.mark.gpu
+def test_gradients_of_scale_and_shift_are_not_rounded_to_bf16() -> None:
+    run = of_parameters(make(InstanceNorm, 3).to(DEVICE), "")
+    x, upstream = (2 * draw(2, 3, 9, 8) + 9).bfloat16(), draw(2, 3, 9, 8, seed=1).bfloat16()
+    inputs = [one.requires_grad_() for one in parameters(3)]
+    exact = torch.autograd.grad(run(x.double(), *(one.double() for one in inputs)), inputs, upstream.double())
+    with kernels():
+        ours = torch.autograd.grad(run(x, *inputs), inputs, upstream)
+    torch.testing.assert_close(ours, exact, rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.gpu
+def test_batch_norm_keeps_the_statistics_that_pytorch_keeps() -> None:
+    ours, plain = BatchNorm(3).to(DEVICE), nn.BatchNorm2d(3).to(DEVICE)
+    for seed in range(2):
+        x = 2 * draw(2, 3, 4, 5, seed=seed) + 1
+        plain(x)
+        with kernels():
+            ours(x)
+    for name, kept in plain.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], kept)
+    ours.eval()
+    plain.eval()
+    with kernels():
+        torch.testing.assert_close(ours(x), plain(x))
+
+
+def test_a_map_of_one_position_is_refused_and_a_batch_of_them_is_normalised_by_batch_norm() -> None:
+    x = draw(2, 4, 1, 1)
+    with kernels():
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            InstanceNorm(4).to(DEVICE)(x)
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            BatchNorm(4).to(DEVICE)(x[:1])
+        made = BatchNorm(4).to(DEVICE)(x)
+    torch.testing.assert_close(made, F.batch_norm(x, None, None, training=True), rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.gpu
+def test_of_norm_activation_and_padding_only_the_map_before_is_kept() -> None:
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    x = draw(1, 4, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), kernels():
+        made = norm_then(InstanceNorm(4).to(DEVICE), x, RELU, margin=1)
+    assert made.shape == (1, 4, 10, 10)
+    assert [tensor.data_ptr() for tensor in kept if tensor.numel() >= x.numel()] == [x.data_ptr()]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU")
+def test_a_norm_is_three_kernels_forward_and_three_backward() -> None:
+    x, upstream = (
+        draw(1, 64, side, side, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last) for side in (32, 34)
+    )
+    x.requires_grad_()
+    norm = InstanceNorm(64).to(DEVICE)
+    assert count_launches(lambda: norm_then(norm, x, RELU, margin=1)) == 3
+    assert count_launches(lambda: torch.autograd.grad(norm_then(norm, x, RELU, margin=1), x, upstream)) == 6
