@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from evaluate.parallel import choose_workers
 from store.cli import run_app
 from store.schema import Split
 
@@ -39,8 +40,13 @@ def score(
         Path | None, typer.Option("--weights", metavar="DIR", help="the folder of the weight files")
     ] = None,
     device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu or cuda")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="NUMBER", help="processes for pictures; by default one for each core"),
+    ] = None,
 ) -> None:
     """Score the predictions of one run: scores.json and contact.png beside them, a table on stdout."""
+    processes = choose_workers(workers)
     from evaluate.features.cache import features_folder
     from evaluate.features.extract import FeatureSource
     from evaluate.features.weights import WeightsFolder, choose_device, require_all
@@ -65,7 +71,7 @@ def score(
     source = FeatureSource(networks=networks, cache=features_folder())
     remedy = "stop other programs on the device and run the same command again, or add --device cpu"
     with held(place), device_memory("the feature networks", remedy):
-        scores = score_run(run, pictures, opened, split, view, source)
+        scores = score_run(run, pictures, opened, split, view, source, processes)
         sheet = contact_sheet(scores, opened, files_of(scores, run))
         written = [write_scores(scores, place.path), write_contact(sheet, place)]
     of = "" if (split, view) == (Split.TEST, "tile") else f" --split {split} --view {view}"

@@ -1,8 +1,8 @@
 """What is compared with what, and how: two named, frozen sets of choices, written into every `scores.json`.
 
-`published` reproduces the evaluation of the ASP repository: its 8-bit pictures, SSIM and PSNR to the last digit; PHV,
-FID and KID to the printed digits, because features of networks are rounded differently. Its own KID has no seed and
-takes files in the order of the disk, so no seed repeats a printed number. `corrected` is the measurement that we
+`published` reproduces the evaluation of the ASP repository: its 8-bit pictures, PSNR to the last digit, SSIM to 1e-10;
+PHV, FID and KID to the printed digits, because features of networks are rounded differently. Its own KID has no seed
+and takes files in the order of the disk, so no seed repeats a printed number. `corrected` is the measurement that we
 recommend. Pictures are u8 [H,W,3] RGB.
 """
 

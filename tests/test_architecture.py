@@ -53,7 +53,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"metrics", "scored_set"},
         {"features", "scores_file"},
         {"inputs"},
-        {"protocol", "columns"},
+        {"protocol", "columns", "parallel"},
     ),
 }
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))

@@ -1,4 +1,8 @@
-"""Features on disk, found again by what they were made from. Any file of the folder may be removed."""
+"""What was computed before, on disk, found again by what it was made from. Any file of the folder may be removed.
+
+A file begins with the sha256 of the rest: what is damaged is computed again. A folder that cannot be written is no
+error, only a note: nothing is found again then.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.files import disk_errors, write_whole
+from store.cli import say
+from store.files import digest_bytes, disk_errors, write_whole
+from store.schema import StoreError
 
 FOLDER_VARIABLE = "MAGSTAIN_FEATURES"
+HEAD = 65  # bytes: the sha256 in hex and a line feed
+EARLIER = b"PK"  # the start of a file of an earlier version: no digest before the archive, which has checksums
 Arrays = tuple[NDArray[np.floating], ...]
 Name = TypeVar("Name")
 
@@ -52,10 +60,13 @@ def cached(
 
 def load_features(folder: Path, key: str, rows: int) -> Arrays | None:
     """The arrays of a key, all of `rows` rows; None if they are missing or damaged."""
+    data = load_bytes(folder / f"{key}.npz", EARLIER)
+    if data is None:
+        return None
     try:
-        with np.load(io.BytesIO((folder / f"{key}.npz").read_bytes())) as held:
+        with np.load(io.BytesIO(data)) as held:
             arrays = tuple(held[f"arr_{place}"] for place in range(len(held.files)))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # of an earlier version
         return None
     return arrays if all(len(array) == rows for array in arrays) else None
 
@@ -64,6 +75,29 @@ def save_features(folder: Path, key: str, arrays: Sequence[NDArray[np.floating]]
     """Save the arrays of a key, completely or not at all."""
     data = io.BytesIO()
     np.savez(data, *arrays)
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / f"{key}.npz", data.getvalue())
+    save_bytes(folder / f"{key}.npz", data.getvalue())
+
+
+def load_bytes(file: Path, earlier: bytes | None = None) -> bytes | None:
+    """What was saved in a file; None if it is missing or damaged. What begins with `earlier` has no digest."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    if earlier is not None and data.startswith(earlier):
+        return data
+    return data[HEAD:] if data[:HEAD] == _head(data[HEAD:]) else None
+
+
+def save_bytes(file: Path, data: bytes) -> None:
+    """Save in a file, completely or not at all; a note if that fails."""
+    try:
+        with disk_errors(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, _head(data) + data)
+    except StoreError as error:
+        say(f"note: what was computed is not kept for the next time: {error}")
+
+
+def _head(data: bytes) -> bytes:
+    return f"{digest_bytes(data)}\n".encode()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import lpips
 import torch
 from torch import Tensor, nn
 
@@ -65,6 +64,8 @@ class Perceptual:
 
 def load_perceptual(trunk: Trunk, parameters: Parameters, digest: str) -> Perceptual:
     """LPIPS 0.1 on a trunk of torchvision, with the heads of the package. WeightsError if the parameters do not fit."""
+    import lpips  # it imports torchvision, which takes seconds
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torchvision's, about arguments that the package uses
         whole = lpips.LPIPS(net=trunk.value, version="0.1", pnet_rand=True, verbose=False)

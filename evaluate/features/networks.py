@@ -1,8 +1,10 @@
 """The frozen feature networks: how each is built, how pictures are prepared for it, where its weights come from.
 
 Pictures enter as unit [B,3,H,W] float32 RGB of any size. Networks are in evaluation mode, channels last, with their
-batch norms folded into the convolutions before them, which changes the speed and no number by more than 1e-5. Sources:
-pytorch-fid (through torch-fidelity's blocks, whose parameters have the same names), torchvision, the ASP repository.
+batch norms folded into the convolutions before them, which changes the speed and no number by more than 1e-5. Their
+packages are imported when a network is built: that takes seconds, and nobody waits for networks without weights.
+Sources: pytorch-fid (through torch-fidelity's blocks, whose parameters have the same names), torchvision, the ASP
+repository.
 """
 
 from __future__ import annotations
@@ -16,11 +18,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch_fidelity import feature_extractor_inceptionv3 as ported
 
 from evaluate.protocol import FILES, FeatureSpec, Network
 from store.foreign.kinds import read_plain
@@ -118,6 +118,8 @@ def ported_inception() -> Stages:
 
     Its pooling branches average without the padding, and the last block takes the maximum: not torchvision's.
     """
+    from torch_fidelity import feature_extractor_inceptionv3 as ported
+
     blocks: OrderedDict[str, nn.Module] = OrderedDict(
         Conv2d_1a_3x3=ported.BasicConv2d(3, 32, kernel_size=3, stride=2),
         Conv2d_2a_3x3=ported.BasicConv2d(32, 32, kernel_size=3),
@@ -143,6 +145,8 @@ def ported_inception() -> Stages:
 
 def torchvision_inception() -> Stages:
     """Inception v3 of torchvision up to its last block, 2048 channels, without its own rescaling of the input."""
+    import torchvision
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of `init_weights`, which is given
         whole = torchvision.models.inception_v3(weights=None, aux_logits=False, init_weights=False)
@@ -153,6 +157,8 @@ def torchvision_inception() -> Stages:
 
 def resnet_layers() -> Stages:
     """ResNet-50; the maps are those of layer1 to layer4: 256, 512, 1024 and 2048 channels."""
+    import torchvision
+
     whole = torchvision.models.resnet50(weights=None)
     stem = OrderedDict(conv1=whole.conv1, bn1=whole.bn1, relu=whole.relu, maxpool=whole.maxpool, layer1=whole.layer1)
     return Stages([nn.Sequential(stem), whole.layer2, whole.layer3, whole.layer4])

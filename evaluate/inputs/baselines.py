@@ -12,13 +12,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from store.cli import track
+from evaluate.parallel import in_parallel
+from evaluate.protocol import Fakes, resave, to_u8
 from store.images import PictureU8
 from store.reader import Store
 from store.schema import Split, Stain, StoreError
 
 Colour = tuple[float, float, float]  # RGB, grey levels
 Levels = NDArray[np.float64]
+STRIP = 1 << 14  # pixels that are summed together: they stay in the processor's cache
 
 
 class Baseline(Protocol):
@@ -31,6 +33,9 @@ class Baseline(Protocol):
     def levels(self, he_u8: PictureU8) -> Levels:
         """Its translation of `he_u8`, grey levels [H,W,3] that are neither clipped nor rounded."""
 
+    def picture(self, he_u8: PictureU8, fakes: Fakes) -> PictureU8:
+        """The same as 8 bits, [H,W,3]: `to_u8` of its levels."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyHE:
@@ -41,6 +46,10 @@ class CopyHE:
     def levels(self, he_u8: PictureU8) -> Levels:
         """The identity."""
         return he_u8.astype(np.float64)
+
+    def picture(self, he_u8: PictureU8, fakes: Fakes) -> PictureU8:
+        """Whole levels: rounding changes none, and truncation is that of a real picture."""
+        return he_u8 if fakes is Fakes.ROUNDED else resave(he_u8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +63,10 @@ class ConstantColour:
         """A picture of that colour."""
         return np.broadcast_to(np.array(self.colour), he_u8.shape)
 
+    def picture(self, he_u8: PictureU8, fakes: Fakes) -> PictureU8:
+        """One pixel is enough."""
+        return np.broadcast_to(to_u8(np.array(self.colour), fakes), he_u8.shape)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AffineColourMap:
@@ -66,6 +79,10 @@ class AffineColourMap:
     def levels(self, he_u8: PictureU8) -> Levels:
         """Every pixel mapped."""
         return np.asarray(he_u8 @ np.array(self.matrix) + np.array(self.offset))
+
+    def picture(self, he_u8: PictureU8, fakes: Fakes) -> PictureU8:
+        """Every pixel mapped, clipped, and rounded or truncated."""
+        return to_u8(self.levels(he_u8), fakes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,26 +99,50 @@ class Baselines:
         return iter((self.copy, self.constant, self.affine))
 
 
-def fit_baselines(store: Store) -> Baselines:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TrainSums:
+    """Of a pair of train: sums of products over its pixels, RGB of H&E and 1 (rows) by those and RGB of IHC, [4,7]."""
+
+    store: Store
+    view: str
+
+    def __call__(self, pair: int) -> Levels:
+        """The sums of a pair: integers below 2**53, exact in float64."""
+        total = np.zeros((4, 7))
+        for index in range(self.store.count(self.view)):
+            he, ihc = (
+                self.store.planes(Split.TRAIN, self.view, stain, pair, index).reshape(3, -1)
+                for stain in (Stain.HE, Stain.IHC)
+            )
+            for start in range(0, he.shape[1], STRIP):
+                strip = slice(start, start + STRIP)
+                known = np.ones((4, *he[0, strip].shape))
+                known[:3] = he[:, strip]
+                total[:, :4] += known @ known.T
+                total[:, 4:] += known @ ihc[:, strip].T.astype(np.float64)
+        return total
+
+
+def fit_baselines(store: Store, workers: int = 1) -> Baselines:
     """Fit on the tiles of train if the store keeps them, else on its views of the whole field.
 
     The normal equations are sums of integers below 2**53, exact in float64: no order of pictures changes the fit.
     """
-    view = "tile" if store.manifest.has_tiles(Split.TRAIN) else min(store.manifest.views, key=lambda v: v.zoom).name
+    view = train_view(store)
     pairs, count = len(store.pairs(Split.TRAIN)), store.count(view)
     if not pairs:
         raise StoreError(
             f"{store.address} has no train pairs, and the baselines are fitted on them; build a store that has a train "
             "split"
         )
-    gram, moment = np.zeros((4, 4)), np.zeros((4, 3))
-    for pair in track(range(pairs), what="fitting the baselines", unit="pair"):
-        for index in range(count):
-            he = store.picture(Split.TRAIN, view, Stain.HE, pair, index).reshape(-1, 3)
-            ihc = store.picture(Split.TRAIN, view, Stain.IHC, pair, index).reshape(-1, 3).astype(np.float64)
-            known = np.column_stack([he, np.ones(len(he))])  # [pixels, R G B 1]
-            gram += known.T @ known
-            moment += known.T @ ihc
+    sums = in_parallel(
+        _TrainSums(store=store, view=view),
+        range(pairs),
+        "fitting the baselines",
+        workers,
+        count * store.side(view) ** 2,
+    )
+    gram, moment = np.hsplit(np.sum(sums, axis=0), [4])
     solution = np.linalg.lstsq(gram, moment)[0]  # also where train H&E has one colour only
     return Baselines(
         copy=CopyHE(),
@@ -112,6 +153,11 @@ def fit_baselines(store: Store) -> Baselines:
         view=view,
         pictures=pairs * count,
     )
+
+
+def train_view(store: Store) -> str:
+    """What the baselines are fitted on: the tiles if they are kept, else the view of the least zoom."""
+    return "tile" if store.manifest.has_tiles(Split.TRAIN) else min(store.manifest.views, key=lambda v: v.zoom).name
 
 
 def _colour(values: NDArray[np.float64]) -> Colour:

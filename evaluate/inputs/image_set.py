@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from evaluate.inputs.baselines import Baseline, Baselines, fit_baselines
-from evaluate.inputs.predictions import PredictionFiles, take_folder, take_run
-from evaluate.inputs.reading import digest_pixels, in_threads
-from evaluate.protocol import FAKE, PROTOCOLS, Fakes, ProtocolName, Reference, resave, to_u8
+from evaluate.inputs.baselines import Baseline, Baselines
+from evaluate.inputs.predictions import PredictionFiles
+from evaluate.inputs.reading import Read, Remembered
+from evaluate.protocol import FAKE, PROTOCOLS, Fakes, ProtocolName, Reference, resave
 from store.images import PictureU8
-from store.reader import Store, Target, plan_targets
+from store.reader import Store, Target
 from store.schema import Split, Stain
 
 REAL = "real"  # the real IHC pictures, beside the rows of a protocol
 SetName = tuple[ProtocolName, str]  # a protocol, and one of its rows or REAL
-Read = Callable[[int], PictureU8]  # a picture by its place in the order of the store, u8 [H,W,3]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +22,8 @@ class ImageSet:
     """Everything that a scoring compares: sets of pictures by protocol and row, each in the order of the store.
 
     `reads` says how to get the pictures of a set, `digests` has the sha256 of their pixels; `side` is theirs, px.
-    Baselines are rows of both protocols, rounded or truncated as the translations are.
+    Baselines are rows of both protocols, rounded or truncated as the translations are. It can be sent to another
+    process if its `reads` can.
     """
 
     targets: Sequence[Target]
@@ -43,59 +42,89 @@ class ImageSet:
         return [(protocol, row) for protocol, row in self.reads if row != REAL]
 
 
-def gather(run: Path, pictures: Path | None, store: Store, split: Split, view: str) -> ImageSet:
-    """The predictions of a run, or foreign `pictures`, and all that they are compared with.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPictures:
+    """How to read the pictures of a stain from a store."""
 
-    Every picture is read once and counts once. RunError or PictureError if one of the split is missing, damaged, of
-    another size or not of the split.
+    store: Store
+    split: Split
+    view: str
+    stain: Stain
+    targets: Sequence[Target]
+
+    def __call__(self, place: int) -> PictureU8:
+        """The picture of a place."""
+        target = self.targets[place]
+        return self.store.picture(self.split, self.view, self.stain, target.pair, target.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resaved:
+    """Real pictures saved once more, as the ASP repository does."""
+
+    ihc: Read
+
+    def __call__(self, place: int) -> PictureU8:
+        """The picture of a place."""
+        return resave(self.ihc(place))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translated:
+    """A baseline's pictures, with the 8 bits that a protocol wants of translations."""
+
+    baseline: Baseline
+    he: Read
+    fakes: Fakes
+
+    def __call__(self, place: int) -> PictureU8:
+        """The picture of a place."""
+        return self.baseline.picture(self.he(place), self.fakes)
+
+
+def stored_sets(
+    store: Store, split: Split, view: str, targets: Sequence[Target], baselines: Baselines
+) -> dict[SetName, Read]:
+    """How to read what depends on the store alone: the real pictures and the baselines' of each protocol, in its order.
+
+    They can be sent to another process. A picture of the store is read once for all sets that are made from it.
     """
-    targets = plan_targets(store, split, view)
-    if pictures is None:
-        predictions = take_run(run, store, split, view, targets)
-    else:
-        predictions = take_folder(pictures, store, view, targets)
-    baselines = fit_baselines(store)
+    he, ihc = (
+        Remembered(StoredPictures(store=store, split=split, view=view, stain=stain, targets=targets))
+        for stain in (Stain.HE, Stain.IHC)
+    )
+    sets: dict[SetName, Read] = {}
+    for name, protocol in PROTOCOLS.items():
+        sets[name, REAL] = ihc if protocol.reference is Reference.STORED else Resaved(ihc=ihc)
+        for baseline in baselines:
+            sets[name, baseline.name] = Translated(baseline=baseline, he=he, fakes=protocol.fakes)
+    return sets
 
-    def stored(stain: Stain) -> Read:
-        return lambda place: store.picture(split, view, stain, targets[place].pair, targets[place].index)
 
-    reads = dict(_reads(stored(Stain.HE), stored(Stain.IHC), baselines, predictions))
+def assemble(
+    store: Store,
+    view: str,
+    targets: Sequence[Target],
+    baselines: Baselines,
+    stored: Mapping[SetName, Read],
+    digests: Mapping[SetName, tuple[str, ...]],
+    predictions: PredictionFiles,
+) -> ImageSet:
+    """All sets, protocol by protocol in the order of the table; `digests` are those of the `stored` ones."""
+    names = [*_in_order(stored)]
+    own = {(name, FAKE): protocol.fakes for name, protocol in PROTOCOLS.items()}
     return ImageSet(
         targets=targets,
         side=store.side(view),
         predictions=predictions,
         baselines=baselines,
-        reads=reads,
-        digests=_digest_all(reads, predictions, len(targets)),
+        reads={name: predictions.reader(own[name]) if name in own else stored[name] for name in names},
+        digests={name: predictions.digests[own[name]] if name in own else digests[name] for name in names},
     )
 
 
-def _reads(he: Read, ihc: Read, baselines: Baselines, predictions: PredictionFiles) -> Iterator[tuple[SetName, Read]]:
-    """How to get the pictures of each set, protocol by protocol: the real ones first, then the rows of the table."""
-    for name, protocol in PROTOCOLS.items():
-        yield (name, REAL), ihc if protocol.reference is Reference.STORED else _resaved(ihc)
-        for baseline in baselines:
-            yield (name, baseline.name), _translated(baseline, he, protocol.fakes)
-        yield (name, FAKE), predictions.reader(protocol.fakes)
-
-
-def _digest_all(
-    reads: Mapping[SetName, Read], predictions: PredictionFiles, count: int
-) -> dict[SetName, tuple[str, ...]]:
-    """The sha256 of the pixels of every picture; those of predictions are known since they were checked."""
-    known = {(name, FAKE): predictions.digests[protocol.fakes] for name, protocol in PROTOCOLS.items()}
-
-    def digests(place: int) -> dict[SetName, str]:
-        return {name: digest_pixels(read(place)) for name, read in reads.items() if name not in known}
-
-    found = in_threads(digests, range(count), "reading the store")
-    return {name: known[name] if name in known else tuple(one[name] for one in found) for name in reads}
-
-
-def _resaved(ihc: Read) -> Read:
-    return lambda place: resave(ihc(place))
-
-
-def _translated(baseline: Baseline, he: Read, fakes: Fakes) -> Read:
-    """A baseline's pictures, with the 8 bits that the protocol wants of translations."""
-    return lambda place: to_u8(baseline.levels(he(place)), fakes)
+def _in_order(stored: Mapping[SetName, Read]) -> Iterator[SetName]:
+    """The real pictures of each protocol first, then the rows of the table."""
+    for protocol in PROTOCOLS:
+        yield from (name for name in stored if name[0] == protocol)
+        yield protocol, FAKE

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from evaluate.inputs.reading import digest_pixels, in_threads, read_exact
+from evaluate.inputs.reading import Read, digest_pixels, read_exact
+from evaluate.parallel import in_parallel
 from evaluate.protocol import Fakes
 from store.files import digest_file
 from store.images import SUFFIXES, PictureU8, load_picture
@@ -17,6 +19,7 @@ from store.run_files import PredictionFolder, RunFolder
 from store.schema import PictureError, RunError, Split
 
 LISTED = 20  # names in an error
+DECODING = 4  # a picture is decoded in a quarter of the time in which it is scored
 FOREIGN = "foreign pictures"  # the method of a system that is not known
 BOTH_SIDES = "both sides: predictions were truncated when they were made, real pictures are saved again"
 ONE_SIDE = (
@@ -46,13 +49,41 @@ class PredictionFiles:
     contents: Mapping[Fakes, tuple[str, ...]]
     record: str | None
 
-    def reader(self, fakes: Fakes) -> Callable[[int], PictureU8]:
+    def reader(self, fakes: Fakes) -> Read:
         """How to read the picture of a place; RunError if its file is no longer the one that was checked."""
-        files, contents = self.files[fakes], self.contents[fakes]
-        return lambda place: read_exact(files[place], contents[place])
+        return PredictedPictures(files=self.files[fakes], contents=self.contents[fakes])
 
 
-def take_run(run: Path, store: Store, split: Split, view: str, targets: Sequence[Target]) -> PredictionFiles:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedPictures:
+    """How to read predictions: their files, and the sha256 that each must have."""
+
+    files: tuple[Path, ...]
+    contents: tuple[str, ...]
+
+    def __call__(self, place: int) -> PictureU8:
+        """The picture of a place."""
+        return read_exact(self.files[place], self.contents[place])
+
+
+def take_predictions(
+    run: Path,
+    pictures: Path | None,
+    store: Store,
+    split: Split,
+    view: str,
+    targets: Sequence[Target],
+    workers: int = 1,
+) -> PredictionFiles:
+    """The predictions of a run, or foreign `pictures`, all of them checked."""
+    if pictures is None:
+        return take_run(run, store, split, view, targets, workers)
+    return take_folder(pictures, store, view, targets, workers)
+
+
+def take_run(
+    run: Path, store: Store, split: Split, view: str, targets: Sequence[Target], workers: int
+) -> PredictionFiles:
     """A run's own predictions; RunError or PictureError with the names unless they are exactly those of the targets."""
     folder, place = RunFolder(run), place_for(run, store, split, view)
     digest = digest_file(place.record) if place.record.is_file() else None
@@ -62,7 +93,8 @@ def take_run(run: Path, store: Store, split: Split, view: str, targets: Sequence
     files = {fakes: match_files(of_kind, names, any_suffix=False) for fakes, of_kind in folders.items()}
     recorded = {Fakes.ROUNDED: record.rounded, Fakes.TRUNCATED: record.truncated}
     checked = {
-        fakes: check_pictures(folders[fakes], files[fakes], store.side(view), recorded[fakes]) for fakes in Fakes
+        fakes: check_pictures(folders[fakes], files[fakes], store.side(view), recorded[fakes], workers)
+        for fakes in Fakes
     }
     return PredictionFiles(
         method=record.method,
@@ -103,12 +135,12 @@ def require_unchanged(run: Path, store: Store, split: Split, view: str, predicti
             raise RunError(f"{file} changed while it was scored: the run was predicted again; run the same score again")
 
 
-def take_folder(folder: Path, store: Store, view: str, targets: Sequence[Target]) -> PredictionFiles:
+def take_folder(folder: Path, store: Store, view: str, targets: Sequence[Target], workers: int) -> PredictionFiles:
     """Pictures of any other system: one for each target, with its name and any suffix that can be read."""
     if not folder.is_dir():
         raise RunError(f"no folder {folder}; give the folder of the pictures to score")
     files = match_files(folder, [target.name for target in targets], any_suffix=True)
-    checked = check_pictures(folder, files, store.side(view), None)
+    checked = check_pictures(folder, files, store.side(view), None, workers)
     return PredictionFiles(
         method=FOREIGN,
         pairs_seen=None,
@@ -164,14 +196,14 @@ class Checked:
 
 
 def check_pictures(
-    folder: Path, files: Sequence[Path], side: int, recorded: Sequence[str] | None
+    folder: Path, files: Sequence[Path], side: int, recorded: Sequence[str] | None, workers: int = 1
 ) -> tuple[Checked, ...]:
     """The digests of each prediction; PictureError with all that are not 8-bit RGB, `side` px square.
 
     `recorded` are the sha256 that the files must have, None if they are not known.
     """
-    due = dict(zip(files, recorded or [""] * len(files), strict=True))
-    found = in_threads(lambda file: _check(folder, file, side, due[file]), files, f"checking {folder.name}")
+    due = [*zip(files, recorded or [""] * len(files), strict=True)]
+    found = in_parallel(partial(_check, folder, side), due, f"checking {folder.name}", workers, side * side // DECODING)
     faults = [one.fault for one in found if one.fault]
     if faults:
         raise PictureError(
@@ -181,7 +213,8 @@ def check_pictures(
     return tuple(found)
 
 
-def _check(folder: Path, file: Path, side: int, due: str) -> Checked:
+def _check(folder: Path, side: int, file_due: tuple[Path, str]) -> Checked:
+    file, due = file_due
     name = file.relative_to(folder).as_posix()
     try:
         picture = load_picture(file)

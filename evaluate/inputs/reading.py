@@ -1,23 +1,42 @@
-"""Pictures read in threads, and the sha256 of their pixels, by which features are found again."""
+"""Pictures from files and from the store, and the sha256 of their pixels, by which features are found again."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from store.cli import track
 from store.images import PictureU8, load_picture
 from store.schema import RunError
 
 AGAIN = "predict again, then score again"
-THREADS = 4  # pictures at the same time: decoding, sha256 and SSIM release the interpreter
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+KEPT = 8  # pictures that are remembered: more than the threads that read them at the same time
+Read = Callable[[int], PictureU8]  # a picture by its place in the order of the store, u8 [H,W,3]
+
+
+class Remembered:
+    """A way to read pictures that knows the last few: several sets are made from the same picture of the store.
+
+    Threads may share it; it is sent to another process without its pictures.
+    """
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._last: dict[int, PictureU8] = {}
+
+    def __call__(self, place: int) -> PictureU8:
+        """The picture of a place; not to be changed."""
+        known = self._last.get(place)
+        if known is None:
+            known = self._read(place)
+            # two threads at once: one of their pictures is forgotten, which only costs time
+            self._last = dict([*self._last.items()][1 - KEPT :]) | {place: known}
+        return known
+
+    def __reduce__(self) -> tuple[type[Remembered], tuple[Read]]:
+        return Remembered, (self._read,)
 
 
 def digest_pixels(picture_u8: PictureU8) -> str:
@@ -36,11 +55,3 @@ def read_exact(file: Path, digest: str) -> PictureU8:
 def digest_set(digests: Sequence[str]) -> str:
     """The sha256 of a set of pictures in their order, from the sha256 of each."""
     return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def in_threads(
-    work: Callable[[Item], Result], items: Sequence[Item], what: str, threads: int = THREADS
-) -> list[Result]:
-    """The result of `work` for each item, in the order of the items; progress is counted in pictures."""
-    with ThreadPoolExecutor(threads) as pool:
-        return list(track(pool.map(work, items), what=what, unit="picture", total=len(items)))

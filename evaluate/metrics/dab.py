@@ -5,6 +5,7 @@ Pictures are u8 [H,W,3] RGB; densities are optical densities (OD) of DAB as `sto
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,4 +49,23 @@ def density_stats(density: NDArray[np.float64]) -> DabStats:
         positive=float((density >= POSITIVE).mean()),
         part_density={zoom: np.array([part.mean() for part in found]) for zoom, found in parts.items()},
         part_positive={zoom: np.array([(part >= POSITIVE).mean() for part in found]) for zoom, found in parts.items()},
+    )
+
+
+def as_numbers(stats: DabStats) -> list[float]:
+    """All numbers of a picture in one list."""
+    parts = [*stats.part_density.values(), *stats.part_positive.values()]
+    return [stats.density, stats.integrated, stats.positive, *np.concatenate(parts).tolist()]
+
+
+def from_numbers(numbers: Sequence[float]) -> DabStats:
+    """The inverse of `as_numbers`."""
+    density, integrated, positive, *rest = numbers
+    parts = np.split(np.array(rest), np.cumsum([zoom * zoom for zoom in ZOOMS * 2])[:-1])
+    return DabStats(
+        density=density,
+        integrated=integrated,
+        positive=positive,
+        part_density=dict(zip(ZOOMS, parts[: len(ZOOMS)], strict=True)),
+        part_positive=dict(zip(ZOOMS, parts[len(ZOOMS) :], strict=True)),
     )

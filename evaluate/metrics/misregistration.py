@@ -20,6 +20,7 @@ from evaluate.features.networks import Pooled
 from evaluate.inputs.image_set import REAL, ImageSet
 from evaluate.metrics.paired import phv, psnr
 from evaluate.metrics.ssim import SIDE, shifted_similarities
+from evaluate.parallel import in_threads
 from evaluate.protocol import FAKE, THRESHOLD, FeatureSpec, ProtocolName
 from evaluate.scores_file import Misregistration
 from store.cli import track
@@ -72,12 +73,11 @@ def measure_all(images: ImageSet, places: Sequence[int], shifts: Sequence[int], 
     networks = source.networks
     pooled = networks.pooled(FeatureSpec.PHV) if source.weights_of_spec(FeatureSpec.PHV) else None
     perceptual = {trunk: networks.perceptual(trunk) for trunk in Trunk if source.weights_of_trunk(trunk)}
-    curves = [
-        measure(
-            images.reads[TRANSLATED](place), images.reads[REFERENCE](place), shifts, pooled, perceptual, networks.device
-        )
-        for place in track(places, what="misregistration", unit="picture")
-    ]
+    fakes, reals = images.reads[TRANSLATED], images.reads[REFERENCE]
+    curves = in_threads(lambda place: measure_pixels(fakes(place), reals(place), shifts), places, "misregistration")
+    if pooled or perceptual:
+        for curve, place in zip(curves, track(places, what="misregistration", unit="picture"), strict=True):
+            curve |= measure_features(fakes(place), reals(place), shifts, pooled, perceptual, networks.device)
     return {metric: np.mean([curve[metric] for curve in curves], axis=0) for metric in _metrics(source)}
 
 
@@ -93,7 +93,16 @@ def windows(picture_u8: PictureU8, shifts: Sequence[int]) -> Iterator[PictureU8]
         yield np.ascontiguousarray(picture_u8[:, most - shift : wide - shift])
 
 
-def measure(
+def measure_pixels(fake: PictureU8, real: PictureU8, shifts: Sequence[int]) -> Curves:
+    """SSIM and PSNR of one pair at each shift of the real picture."""
+    fixed = [next(windows(picture, shifts)) for picture in (real, fake)]
+    return {
+        Metric.SSIM: shifted_similarities(fixed, real, [max(shifts) - shift for shift in shifts]),
+        Metric.PSNR: np.array([[psnr(one, other) for other in windows(real, shifts)] for one in fixed]),
+    }
+
+
+def measure_features(
     fake: PictureU8,
     real: PictureU8,
     shifts: Sequence[int],
@@ -101,13 +110,10 @@ def measure(
     perceptual: Mapping[Trunk, Perceptual],
     device: torch.device,
 ) -> Curves:
-    """Every metric of one pair at each shift of the real picture; PHV and LPIPS where their networks are given."""
+    """PHV and LPIPS of one pair at each shift of the real picture, where their networks are given."""
     fixed = [next(windows(picture, shifts)) for picture in (real, fake)]
     moved = list(windows(real, shifts))
-    found: Curves = {
-        Metric.SSIM: shifted_similarities(fixed, real, [max(shifts) - shift for shift in shifts]),
-        Metric.PSNR: np.array([[psnr(one, other) for other in moved] for one in fixed]),
-    }
+    found: Curves = {}
     if pooled:
         vectors = [[stage.cpu().numpy() for stage in pooled(to_unit([one], device))] for one in (*fixed, *moved)]
         found[Metric.PHV] = np.array(

@@ -49,7 +49,7 @@ class Band:
 
 def similarities(fakes_u8: Sequence[PictureU8], real_u8: PictureU8) -> list[float]:
     """SSIM of each picture and the real one, at most 1; RunError if they are smaller than a window."""
-    return shifted_similarities(fakes_u8, real_u8, [0])[:, 0].tolist()
+    return [float(value) for value in shifted_similarities(fakes_u8, real_u8, [0])[:, 0]]
 
 
 def shifted_similarities(
@@ -65,12 +65,12 @@ def shifted_similarities(
             f"pictures of {wide} x {high} px are smaller than a window of SSIM, {SIDE} x {SIDE} px; "
             "score a view with larger pictures (--view)"
         )
-    totals = np.zeros((len(fixed_u8), len(lefts)))
+    totals: NDArray[np.float64] = np.zeros((len(fixed_u8), len(lefts)))
     for rows in _bands(high):
         moved = _sum_windows(moved_u8[rows])
-        fixed = [_sum_windows(picture[rows]) for picture in fixed_u8]
+        fixed = (_sum_windows(picture[rows]) for picture in fixed_u8)
         totals += [[_compare(band, moved.part(left, wide)) for left in lefts] for band in fixed]
-    return totals / (3 * (high - SIDE + 1) * (wide - SIDE + 1))
+    return np.asarray(totals / (3 * (high - SIDE + 1) * (wide - SIDE + 1)), np.float64)
 
 
 def _bands(high: int) -> Iterator[slice]:

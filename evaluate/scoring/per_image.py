@@ -1,4 +1,4 @@
-"""Paired metrics and DAB, picture by picture."""
+"""Paired metrics and DAB, picture by picture: those of a run, beside the standing ones of the baselines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from evaluate.columns import PHV_LAYERS, Metric
 from evaluate.features.extract import Features
 from evaluate.features.lpips import TRUNK_METRIC
 from evaluate.inputs.image_set import REAL, ImageSet, SetName
-from evaluate.inputs.reading import THREADS, in_threads
-from evaluate.metrics.dab import DabStats, dab_stats
-from evaluate.metrics.paired import phv, psnr, ssim
-from evaluate.protocol import PROTOCOLS, Reference
+from evaluate.metrics.dab import DabStats
+from evaluate.metrics.paired import phv
+from evaluate.metrics.pictures import Measurement
+from evaluate.metrics.standing import Standing
+from evaluate.parallel import in_parallel
+from evaluate.protocol import FAKE, PROTOCOLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,26 +29,32 @@ class ImageScores:
     dab: Mapping[SetName, DabStats]
 
 
-def score_images(images: ImageSet, features: Features, threads: int = THREADS) -> list[ImageScores]:
-    """Every place, in the order of the store whatever the number of threads."""
-    places = range(len(images))
-    return in_threads(lambda place: score_place(images, features, place), places, "scoring", threads)
+def score_images(images: ImageSet, standing: Standing, features: Features, workers: int = 1) -> list[ImageScores]:
+    """Every place, in the order of the store whatever the number of processes; baselines are not measured again."""
+    names = [(protocol, FAKE) for protocol in PROTOCOLS]
+    needed = {name: read for name, read in images.reads.items() if name[1] in (REAL, FAKE)}
+    work = Measurement(reads=needed, names=names)
+    own = in_parallel(work, range(len(images)), "scoring", workers, images.side**2)
+    return [
+        ImageScores(
+            metrics={
+                name: (known.metrics | one.metrics)[name] | score_features(features, name, place)
+                for name in images.rows
+            },
+            dab=known.dab | one.dab,
+        )
+        for place, (known, one) in enumerate(zip(standing.places, own, strict=True))
+    ]
 
 
-def score_place(images: ImageSet, features: Features, place: int) -> ImageScores:
-    """All numbers of one place; each picture is read once."""
-    pictures = {name: read(place) for name, read in images.reads.items()}
-    metrics: dict[SetName, dict[Metric, float]] = {}
-    for name in images.rows:
-        protocol, real = PROTOCOLS[name[0]], (name[0], REAL)
-        found = {Metric.SSIM: ssim(pictures[name], pictures[real]), Metric.PSNR: psnr(pictures[name], pictures[real])}
-        if protocol.phv in features.vectors:
-            fake_means, real_means = (
-                [stage[place : place + 1] for stage in features.vectors[protocol.phv][one]] for one in (name, real)
-            )
-            layers = phv(fake_means, real_means, protocol.phv_threshold)  # [1,4]
-            found |= dict(zip(PHV_LAYERS, layers[0].tolist(), strict=True)) | {Metric.PHV: float(layers.mean())}
-        found |= {TRUNK_METRIC[trunk]: float(lpips[name][place]) for trunk, lpips in features.lpips.items()}
-        metrics[name] = found
-    stored = [name for name in pictures if PROTOCOLS[name[0]].reference is Reference.STORED]
-    return ImageScores(metrics=metrics, dab={name: dab_stats(pictures[name]) for name in stored})
+def score_features(features: Features, name: SetName, place: int) -> dict[Metric, float]:
+    """PHV and LPIPS of the picture of a row, where their weights are here."""
+    protocol, real = PROTOCOLS[name[0]], (name[0], REAL)
+    found: dict[Metric, float] = {}
+    if protocol.phv in features.vectors:
+        fake_means, real_means = (
+            [stage[place : place + 1] for stage in features.vectors[protocol.phv][one]] for one in (name, real)
+        )
+        layers = phv(fake_means, real_means, protocol.phv_threshold)  # [1,4]
+        found |= dict(zip(PHV_LAYERS, layers[0].tolist(), strict=True)) | {Metric.PHV: float(layers.mean())}
+    return found | {TRUNK_METRIC[trunk]: float(lpips[name][place]) for trunk, lpips in features.lpips.items()}

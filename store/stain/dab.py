@@ -26,13 +26,18 @@ def dab_density(picture: NDArray[np.uint8] | NDArray[np.float64]) -> NDArray[np.
     A grey level below 1 counts as 1, so that black is 2.4 and not infinite. A colour that the stains cannot explain has
     a negative concentration, which is clipped to 0.
     """
-    if picture.dtype == np.uint8:  # a level has one of 256 densities: 9 times as fast, equal to 1e-15
-        density = np.take(SHARES[0], picture[..., 0])
-        for channel in (1, 2):
-            density += np.take(SHARES[channel], picture[..., channel])
-        return np.maximum(density, 0, out=density)
+    if picture.dtype == np.uint8:
+        return _look_up(np.asarray(picture, np.uint8))
     light = np.maximum(picture, 1) / WHITE  # unit [H,W,3]
     return np.asarray(separate_stains(light, hed_from_rgb)[..., DAB] * DECADES, dtype=np.float64)
+
+
+def _look_up(levels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The same of 8-bit pictures, in a ninth of the time: a grey level has one of 256 densities. Equal to 1e-14."""
+    density: NDArray[np.float64] = np.take(SHARES[0], levels[..., 0])
+    for channel in (1, 2):
+        density += np.take(SHARES[channel], levels[..., channel])
+    return np.asarray(np.maximum(density, 0, out=density), np.float64)
 
 
 def mean_dab(picture: NDArray[np.uint8] | NDArray[np.float64]) -> float:

@@ -29,7 +29,7 @@ from evaluate.features.extract import FeatureSource, extract, to_unit
 from evaluate.features.lpips import TRUNK_METRIC, TRUNK_NETWORK, Perceptual, Trunk, load_perceptual
 from evaluate.features.networks import PREPROCESS, Pooled, pooled
 from evaluate.features.weights import install
-from evaluate.inputs.image_set import REAL, ImageSet, gather
+from evaluate.inputs.image_set import REAL, ImageSet
 from evaluate.metrics.dab import dab_stats
 from evaluate.metrics.fid_kid import Products, fid, kid, mmd, whole_batches
 from evaluate.metrics.paired import psnr, ssim
@@ -37,6 +37,7 @@ from evaluate.metrics.statistics import resample
 from evaluate.protocol import ALL, PROTOCOLS, FeatureSpec, Network, Protocol, ProtocolName, Root
 from evaluate.scores_file import Row
 from evaluate.scoring.aggregate import compute_rows
+from evaluate.scoring.gathering import gather
 from evaluate.scoring.per_image import score_images
 from prep.build.run import build
 from prep.build.runner import Processes
@@ -185,10 +186,10 @@ def ours(
     run: Path, store: Store, networks: SeededNetworks, cache: Path
 ) -> tuple[ImageSet, dict[ProtocolName, dict[str, Row]]]:
     """The rows of `python -m evaluate score`, intervals included: gather, extract, compute."""
-    images = gather(run, None, store, Split.TEST, "tile")
+    images, standing = gather(run, None, store, Split.TEST, "tile", cache)
     features = extract(images, FeatureSource(networks=networks, cache=cache))
     samples = resample([target.slide for target in images.targets])
-    return images, compute_rows(images.rows, score_images(images, features), features, samples)
+    return images, compute_rows(images.rows, score_images(images, standing, features), features, samples)
 
 
 def compare(numbers: Numbers, rows: dict[ProtocolName, dict[str, Row]]) -> tuple[float, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluate.columns import COLUMNS, Metric
 from evaluate.features.extract import FeatureSource, compute_vectors, extract, measure_lpips, to_unit
 from evaluate.features.lpips import Trunk
-from evaluate.inputs.image_set import REAL, gather
+from evaluate.inputs.image_set import REAL
 from evaluate.metrics.fid_kid import Products, fid
 from evaluate.metrics.misregistration import SHIFTS, shifts_for, windows
 from evaluate.metrics.paired import phv, psnr, ssim
@@ -21,6 +21,7 @@ from evaluate.metrics.statistics import resample
 from evaluate.protocol import CORRECTED, FAKE, PROTOCOLS, PUBLISHED, FeatureSpec, ProtocolName
 from evaluate.scores_file import Scores, read_scores, write_scores
 from evaluate.scoring.aggregate import compute_rows
+from evaluate.scoring.gathering import gather
 from evaluate.scoring.per_image import score_images
 from evaluate.scoring.score import score_run
 from store.images import read_picture
@@ -203,7 +204,7 @@ def test_features_are_found_by_name_whatever_the_order_of_the_sets(
     small_store: Store, scored: tuple[Path, FeatureSource, Scores], tmp_path: Path
 ) -> None:
     run, source, scores = scored
-    images = gather(run, None, small_store, Split.TEST, "tile")
+    images, standing = gather(run, None, small_store, Split.TEST, "tile", tmp_path)
     backwards = replace(images, reads=dict(reversed([*images.reads.items()])))
     fresh = FeatureSource(networks=Seeded(), cache=tmp_path)
     found = [extract(images, source), extract(backwards, fresh)]
@@ -217,13 +218,13 @@ def test_features_are_found_by_name_whatever_the_order_of_the_sets(
         for name in images.rows:
             np.testing.assert_allclose(found[1].lpips[trunk][name], found[0].lpips[trunk][name], rtol=1e-5, atol=1e-6)
     samples = resample([target.slide for target in images.targets])
-    rows = compute_rows(images.rows, score_images(images, found[1]), found[1], samples)
+    rows = compute_rows(images.rows, score_images(images, standing, found[1]), found[1], samples)
     for protocol, row in images.rows:
         for metric, cell in rows[protocol][row].cells.items():
             assert cell.value == pytest.approx(scores.row(protocol, row).cells[metric].value, rel=1e-3, abs=1e-4)
 
 
 def test_what_has_no_weights_is_absent(small_store: Store, scored: tuple[Path, FeatureSource, Scores]) -> None:
-    images = gather(scored[0], None, small_store, Split.TEST, "tile")
+    images, _ = gather(scored[0], None, small_store, Split.TEST, "tile", scored[1].cache)
     nothing = extract(images, without_weights(scored[0].parent))
     assert (dict(nothing.vectors), dict(nothing.lpips)) == ({}, {})

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from evaluate.columns import COLUMNS, MISSING, Agreement, Metric
-from evaluate.features.extract import extract
 from evaluate.inputs.baselines import fit_baselines
-from evaluate.inputs.image_set import REAL, gather
+from evaluate.inputs.image_set import REAL
 from evaluate.inputs.reading import digest_pixels, digest_set
 from evaluate.metrics.dab import dab_stats
 from evaluate.metrics.fid_kid import kid, kid_cell
@@ -24,13 +23,13 @@ from evaluate.report.contact_sheet import contact_sheet
 from evaluate.report.table_texts import markdown
 from evaluate.scored_set import files_of
 from evaluate.scores_file import WHOLE, Scores
-from evaluate.scoring.per_image import score_images, score_place
+from evaluate.scoring.gathering import gather
 from store.images import read_picture
 from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import Split, Stain
 from store.stain.dab import mean_dab
-from tests.support.predictions import BASELINES, fabricate, scored_run, without_weights
+from tests.support.predictions import BASELINES, fabricate, scored_run
 from tests.support.stores import build_small_store
 
 CORRECTED, PUBLISHED = ProtocolName.CORRECTED, ProtocolName.PUBLISHED
@@ -108,16 +107,6 @@ def test_one_slide_has_no_interval_and_says_why(scored: tuple[Path, Scores]) -> 
     assert cell.note in markdown([scored[1]])
 
 
-def test_the_number_of_threads_changes_nothing(small_store: Store, scored: tuple[Path, Scores]) -> None:
-    images = gather(scored[0], None, small_store, Split.TEST, "tile")
-    features = extract(images, without_weights(scored[0].parent))
-    alone = [score_place(images, features, place) for place in range(4)]
-    for threads in (1, 3):
-        found = score_images(images, features, threads)
-        assert [one.metrics for one in found] == [one.metrics for one in alone]
-        assert [repr(one.dab) for one in found] == [repr(one.dab) for one in alone]
-
-
 def test_a_constant_has_no_rank_correlation(scored: tuple[Path, Scores]) -> None:
     constant = scored[1].row(CORRECTED, "constant colour").agreement[WHOLE]
     assert isnan(constant[Agreement.SPEARMAN].value)
@@ -172,7 +161,7 @@ def test_the_contact_sheet_shows_equally_spaced_ranks_of_the_real_dab(
 def test_every_picture_of_a_set_has_the_digest_of_its_own_pixels(
     small_store: Store, scored: tuple[Path, Scores]
 ) -> None:
-    images = gather(scored[0], None, small_store, Split.TEST, "tile")
+    images, _ = gather(scored[0], None, small_store, Split.TEST, "tile", scored[0].parent / "features")
     assert list(images.reads) == [
         (protocol, row) for protocol in (PUBLISHED, CORRECTED) for row in (REAL, *BASELINES, FAKE)
     ]

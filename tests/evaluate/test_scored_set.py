@@ -12,6 +12,7 @@ import pytest
 from evaluate.__main__ import app
 from evaluate.features.extract import Features
 from evaluate.inputs.image_set import ImageSet
+from evaluate.metrics.standing import Standing
 from evaluate.scoring import score as score_module
 from evaluate.scoring.per_image import ImageScores, score_images
 from store.files import digest_file
@@ -101,8 +102,8 @@ def test_what_changes_while_it_is_scored_is_refused(
 ) -> None:
     plain = score_images
 
-    def changing(images: ImageSet, features: Features) -> list[ImageScores]:
-        scored = plain(images, features)
+    def changing(images: ImageSet, standing: Standing, features: Features, workers: int) -> list[ImageScores]:
+        scored = plain(images, standing, features, workers)
         if change != "record":
             repaint(place.rounded / "s3_1_0.png")
         if change != "picture":

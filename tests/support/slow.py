@@ -67,6 +67,8 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_settings.py::test_the_weights_that_a_method_reads": (),
     "tests/evaluate/test_command_line.py::test_the_command_line_scores": (),
     "tests/evaluate/test_command_line.py::test_tables_and_the_page": (),
+    "tests/evaluate/test_standing.py::test_processes_measure": (),
+    "tests/evaluate/test_standing.py::test_scores_of_several": (),
     "tests/evaluate/test_statistics.py::test_the_interval_of_a_mean_covers": (),
     "tests/evaluate/test_winograd.py::test_only_large": (),
     "tests/evaluate/test_winograd.py::test_scores_do_not_change": (),
