@@ -6,11 +6,13 @@ R and M numbers are the readings of the paper's text that `prep/README.md` expla
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from store.schema import FORBID_UNKNOWN, Codec, SettingsError
 from store.settings import plain
+
+BATCH = 4  # of a CPU, and of stores that were made before it was chosen
 
 
 class Recipe(StrEnum):
@@ -43,6 +45,16 @@ class Precision(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
+
+
+class Kernels(StrEnum):
+    """How the blocks of the super-resolution network are computed; `auto` is what is fastest on the device and runs."""
+
+    AUTO = "auto"
+    PLAIN = "plain"  # as PyTorch has it, all windows of a batch at once
+    SINGLE = "single"  # the same, one window after the other
+    COMPILED = "compiled"  # by torch.compile
+    TRITON = "triton"  # by kernels of this program
 
 
 class SplitRule(StrEnum):
@@ -79,7 +91,8 @@ class PrepSettings:
     upscaler: Enlarger = Enlarger.BSRGAN
     device: Device = Device.AUTO  # the device that is used is stored, and a build that is resumed keeps it
     precision: Precision = Precision.AUTO  # as device; fp16 on a GPU, bf16 or fp32 on a CPU: measured in prep/README.md
-    batch: int = 4  # patches enlarged at once; never across units
+    kernels: Kernels = Kernels.AUTO  # as device; plain on a CPU; on a GPU compiled, in fp32 single
+    batch: int = 0  # patches enlarged at once, never across units; 0, as device: 4 on a CPU, up to 16 on a GPU
     split: SplitRule = SplitRule.PUBLISHED
     val_fraction: float = 0.0  # of the pairs of train, held out by slide
     test_fraction: float = 0.2  # of all pairs, read when split = by-slide
@@ -96,7 +109,7 @@ class PrepSettings:
             ("boxes", self.boxes, 1),
             ("margin", self.margin, 0),
             ("mpp", self.mpp, 0),
-            ("batch", self.batch, 1),
+            ("batch", self.batch, 0),
             ("unit", self.unit, 1),
             ("seed", self.seed, 0),
         ):
@@ -108,8 +121,14 @@ class PrepSettings:
 
 
 def recorded(settings: PrepSettings) -> dict[str, object]:
-    """The settings as a manifest holds them: `allow_leakage` only if it is set, so no other store depends on it."""
-    return {name: value for name, value in plain(settings).items() if name != "allow_leakage" or value}
+    """The settings as a manifest holds them: those that came later only if they are not as before."""
+    before = {"allow_leakage": False, "kernels": Kernels.PLAIN}
+    decided = replace(
+        settings,
+        kernels=Kernels.PLAIN if settings.kernels is Kernels.AUTO else settings.kernels,
+        batch=settings.batch or BATCH,
+    )
+    return {name: value for name, value in plain(decided).items() if name not in before or value != before[name]}
 
 
 def how_to_set(*settings: str) -> str:

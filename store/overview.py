@@ -62,7 +62,8 @@ def describe_upscaler(upscaler: Upscaler) -> str:
     if not upscaler.digests:
         return f"{upscaler.name}: a plain filter, not super-resolution"
     weights = ", ".join(f"{factor} sha256 {digest}" for factor, digest in upscaler.digests.items())
-    return f"{upscaler.name}, {upscaler.precision}, batches of {upscaler.batch}; {weights}"
+    kernels = f", kernels {upscaler.kernels}" if upscaler.kernels else ""
+    return f"{upscaler.name}, {upscaler.precision}{kernels}, batches of {upscaler.batch}; {weights}"
 
 
 def _line(name: str, text: str) -> str:

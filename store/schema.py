@@ -160,6 +160,7 @@ class Upscaler:
     digests: dict[str, str]
     precision: str
     batch: int
+    kernels: str = ""  # of a network, if they are not the plain ones of its library
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,14 +107,17 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "train/run/snapshots.py",
     },
     "tensorboard": {"train/run/event_files.py"},
-    "torch": WITH_TORCH | {"prep/upscaling/bsrgan.py", "prep/upscaling/devices.py"},
+    "torch": WITH_TORCH
+    | {name for name in NAMES if name.startswith("prep/upscaling/")}
+    - {"prep/upscaling/__init__.py", "prep/upscaling/upscale.py"},
     "torch_fidelity": {"evaluate/features/networks.py"},
     "torchvision": {"prep/upscaling/bsrgan.py", "evaluate/features/networks.py"},
     "tqdm": {
         "store/cli.py",
     },
     "triton": {name for name in NAMES if name.startswith("train/kernels/")}
-    - {f"train/kernels/{name}.py" for name in ("__init__", "launching", "norms")},
+    - {f"train/kernels/{name}.py" for name in ("__init__", "launching", "norms")}
+    | {"prep/upscaling/dense_kernels.py"},
     "typer": {f"{package}/__main__.py" for package in PACKAGES} | {"store/cli.py"},
     "zarr": {
         "store/format/codec.py",

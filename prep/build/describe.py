@@ -102,7 +102,8 @@ def _describe_upscaler(manifest: Manifest) -> str:
         return f"{upscaler.name}: interpolation, no super-resolution"
     if upscaler.precision == Precision.AUTO:
         return f"{upscaler.name}, in the precision that suits the device; the build chooses and stores it"
-    return f"{upscaler.name}, {upscaler.precision}"
+    kernels = f", kernels {upscaler.kernels}" if upscaler.kernels else ""
+    return f"{upscaler.name}, {upscaler.precision}{kernels}, batches of {upscaler.batch}"
 
 
 def _describe_compute(plan: BuildPlan) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prep.settings import Enlarger, PrepSettings, recorded
+from prep.settings import BATCH, Enlarger, Kernels, PrepSettings, recorded
 from prep.tiles.leakage import Leak, count_leaks
 from prep.views import Geometry
 from store.format.bounds import check_bounds
@@ -58,9 +58,15 @@ def plan_manifest(
 def record_upscaler(settings: PrepSettings) -> Upscaler:
     """The record of the upscaler in the manifest; needs no weight files, because their digests are known."""
     if settings.upscaler is Enlarger.LANCZOS:
-        return Upscaler(name=settings.upscaler, digests={}, precision="u8", batch=settings.batch)
+        return Upscaler(name=settings.upscaler, digests={}, precision="u8", batch=settings.batch or BATCH)
     digests = {f"x{factor}": weight.sha256 for factor, weight in BSRGAN_FILES.items()}
-    return Upscaler(name=settings.upscaler, digests=digests, precision=settings.precision, batch=settings.batch)
+    return Upscaler(
+        name=settings.upscaler,
+        digests=digests,
+        precision=settings.precision,
+        batch=settings.batch or BATCH,
+        kernels="" if settings.kernels in (Kernels.AUTO, Kernels.PLAIN) else settings.kernels,
+    )
 
 
 def _mpp(settings: PrepSettings, geometries: tuple[Geometry, ...]) -> dict[str, float]:

@@ -44,12 +44,13 @@ class BuildPlan:
 
     @property
     def work(self) -> Work:
-        """What every process of the build needs. Device and precision must be settled."""
+        """What every process of the build needs. The upscaler's settings must be settled."""
         settings = self.settings
         upscaler = UpscalerChoice(
             enlarger=settings.upscaler,
             device=settings.device,
             precision=settings.precision,
+            kernels=settings.kernels,
             batch=settings.batch,
             factors=self.factors,
         )

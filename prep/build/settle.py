@@ -1,15 +1,15 @@
-"""`auto` becomes a value here, once, before a store is planned: where and in which precision views are enlarged.
+"""`auto` becomes a value here, once, before a store is planned: where, how exactly and by what views are enlarged.
 
 The values that a store records win: it is resumed and repaired as it was started. A new store gets what is best on this
-machine, or on a worker if a scheduler is given. Lanczos has no device and no precision: its settings are not changed,
-and torch is not imported.
+machine, or on a worker if a scheduler is given. Lanczos has none of these: its settings are not changed, and torch is
+not imported.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from prep.settings import Device, Enlarger, Precision, PrepSettings, how_to_set
+from prep.settings import BATCH, Device, Enlarger, Kernels, Precision, PrepSettings, how_to_set
 from store.format.manifest import ROOT
 from store.location.base import Location
 from store.schema import StoreError
@@ -19,19 +19,23 @@ from store.writing.repair_checks import intact_root
 def settle(
     settings: PrepSettings, location: Location, *, name: str = "", scheduler: str = "", repair: bool = False
 ) -> PrepSettings:
-    """The settings as the store records them: a device and a precision in place of `auto`, `name` if they give none.
+    """The settings as the store records them: values in place of `auto` and of a batch of 0, `name` if they give none.
 
-    Raises SettingsError if the device that is asked for is missing, StoreError if a store to be repaired does not say
-    what it was made with.
+    Raises SettingsError if the device that is asked for is missing or cannot run the kernels, StoreError if a store to
+    be repaired does not say what it was made with.
     """
     settings = _as_recorded(replace(settings, name=settings.name or name), location)
     if not _has_auto(settings):
         return settings
+    if repair and settings.device is Device.CPU and settings.precision is not Precision.AUTO:
+        return choose(settings)  # a CPU has one way, and one batch unless another was set
     if repair:
         raise StoreError(
             f"{location}: its {ROOT} is missing or damaged, so it does not say on which device and in which precision "
-            f"its views were enlarged; give device= and precision= as they were, for example "
-            f"{how_to_set('device=cpu', 'precision=bf16')}"
+            "its views were enlarged, and of a GPU by which kernels and in which batches; give device= and precision= "
+            f"as they were, for example {how_to_set('device=cpu', 'precision=bf16')}, or "
+            f"{how_to_set('device=cuda', 'precision=fp16', 'kernels=compiled', 'batch=16')} (older stores: "
+            "kernels=plain and batch=4)"
         )
     if scheduler:
         from prep.build.dask_client import ask_worker
@@ -41,13 +45,23 @@ def settle(
 
 
 def choose(settings: PrepSettings) -> PrepSettings:
-    """The settings with what is best on the machine that runs this. Raises SettingsError if it lacks the device."""
+    """The settings with what is best on the machine that runs this.
+
+    Raises SettingsError if it lacks the device or cannot run the kernels.
+    """
+    from prep.upscaling.bsrgan import DTYPES
     from prep.upscaling.devices import best_device, best_precision, check_device
+    from prep.upscaling.memory import best_batch
+    from prep.upscaling.ways import best_kernels, check_kernels
 
     device = best_device() if settings.device is Device.AUTO else settings.device
     check_device(device)
     precision = best_precision(device) if settings.precision is Precision.AUTO else settings.precision
-    return replace(settings, device=device, precision=precision)
+    dtype = DTYPES[precision]
+    kernels = best_kernels(dtype, device) if settings.kernels is Kernels.AUTO else settings.kernels
+    check_kernels(kernels, dtype, device)
+    batch = settings.batch or best_batch(settings.view_side, settings.margin, dtype, kernels, device)
+    return replace(settings, device=device, precision=precision, kernels=kernels, batch=batch)
 
 
 def _as_recorded(settings: PrepSettings, location: Location) -> PrepSettings:
@@ -56,16 +70,19 @@ def _as_recorded(settings: PrepSettings, location: Location) -> PrepSettings:
         return settings
     root = intact_root(location)
     recorded = root.manifest.settings if root else {}
-    if recorded.get("upscaler") == settings.upscaler:
-        if settings.device is Device.AUTO:
-            settings = replace(settings, device=Device(str(recorded.get("device", Device.AUTO))))
-        if settings.precision is Precision.AUTO:
-            settings = replace(settings, precision=Precision(str(recorded.get("precision", Precision.AUTO))))
-    return settings
+    if recorded.get("upscaler") != settings.upscaler:
+        return settings
+    device, precision, kernels, batch = settings.device, settings.precision, settings.kernels, settings.batch
+    return replace(
+        settings,
+        device=Device(str(recorded.get("device", device))) if device is Device.AUTO else device,
+        precision=Precision(str(recorded.get("precision", precision))) if precision is Precision.AUTO else precision,
+        kernels=Kernels(str(recorded.get("kernels", Kernels.PLAIN))) if kernels is Kernels.AUTO else kernels,
+        batch=batch or int(str(recorded.get("batch", BATCH))),
+    )
 
 
 def _has_auto(settings: PrepSettings) -> bool:
-    """Whether a device or a precision that is needed is not decided yet."""
-    return settings.upscaler is Enlarger.BSRGAN and (
-        settings.device is Device.AUTO or settings.precision is Precision.AUTO
-    )
+    """Whether something that is needed is not decided yet."""
+    decided = "auto" not in (settings.device, settings.precision, settings.kernels) and settings.batch
+    return settings.upscaler is Enlarger.BSRGAN and not decided

@@ -21,17 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prep.settings import Device, Precision, how_to_set
+from prep.settings import Device, Kernels, Precision, how_to_set
+from prep.upscaling.blocks import Blocks, activate, run_plain
 from prep.upscaling.devices import check_device
+from prep.upscaling.ways import check_kernels, make_blocks
 from store.foreign.kinds import read_plain
 from store.images import PictureU8
 from store.schema import SettingsError, WeightsError
 from store.weights import BSRGAN_FILES, locate, weights_folder
 
-RESIDUAL, SLOPE = (
-    0.2,
-    0.2,
-)  # weight of a block's result in the sum; slope of leaky ReLU (BSRGAN, models/network_rrdbnet.py)
 VARIED = 16  # grey levels between darkest and lightest; a picture that varies less is flat: empty glass in JPEG does
 DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 NAMES = {  # BSRGAN's names to basicsr's; all others are the same
@@ -73,6 +71,7 @@ class RrdbEnlarger(nn.Module):
         self.net = _import_rrdbnet()(3, 3, scale=4, num_feat=features, num_block=blocks, num_grow_ch=growth)
         if factor == 2:
             del self.net.conv_up2
+        self.blocks: Blocks = partial(run_plain, self.net.body)
 
     def lower(self, dtype: torch.dtype) -> RrdbEnlarger:
         """Compute in `dtype` from now on, except the first and the last layer and the sums."""
@@ -85,16 +84,11 @@ class RrdbEnlarger(nn.Module):
         """Enlarge; the result is not clamped."""
         net, dtype = self.net, self.net.conv_body.weight.dtype
         shallow = net.conv_first(picture)  # [B,64,h,w], as every sum of the trunk
-        deep = shallow
-        for block in net.body:
-            inner = deep
-            for dense in (block.rdb1, block.rdb2, block.rdb3):
-                inner = torch.add(inner, _run_dense(dense, inner.to(dtype)), alpha=RESIDUAL)
-            deep = torch.add(deep, inner, alpha=RESIDUAL)
+        deep = self.blocks(shallow)
         feature = (shallow + net.conv_body(deep.to(dtype))).to(dtype)
         for up in (net.conv_up1,) if self.factor == 2 else (net.conv_up1, net.conv_up2):
-            feature = _activate(up(F.interpolate(feature, scale_factor=2, mode="nearest")))
-        enlarged: Tensor = net.conv_last(_activate(net.conv_hr(feature)).float())
+            feature = activate(up(F.interpolate(feature, scale_factor=2, mode="nearest")))
+        enlarged: Tensor = net.conv_last(activate(net.conv_hr(feature)).float())
         return enlarged
 
     def load_published(self, state: Mapping[str, Tensor], origin: str) -> None:
@@ -115,18 +109,6 @@ class RrdbEnlarger(nn.Module):
         self.net.load_state_dict(renamed, strict=True)
 
 
-def _run_dense(dense: Any, feature: Tensor) -> Tensor:
-    """The five convolutions of a dense block; the input of each is all before it; [B,64,h,w] to [B,64,h,w]."""
-    for layer in (dense.conv1, dense.conv2, dense.conv3, dense.conv4):
-        feature = torch.cat([feature, _activate(layer(feature))], dim=1)
-    last: Tensor = dense.conv5(feature)
-    return last
-
-
-def _activate(feature: Tensor) -> Tensor:
-    return F.leaky_relu(feature, SLOPE, inplace=True)
-
-
 def load_enlarger(file: Path, factor: int) -> RrdbEnlarger:
     """The full-size network with the weights of `file`; code in the file is never run. Raises WeightsError."""
     load = partial(torch.load, map_location="cpu", weights_only=True)
@@ -144,25 +126,40 @@ class Bsrgan:
     """Enlarges batches of patches by 2 or 4 on a device; one network for each factor."""
 
     def __init__(
-        self, networks: Mapping[int, RrdbEnlarger], precision: Precision, batch: int, device: torch.device
+        self,
+        networks: Mapping[int, RrdbEnlarger],
+        precision: Precision,
+        batch: int,
+        device: torch.device,
+        kernels: Kernels = Kernels.PLAIN,
     ) -> None:
-        self._device, self._precision, self._batch = device, precision, batch
+        self._device, self._precision, self._batch, self._kernels = device, precision, batch, kernels
         self._exact = {factor: network.float().eval().requires_grad_(False) for factor, network in networks.items()}
-        self._networks = {factor: self._on_device(network, precision) for factor, network in self._exact.items()}
+        self._networks = {
+            factor: self._on_device(network, precision, kernels) for factor, network in self._exact.items()
+        }
 
     @classmethod
     def from_weights(
-        cls, precision: Precision, batch: int, device: Device, factors: Collection[int], folder: Path | None = None
+        cls,
+        precision: Precision,
+        batch: int,
+        device: Device,
+        factors: Collection[int],
+        kernels: Kernels = Kernels.PLAIN,
+        folder: Path | None = None,
     ) -> Bsrgan:
         """The published networks for these factors from verified files of the weights folder.
 
-        Raises SettingsError if this machine lacks the device, WeightsError if a file is missing or damaged.
+        Raises SettingsError if this machine lacks the device or cannot run the kernels, WeightsError if a file is
+        missing or damaged.
         """
         check_device(device)
+        check_kernels(kernels, DTYPES[precision], device)
         wanted = {factor: weight for factor, weight in BSRGAN_FILES.items() if factor in factors}
         files = {factor: locate(weight, folder or weights_folder()) for factor, weight in wanted.items()}
         networks = {factor: load_enlarger(file, factor) for factor, file in files.items()}
-        return cls(networks, precision, batch, torch.device(device))
+        return cls(networks, precision, batch, torch.device(device), kernels)
 
     @torch.inference_mode()
     def enlarge(self, pictures: PictureU8, factor: int, names: Sequence[str] = ()) -> PictureU8:
@@ -173,11 +170,14 @@ class Bsrgan:
         too little memory.
         """
         given = torch.from_numpy(pictures)
-        enlarged, sound = self._run(self._networks[factor], given, factor)
+        enlarged, sound = self._run(
+            self._networks[factor], given, 1 if self._kernels is Kernels.SINGLE else self._batch
+        )
         if not sound.all():
             doubtful = (~sound).nonzero().flatten()
-            exact = self._on_device(self._exact[factor], Precision.FP32)
-            enlarged[doubtful], better = self._run(exact, given[doubtful], factor)
+            exact = self._on_device(self._exact[factor], Precision.FP32, Kernels.PLAIN)
+            together = self._batch if self._kernels is Kernels.PLAIN else 1  # in fp32 a GPU is slower with more
+            enlarged[doubtful], better = self._run(exact, given[doubtful], together)
             if not better.all():
                 index = int(doubtful[~better][0])
                 raise WeightsError(
@@ -187,12 +187,13 @@ class Bsrgan:
                 )
         return enlarged.numpy()
 
-    def _on_device(self, network: RrdbEnlarger, precision: Precision) -> RrdbEnlarger:
-        """A copy of an fp32 network on the device, computing in another precision."""
-        copy = deepcopy(network).lower(DTYPES[precision])
-        return copy.to(self._device).to(memory_format=torch.channels_last)
+    def _on_device(self, network: RrdbEnlarger, precision: Precision, kernels: Kernels) -> RrdbEnlarger:
+        """A copy of an fp32 network on the device, computing in another precision and way."""
+        copy = deepcopy(network).lower(DTYPES[precision]).to(self._device).to(memory_format=torch.channels_last)
+        copy.blocks = make_blocks(kernels, copy.net.body)
+        return copy
 
-    def _run(self, network: RrdbEnlarger, pictures: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    def _run(self, network: RrdbEnlarger, pictures: Tensor, together: int) -> tuple[Tensor, Tensor]:
         """The enlarged pictures, and which of them are sound; waits for the device once, at the end.
 
         Algorithms are chosen by shape and never by timing, and fp32 is never TF32: the same batch gives the same bytes.
@@ -201,7 +202,7 @@ class Bsrgan:
             pictures = pictures.pin_memory()
         try:
             with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-                parts = [self._run_batch(network, batch) for batch in torch.split(pictures, self._batch)]
+                parts = [self._run_batch(network, batch) for batch in torch.split(pictures, together)]
         except torch.OutOfMemoryError as error:
             raise SettingsError(
                 f"batch = {self._batch}: the GPU has too little memory for so many windows of {pictures.shape[1]} px; "

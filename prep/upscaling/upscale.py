@@ -10,7 +10,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from prep.settings import Device, Enlarger, Precision, how_to_set
+from prep.settings import Device, Enlarger, Kernels, Precision, how_to_set
 from store.images import PictureU8
 from store.schema import WeightsError
 
@@ -35,17 +35,18 @@ class Lanczos:
 class UpscalerChoice:
     """The upscaler of a build, decided: every process of the build loads the same one, and none chooses again.
 
-    `factors` are those that the views need. Lanczos has no device and no precision; its two values are not read.
+    `factors` are those that the views need. Lanczos has none of these.
     """
 
     enlarger: Enlarger
     device: Device
     precision: Precision
+    kernels: Kernels
     batch: int
     factors: frozenset[int]
 
     def __post_init__(self) -> None:
-        decided = self.device is not Device.AUTO and self.precision is not Precision.AUTO
+        decided = "auto" not in (self.device, self.precision, self.kernels) and self.batch
         assert decided or self.enlarger is Enlarger.LANCZOS, "settle the settings first"
 
     @property
@@ -57,14 +58,15 @@ class UpscalerChoice:
 def make_upscaler(choice: UpscalerChoice) -> Enlarges:
     """Load an upscaler.
 
-    Raises WeightsError if weight files are missing or damaged, SettingsError if this machine lacks the device.
+    Raises WeightsError if weight files are missing or damaged, SettingsError if this machine lacks the device or cannot
+    run the kernels.
     """
     if choice.enlarger is Enlarger.LANCZOS:
         return Lanczos()
     from prep.upscaling.bsrgan import Bsrgan
 
     with lanczos_hint():
-        return Bsrgan.from_weights(choice.precision, choice.batch, choice.device, choice.factors)
+        return Bsrgan.from_weights(choice.precision, choice.batch, choice.device, choice.factors, choice.kernels)
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def _words(manifest: Manifest) -> list[tuple[str, str]]:
         ("split", manifest.split),
         ("upscaler", upscaler.name),
         ("precision", upscaler.precision),
+        ("kernels", upscaler.kernels),
         *(("mpp", name) for name in manifest.mpp),
         *(("upscaler", text) for entry in upscaler.digests.items() for text in entry),
         *(("software", text) for entry in manifest.software.items() for text in entry),

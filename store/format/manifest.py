@@ -80,8 +80,9 @@ def _seal_of(document: bytes, seal: str) -> str:
 
 
 def root_document(manifest: Manifest, files: Mapping[str, str]) -> bytes:
-    """The bytes of the root `zarr.json`; an empty record of leakage is left out, as in stores older than it."""
+    """The bytes of the root `zarr.json`; later facts are left out where empty, as in stores older than they."""
     facts = {name: fact for name, fact in plain(manifest).items() if name != "leakage" or fact}
+    facts["upscaler"] = {name: fact for name, fact in facts["upscaler"].items() if name != "kernels" or fact}
     attributes = {"manifest": facts, "files": dict(files)}
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     return json.dumps(document, indent=2, ensure_ascii=False).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from prep.build.settle import choose
-from prep.settings import Device, Precision, PrepSettings
+from prep.settings import Device, Kernels, Precision, PrepSettings
+from prep.upscaling.blocks import run_plain
 from prep.upscaling.bsrgan import VARIED, Bsrgan, RrdbEnlarger, _import_rrdbnet, load_enlarger
 from prep.views import MAC_PER_PIXEL
 from store.files import digest_file
@@ -46,11 +48,15 @@ def golden_network(factor: int) -> RrdbEnlarger:
 
 
 def small_bsrgan(
-    batch: int = 4, precision: Precision = Precision.FP32, device: torch.device | None = None, **networks: RrdbEnlarger
+    batch: int = 4,
+    precision: Precision = Precision.FP32,
+    device: torch.device | None = None,
+    kernels: Kernels = Kernels.PLAIN,
+    **networks: RrdbEnlarger,
 ) -> Bsrgan:
     """The golden networks, or others given as x2 and x4."""
     made = {factor: networks.get(f"x{factor}") or golden_network(factor) for factor in (2, 4)}
-    return Bsrgan(made, precision, batch, device or torch.device("cpu"))
+    return Bsrgan(made, precision, batch, device or torch.device("cpu"), kernels)
 
 
 def refusal(file: Path, factor: int = 2) -> str:
@@ -303,6 +309,37 @@ def test_a_flat_result_is_refused_unless_the_picture_is_flat(level: float, devic
     mixed = np.concatenate([flat, PICTURES[:1], flat])
     with pytest.raises(WeightsError, match=r"^fourth: BSRGAN x4 made .*one flat colour"):
         bsrgan.enlarge(mixed, 4, ["first", "second", "third", "fourth", *"56 7"])
+
+
+@pytest.mark.gpu
+def test_triton_enlarges_as_plain_operations_do_and_repeats_itself(device: torch.device) -> None:
+    """Whole pictures: to a grey level where fp16 rounds. Under the interpreter a small one, once."""
+    pictures = PICTURES if device.type == "cuda" else PICTURES[:1, :5, :6]
+    plain = small_bsrgan(2, Precision.FP16, device).enlarge(pictures, 2)
+    fast = small_bsrgan(2, Precision.FP16, device, Kernels.TRITON).enlarge(pictures, 2)
+    assert np.abs(fast.astype(int) - plain).max() <= 2
+    if device.type == "cuda":
+        assert np.array_equal(fast, small_bsrgan(2, Precision.FP16, device, Kernels.TRITON).enlarge(pictures, 2))
+    assert plain.std() > 10
+
+
+@pytest.mark.parametrize("kernels", Kernels)
+def test_in_fp32_a_gpu_gets_one_window_at_a_time(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What half precision cannot hold too; only the plain way, as stores before had it, takes them together."""
+    seen: list[int] = []
+    forward = RrdbEnlarger.forward
+
+    def count(network: RrdbEnlarger, pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pictures))
+        answer = forward(network, pictures)
+        half = network.net.conv_body.weight.dtype != torch.float32
+        return answer * torch.nan if half else answer
+
+    monkeypatch.setattr(RrdbEnlarger, "forward", count)
+    monkeypatch.setattr("prep.upscaling.bsrgan.make_blocks", lambda _, body: partial(run_plain, body))
+    small_bsrgan(3, Precision.BF16, kernels=kernels).enlarge(PICTURES, 2)
+    first = [1] * 5 if kernels is Kernels.SINGLE else [3, 2]
+    assert seen == first + ([3, 2] if kernels is Kernels.PLAIN else [1] * 5)
 
 
 def test_too_little_memory_of_a_gpu_is_an_error_with_the_setting_to_change(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from prep.build import dask_client
 from prep.build.run import build
 from prep.build.runner import Committed, PairsOfUnit, Processes, Stage
 from prep.build.units import Loaded, Work, read_unit
-from prep.settings import Device, Enlarger, Precision, PrepSettings
+from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings
 from prep.upscaling.upscale import Enlarges, Lanczos, UpscalerChoice
 from store.format.layout import Unit
 from store.images import PictureU8
@@ -71,7 +71,14 @@ class Watched:
 
 def choose_as_a_worker(settings: PrepSettings) -> PrepSettings:
     """The answer of a worker, with its name in a setting that has nothing to do with the device."""
-    return replace(settings, device=Device.CUDA, precision=Precision.BF16, stain=str(distributed.get_worker().name))
+    return replace(
+        settings,
+        device=Device.CUDA,
+        precision=Precision.BF16,
+        kernels=Kernels.SINGLE,
+        batch=2,
+        stain=str(distributed.get_worker().name),
+    )
 
 
 def on(cluster: SpecCluster) -> Processes:

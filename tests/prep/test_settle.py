@@ -10,17 +10,17 @@ import torch
 
 from prep.build.preflight import stored_settings
 from prep.build.settle import choose, settle
-from prep.settings import Device, Enlarger, Precision, PrepSettings
+from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings, recorded
 from prep.upscaling.devices import best_precision
 from store.format.manifest import COPY, ROOT
 from store.location.local import Folder
 from store.reader import Store
 from store.schema import SettingsError, StoreError
-from store.settings import plain
+from store.settings import plain, validate
 from store.writing.writer import open_writer
 from tests.support.stores import small_manifest, small_table
 
-ON_A_GPU = PrepSettings(device=Device.CUDA, precision=Precision.BF16)
+ON_A_GPU = PrepSettings(device=Device.CUDA, precision=Precision.BF16, kernels=Kernels.TRITON, batch=8)
 
 
 @pytest.fixture
@@ -37,10 +37,29 @@ def test_a_resumed_build_keeps_its_device_and_precision(started: Folder) -> None
 
 
 def test_given_values_are_kept_and_refused_later(started: Folder) -> None:
-    asked = PrepSettings(device=Device.CPU, precision=Precision.FP32)
+    asked = PrepSettings(device=Device.CPU, precision=Precision.FP32, kernels=Kernels.PLAIN, batch=2)
     assert settle(asked, started) == asked
-    half = settle(PrepSettings(device=Device.CPU), started)
-    assert (half.device, half.precision) == (Device.CPU, Precision.BF16)
+    half = settle(PrepSettings(device=Device.CPU, batch=1), started)
+    assert half == replace(ON_A_GPU, device=Device.CPU, batch=1)
+
+
+def test_a_store_from_before_kernels_and_batches_were_chosen_is_resumed_as_it_was(tmp_path: Path) -> None:
+    """Its record has no kernels, and the batch that was the default."""
+    before = plain(ON_A_GPU) | {"batch": 4}
+    del before["kernels"]
+    with open_writer(tmp_path / "s.zarr", replace(small_manifest(), settings=before), small_table()):
+        pass
+    resumed = settle(PrepSettings(), Folder(tmp_path / "s.zarr"))
+    assert resumed == replace(ON_A_GPU, kernels=Kernels.PLAIN, batch=4)
+    assert recorded(resumed) == {name: value for name, value in before.items() if name != "allow_leakage"}
+
+
+def test_the_way_is_recorded_where_it_is_not_the_plain_one() -> None:
+    """So the records, and with them the seals, of stores that are made as before are as before."""
+    for settings in (PrepSettings(), replace(ON_A_GPU, kernels=Kernels.PLAIN)):
+        assert "kernels" not in recorded(settings)
+    assert recorded(PrepSettings())["batch"] == recorded(PrepSettings(upscaler=Enlarger.LANCZOS))["batch"] == 4
+    assert validate(PrepSettings, recorded(ON_A_GPU)) == ON_A_GPU
 
 
 def test_a_new_place_gets_what_the_machine_has(tmp_path: Path) -> None:
@@ -64,8 +83,11 @@ def test_a_lost_root_does_not_say_the_settings(copied: Path) -> None:
         StoreError, match=r"zarr\.json and the copy of it are missing or damaged, .*give the same settings as then"
     ):
         stored_settings(Folder(copied))
-    with pytest.raises(StoreError, match=r"does not say on which device and in which precision .*give device="):
-        settle(PrepSettings(precision=Precision.BF16), Folder(copied), repair=True)
+    for given in ({"device": Device.AUTO}, {"precision": Precision.AUTO}, {"kernels": Kernels.AUTO}, {"batch": 0}):
+        with pytest.raises(StoreError, match=r"does not say on which device and in which precision .*give device="):
+            settle(replace(ON_A_GPU, **given), Folder(copied), repair=True)
+    on_a_cpu = settle(PrepSettings(device=Device.CPU, precision=Precision.BF16), Folder(copied), repair=True)
+    assert (on_a_cpu.kernels, on_a_cpu.batch) == (Kernels.PLAIN, 4)  # as all stores of a CPU
     assert settle(ON_A_GPU, Folder(copied), repair=True) == ON_A_GPU
 
 
@@ -80,8 +102,17 @@ def test_a_machine_decides_by_what_it_has(tmp_path: Path, monkeypatch: pytest.Mo
     assert settled.precision is best_precision(Device.CPU)
     with pytest.raises(SettingsError, match="device = cuda: this machine shows no NVIDIA GPU"):
         choose(PrepSettings(device=Device.CUDA))
+    assert (settled.kernels, settled.batch) == (Kernels.PLAIN, 4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (choose(PrepSettings()).device, choose(PrepSettings()).precision) == (Device.CUDA, Precision.FP16)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**32, 2**32))
+    monkeypatch.setattr("prep.upscaling.ways.fault", lambda *_: "")
+    on_a_gpu = {"device": Device.CUDA, "precision": Precision.FP16, "kernels": Kernels.COMPILED, "batch": 8}
+    assert choose(PrepSettings()) == PrepSettings(**on_a_gpu)
+    exact = on_a_gpu | {"precision": Precision.FP32, "kernels": Kernels.SINGLE, "batch": 1}
+    assert choose(PrepSettings(precision=Precision.FP32)) == PrepSettings(**exact)
+    assert choose(PrepSettings(kernels=Kernels.PLAIN, batch=3)) == PrepSettings(
+        **on_a_gpu | {"kernels": Kernels.PLAIN, "batch": 3}
+    )
     forced = choose(PrepSettings(device=Device.CPU, precision=Precision.FP32))
     assert (forced.device, forced.precision) == (Device.CPU, Precision.FP32)
     plain_filter = PrepSettings(upscaler=Enlarger.LANCZOS)
@@ -94,6 +125,8 @@ def test_no_auto_is_left_after_settling(tmp_path: Path, started: Folder) -> None
             settled = settle(given, location)
             assert Device.AUTO is not settled.device
             assert Precision.AUTO is not settled.precision
+            assert Kernels.AUTO is not settled.kernels
+            assert settled.batch > 0
             assert settle(settled, location) == settled
 
 

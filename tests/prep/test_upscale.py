@@ -6,12 +6,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from prep.settings import Device, Enlarger, Precision
+from prep.settings import Device, Enlarger, Kernels, Precision
 from prep.upscaling.upscale import Lanczos, UpscalerChoice, make_upscaler
 from store.schema import WeightsError
 from store.weights import BSRGAN_FILES, FOLDER_VARIABLE
@@ -19,7 +20,14 @@ from tests.support.places import ROOT
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (5, 12, 16, 3), dtype=np.uint8)
 BSRGAN, LANCZOS = (
-    UpscalerChoice(enlarger=enlarger, device=Device.CPU, precision=Precision.FP32, batch=4, factors=frozenset({2, 4}))
+    UpscalerChoice(
+        enlarger=enlarger,
+        device=Device.CPU,
+        precision=Precision.FP32,
+        kernels=Kernels.PLAIN,
+        batch=4,
+        factors=frozenset({2, 4}),
+    )
     for enlarger in (Enlarger.BSRGAN, Enlarger.LANCZOS)
 )
 
@@ -64,12 +72,12 @@ def test_planning_and_lanczos_never_import_the_network() -> None:
         "import sys, prep.upscaling.upscale, prep.views, prep.tiles.pairs, prep.tiles.checking\n"
         "import prep.build.manifest, prep.build.plan, prep.build.run, prep.build.settle\n"
         "from pathlib import Path\n"
-        "from prep.settings import Device, Enlarger, Precision, PrepSettings\n"
+        "from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings\n"
         "from store.location.local import Folder\n"
         "wanted = PrepSettings(upscaler=Enlarger.LANCZOS)\n"
         "assert prep.build.settle.settle(wanted, Folder(Path('none.zarr'))) == wanted\n"
         "prep.upscaling.upscale.make_upscaler(prep.upscaling.upscale.UpscalerChoice(enlarger=Enlarger.LANCZOS,\n"
-        "    device=Device.AUTO, precision=Precision.AUTO, batch=4, factors=frozenset({2, 4})))\n"
+        "    device=Device.AUTO, precision=Precision.AUTO, kernels=Kernels.AUTO, batch=0, factors=frozenset({2, 4})))\n"
         "prep.build.manifest.record_upscaler(PrepSettings())\n"
         "print(sorted({'torch', 'torchvision', 'basicsr'} & sys.modules.keys()))\n"
         "import prep.upscaling.bsrgan\n"
@@ -79,10 +87,13 @@ def test_planning_and_lanczos_never_import_the_network() -> None:
     assert done.stdout.splitlines() == ["[]", "['torch']"]
 
 
-@pytest.mark.parametrize(("device", "precision"), [(Device.AUTO, Precision.FP32), (Device.CPU, Precision.AUTO)])
-def test_a_choice_of_bsrgan_is_never_open(device: Device, precision: Precision) -> None:
+@pytest.mark.parametrize(
+    "open_", [{"device": Device.AUTO}, {"precision": Precision.AUTO}, {"kernels": Kernels.AUTO}, {"batch": 0}]
+)
+def test_a_choice_of_bsrgan_is_never_open(open_: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="settle the settings first"):
-        UpscalerChoice(enlarger=Enlarger.BSRGAN, device=device, precision=precision, batch=4, factors=frozenset({2}))
+        replace(BSRGAN, **open_)
+    assert replace(LANCZOS, **open_) != LANCZOS
 
 
 def test_a_gpu_is_needed_by_bsrgan_on_a_gpu_only() -> None:

@@ -96,6 +96,7 @@ def test_views_and_upscalers_in_words() -> None:
     assert describe_view(whole, replace(manifest, view_side=128)) == "1 picture per pair, the whole tile"
     bsrgan = replace(manifest.upscaler, digests={"x4": "ab" * 32, "x2": "cd" * 32})
     assert describe_upscaler(bsrgan) == f"bsrgan, bf16, batches of 4; x4 sha256 {'ab' * 32}, x2 sha256 {'cd' * 32}"
+    assert describe_upscaler(replace(bsrgan, kernels="compiled")).startswith("bsrgan, bf16, kernels compiled, batches")
 
 
 def test_verify_says_that_a_store_is_intact(line: CommandLine, small_store: Store) -> None:

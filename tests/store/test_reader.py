@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,20 @@ def edit(path: Path, change: Callable[[dict[str, object]], object], *, seal: boo
         assert root_document(root.manifest, root.files) == root.document
         sealed = Root(manifest=root.manifest, files=root.files, document=root.document).computed_seal()
         file.write_bytes(root.document.replace(root.manifest.seal.encode(), sealed.encode()))
+
+
+def test_what_computed_a_network_is_recorded_unless_it_is_the_plain_way(copied: Path) -> None:
+    """So stores from before it was recorded are read, and keep their bytes and seals."""
+    root = read_root(copied)
+    assert root.manifest.upscaler.kernels == ""
+    assert b"kernels" not in root.document
+    edit(copied, lambda manifest: manifest["upscaler"].update(kernels="compiled"), seal=True)  # type: ignore[attr-defined] # a tree
+    again = Store.open(copied)
+    assert again.manifest.upscaler == replace(root.manifest.upscaler, kernels="compiled")
+    assert again.manifest.seal != root.manifest.seal
+    edit(copied, lambda manifest: manifest["upscaler"].update(kernels="a\nb"), seal=False)  # type: ignore[attr-defined] # a tree
+    with pytest.raises(StoreError, match="kernels = "):
+        Store.open(copied)
 
 
 def test_a_newer_format_asks_for_its_program(copied: Path) -> None:
