@@ -1,0 +1,212 @@
+"""Steps that are replayed as one graph: the same numbers, nothing read back, no trace of a capture, and when it is off.
+
+On a CPU a stand-in replays the recorded operations; on a GPU the graphs are CUDA's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from store.reader import Store
+from store.run_files import RunFolder
+from store.schema import Interrupted, SettingsError
+from tests.support.distributed_steps import small
+from tests.support.replaying import StandIn, Trained, start
+from tests.support.runs import assert_equal, state
+from tests.support.tiny_run import CPU, TINY
+from tests.support.toy_method import MINE
+from train.loop import captured, session
+from train.loop.captured import MOST, WARM_UP, CudaRecorder, wants_graph
+from train.loop.fit import fit
+from train.methods.registry import METHODS
+from train.run.metrics import Terms
+from train.runtime.device import Compute, resolve
+from train.runtime.distributed import ALONE, Ranks
+from train.settings import Graph, Precision, TrainSettings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def settings(method: str) -> TrainSettings:
+    """Narrow networks for 64 px, with dropout where there is any."""
+    more = ["generator.dropout=true"] if METHODS[method].reads_setting("generator.dropout") else []
+    less = ["discriminator.layers=3"] if METHODS[method].reads_setting("discriminator.layers") else []
+    return small(method, *more, *less)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_replayed_steps_are_the_steps_and_read_nothing_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other pictures, flips, patches, fakes, progress, rate and dropout at each step; a pool fills up; and resumed."""
+    monkeypatch.setattr(captured, "WARM_UP", 1)
+    plain, replayed = start(settings(name), CPU), start(settings(name), CPU)
+    recorder = replayed.capture()
+    assert_equal(replayed.run([1]), plain.run([1]))
+    addresses = [tensor.data_ptr() for tensor in replayed.tensors()]
+    assert_equal(replayed.run(range(2, 5)), plain.run(range(2, 5)))
+    assert_equal(replayed.state(), plain.state())
+    assert [tensor.data_ptr() for tensor in replayed.tensors()] == addresses
+    assert isinstance(recorder, StandIn)
+    assert recorder.logs
+    reads = {read for log in recorder.logs for read in log.reads}
+    assert {file for _, file in reads} <= {"norms.py"}, reads  # which looks at values on a CPU only
+    resumed = start(settings(name), CPU, plain.state())
+    resumed.capture()
+    assert_equal(resumed.run(range(5, 8)), plain.run(range(5, 8)))
+    assert_equal(resumed.state(), plain.state())
+    assert replayed.said == resumed.said == []
+
+
+def test_each_way_through_accumulated_parts_has_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captured, "WARM_UP", 1)
+    plain, replayed = (start(settings("fastcut"), CPU, parts=2) for _ in range(2))
+    recorder = replayed.capture()
+    assert_equal(replayed.run(range(1, 8)), plain.run(range(1, 8)))
+    assert_equal(replayed.state(), plain.state())
+    assert isinstance(recorder, StandIn)
+    assert 2 <= len(recorder.logs) <= 4
+
+
+def test_a_broken_step_moves_nobody_when_it_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captured, "WARM_UP", 1)
+    replayed = start(settings("cyclegan"), CPU)
+    replayed.capture()
+    replayed.run(range(1, 5))
+    before = replayed.state()
+    weight = next(replayed.step.method.generator.parameters())
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.fill_(torch.nan)
+    assert not replayed.run([5])[0].isfinite().all()
+    with torch.no_grad():
+        weight.copy_(kept)
+    assert_equal(replayed.state(), before)
+    replayed.run([6])
+    assert not torch.equal(weight, kept)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> TrainSettings:
+    """A method whose steps are quick."""
+    monkeypatch.setitem(METHODS, "mine", MINE)
+    return replace(TINY, method="mine")
+
+
+def test_a_step_is_captured_after_three_and_replayed_at_once(toy: TrainSettings) -> None:
+    made = start(toy, CPU)
+    recorder = made.capture()
+    assert isinstance(recorder, StandIn)
+    counts = []
+    for step in range(1, 7):
+        made.run([step])
+        counts.append(len(recorder.logs))
+    assert counts == [0] * WARM_UP + [1] * 3
+
+
+def test_where_a_capture_fails_steps_go_on_uncaptured_and_one_line_says_why(toy: TrainSettings) -> None:
+    plain, refused = start(toy, CPU), start(toy, CPU)
+    refused.capture(StandIn(refused.tensors, refuses=True))
+    assert_equal(refused.run(range(1, 9)), plain.run(range(1, 9)))
+    assert_equal(refused.state(), plain.state())
+    reason = "(RuntimeError: operation not permitted when stream is capturing)"
+    assert refused.said == [
+        f"warning: steps run uncaptured, slower: capturing one as a CUDA graph failed here {reason}"
+    ]
+
+
+def test_more_branches_than_graphs_run_uncaptured_and_one_line_says_so(
+    toy: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, plain = (start(toy, CPU, parts=4) for _ in range(2))
+    monkeypatch.setattr(captured, "WARM_UP", 0)
+    ways = iter(range(10))
+    monkeypatch.setattr(captured, "branches_of", lambda _: (next(ways),))  # each step takes another
+    recorder = made.capture()
+    assert_equal(made.run(range(1, 8)), plain.run(range(1, 8)))
+    assert isinstance(recorder, StandIn)
+    assert len(recorder.logs) == MOST
+    assert made.said == [f"note: steps have more than {MOST} branches; those without a CUDA graph run uncaptured"]
+
+
+def test_terms_of_a_step_stay_when_the_next_is_replayed(toy: TrainSettings) -> None:
+    made = start(toy, CPU)
+    made.capture()
+    terms = made.run(range(1, 8))
+    assert len({tuple(values.tolist()) for values in terms}) == 7
+
+
+def test_a_run_that_is_captured_stopped_and_resumed_is_the_run(
+    store: Store,
+    tmp_path: Path,
+    toy: TrainSettings,
+    signal_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, cut = RunFolder(tmp_path / "plain"), RunFolder(tmp_path / "cut")
+    fit(plain, store, replace(toy, ema=0.9))
+    taken: list[int] = []
+
+    class Calling(StandIn):
+        """Replays by calling: what is held is the run's."""
+
+        def __init__(self, _device: torch.device) -> None:
+            super().__init__(list)
+
+        def record(self, take: Callable[[], Terms]) -> Callable[[], Terms]:
+            taken.append(1)
+            return take
+
+    monkeypatch.setattr(session, "wants_graph", lambda *_: True)
+    monkeypatch.setattr(session, "CudaRecorder", Calling)
+    signal_at(13)
+    with pytest.raises(Interrupted, match="saved after step 13"):
+        fit(cut, store, replace(toy, ema=0.9))
+    signal_at(0)
+    fit(cut, store, replace(toy, ema=0.9, graph=Graph.OFF))  # it may change: it changes no number
+    assert len(taken) == 2
+    assert_equal(state(cut), state(plain))
+    assert cut.generator.read_bytes() != b""
+    groups = [group for optimiser in state(cut)["optimisers"].values() for group in optimiser["param_groups"]]
+    assert all(type(group["lr"]) is float for group in groups)
+
+
+def test_a_graph_is_wanted_by_one_process_on_a_gpu() -> None:
+    gpu, two = Compute(device=torch.device("cuda"), precision=Precision.BF16), Ranks(rank=0, count=2, local=0)
+    assert [wants_graph(setting, gpu, ALONE) for setting in Graph] == [True, True, False]
+    assert [wants_graph(setting, gpu, two) for setting in Graph] == [False, False, False]
+    assert not wants_graph(Graph.AUTO, CPU, ALONE)
+    with pytest.raises(SettingsError, match=r"graph = on with device = cpu: only NVIDIA .*graph=auto or graph=off"):
+        wants_graph(Graph.ON, CPU, ALONE)
+
+
+def on_gpu(name: str, held: dict[str, Any] | None = None) -> Trained:
+    return start(settings(name), resolve("cuda", Precision.BF16), held)
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("name", METHODS)
+def test_fifty_replayed_steps_are_fifty_uncaptured_ones(name: str) -> None:
+    """Bit for bit in deterministic mode, resumed after 25; a capture leaves no trace."""
+    compute = resolve("cuda", Precision.BF16)
+    compute.configure(deterministic=True)
+    try:
+        plain, replayed = on_gpu(name), on_gpu(name)
+        replayed.capture(CudaRecorder(compute.device))
+        assert_equal(replayed.run(range(1, 26)), plain.run(range(1, 26)))
+        assert_equal(replayed.state(), plain.state())
+        resumed = on_gpu(name, replayed.state())
+        resumed.capture(CudaRecorder(compute.device))
+        assert_equal(resumed.run(range(26, 51)), plain.run(range(26, 51)))
+        assert_equal(resumed.state(), plain.state())
+        assert replayed.said == resumed.said == []
+        assert isinstance(resumed.take, captured.Captured)
+        assert any(branch.captured for branch in resumed.take.branches.values())
+    finally:
+        compute.configure()
