@@ -9,6 +9,7 @@ PARTS = {
     "codecs": "size and speed of codec chains",
     "network": "super-resolution: precision, batches, the published script's way",
     "step": "a training step: operations, kept bytes, seconds, as published and with shared passes",
+    "footprint": "the memory of a training step on a GPU, computed: by method, side and precision",
     "fast": "a step of ASP against the same written plainly",
     "loader": "CPU time of a pair from the store against decoding and cropping JPEGs",
     "start": "from the command to the first step on the demo",

@@ -6,6 +6,7 @@ import pytest
 
 from train.describe import describe_method, measure_step
 from train.methods.recipes import load_recipe
+from train.settings import Precision
 
 TERA, GIB = 1e12, 2**30
 
@@ -22,6 +23,14 @@ def test_a_step_of_asp_costs_what_was_counted_and_sharing_passes_costs_less() ->
 def test_attention_makes_a_step_as_much_dearer_as_was_counted() -> None:
     settings = load_recipe([], ["contrast.share_passes=false", "generator.attention.norm=none"])
     assert measure_step(settings, 512).flops / TERA == pytest.approx(3.16, rel=0.015)
+
+
+@pytest.mark.parametrize(("method", "measured"), [("asp", 1.8), ("attention_gan", 2.1)])
+def test_the_memory_of_a_step_is_near_what_a_gpu_took(method: str, measured: float) -> None:
+    """GiB at the peak, on an H200 in bf16 at 512 px, where cuDNN takes almost nothing besides."""
+    cost = measure_step(load_recipe([], [f"method={method}"]), 512, Precision.BF16)
+    assert cost.peak_bytes / GIB == pytest.approx(measured, rel=0.1)
+    assert cost.peak_bytes > cost.saved_bytes + 4 * cost.trained_bytes
 
 
 @pytest.mark.parametrize("method", ["pix2pix", "pyramid_p2p", "cyclegan", "cut", "cut_paired", "fastcut"])
@@ -43,7 +52,12 @@ def test_every_method_can_be_measured_and_costs_grow_with_the_area(method: str) 
 def test_describe_says_parameters_operations_and_terms(overrides: list[str], passes: list[str]) -> None:
     """198.2 GMAC of the backbone and 273.5 with AMMFI are 396 and 547 GFLOP."""
     said = describe_method(load_recipe([], overrides), 512)
-    for expected in [*passes, "a training step at batch 1: ", "the generator's terms: "]:
+    for expected in [
+        *passes,
+        "memory of a GPU for it, computed and not measured: ",
+        "a training step at batch 1: ",
+        "the generator's terms: ",
+    ]:
         assert expected in said
 
 
