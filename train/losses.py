@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from train.kernels import launching
 from train.settings import Lookup, Objective, Schedule
 
 PYRAMID_WEIGHTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # ASP launcher: gp_weights, finest level first
@@ -131,6 +133,8 @@ def pyramid_levels(fake: Tensor, real: Tensor) -> list[Tensor]:
     gauss_pyramid.
     """
     rest = fake - real
+    if launching.takes(rest):
+        return list(_fused_pyramid(rest, (1.0,) * 6, total=False))
     levels = []
     for _ in range(5):
         blurred = _blur(rest)
@@ -141,6 +145,8 @@ def pyramid_levels(fake: Tensor, real: Tensor) -> list[Tensor]:
 
 def pyramid(fake: Tensor, real: Tensor, weights: Sequence[float] = PYRAMID_WEIGHTS) -> Tensor:
     """L_GP, eq. (6): mean over six levels of weight x difference, [B]. The paper prints a sum; ASP takes the mean."""
+    if launching.takes(fake, real):
+        return _fused_pyramid(fake - real, [weight / len(weights) for weight in weights], total=True)
     levels = pyramid_levels(fake, real)
     return torch.stack([weight * level for weight, level in zip(weights, levels, strict=True)]).mean(dim=0)
 
@@ -152,6 +158,12 @@ def octaves(fake: Tensor, real: Tensor) -> list[Tensor]:
     least 16 px. Source: BCI, Pyramid Pix2pix.
     """
     rest = fake - real
+    if launching.takes(rest):
+        from train.kernels.pyramids import Pyramid, differences
+
+        return list(
+            differences(rest, Pyramid(taps=_repeated_gaussian(), blurred=False, weights=(1.0,) * 4, total=False))
+        )
     scales = [rest]
     for _ in range(3):
         for _ in range(BLURS_PER_OCTAVE):
@@ -159,6 +171,20 @@ def octaves(fake: Tensor, real: Tensor) -> list[Tensor]:
         rest = rest[:, :, ::2, ::2]
         scales.append(rest)
     return [scale.abs().mean(dim=(1, 2, 3)) for scale in scales]
+
+
+def _fused_pyramid(rest: Tensor, weights: Sequence[float], *, total: bool) -> Tensor:
+    from train.kernels.pyramids import Pyramid, differences
+
+    return differences(rest, Pyramid(taps=BINOMIAL[2:], blurred=True, weights=tuple(weights), total=total))
+
+
+def _repeated_gaussian() -> tuple[float, ...]:
+    """Weights of all blurs of an octave in one, from the centre outwards."""
+    taps = GAUSSIAN
+    for _ in range(1, BLURS_PER_OCTAVE):
+        taps = tuple(np.convolve(taps, GAUSSIAN))
+    return tuple(map(float, taps[BLURS_PER_OCTAVE:]))
 
 
 def _blur(picture: Tensor, taps: Sequence[float] = BINOMIAL) -> Tensor:

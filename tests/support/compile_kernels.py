@@ -80,6 +80,8 @@ def compile_call(function: Any, target: GPUTarget, arguments: tuple[object, ...]
     for place, parameter in enumerate(function.params):
         value = values[parameter.name]
         kind, divides = ("constexpr", False) if parameter.is_constexpr else signature_of(value)
+        if parameter.do_not_specialize:
+            kind, divides = "i32", False
         signature[parameter.name] = kind
         if kind == "constexpr":
             constants[place,] = value

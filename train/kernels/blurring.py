@@ -72,7 +72,7 @@ class _BlurUp(Function):
         return made
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def _halve(x, halved, channels, height, width, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
     halved_height, halved_width = (height + 1) // 2, (width + 1) // 2
     row = tl.program_id(0)  # of all pictures
@@ -104,7 +104,7 @@ def _went_down(place, side, second: tl.constexpr):
     return place // 2, tl.where(odd & (place > 1), 0.25, 0.5)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def _halve_backward(halved, made, channels, height, width, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
     halved_height, halved_width = (height + 1) // 2, (width + 1) // 2
     row = tl.program_id(0)  # of all pictures
@@ -125,7 +125,7 @@ def _halve_backward(halved, made, channels, height, width, COLUMNS: tl.constexpr
     tl.store(there, total, mask=inside & exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def _double(x, doubled, channels, height, width, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
     row = tl.program_id(0)  # of all pictures
     picture, place = row // (2 * height), row % (2 * height)
@@ -150,7 +150,7 @@ def _between(place, side, second: tl.constexpr):
     return tl.minimum(tl.maximum(pixel, 0), side - 1), tl.where(place % 2 == second, 0.25, 0.75)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def _double_backward(doubled, made, channels, height, width, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
     row = tl.program_id(0)  # of all pictures
     picture, place = row // height, row % height

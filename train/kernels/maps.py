@@ -48,10 +48,10 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def empty_like(x: Tensor, height: int, width: int) -> Tensor:
-    """A map of the batch, channels, dtype and device of `x`, channels fastest, not yet written."""
+def empty_like(x: Tensor, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
+    """A map of the batch, channels, device and dtype (unless another is given) of `x`, not yet written."""
     shape = (x.shape[0], x.shape[1], height, width)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=dtype or x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 @triton.jit

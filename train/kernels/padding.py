@@ -55,7 +55,7 @@ def fold(gradient: Tensor, margin: int) -> Tensor:
     return folded
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def _pad(x, padded, channels, height, width, margin: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
     padded_height, padded_width = height + 2 * margin, width + 2 * margin
     row = tl.program_id(0)  # of all pictures
@@ -78,7 +78,7 @@ def went_to(place, side, margin: tl.constexpr, copy: tl.constexpr):
     return 2 * (side - 1) - place + margin, (place <= side - 2) & (place >= side - 1 - margin)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def _fold(padded, folded, channels, height, width, margin: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
     padded_height, padded_width = height + 2 * margin, width + 2 * margin
     row = tl.program_id(0)  # of all pictures

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from train.kernels import blurring, copying, norms, padding
 from train.kernels.normalising import Fused
+from train.losses import octaves, pyramid, pyramid_levels
 from train.networks.layers import make_conv
 from train.networks.spectral_norm import precomputed_weights
 
@@ -79,10 +80,22 @@ def call_norms(dtype: torch.dtype) -> None:
         torch.autograd.grad(made, (x, residual, weight, bias), [torch.empty_like(one) for one in made])
 
 
+def call_pyramids(dtype: torch.dtype) -> None:
+    """Of pictures of 512 px."""
+    fake, real = (laid(1, 3, 512, 512, dtype=dtype) for _ in range(2))
+    for compare in (
+        pyramid,
+        lambda *both: torch.stack(pyramid_levels(*both)),
+        lambda *both: torch.stack(octaves(*both)),
+    ):
+        with_gradients(compare, fake, real)
+
+
 CALLS: dict[str, Callable[[torch.dtype], None]] = {
     "blurring": call_blurring,
     "copying": call_copying,
     "norms": call_norms,
     "padding": call_padding,
+    "pyramids": call_pyramids,
     "spectral": call_spectral,
 }

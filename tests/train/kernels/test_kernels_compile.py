@@ -19,7 +19,8 @@ pytest.importorskip("triton", reason="Triton is on Linux only")
 FOLDER = ROOT / "train" / "kernels"
 TARGETS = [(80, "bf16"), (90, "fp32")]  # A100 and H100; others read the same PTX
 LAYERS = {"_sum_down", "_sum_across", "_scale", "_dot", "_differentiate"}  # sizes from a table: nothing divides them
-NARROW = LAYERS | {"_copy_words_if"}  # kernels that never read 16 bytes at once; addresses come from a table
+PICTURES = {"_level", "_level_backward", "_add_up"}  # of 3 channels; and their partial sums
+NARROW = LAYERS | PICTURES | {"_copy_words_if"}  # kernels that never read 16 bytes at once; addresses come from a table
 SHARED = 99 * 1024  # bytes for a program on cards for players: sm_86, sm_89, sm_120
 
 
