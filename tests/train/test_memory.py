@@ -19,8 +19,8 @@ from tests.support.untrained_run import make_run
 from train import attention_maps
 from train import predict as predict_module
 from train.__main__ import app
-from train.loop import fit as loop
-from train.loop import session
+from train.loop import captured, session
+from train.loop.step import OptimisationStep
 from train.run import snapshots
 from train.runtime.device import Compute
 from train.runtime.memory import smaller_pictures, smaller_step, step_of
@@ -80,7 +80,7 @@ def test_other_errors_stay_what_they_are(error: Exception) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Compute, "place"), (loop, "to_batch"), (loop, "optimisation_step"), (session, "make_optimisers"),
+    [(Compute, "place"), (captured, "to_batch"), (OptimisationStep, "__call__"), (session, "make_optimisers"),
      (snapshots, "translate")],
 )  # fmt: skip
 def test_a_run_says_what_to_lower_and_goes_on_later(

@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from train.loop.undo import Backup
+from train.loop.undo import Backup, copy_all
 
 
 class Ema:
@@ -31,9 +31,7 @@ class Ema:
         self.before.keep()
         torch._foreach_lerp_(self.before.tensors, _parameters(network), 1 - self.decay)
         self.before.put_back_if(broken)
-        buffers = list(self.network.buffers())
-        if buffers:
-            torch._foreach_copy_(buffers, list(network.buffers()))
+        copy_all(list(self.network.buffers()), list(network.buffers()))
 
 
 def _parameters(network: nn.Module) -> list[Tensor]:

@@ -51,8 +51,7 @@ class Backup:
     @torch.no_grad()
     def keep(self) -> None:
         """Copy the tensors as they are."""
-        if self.tensors:
-            torch._foreach_copy_(self.copies, self.tensors)
+        copy_all(self.copies, self.tensors)
 
     @torch.no_grad()
     def put_back_if(self, broken: Tensor) -> None:
@@ -95,6 +94,13 @@ class Undo:
 def pools_of(modules: Mapping[str, nn.Module]) -> list[ImagePool]:
     """The image pools among a method's modules."""
     return [pool for pool in modules.values() if isinstance(pool, ImagePool)]
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy each of `sources` to that of `targets`: on a GPU a launch for each dtype, which must not be mixed in one."""
+    for dtype in dict.fromkeys(target.dtype for target in targets):
+        chosen = [n for n, target in enumerate(targets) if target.dtype == dtype]
+        torch._foreach_copy_([targets[n] for n in chosen], [sources[n] for n in chosen])
 
 
 def put_back_if(broken: Tensor, now: Sequence[Tensor], before: Sequence[Tensor]) -> None:
