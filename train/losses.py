@@ -48,14 +48,14 @@ def absolute(fake: Tensor, real: Tensor) -> Tensor:
 def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     """Each patch of `query` must pick out the same patch of `key` among all patches of its picture.
 
-    query, key: [B,P,C], unit length along C; no gradient reaches the key. Returns one loss per patch, [B,P].
+    query, key: [...,P,C], unit length along C; no gradient reaches the key. Returns one loss per patch, [...,P].
     The published code also lists the positive among the negatives, with a logit of -10/T: zero effect in float32.
     The paper calls it InfoNCE; it is the l_i that eq. (4) weights.
     Source: CUT, PatchNCE with negatives from the same picture only.
     """
     with torch.autocast(query.device.type, enabled=False):  # a bf16 cosine is off by 0.004, its logit by 0.06
-        logits = torch.einsum("bpc,bqc->bpq", query, key.detach()) / temperature  # [B,P,P]
-    return -logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
+        logits = torch.einsum("...pc,...qc->...pq", query, key.detach()) / temperature  # [...,P,P]
+    return -logits.log_softmax(dim=-1).diagonal(dim1=-2, dim2=-1)
 
 
 def schedule_weight(schedule: Schedule, progress: float, constant_share: float) -> float:
@@ -100,7 +100,7 @@ def asp_weights(
 
     similarity: cosines of query and key of one tap, [B,P]; no gradient reaches them. shares: `schedule_shares`. `mean`
     gives the mean of the whole batch, []; with several processes the caller passes one over all of them. Returns
-    [B,P]. Source: ASP.
+    [B,P]. For all taps at once everything is [taps,B,P], and `mean` gives that of each, [taps,1,1]. Source: ASP.
     """
     rest, trust = shares.unbind()
     weights = rest + trust * lookup_weight(lookup, similarity.detach())
@@ -117,10 +117,10 @@ def adaptive_patch_nce(
 ) -> Tensor:
     """Adaptive supervised PatchNCE, eq. (4): each patch's loss weighted by how alike fake and ihc are there, eq. (5).
 
-    query, key: patches of fake and ihc at the same positions, [B,P,C], unit length; the others as in `asp_weights`.
-    Returns one loss per patch, [B,P].
+    query, key: patches of fake and ihc at the same positions, [B,P,C], or [taps,B,P,C] of all taps at once, unit
+    length; the others as in `asp_weights`. Returns one loss per patch, [B,P] or [taps,B,P].
     """
-    similarity = (query * key).sum(dim=2)  # [B,P]
+    similarity = (query * key).sum(dim=-1)
     weights = asp_weights(similarity, shares, lookup, mean)
     return weights * patch_nce(query, key, temperature)
 

@@ -20,10 +20,10 @@ from train.losses import OBJECTIVES, adaptive_patch_nce, patch_nce, pyramid, sch
 from train.methods.base import ADVERSARIAL, DISCRIMINATOR, GENERATOR, adversarial_pair
 from train.methods.decisions import Decisions, Positions
 from train.networks.build import make_discriminator, make_generator
-from train.networks.patch_projector import ProjectionHeads, draw_positions
+from train.networks.patch_projector import Comparison, ProjectionHeads, draw_positions
 from train.networks.patchgan import check_side
 from train.networks.resnet import ResnetGenerator
-from train.runtime.distributed import global_mean
+from train.runtime.distributed import global_mean, mean_of_all
 from train.settings import TrainSettings
 
 NCE, IDENTITY, ADAPTIVE, PYRAMID = "nce", "nce_identity", "asp", "pyramid"  # names of terms
@@ -127,19 +127,25 @@ class Contrastive:
         return {name: weight * values[name] for name, weight in self.weights.items()}
 
     def _contrasts(self, batch: Batch, outputs: Outputs, decisions: Decisions) -> dict[str, Tensor]:
-        """The contrastive terms, unweighted. Each has its own patches."""
+        """The contrastive terms, unweighted: means over patches, then over taps. Each has its own patches."""
         nce = partial(patch_nce, temperature=self.contrast.temperature)
         asp = partial(
             adaptive_patch_nce,
             temperature=self.contrast.temperature,
             shares=decisions.shares,
             lookup=self.asp.lookup,
-            mean=global_mean,
+            mean=_mean_of_tap,
         )
-        taps, values = self._encode(batch, outputs), {}
-        for name, positions in zip(self.contrasts, decisions.positions, strict=True):
-            query, key = CONTRASTS[name]
-            values[name] = self._contrast(taps[query], taps[key], positions, asp if name == ADAPTIVE else nce)
+        taps = self._encode(batch, outputs)
+        sides = [CONTRASTS[name] for name in self.contrasts]
+        comparisons = [
+            Comparison(query=taps[query], key=taps[key], positions=positions)
+            for (query, key), positions in zip(sides, decisions.positions, strict=True)
+        ]
+        values = {}
+        for name, (queries, keys) in zip(self.contrasts, self.heads.compare(comparisons), strict=True):
+            loss = asp if name == ADAPTIVE else nce
+            values[name] = torch.stack([loss(q, k).mean() for q, k in zip(queries, keys, strict=True)]).mean()
         return values
 
     def _encode(self, batch: Batch, outputs: Outputs) -> dict[str, list[Tensor]]:
@@ -167,12 +173,10 @@ class Contrastive:
         with torch.set_grad_enabled(not self.contrast.share_passes):
             return self.generator.encode(picture)
 
-    def _contrast(self, query: Sequence[Tensor], key: Sequence[Tensor], positions: Positions, loss: Loss) -> Tensor:
-        """Mean over patches, then over taps, of `loss` at `positions`."""
-        queries = self.heads(query, positions)
-        with torch.no_grad():
-            keys = self.heads(key, positions)
-        return torch.stack([loss(q, k).mean() for q, k in zip(queries, keys, strict=True)]).mean()
+
+def _mean_of_tap(weights: Tensor) -> Tensor:
+    """The mean over the pictures of all processes: of one tap [B,P] -> [], of all at once [taps,B,P] -> [taps,1,1]."""
+    return global_mean(weights) if weights.dim() == 2 else mean_of_all(weights.mean(dim=(1, 2), keepdim=True))
 
 
 def _weights(settings: TrainSettings, names: Sequence[str]) -> dict[str, float]:

@@ -6,10 +6,12 @@ A patch is one position of a map, counted row by row. Sources: CUT (ECCV 2020); 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from train.kernels import launching
 from train.settings import UnitLength
 
 HEAD_GAIN = 0.02
@@ -30,6 +32,20 @@ def gather_patches(features: Tensor, positions: Tensor) -> Tensor:
     return rows.index_select(1, positions.to(features.device))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The taps of two pictures, maps [B,C,h,w], and the positions [P] of each tap at which they are compared."""
+
+    query: Sequence[Tensor]
+    key: Sequence[Tensor]
+    positions: Sequence[Tensor]
+
+    @property
+    def even(self) -> bool:
+        """Whether all taps have as many patches."""
+        return len({len(positions) for positions in self.positions}) == 1
+
+
 class ProjectionHeads(nn.Module):
     """A two-layer perceptron per tap, C -> width -> width, whose output has unit length.
 
@@ -39,6 +55,7 @@ class ProjectionHeads(nn.Module):
 
     def __init__(self, channels: Sequence[int], width: int, unit_length: UnitLength = UnitLength.ASP) -> None:
         super().__init__()
+        self.unit_length = unit_length
         self.normalise = NORMALISERS[unit_length]
         self.heads = nn.ModuleList(_head(inputs, width) for inputs in channels)
 
@@ -50,6 +67,36 @@ class ProjectionHeads(nn.Module):
                 patches = gather_patches(tap, chosen).to(head.get_parameter("0.weight").dtype)
                 projected.append(self.normalise(head(patches)))  # [B,P,width]
         return projected
+
+    def compare(self, comparisons: Sequence[Comparison]) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """Unit vectors of queries and keys for each comparison; those of keys have no gradient.
+
+        [B,P,width] per tap; from fused kernels one tensor for all taps, [taps,B,P,width].
+        """
+        maps = [tap for comparison in comparisons for tap in (*comparison.query, *comparison.key)]
+        if launching.takes(*maps) and all(comparison.even for comparison in comparisons):
+            return self._compare_at_once(comparisons)
+        made = []
+        for comparison in comparisons:
+            queries = self(comparison.query, comparison.positions)
+            with torch.no_grad():
+                made.append((queries, self(comparison.key, comparison.positions)))
+        return made
+
+    def _compare_at_once(self, comparisons: Sequence[Comparison]) -> list[tuple[list[Tensor], list[Tensor]]]:
+        from train.kernels import heads
+
+        asp = self.unit_length is UnitLength.ASP
+        terms = [
+            heads.Term(query=c.query, key=c.key, positions=[p.to(c.query[0].device) for p in c.positions])
+            for c in comparisons
+        ]
+        job = heads.Job(terms=terms, inside=NORM_SHIFT if asp else 0.0, outside=0.0 if asp else NORM_SHIFT)
+        first, second = (
+            [(head.get_parameter(f"{n}.weight"), head.get_parameter(f"{n}.bias")) for head in self.heads]
+            for n in (0, 2)
+        )
+        return [([query], [key]) for query, key in heads.project(job, first, second)]
 
 
 def normalise(vectors: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from train.kernels import blurring, copying, norms, padding
 from train.kernels.normalising import Fused
 from train.losses import octaves, pyramid, pyramid_levels
 from train.networks.layers import make_conv
+from train.networks.patch_projector import Comparison, ProjectionHeads
 from train.networks.spectral_norm import precomputed_weights
 
 
@@ -51,6 +52,17 @@ def call_spectral(dtype: torch.dtype) -> None:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32), precomputed_weights(convs):
             made = [part for conv in convs if isinstance(conv.precomputed, tuple) for part in conv.precomputed]
         torch.autograd.grad(made, [p for conv in convs for p in conv.parameters()], made)
+
+
+def call_heads(_dtype: torch.dtype) -> None:
+    """The padded picture in float32, the other taps in bf16; two terms of the same pictures."""
+    heads = ProjectionHeads((3, 128, 256), 256)
+    taps = [laid(1, c, 16, 16, dtype=torch.bfloat16 if c > 3 else torch.float32) for c in (3, 128, 256)]
+    keys = [tap.detach() for tap in taps]
+    positions = [torch.zeros(32, dtype=torch.int64) for _ in taps]
+    made = heads.compare([Comparison(query=taps, key=keys, positions=positions)] * 2)
+    queries = [query for both, _ in made for query in both]
+    torch.autograd.grad(queries, [*taps, *heads.parameters()], [torch.empty_like(query) for query in queries])
 
 
 SPECTRAL = ((3, 64, 7), (256, 256, 3), (512, 512, 4), (512, 1, 4))  # channels in and out, kernel
@@ -94,6 +106,7 @@ def call_pyramids(dtype: torch.dtype) -> None:
 CALLS: dict[str, Callable[[torch.dtype], None]] = {
     "blurring": call_blurring,
     "copying": call_copying,
+    "heads": call_heads,
     "norms": call_norms,
     "padding": call_padding,
     "pyramids": call_pyramids,

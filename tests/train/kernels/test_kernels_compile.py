@@ -20,7 +20,9 @@ FOLDER = ROOT / "train" / "kernels"
 TARGETS = [(80, "bf16"), (90, "fp32")]  # A100 and H100; others read the same PTX
 LAYERS = {"_sum_down", "_sum_across", "_scale", "_dot", "_differentiate"}  # sizes from a table: nothing divides them
 PICTURES = {"_level", "_level_backward", "_add_up"}  # of 3 channels; and their partial sums
-NARROW = LAYERS | PICTURES | {"_copy_words_if"}  # kernels that never read 16 bytes at once; addresses come from a table
+PATCHES = {"_gather", "_scatter"}  # a pixel each
+ADDRESSES = {"_copy_words_if"}  # from a table
+NARROW = LAYERS | PICTURES | PATCHES | ADDRESSES  # kernels that never read 16 bytes at once
 SHARED = 99 * 1024  # bytes for a program on cards for players: sm_86, sm_89, sm_120
 
 
