@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from train.kernels.maps import VALUES, empty_like
-from train.kernels.normalising import Fused, steps_of, tiles
+from train.kernels.normalising import Fused, affine, steps_of, tiles
 from train.kernels.padding import went_to
 from train.kernels.statistics import chunks, merge_sums
 
@@ -25,32 +25,53 @@ def differentiate(
     margin: int,
     inner: Tensor | None = None,
     summed: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of map, weight and bias from that of the result, padded by `margin`, and that of its inner part if any.
+) -> tuple[Tensor, Tensor]:
+    """The gradient of the map, and of bias, weight and a bias before the norm, [3,C].
 
-    saved: map, statistics, weight, bias. The gradient of the residual, if there is one, is written into `summed`.
+    saved: map, statistics, weight, bias. gradient: of the result, padded by `margin`; `inner`: of its inner part. The
+    gradient of the residual, if there is one, is written into `summed`.
     """
     x, found, weight, bias = saved
     batch, channels, height, width = x.shape
-    cut = chunks(batch, channels, height * width)
-    partial = torch.empty(batch, cut.grid[0], 2, channels, dtype=torch.float32, device=x.device)
-    steps = steps_of(found, fused)
-    finer = 2 if margin else 1  # a gradient that is folded from nine places takes more registers
-    _sum[cut.grid](
-        gradient, gradient if inner is None else inner, gradient if summed is None else summed, x, found, weight, bias,
-        partial, height, width, channels, *steps, finer * cut.steps, inner is not None, summed is not None, fused.slope,
-        margin, cut.rows // finer, cut.columns,
-    )  # fmt: skip
-    sums, totals = merge_sums(partial, shared=fused.shared)
+    sums, totals = _summed(x, found, weight, bias, fused, gradient, margin, inner, summed)
     if summed is not None:
         gradient, margin = summed, 0
     made = empty_like(x, height, width)
     grid, rows, columns = tiles(made, VALUES // 2 if margin else VALUES)
     _spread[grid](
-        gradient, x, found, sums, weight, bias, made, height, width, channels, *steps,
+        gradient, x, found, sums, weight, bias, made, height, width, channels, *steps_of(found, fused),
         height * width * (batch if fused.shared else 1), fused.slope, margin, rows, columns,
     )  # fmt: skip
-    return made, totals[1], totals[0]
+    return made, totals
+
+
+def differentiate_activation(x: Tensor, bias: Tensor, fused: Fused, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of map and bias from that of the activated sum, padded, in one reading."""
+    made = empty_like(x, *x.shape[2:])
+    return made, _summed(x, None, None, bias, fused, gradient, fused.margin, None, made)[1][0]
+
+
+def _summed(
+    x: Tensor,
+    found: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor,
+    fused: Fused,
+    gradient: Tensor,
+    margin: int,
+    inner: Tensor | None,
+    summed: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """What `_sum` writes, with its chunks merged."""
+    batch, channels, height, width = x.shape
+    cut = chunks(batch, channels, height * width)
+    partial = torch.empty(batch, cut.grid[0], 2, channels, dtype=torch.float32, device=x.device)
+    finer = 2 if margin else 1  # a gradient that is folded from nine places takes more registers
+    _sum[cut.grid](
+        gradient, inner, summed, x, found, weight, bias, partial, height, width, channels, *steps_of(found, fused),
+        finer * cut.steps, fused.slope, margin, cut.rows // finer, cut.columns,
+    )  # fmt: skip
+    return merge_sums(partial, shared=fused.shared)
 
 
 @triton.jit
@@ -80,17 +101,14 @@ def _folded(gradient, picture, first, position, last, column, mask, height, widt
 @triton.jit
 def _sum(
     gradient, inner, summed, x, found, weight, bias, partial, height, width, channels, group_step, plane, steps,
-    ADD: tl.constexpr, KEEP: tl.constexpr, slope: tl.constexpr, margin: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    slope: tl.constexpr, margin: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Of each chunk the sums of the gradient before the activation, and of its product with the normalised map."""
     picture = tl.program_id(2).to(tl.int64)
     area = height * width
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    mean = tl.load(found + picture * group_step + column, mask=column < channels)
-    inverse = tl.load(found + picture * group_step + plane + column, mask=column < channels)
-    scale = inverse * tl.load(weight + column, mask=column < channels).to(tl.float32)
-    shift = tl.load(bias + column, mask=column < channels).to(tl.float32)
+    inside = column < channels
+    mean, inverse, scale, shift = affine(found, weight, bias, picture * group_step + column, plane, column, inside)
     plain = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     product = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     for step in range(steps):
@@ -102,12 +120,12 @@ def _sum(
         slopes = _folded(
             gradient, picture, first, position, first + ROWS - 1, column, mask, height, width, channels, margin
         )
-        if ADD:
+        if inner is not None:
             slopes += tl.load(inner + place, mask=mask, other=0.0).to(tl.float32)
-        if KEEP:
-            tl.store(summed + place, slopes.to(summed.dtype.element_ty), mask=mask)
         if slope != 1.0:
             slopes = tl.where(value * scale + shift > 0.0, slopes, slopes * slope)
+        if summed is not None:
+            tl.store(summed + place, slopes.to(summed.dtype.element_ty), mask=mask)
         plain += slopes
         product += slopes * (value * inverse)
     place = partial + (picture * tl.num_programs(0) + tl.program_id(0)) * 2 * channels + column
@@ -128,10 +146,7 @@ def _spread(
     inside = column < channels
     mask = (position < height * width) & inside
     own = picture * group_step + column
-    mean = tl.load(found + own, mask=inside)
-    inverse = tl.load(found + own + plane, mask=inside)
-    scale = inverse * tl.load(weight + column, mask=inside).to(tl.float32)
-    shift = tl.load(bias + column, mask=inside).to(tl.float32)
+    mean, inverse, scale, shift = affine(found, weight, bias, own, plane, column, inside)
     average = tl.load(sums + own, mask=inside) / count
     along = tl.load(sums + own + plane, mask=inside) / count
     place = (picture * height * width + position) * channels + column

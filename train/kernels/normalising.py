@@ -15,8 +15,8 @@ from train.kernels.maps import MOST_CHANNELS, VALUES, empty_like, reflected
 class Fused:
     """A norm and what follows it."""
 
-    epsilon: float
-    shared: bool
+    epsilon: float = 0.0
+    shared: bool = False
     """Whether the pictures of a batch share their statistics, as in batch norm."""
     slope: float = 1.0
     """Of values below 0: 0 is ReLU, 1 no activation."""
@@ -24,8 +24,10 @@ class Fused:
     """Of the reflection padding, px."""
 
 
-def write(x: Tensor, found: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, fused: Fused) -> Tensor:
-    """The result, padded, from a map and its statistics."""
+def write(
+    x: Tensor, found: Tensor | None, weight: Tensor | None, bias: Tensor, residual: Tensor | None, fused: Fused
+) -> Tensor:
+    """The result, padded, from a map and its statistics; without these the map is only shifted by `bias`."""
     channels, height, width = x.shape[1:]
     margin = fused.margin
     assert margin < min(height, width), f"a margin of {margin} px mirrors more than the sides {height} x {width} px"
@@ -39,8 +41,10 @@ def write(x: Tensor, found: Tensor, weight: Tensor, bias: Tensor, residual: Tens
     return made
 
 
-def steps_of(found: Tensor, fused: Fused) -> tuple[int, int]:
+def steps_of(found: Tensor | None, fused: Fused) -> tuple[int, int]:
     """From one picture's statistics [3,G,C] to the next one's, and from the means to the inverse deviations."""
+    if found is None:
+        return 0, 0
     return 0 if fused.shared else found.shape[2], found.stride(0)
 
 
@@ -50,6 +54,19 @@ def tiles(x: Tensor, values: int = VALUES) -> tuple[tuple[int, int, int], int, i
     columns = min(triton.next_power_of_2(channels), MOST_CHANNELS)
     rows = values // columns
     return (triton.cdiv(height * width, rows), triton.cdiv(channels, columns), batch), rows, columns
+
+
+@triton.jit
+def affine(found, weight, bias, own, plane, column, inside):
+    """Mean and inverse deviation; what the distance to the mean is multiplied by, and shifted by then."""
+    shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
+    if found is None:
+        mean, inverse, scale = 0.0, 1.0, 1.0
+    else:
+        mean = tl.load(found + own, mask=inside, other=0.0)
+        inverse = tl.load(found + own + plane, mask=inside, other=0.0)
+        scale = inverse * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    return mean, inverse, scale, shift
 
 
 @triton.jit
@@ -73,10 +90,8 @@ def _normalise(
     mask = (position < area) & (column < channels)
     y = reflected(position // padded_width - margin, height)
     across = reflected(position % padded_width - margin, width)
-    mean = tl.load(found + picture * group_step + column, mask=column < channels)
-    inverse = tl.load(found + picture * group_step + plane + column, mask=column < channels)
-    scale = inverse * tl.load(weight + column, mask=column < channels).to(tl.float32)
-    shift = tl.load(bias + column, mask=column < channels).to(tl.float32)
+    inside = column < channels
+    mean, _, scale, shift = affine(found, weight, bias, picture * group_step + column, plane, column, inside)
     place = (picture * height + y) * width + across
     value = tl.load(x + place * channels + column, mask=mask).to(tl.float32)
     value = _activated((value - mean) * scale + shift, slope)

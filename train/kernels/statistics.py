@@ -56,11 +56,11 @@ def chunks(batch: int, channels: int, positions: int) -> Chunks:
     return Chunks(grid=(triton.cdiv(positions, steps * rows), pieces, batch), steps=steps, rows=rows, columns=columns)
 
 
-def statistics(x: Tensor, epsilon: float, *, shared: bool) -> Tensor:
+def statistics(x: Tensor, epsilon: float, *, shared: bool, left_out: Tensor | None = None) -> Tensor:
     """Mean, inverse deviation and unbiased variance of each channel of a channels-last map, float32 [3,G,C].
 
     G is 1 if all pictures of the batch share them, else B. The inverse is 1 / sqrt(biased variance + epsilon), and 0
-    where the variance is rounding.
+    where the variance is rounding, of a mean that would be higher by what was left out, [C].
     """
     batch, channels, height, width = x.shape
     cut = chunks(batch, channels, height * width)
@@ -70,18 +70,18 @@ def statistics(x: Tensor, epsilon: float, *, shared: bool) -> Tensor:
     made = torch.empty(3, groups, channels, dtype=torch.float32, device=x.device)
     numbers = batch // groups * count  # of chunks of a group
     _merge_moments[triton.cdiv(channels, MERGED_CHANNELS), groups](
-        partial, made, numbers, count, cut.size, height * width, channels, epsilon, _block(numbers), MERGED_CHANNELS,
-        num_warps=MERGING_WARPS,
+        partial, left_out, made, numbers, count, cut.size, height * width, channels, epsilon,
+        _block(numbers), MERGED_CHANNELS, num_warps=MERGING_WARPS,
     )  # fmt: skip
     return made
 
 
 def merge_sums(partial: Tensor, *, shared: bool) -> tuple[Tensor, Tensor]:
-    """Two sums of each channel, [2,G,C], and the same over all pictures, [2,C], from those of chunks, [B,K,2,C]."""
+    """Two sums of each channel, [2,G,C], from those of chunks, [B,K,2,C]; and these over all pictures, and 0, [3,C]."""
     batch, count, _, channels = partial.shape
     groups = 1 if shared else batch
     sums = partial.new_empty(2, groups, channels)
-    totals = partial.new_empty(2, channels)
+    totals = partial.new_empty(3, channels)
     numbers = batch // groups * count
     _merge_sums[triton.cdiv(channels, MERGED_CHANNELS),](
         partial, sums, totals, groups, numbers, channels, _block(numbers), MERGED_CHANNELS, num_warps=MERGING_WARPS
@@ -123,7 +123,17 @@ def _moments(x, partial, positions, channels, steps, ROWS: tl.constexpr, COLUMNS
 
 @triton.jit
 def _merge_moments(
-    partial, made, numbers, chunks, size, positions, channels, epsilon, BLOCK: tl.constexpr, COLUMNS: tl.constexpr
+    partial,
+    left_out,
+    made,
+    numbers,
+    chunks,
+    size,
+    positions,
+    channels,
+    epsilon,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
     """The chunks of a group; `numbers` of them, `chunks` of each picture, `size` positions but for the last one."""
     group = tl.program_id(1).to(tl.int64)
@@ -149,7 +159,10 @@ def _merge_moments(
         spread += squares + count * (mean - centre) * (mean - centre)
     squared = tl.sum(spread, axis=0)[None, :]
     unbiased = squared / (total - 1.0)
-    flat = unbiased <= (ROUNDING * centre) * (ROUNDING * centre)
+    whole = centre
+    if left_out is not None:
+        whole += tl.load(left_out + column, mask=inside).to(tl.float32)
+    flat = unbiased <= (ROUNDING * whole) * (ROUNDING * whole)
     place = made + group * channels + column
     plane = tl.num_programs(1) * channels
     tl.store(place, centre, mask=inside)
@@ -174,3 +187,4 @@ def _merge_sums(partial, sums, totals, groups, numbers, channels, BLOCK: tl.cons
             tl.store(sums + (which * groups + group) * channels + column, found, mask=inside)
             total += found
         tl.store(totals + which * channels + column, total, mask=inside)
+    tl.store(totals + 2 * channels + column, tl.zeros((1, COLUMNS), dtype=tl.float32), mask=inside)

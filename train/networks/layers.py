@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from train.kernels import launching
-from train.networks.norms import BatchNorm, InstanceNorm, add_norm, norm_then
+from train.networks.norms import BatchNorm, InstanceNorm, add_norm, norm_then, takes_bias
 from train.networks.resampling import reflect_pad
 from train.networks.spectral_norm import SpectralConv2d
 from train.settings import Initial, Norm
@@ -77,6 +78,26 @@ def _draw(weight: Tensor, initial: Initial) -> None:
         nn.init.xavier_normal_(weight, INITIAL_GAIN)
 
 
+def convolve(conv: nn.Module, x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """A convolution before `norm`, [B,in,H,W] -> [B,out,h,w], and its bias [out] where a fused kernel takes it over.
+
+    A norm takes a bias off again, so that adding it, and summing its gradient, would be two readings of the map for
+    nothing; without a norm the kernel of the activation adds it.
+    """
+    bias = conv.bias
+    if not isinstance(bias, Tensor) or not takes_bias(norm, x):
+        features: Tensor = conv(x)
+        return features, None
+    match conv:
+        case SpectralConv2d():
+            return conv.convolve(x, biased=False), bias
+        case nn.Conv2d(padding=tuple(padding)):
+            return F.conv2d(x, conv.weight, None, conv.stride, padding), bias
+        case nn.ConvTranspose2d(padding=tuple(padding)):
+            return F.conv_transpose2d(x, conv.weight, None, conv.stride, padding, conv.output_padding), bias
+    raise AssertionError(f"a convolution of type {type(conv)}")
+
+
 class Stage(nn.Module):
     """Convolution, norm, activation."""
 
@@ -88,7 +109,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,in,H,W] -> [B,out,h,w]."""
-        return norm_then(self.norm, self.conv(x), self.activation)
+        return norm_then(self.norm, *convolve(self.conv, x, self.norm), self.activation)
 
 
 class TappedStage(nn.Module):
@@ -103,7 +124,7 @@ class TappedStage(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B,in,H,W] -> before the norm, and activated, both [B,out,h,w]."""
         features: Tensor = self.conv(x)
-        return features, norm_then(self.norm, features, self.activation)
+        return features, norm_then(self.norm, features, None, self.activation)
 
 
 class ResidualBlock(nn.Module):
@@ -124,12 +145,12 @@ class ResidualBlock(nn.Module):
 
     def chained(self, x: Tensor, padded: Tensor, margin: int) -> tuple[Tensor, Tensor]:
         """The block's output, and it mirrored by `margin` px for the next block; x mirrored by 1 px is `padded`."""
+        first = convolve(self.first, padded, self.first_norm)
         if isinstance(self.dropout, nn.Dropout) and self.dropout.training:
-            dropped: Tensor = self.dropout(norm_then(self.first_norm, self.first(padded), RELU))
-            inner = reflect_pad(dropped, 1)
+            inner = reflect_pad(self.dropout(norm_then(self.first_norm, *first, RELU)), 1)
         else:
-            inner = norm_then(self.first_norm, self.first(padded), RELU, margin=1)
-        return add_norm(x, self.second_norm, self.second(inner), margin)
+            inner = norm_then(self.first_norm, *first, RELU, margin=1)
+        return add_norm(x, self.second_norm, *convolve(self.second, inner, self.second_norm), margin)
 
 
 def run_blocks(blocks: nn.ModuleList, x: Tensor) -> Iterator[Tensor]:

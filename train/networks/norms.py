@@ -54,7 +54,7 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B,C,H,W] to the same shape, normalised over H and W."""
         if fuses(self, x):
-            return _fuse(self, x, 1.0, 0)
+            return _fuse(self, x, None, 1.0, 0)
         pictures = [normalise(picture, self.weight, self.bias, INSTANCE_EPSILON)[0] for picture in torch.split(x, 1)]
         return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
@@ -68,7 +68,7 @@ class BatchNorm(nn.BatchNorm2d):
             normalised: Tensor = super().forward(x)
             return normalised
         if fuses(self, x):
-            return _fuse(self, x, 1.0, 0)
+            return _fuse(self, x, None, 1.0, 0)
         normalised, mean, variance = normalise(x, self.weight, self.bias, self.eps)
         self.keep(mean, variance)
         return normalised
@@ -86,33 +86,46 @@ class BatchNorm(nn.BatchNorm2d):
                 self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
 
 
-def norm_then(norm: nn.Module, x: Tensor, activation: nn.Module, margin: int = 0) -> Tensor:
+def norm_then(norm: nn.Module, x: Tensor, bias: Tensor | None, activation: nn.Module, margin: int = 0) -> Tensor:
     """Maps [B,C,H,W] through `norm` and `activation`, then mirrored by `margin` px on each side; fused on CUDA.
 
-    The fused kernels keep `x` for the gradient, and no other map of its size.
+    bias: [C], of the convolution before, if it did not add it (`takes_bias`). The fused kernels keep `x` for the
+    gradient, and no other map of its size.
     """
     slope = _slope(activation)
     if slope is not None and fuses(norm, x):
-        return _fuse(norm, x, slope, margin)
-    made: Tensor = activation(norm(x))
+        return _fuse(norm, x, bias, slope, margin)
+    if slope is not None and bias is not None and isinstance(norm, nn.Identity) and launching.takes(x, bias):
+        from train.kernels.normalising import Fused
+        from train.kernels.norms import activate
+
+        return activate(x, bias, Fused(slope=slope, margin=margin))
+    made: Tensor = activation(norm(_shifted(x, bias)))
     return reflect_pad(made, margin) if margin else made
 
 
-def add_norm(residual: Tensor, norm: nn.Module, x: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
+def add_norm(
+    residual: Tensor, norm: nn.Module, x: Tensor, bias: Tensor | None = None, margin: int = 0
+) -> tuple[Tensor, Tensor]:
     """The sum residual + norm(x), [B,C,H,W], and that sum mirrored by `margin` px on each side; fused on CUDA.
 
-    Fused, the first is the inner part of the second.
+    bias: as in `norm_then`. Fused, the first is the inner part of the second.
     """
     if residual.dtype == x.dtype and launching.takes(residual) and fuses(norm, x):
         from train.kernels.normalising import Fused
         from train.kernels.norms import normalise_and_add
 
         fused = Fused(epsilon=norm.eps, shared=_shared(norm, x), margin=margin)
-        summed, padded, *found = normalise_and_add(x, norm.weight, norm.bias, residual, fused)
+        summed, padded, *found = normalise_and_add(x, norm.weight, norm.bias, bias, residual, fused)
         _keep(norm, *found)
         return summed, padded
-    summed = residual + norm(x)
+    summed = residual + norm(_shifted(x, bias))
     return summed, reflect_pad(summed, margin) if margin else summed
+
+
+def takes_bias(norm: nn.Module, x: Tensor) -> bool:
+    """Whether `norm_then` or `add_norm` is to take over the bias of the convolution of `x` before them."""
+    return fuses(norm, x) or (isinstance(norm, nn.Identity) and launching.takes(x))
 
 
 def fuses(norm: nn.Module, x: Tensor) -> TypeGuard[InstanceNorm | BatchNorm]:
@@ -122,14 +135,18 @@ def fuses(norm: nn.Module, x: Tensor) -> TypeGuard[InstanceNorm | BatchNorm]:
     return launching.takes(x, norm.weight, norm.bias)
 
 
-def _fuse(norm: InstanceNorm | BatchNorm, x: Tensor, slope: float, margin: int) -> Tensor:
+def _fuse(norm: InstanceNorm | BatchNorm, x: Tensor, bias: Tensor | None, slope: float, margin: int) -> Tensor:
     from train.kernels import norms as kernels
     from train.kernels.normalising import Fused
 
     fused = Fused(epsilon=norm.eps, shared=_shared(norm, x), slope=slope, margin=margin)
-    made, *found = kernels.normalise(x, norm.weight, norm.bias, fused)
+    made, *found = kernels.normalise(x, norm.weight, norm.bias, bias, fused)
     _keep(norm, *found)
     return made
+
+
+def _shifted(x: Tensor, bias: Tensor | None) -> Tensor:
+    return x if bias is None else x + bias.to(x.dtype)[:, None, None]
 
 
 def _shared(norm: nn.Module, x: Tensor) -> bool:

@@ -50,8 +50,12 @@ class SpectralConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,in,H,W] -> [B,out,h,w]."""
+        return self.convolve(x, biased=True)
+
+    def convolve(self, x: Tensor, *, biased: bool) -> Tensor:
+        """The same with or without the bias."""
         weight, bias = Filter(self.normalised_weight(), self.bias) if self.precomputed is None else self.precomputed
-        return F.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
+        return F.conv2d(x, weight, bias if biased else None, stride=self.stride, padding=self.padding)
 
     def normalised_weight(self) -> Tensor:
         """The weight for one pass, [out,in,k,k]; in training mode after one iteration."""

@@ -77,17 +77,20 @@ def call_copying(dtype: torch.dtype) -> None:
 
 def call_norms(dtype: torch.dtype) -> None:
     """What stages and residual blocks of generators and discriminators ask for, and batch norm of a batch."""
-    weight, bias = (torch.empty(256).requires_grad_() for _ in range(2))
+    weight, bias, left_out = (torch.empty(256).requires_grad_() for _ in range(3))
     for shared, slope, margin in ((False, 0.0, 0), (False, 0.0, 1), (False, 0.2, 0), (True, 1.0, 0)):
         fused = Fused(epsilon=1e-5, shared=shared, slope=slope, margin=margin)
         x = laid(1 + shared, 256, 128, 128, dtype=dtype)
         with_gradients(
-            lambda *given, fused=fused: norms.normalise(given[0], given[1], given[2], fused)[0], x, weight, bias
+            lambda *given, fused=fused: norms.normalise(given[0], given[1], given[2], None, fused)[0], x, weight, bias
         )
+    for slope, margin in ((0.2, 0), (0.0, 1)):
+        fused = Fused(slope=slope, margin=margin)
+        with_gradients(lambda *given, fused=fused: norms.activate(given[0], given[1], fused), x, bias)
     for margin in (0, 1):
-        fused = Fused(epsilon=1e-5, shared=False, margin=margin)
+        fused = Fused(epsilon=1e-5, margin=margin)
         x, residual = laid(1, 256, 128, 128, dtype=dtype), laid(1, 256, 128, 128, dtype=dtype)
-        summed, padded, *_ = norms.normalise_and_add(x, weight, bias, residual, fused)
+        summed, padded, *_ = norms.normalise_and_add(x, weight, bias, left_out, residual, fused)
         made = [summed, padded] if margin else [summed]
         torch.autograd.grad(made, (x, residual, weight, bias), [torch.empty_like(one) for one in made])
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from tests.support.kernels import DEVICE, agree, count_launches, draw, kernels
-from train.networks.layers import RELU, ResidualBlock, run_blocks
+from tests.support.kernels import DEVICE, agree, count_launches, draw, each_dtype, each_shape, kernels
+from train.networks.layers import RELU, ResidualBlock, Stage, make_conv, make_doubling_conv, make_norm, run_blocks
 from train.networks.norms import BatchNorm, InstanceNorm, add_norm, norm_then
 from train.settings import Norm
 
@@ -39,7 +39,7 @@ class Then(nn.Module):
         self.norm, self.activation, self.margin = norm, activation, margin
 
     def forward(self, x: Tensor) -> Tensor:
-        return norm_then(self.norm, x, self.activation, self.margin)
+        return norm_then(self.norm, x, None, self.activation, self.margin)
 
 
 def make(layer: type[nn.Module], channels: int) -> nn.Module:
@@ -106,6 +106,63 @@ def test_fused_residual_blocks_are_blocks_one_after_the_other(norm: Norm, dropou
         ours = outputs(blocks, fused=True)
     for one, other in zip(ours, outputs(plain, fused=False), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("spectral", [False, True])
+@pytest.mark.parametrize(("norm", "activation"), [(Norm.INSTANCE, RELU), (Norm.BATCH, LEAKY), (Norm.NONE, LEAKY)])
+def test_a_stage_leaves_the_bias_of_its_convolution_to_the_fused_kernel(
+    norm: Norm, activation: nn.Module, spectral: bool
+) -> None:
+    conv = make_conv(3, 5, 3, spectral=spectral, padding=1)
+    with torch.no_grad():
+        conv.get_parameter("bias").copy_(draw(5))
+    stage = Stage(conv, make_norm(norm, 5), activation).to(DEVICE).eval()
+    stage.norm.train()
+    x = draw(2, 3, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    inputs, upstream = [x, *conv.parameters()], draw(2, 5, 6, 5, seed=1)
+    with kernels():
+        made = stage(x)
+        ours = torch.autograd.grad(made, inputs, upstream)
+    plain = activation(stage.norm(conv(x)))
+    torch.testing.assert_close(made, plain, rtol=EXACT, atol=EXACT)
+    for (name, parameter), one, other in zip(
+        [("x", x), *conv.named_parameters()], ours, torch.autograd.grad(plain, inputs, upstream), strict=True
+    ):
+        assert one.shape == parameter.shape
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        if name == "bias" and norm is not Norm.NONE:
+            assert not one.any()
+
+
+@pytest.mark.gpu
+def test_a_doubling_convolution_leaves_its_bias_too() -> None:
+    conv = make_doubling_conv(3, 4, 3, bias=True).to(DEVICE)
+    with torch.no_grad():
+        conv.get_parameter("bias").copy_(draw(4))
+    x = draw(1, 3, 3, 4)
+    with kernels():
+        made = Stage(conv, nn.Identity(), RELU)(x)
+    torch.testing.assert_close(made, conv(x).relu())
+
+
+@pytest.mark.gpu
+@each_dtype
+@each_shape
+def test_bias_activation_and_padding_have_their_gradients(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def run(x: Tensor, bias: Tensor) -> Tensor:
+        return norm_then(nn.Identity(), x, bias, LEAKY, margin=2)
+
+    agree(run, run, draw(*shape, dtype=dtype), draw(shape[1], seed=1), grad_fn="_ActivateBackward")
+
+
+@pytest.mark.gpu
+def test_a_bias_that_is_left_out_decides_with_the_map_whether_it_varies() -> None:
+    x = 0.1 * draw(1, 2, 6, 6)
+    with kernels():
+        made = norm_then(InstanceNorm(2).to(DEVICE), x, torch.tensor([0.0, 100.0], device=DEVICE), NONE)
+    assert made[0, 0].std() == pytest.approx(1, abs=0.02)
+    assert not made[0, 1].any()
 
 
 @pytest.mark.gpu
@@ -205,7 +262,7 @@ def test_of_norm_activation_and_padding_only_the_map_before_is_kept() -> None:
 
     x = draw(1, 4, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), kernels():
-        made = norm_then(InstanceNorm(4).to(DEVICE), x, RELU, margin=1)
+        made = norm_then(InstanceNorm(4).to(DEVICE), x, None, RELU, margin=1)
     assert made.shape == (1, 4, 10, 10)
     assert [tensor.data_ptr() for tensor in kept if tensor.numel() >= x.numel()] == [x.data_ptr()]
 
@@ -218,5 +275,5 @@ def test_a_norm_is_three_kernels_forward_and_three_backward() -> None:
     )
     x.requires_grad_()
     norm = InstanceNorm(64).to(DEVICE)
-    assert count_launches(lambda: norm_then(norm, x, RELU, margin=1)) == 3
-    assert count_launches(lambda: torch.autograd.grad(norm_then(norm, x, RELU, margin=1), x, upstream)) == 6
+    assert count_launches(lambda: norm_then(norm, x, None, RELU, margin=1)) == 3
+    assert count_launches(lambda: torch.autograd.grad(norm_then(norm, x, None, RELU, margin=1), x, upstream)) == 6
