@@ -174,11 +174,6 @@ def cut_window(source: PictureU8, box: Box, geometry: Geometry) -> PictureU8:
     return source[top : top + side, left : left + side]
 
 
-def finish_views(windows: Sequence[PictureU8] | PictureU8, boxes: Sequence[Box], geometry: Geometry) -> PictureU8:
-    """The finished views of several windows, u8 [N,S,S,3]."""
-    return np.stack([finish_view(window, box, geometry) for window, box in zip(windows, boxes, strict=True)])
-
-
 def finish_view(window: PictureU8, box: Box, geometry: Geometry) -> PictureU8:
     """Cut the margin off an enlarged window, or bring a patch that needs no upscaler to the view side; u8 [S,S,3]."""
     if not geometry.enlarged:
@@ -197,7 +192,11 @@ def shrink(picture: PictureU8, side: int) -> PictureU8:
 
 def _cut_boxes(source: PictureU8, boxes: Sequence[Box], geometry: Geometry) -> list[PictureU8]:
     windows = [cut_window(source, box, geometry) for box in boxes]
-    return windows if geometry.enlarged else [*finish_views(windows, boxes, geometry)]
+    return (
+        windows
+        if geometry.enlarged
+        else [finish_view(window, box, geometry) for window, box in zip(windows, boxes, strict=True)]
+    )
 
 
 def _patch_start(box: Box, geometry: Geometry) -> tuple[int, int]:

@@ -181,9 +181,12 @@ def sync_all(files: Iterable[Path]) -> None:
         sync(path)
 
 
-def digest_bytes(data: bytes) -> str:
-    """The sha256 of bytes, in hex."""
-    return hashlib.sha256(data).hexdigest()
+def digest_bytes(*parts: bytes) -> str:
+    """The sha256 of bytes, in hex, which may be in parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def digest_file(path: Path) -> str:

@@ -19,6 +19,7 @@ from prep.build.runner import Clock, Committed, PairsOfUnit, Stage
 from prep.build.units import Loaded, Work, enlarge_unit, pack_unit, read_unit
 from prep.tiles.decoded import Decoded
 from prep.upscaling.upscale import make_upscaler
+from store.format.codec import Parts
 from store.format.layout import Unit
 from store.process import Stop
 from store.writing.writer import StoreWriter
@@ -55,7 +56,7 @@ class Pipeline:
                 for unit, pairs in islice(waiting, ahead - len(reading)):
                     reading.append(reader.submit(read_unit, self._work, unit, pairs, pool, self._decoded))
 
-            def commit(shards: Future[dict[str, bytes]], unit: Unit, before: Future[Unit] | None) -> Unit:
+            def commit(shards: Future[dict[str, Parts]], unit: Unit, before: Future[Unit] | None) -> Unit:
                 if before:
                     before.result()  # raises what stopped it
                 writer.commit(unit, shards.result())

@@ -18,13 +18,13 @@ from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.layouts import Sources
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
 from prep.views import Geometry, cut_tile, finish_view, plan_boxes
-from store.format.codec import encode_numbers, encode_picture
+from store.format.codec import Parts, encode_numbers, encode_parts
 from store.format.layout import Unit, plan_arrays
-from store.format.shards import join_chunks
+from store.format.shards import make_shards
 from store.images import PictureU8
 from store.schema import Box, Codec, Manifest, Pair, Split, Stain
 
-Chunks = dict[str, list[bytes]]  # packed rows of a unit by array path
+Chunks = dict[str, list[Parts]]  # packed rows of a unit by array path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ def read_unit(
         if not plan.pictures:
             _, view, _ = plan.path.split("/")
             rows = [[(box.top, box.left, box.side) for box in one.boxes[view]] for one in cut]
-            chunks[plan.path] = [encode_numbers(np.array(rows, np.int32), plan)]
+            chunks[plan.path] = [(encode_numbers(np.array(rows, np.int32), plan),)]
     windows = tuple(_gather_windows(unit, pairs, cut, geometry) for geometry in work.enlarged)
     return Loaded(unit=unit, chunks=chunks, windows=windows)
 
@@ -100,7 +100,7 @@ def enlarge_unit(loaded: Loaded, upscaler: Enlarges) -> Loaded:
     return replace(loaded, windows=tuple(enlarged))
 
 
-def pack_unit(work: Work, enlarged: Loaded, pool: ThreadPoolExecutor) -> dict[str, bytes]:
+def pack_unit(work: Work, enlarged: Loaded, pool: ThreadPoolExecutor) -> dict[str, Parts]:
     """The shards of an enlarged unit by file name."""
     chunks = dict(enlarged.chunks)
     for windows in enlarged.windows:
@@ -108,14 +108,15 @@ def pack_unit(work: Work, enlarged: Loaded, pool: ThreadPoolExecutor) -> dict[st
         packed = list(pool.map(pack, range(len(windows.pictures))))
         half, group = len(packed) // len(Stain), f"{enlarged.unit.split}/{windows.geometry.view.name}"
         chunks |= {f"{group}/{stain}": packed[n * half : (n + 1) * half] for n, stain in enumerate(Stain)}
-    return join_chunks(work.manifest, enlarged.unit, chunks)
+    return make_shards(work.manifest, enlarged.unit, chunks)
 
 
 def build_unit(work: Work, unit: Unit, pairs: Sequence[Pair], threads: int) -> dict[str, bytes]:
     """The shards of a unit by file name; nothing is written."""
     upscaler = make_upscaler(work.upscaler)
     with ThreadPoolExecutor(threads) as pool:
-        return pack_unit(work, enlarge_unit(read_unit(work, unit, pairs, pool), upscaler), pool)
+        shards = pack_unit(work, enlarge_unit(read_unit(work, unit, pairs, pool), upscaler), pool)
+    return {name: b"".join(parts) for name, parts in shards.items()}
 
 
 def _cut_pair(work: Work, split: Split, decoded: Decoded, pair: Pair) -> CutPair:
@@ -125,13 +126,13 @@ def _cut_pair(work: Work, split: Split, decoded: Decoded, pair: Pair) -> CutPair
     windows: dict[str, list[PictureU8]] = {geometry.view.name: [] for geometry in work.enlarged}
     for stain, tile in zip(Stain, read_pair(work.sources, pair, decoded), strict=True):
         if work.manifest.has_tiles(split):
-            chunks[f"{split}/tile/{stain}"] = [encode_picture(tile, work.manifest.codec)]
+            chunks[f"{split}/tile/{stain}"] = [encode_parts(tile, work.manifest.codec)]
         cut = cut_tile(work.geometries, tile, list(boxes.values()))
         for geometry, pictures in zip(work.geometries, cut, strict=True):
             if geometry.enlarged:
                 windows[geometry.view.name] += [picture.copy() for picture in pictures]  # else the tile stays with them
             else:
-                packed = [encode_picture(picture, work.manifest.codec) for picture in pictures]
+                packed = [encode_parts(picture, work.manifest.codec) for picture in pictures]
                 chunks[f"{split}/{geometry.view.name}/{stain}"] = packed
     return CutPair(chunks=chunks, boxes=boxes, windows=windows)
 
@@ -144,7 +145,7 @@ def gather_unit(work: Work, unit: Unit, pairs: Sequence[Pair], cut: Sequence[Cut
         if not plan.pictures:
             _, view, _ = plan.path.split("/")
             rows = [[(box.top, box.left, box.side) for box in one.boxes[view]] for one in cut]
-            chunks[plan.path] = [encode_numbers(np.array(rows, np.int32), plan)]
+            chunks[plan.path] = [(encode_numbers(np.array(rows, np.int32), plan),)]
     windows = tuple(_gather_windows(unit, pairs, cut, geometry) for geometry in work.enlarged)
     return Loaded(unit=unit, chunks=chunks, windows=windows)
 
@@ -163,9 +164,9 @@ def _gather_windows(unit: Unit, pairs: Sequence[Pair], cut: Sequence[CutPair], g
     )
 
 
-def _pack_view(windows: Windows, codec: Codec, place: int) -> bytes:
+def _pack_view(windows: Windows, codec: Codec, place: int) -> Parts:
     """One enlarged view without its margin, packed."""
-    return encode_picture(finish_view(windows.pictures[place], windows.boxes[place], windows.geometry), codec)
+    return encode_parts(finish_view(windows.pictures[place], windows.boxes[place], windows.geometry), codec)
 
 
 def _window_names(unit: Unit, pairs: Sequence[Pair], geometry: Geometry) -> list[str]:

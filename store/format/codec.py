@@ -27,6 +27,7 @@ from store.schema import Codec, StoreError
 if TYPE_CHECKING:
     from zarr.core.array_spec import ArrayConfigParams
 
+Parts = tuple[bytes, ...]  # bytes that belong side by side
 KEEP_ZEROS: ArrayConfigParams = {"write_empty_chunks": True}  # of an open handle; zarr does not store it
 MISSING = np.iinfo(np.uint64).max  # marks a chunk that was never written in the index of a shard
 NUMBERS_LEVEL = 5  # of zstd
@@ -79,11 +80,15 @@ def require(codec: Codec) -> None:
 
 def encode_picture(picture: NDArray[np.uint8], codec: Codec = Codec.PORTABLE) -> bytes:
     """One chunk of a picture u8 [S,S,3]: the bytes that zarr makes with the chain of `encoding`."""
+    return b"".join(encode_parts(picture, codec))
+
+
+def encode_parts(picture: NDArray[np.uint8], codec: Codec) -> Parts:
+    """The chunk of a picture u8 [S,S,3] and its checksum, apart: nothing is copied to put them side by side."""
     if codec is Codec.COMPACT:
-        return with_checksum(pack(picture))
+        return _checksummed(pack(picture))
     planes = _planes(picture)
-    packed: bytes = blosc.compress(planes, b"zstd", 1, blosc.BITSHUFFLE, planes.nbytes, 1)
-    return with_checksum(packed)
+    return _checksummed(blosc.compress(planes, b"zstd", 1, blosc.BITSHUFFLE, planes.nbytes, 1))
 
 
 def encode_numbers(rows: NDArray[Any], plan: ArrayPlan) -> bytes:
@@ -95,7 +100,7 @@ def encode_numbers(rows: NDArray[Any], plan: ArrayPlan) -> bytes:
 
 def with_checksum(body: bytes) -> bytes:
     """`body` and its crc32c."""
-    return body + int(google_crc32c.value(body)).to_bytes(CHECKSUM, "little")
+    return b"".join(_checksummed(body))
 
 
 def decode_planes(chunk: bytes, out: NDArray[np.uint8], codec: Codec = Codec.PORTABLE) -> None:
@@ -156,6 +161,10 @@ def frame_size(body: bytes) -> int:
     width = (single, 2, 4, 8)[flag]
     size = int.from_bytes(body[place : place + width], "little")
     return -1 if width == 0 else size + (256 if width == 2 else 0)
+
+
+def _checksummed(body: bytes) -> Parts:
+    return body, int(google_crc32c.value(body)).to_bytes(CHECKSUM, "little")
 
 
 def _planes(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

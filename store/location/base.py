@@ -58,8 +58,8 @@ class Location(Protocol):
     def digest(self, name: str) -> str:
         """The sha256 of a file, in hex."""
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file or replace it; a reader sees the old bytes or the new ones."""
+    def write(self, name: str, *parts: bytes) -> None:
+        """Write a file of these parts, or replace it; a reader sees the old bytes or the new ones."""
 
     def claim(self, name: str, data: bytes) -> bytes:
         """Write a file unless it exists; returns the bytes that exist then. Of concurrent claims one wins."""
@@ -84,6 +84,9 @@ class Location(Protocol):
 
     def discard(self, names: Iterable[str]) -> None:
         """Remove the files of a failed write, as far as possible, where they would fill the disk."""
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Let the system drop what it keeps of these files in memory: the next reader gets what is on the disk."""
 
     def remove_partial(self) -> None:
         """Remove what interrupted writes left behind."""

@@ -84,7 +84,7 @@ class Folder:
         """The sha256 of a file, in hex."""
         return digest_file(self.path / name)
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, *parts: bytes) -> None:
         """Write under a unique name in the same folder, sync, rename, sync the folders that are new.
 
         An empty folder in the place of the file is damage, and removed.
@@ -95,7 +95,7 @@ class Folder:
         partial = file.with_name(f".{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
         try:
             with partial.open("wb") as handle:
-                handle.write(data)
+                handle.writelines(parts)
                 handle.flush()
                 os.fsync(handle.fileno())
             if file.is_dir():
@@ -161,6 +161,16 @@ class Folder:
         for name in names:
             with suppress(OSError):
                 self.remove(name)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop the pages of these files, where the system can; a file that is missing has none."""
+        for name in names if hasattr(os, "posix_fadvise") else ():
+            with suppress(OSError):
+                handle = os.open(self.path / name, os.O_RDONLY)
+                try:
+                    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+                finally:
+                    os.close(handle)
 
     def remove_partial(self) -> None:
         """Remove the partial files of interrupted writes."""

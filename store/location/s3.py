@@ -107,10 +107,10 @@ class Bucket:
         """The sha256 of an object, in hex."""
         return digest_bytes(self.read(name))
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, *parts: bytes) -> None:
         """Put an object or replace it."""
         with self.errors(name):
-            self._writing.put(name, data, use_multipart=False)
+            self._writing.put(name, b"".join(parts), use_multipart=False)
 
     def claim(self, name: str, data: bytes) -> bytes:
         """Put an object unless it exists; returns the bytes that exist then. Of concurrent claims one wins.
@@ -152,6 +152,9 @@ class Bucket:
 
     def discard(self, names: Iterable[str]) -> None:
         """Does nothing: a bucket does not fill up."""
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Does nothing: no object is kept in memory."""
 
     def remove_partial(self) -> None:
         """Does nothing: an interrupted upload leaves no object."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from store.cli import say
 from store.files import digest_bytes, disk_errors
-from store.format.codec import require
+from store.format.codec import Parts, require
 from store.format.layout import Unit, plan_arrays
 from store.format.manifest import COPY, JOURNAL, ROOT, all_units, root_bytes, seal_root
 from store.format.shards import encode_digests, encode_unit, lay_out
@@ -78,24 +78,26 @@ class StoreWriter:
 
     def write(self, unit: Unit, blocks: Mapping[str, NDArray[Any]], *, threads: int = 1) -> None:
         """Write the shards of a unit and commit it. `blocks` holds, by array path, the rows of the unit."""
-        self.commit(unit, encode_unit(self.manifest, unit, blocks, threads=threads))
+        shards = encode_unit(self.manifest, unit, blocks, threads=threads)
+        self.commit(unit, {name: (data,) for name, data in shards.items()})
 
-    def commit(self, unit: Unit, shards: Mapping[str, bytes]) -> None:
+    def commit(self, unit: Unit, shards: Mapping[str, Parts]) -> None:
         """Write the shards of a unit, by file name, then its entry.
 
         Raises StoreError if that fails; on a local disk, which may be full, the shards are then removed.
         """
         plans = plan_arrays(self.manifest, unit.split)
         with ThreadPoolExecutor(WRITES) as pool:
-            ordered = list(pool.map(digest_bytes, [shards[plan.shard_name(unit)] for plan in plans]))
+            ordered = list(pool.map(lambda plan: digest_bytes(*shards[plan.shard_name(unit)]), plans))
         digests = {plan.path: digest for plan, digest in zip(plans, ordered, strict=True)}
         with disk_errors(self.location):
             self._check_expected(unit, digests)
             try:
                 self._journal.withdraw(unit)  # of shards that were damaged after they were committed
                 with ThreadPoolExecutor(WRITES) as pool:  # a disk does many syncs in the time of one
-                    list(pool.map(self.location.write, shards.keys(), shards.values()))
+                    list(pool.map(lambda name: self.location.write(name, *shards[name]), shards))
                 self._journal.commit(unit, digests)
+                self.location.forget(shards)  # nobody reads them soon; what is read back comes from the disk
             except OSError:
                 self.location.discard(shards)
                 raise
@@ -137,6 +139,7 @@ class StoreWriter:
                 lost.append(unit)
             else:
                 rows[unit.split].append([list(bytes.fromhex(digest)) for digest in shards.values()])
+            self.location.forget(shards)
         if lost:
             raise UnitsLostError(self.location, lost)
         return {

@@ -1,34 +1,44 @@
-"""How much of the machine a build uses: pairs per second against the bare calls that it cannot do without.
+"""How much of the machine a build uses, with an upscaler that costs nothing: pairs per second, and CPU time a pair.
 
-The floor is what decoding, resizing, packing and writing cost with nothing around them: no checks, no digests, no
-journal, no syncing. It is measured in the same run, on one thread and on as many as the build has; builds and floors
-take turns, and each number is the best of its rounds.
+The bare calls are what cannot be left out: every source is decoded, every picture of the store packed and digested, on
+one thread with the pictures in memory. Build and bare calls take turns in one process for each number of cores; each
+number is the best of its rounds. Reading the store back before it is sealed is counted for itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
-import numcodecs
 import numpy as np
+from PIL import Image
 
+import prep.build.pipeline as room
 from prep.build.run import build
 from prep.build.runner import Processes
 from prep.settings import Enlarger, PrepSettings
 from prep.tiles.discovery import Data
-from store.process import keep_freed_memory
+from store.format.codec import encode_picture
+from store.images import PictureU8
+from store.location.base import Location
+from store.process import count_cores, keep_freed_memory
+from store.reader import Store
+from store.schema import Stain
 from tests.bench.pictures import Pixels, find_sets
 
 ROUNDS = 3
@@ -36,7 +46,16 @@ PAIRS = 96
 TEST = 16  # of them held out
 TILE, VIEW, MARGIN = 1024, 512, 16  # px
 QUALITY = 95  # of the JPEG tiles, as MIST's are near that
-THREADS = os.cpu_count() or 1
+THREADS = count_cores()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Seconds of wall time, seconds of CPU time of all threads, and the most memory that the process had, bytes."""
+
+    wall: float
+    cpu: float
+    peak: int = 0
 
 
 def write_pairs(folder: Path, pairs: int, side: int = TILE, held_out: int = TEST) -> None:
@@ -48,6 +67,7 @@ def write_pairs(folder: Path, pairs: int, side: int = TILE, held_out: int = TEST
         for index in range(first, last):
             for shift, stain in enumerate("AB"):
                 tile = mosaic(tiles, index + 7 * shift)[:side, :side]
+                tile = tile.transpose(1, 0, 2) if part == "val" else tile  # no copy of a tile of train
                 file = folder / f"{part}{stain}" / f"slide{index % 9}_{index}_0.jpg"
                 cv2.imwrite(str(file), tile[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
 
@@ -63,92 +83,112 @@ def settings(**changes: object) -> PrepSettings:
     return PrepSettings(**{"upscaler": Enlarger.LANCZOS, "view_side": VIEW, "margin": MARGIN, **changes})  # type: ignore[arg-type]
 
 
-def bare_pair(he: Path, ihc: Path, out: Path) -> None:
-    """The calls that a pair cannot do without: 2 decoded, 6 resized, 8 packed and written."""
-    blosc = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.BITSHUFFLE, blocksize=3 * TILE * TILE)
-    packed: list[bytes] = []
-    for file in (he, ihc):
-        decoded = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-        assert decoded is not None, file
-        tile = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-        field = cv2.resize(tile, (VIEW, VIEW), interpolation=cv2.INTER_AREA)
-        pictures = [tile, field]
-        for zoom in (2, 4):
-            patch = field[: VIEW // zoom + 2 * MARGIN, : VIEW // zoom + 2 * MARGIN]
-            side = zoom * patch.shape[0]
-            window = cv2.resize(patch, (side, side), interpolation=cv2.INTER_LANCZOS4)
-            pictures.append(window[:VIEW, :VIEW])
-        packed += [blosc.encode(np.ascontiguousarray(picture.transpose(2, 0, 1))) for picture in pictures]
-    with out.open("wb") as stream:
-        for data in packed:
-            stream.write(data)
+def plain_repeat(pictures: PictureU8, factor: int, names: Sequence[str] = ()) -> PictureU8:
+    """Enlarging that costs nothing: each pixel is repeated."""
+    side = (pictures.shape[2] * factor, pictures.shape[1] * factor)
+    return np.stack([cv2.resize(picture, side, interpolation=cv2.INTER_NEAREST) for picture in pictures])
 
 
-def floor(data: Path, out: Path, threads: int) -> float:
-    """Seconds for all pairs with nothing but the bare calls."""
-    pairs = [(he, Path(str(he).replace("A/", "B/"))) for he in sorted(data.glob("*A/*.jpg"))]
+def timed(work: Callable[[], object]) -> Cost:
+    """What some work takes, all threads of this process together."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Cost(wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
+
+
+def build_store(data: Path, out: Path, **changes: object) -> None:
+    """A whole build: check, plan, units, seal."""
+    processes = Processes(threads=THREADS)
+    build(settings(**changes), Data(he=data, ihc=data), out, skip_bad=False, processes=processes)
+
+
+def read_back(location: Location, names: Sequence[str]) -> None:
+    """What a build does before it seals a store."""
+    location.forget(names)
+    for name in names:
+        location.digest(name)
+        location.forget([name])
+
+
+def bare_calls(store: Store, data: Path) -> Callable[[], None]:
+    """What nothing can do without: decode every source, pack every picture of the store, digest what is packed."""
+    units = [(split, row) for split, count in store.manifest.counts.items() for row in range(count)]
+    views = ["tile", *(view.name for view in store.manifest.views)]
+    pictures = {
+        (split, row): [
+            store.picture(split, view, stain, row)
+            for view in views
+            if view != "tile" or store.manifest.has_tiles(split)
+            for stain in Stain
+        ]
+        for split, row in units
+    }
+    sources = {(split, row): store.pairs(split)[row] for split, row in units}
+
+    def call() -> None:
+        for key, stored in pictures.items():
+            for name in (sources[key].he, sources[key].ihc):
+                with Image.open(data / name) as image:
+                    np.asarray(image)
+            for picture in stored:
+                hashlib.sha256(encode_picture(picture)).digest()
+
+    return call
+
+
+def measure(data: Path, scratch: Path) -> dict[str, Cost]:
+    """The costs on the cores of this process: build, reading back, bare calls, each the best of some rounds."""
+    keep_freed_memory()  # as the command does
+    room.make_upscaler = lambda _: SimpleNamespace(enlarge=plain_repeat)  # type: ignore[attr-defined]
     cv2.setNumThreads(1)
-    start = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda n: bare_pair(*pairs[n], out / f"{n}.bin"), range(len(pairs))))
-    seconds = time.perf_counter() - start
-    cv2.setNumThreads(-1)
-    return seconds
+    rounds: list[dict[str, Cost]] = []
+    for number in range(ROUNDS):
+        out = scratch / f"{number}.zarr"
+        with redirect_stderr(StringIO()):
+            costs = {"build": timed(lambda out=out: build_store(data, out))}  # type: ignore[misc]
+        store = Store.open(out)
+        names = list(store.location.names())
+        costs["reading back"] = timed(lambda: read_back(store.location, names))  # noqa: B023 # called at once
+        costs["bare calls"] = timed(bare_calls(store, data))
+        rounds.append(costs)
+        shutil.rmtree(out)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    best = {what: min((costs[what] for costs in rounds), key=lambda cost: cost.cpu) for what in rounds[0]}
+    return best | {"build": Cost(wall=min(costs["build"].wall for costs in rounds), cpu=best["build"].cpu, peak=peak)}
 
 
-@contextmanager
-def scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder for one round."""
-    place = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place)
-
-
-def time_build(data: Path, out: Path, **changes: object) -> float:
-    """Seconds of a whole build: check, plan, units, seal."""
-    start = time.perf_counter()
-    with redirect_stderr(StringIO()):
-        processes = Processes(threads=THREADS)
-        build(settings(**changes), Data(he=data, ihc=data), out / "s.zarr", skip_bad=False, processes=processes)
-    return time.perf_counter() - start
-
-
-def best(rounds: list[dict[str, float]], name: str) -> float:
-    """The shortest time of a column."""
-    return min(times[name] for times in rounds)
+def on_cores(cores: int, data: Path, scratch: Path) -> dict[str, Cost]:
+    """The costs in a process that may use so many cores."""
+    chosen = ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores]))
+    words = [sys.executable, "-m", "tests.bench.pipeline", "--data", str(data), "--scratch", str(scratch)]
+    done = subprocess.run(["taskset", "-c", chosen, *words], check=True, stdout=subprocess.PIPE)
+    return {what: Cost(**cost) for what, cost in json.loads(done.stdout).items()}
 
 
 def main() -> None:
     """Measure and print the table."""
-    keep_freed_memory()  # as the command does
-    parser = argparse.ArgumentParser(description="Pairs per second of a build without super-resolution.")
+    parser = argparse.ArgumentParser(description="A build whose upscaler costs nothing against what it must do.")
     parser.add_argument("--pairs", type=int, default=PAIRS)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--data", type=Path, help="measure with these tiles, on the cores of this process, as JSON")
+    parser.add_argument("--scratch", type=Path)
+    given = parser.parse_args()
+    if given.data:
+        print(json.dumps({what: asdict(cost) for what, cost in measure(given.data, given.scratch).items()}))
+        return
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "tiles"
-        write_pairs(data, pairs)
-        calls: dict[str, Callable[[Path], float]] = {
-            "bare calls, 1 thread": lambda out: floor(data, out, 1),
-            f"bare calls, {THREADS} threads": lambda out: floor(data, out, THREADS),
-            f"prep build, {THREADS} threads": lambda out: time_build(data, out),
-        }
-        rounds: list[dict[str, float]] = []
-        for _ in range(ROUNDS):
-            rounds.append({})
-            for name_, call in calls.items():
-                with scratch(Path(name)) as out:
-                    rounds[-1][name_] = call(out)
-    one, all_, ours = calls
-    print(f"{pairs} pairs of {TILE} px JPEG, recipe paper, Lanczos, one process, {THREADS} cores\n")
-    print("| | pairs/s | of the bare calls on 1 thread | on all threads |\n|---|--:|--:|--:|")
-    for name_ in calls:
-        seconds = best(rounds, name_)
-        shares = " | ".join(f"{best(rounds, floor_) / seconds:.0%}" for floor_ in (one, all_))
-        print(f"| {name_} | {pairs / seconds:.2f} | {shares} |")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\npeak memory of the process {peak:.0f} MB; {ours} is the whole command after its imports", file=sys.stdout)
+        write_pairs(data, given.pairs)
+        on = {cores: on_cores(cores, data, Path(name)) for cores in sorted({1, min(2, THREADS), THREADS})}
+    print(f"{given.pairs} pairs of {TILE} px JPEG, recipe paper, an upscaler that repeats pixels\n")
+    print("| cores | pairs/s | of one core | ms of CPU a pair | of the bare calls | reading back, ms | peak memory |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    for cores, costs in on.items():
+        whole, back, bare = costs["build"], costs["reading back"], costs["bare calls"]
+        ms = [1000 * seconds / given.pairs for seconds in (whole.cpu - back.cpu, back.cpu, bare.cpu)]
+        print(
+            f"| {cores} | {given.pairs / whole.wall:.1f} | x {on[1]['build'].wall / whole.wall:.2f} | {ms[0]:.1f} | "
+            f"x {ms[0] / ms[2]:.2f} of {ms[2]:.1f} | {ms[1]:.1f} | {whole.peak / 1e9:.2f} GB |"
+        )
 
 
 if __name__ == "__main__":

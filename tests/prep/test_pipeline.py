@@ -20,6 +20,7 @@ from prep.__main__ import THREADS, app
 from prep.build.run import build
 from prep.build.runner import Clock, Processes, Stage
 from store.format.manifest import journal_of
+from store.location.local import Folder
 from store.process import count_cores
 from store.schema import StoreError
 from store.writing.journal import Journal
@@ -194,3 +195,25 @@ def test_threads_are_as_many_as_the_cores_of_the_process(monkeypatch: pytest.Mon
     assert THREADS == count_cores() == len(os.sched_getaffinity(0))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
     assert count_cores() == 3
+
+
+def test_what_is_written_and_read_back_does_not_stay_in_memory(
+    mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read back comes from the disk then, and a large store does not drive other programs' files out."""
+    order: list[str] = []
+
+    def note(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(folder: Folder, what: Any, *parts: Any) -> Any:
+            order.extend(f"{name} {one}" for one in ([what] if isinstance(what, str) else what) if "/c/" in one)
+            return function(folder, what, *parts)
+
+        return call
+
+    for name in ("write", "forget", "digest"):
+        monkeypatch.setattr(Folder, name, note(name, getattr(Folder, name)))
+    run(lanczos(unit=16), mist, tmp_path / "s.zarr")
+    shard = "train/x2/he/c/0/0/0/0/0"
+    steps = [step.split()[0] for step in order if step.endswith(shard)]
+    assert steps == ["write", "forget", "digest", "forget"]
+    Folder(tmp_path / "s.zarr").forget(["nothing/there", shard])  # a missing file is no error

@@ -39,11 +39,12 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process dies in the middle of its file operation number `step`, which leaves half a file behind."""
     steps, write, remove = itertools.count(), Folder.write, Folder.remove
 
-    def die_writing(folder: Folder, name: str, data: bytes) -> None:
+    def die_writing(folder: Folder, name: str, *parts: bytes) -> None:
         if next(steps) == step:
+            data = b"".join(parts)
             (folder.path / name).with_name(".1-0a.partial").write_bytes(data[: len(data) // 2])
             raise Killed
-        write(folder, name, data)
+        write(folder, name, *parts)
 
     def die_removing(folder: Folder, name: str) -> None:
         if next(steps) == step:
