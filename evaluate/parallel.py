@@ -18,6 +18,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from store.cli import track
+from store.process import keep_freed_memory
 from store.schema import RunError
 
 THREADS = 4  # pictures at the same time in one process: decoding, sha256 and sums release the interpreter
@@ -69,6 +70,7 @@ def _start(work: bytes) -> None:
     """Prepare a worker process. Ctrl-C, which reaches the whole process group, ends it at once; the parent says so."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ |= dict.fromkeys(ONE_THREAD, "1")
+    keep_freed_memory()
     Thread(target=_end_with_parent, daemon=True).start()
     _given.append(pickle.loads(work))
 

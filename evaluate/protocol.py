@@ -180,7 +180,7 @@ def to_u8(levels: NDArray[np.floating], fakes: Fakes) -> NDArray[np.uint8]:
     """
     clipped = np.clip(levels, 0, 255)
     if fakes is Fakes.ROUNDED:
-        return np.asarray(np.rint(clipped), np.uint8)
+        return np.asarray(np.rint(clipped, out=clipped), np.uint8)
     signed = (clipped.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
     return np.asarray(((signed + np.float32(1)) / np.float32(2) * np.float32(255)), np.uint8)
 

@@ -41,7 +41,9 @@ class Remembered:
 
 def digest_pixels(picture_u8: PictureU8) -> str:
     """The sha256 of a picture's size and pixels, the same whatever file format holds them."""
-    return hashlib.sha256(repr(picture_u8.shape).encode() + np.ascontiguousarray(picture_u8).tobytes()).hexdigest()
+    found = hashlib.sha256(repr(picture_u8.shape).encode())
+    found.update(np.ascontiguousarray(picture_u8).data)
+    return found.hexdigest()
 
 
 def read_exact(file: Path, digest: str) -> PictureU8:

@@ -16,6 +16,8 @@ from evaluate.columns import Agreement, Cell
 from evaluate.metrics.dab import ZOOMS, DabStats
 from evaluate.metrics.statistics import COSTLY_RESAMPLES, Counts, as_cell, interval, mean_cell
 
+Numbers = Sequence[float] | NDArray[np.float64]
+
 
 def agreement_cells(
     fake: Sequence[DabStats], real: Sequence[DabStats], samples: Sequence[Counts]
@@ -46,7 +48,7 @@ def _agreement(
 
 
 def _correlation(
-    correlate: Callable[[Sequence[float], Sequence[float]], float],
+    correlate: Callable[[Numbers, Numbers], float],
     fake: NDArray[np.float64],
     real: NDArray[np.float64],
     samples: Sequence[Counts],
@@ -54,14 +56,14 @@ def _correlation(
     """The correlation or slope over all parts of all pictures, [N, parts] each; real ones are its first argument."""
 
     def among(counts: Counts) -> float:
-        one, two = (np.repeat(side, counts, axis=0).ravel().tolist() for side in (real, fake))
+        one, two = (np.repeat(side, counts, axis=0).ravel() for side in (real, fake))
         return correlate(one, two)
 
     estimate = among(np.ones(len(fake), dtype=np.int64))
     return as_cell(estimate, interval(estimate, among, samples[:COSTLY_RESAMPLES]))
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+def spearman(first: Numbers, second: Numbers) -> float:
     """Rank correlation, -1 to 1; NaN where it is undefined: fewer than two values, or one side constant.
 
     >>> spearman([1, 2, 3], [10, 20, 25]), spearman([1, 2, 3], [5, 5, 5])
@@ -70,7 +72,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     return nan if _undefined(first, second) else float(spearmanr(first, second).statistic)
 
 
-def pearson(first: Sequence[float], second: Sequence[float]) -> float:
+def pearson(first: Numbers, second: Numbers) -> float:
     """Linear correlation, -1 to 1; NaN where it is undefined, as in `spearman`.
 
     >>> round(pearson([1, 2, 3], [10, 20, 25]), 4), pearson([1, 2, 3], [5, 5, 5])
@@ -79,7 +81,7 @@ def pearson(first: Sequence[float], second: Sequence[float]) -> float:
     return nan if _undefined(first, second) else float(np.corrcoef(first, second)[0, 1])
 
 
-def slope(real: Sequence[float], fake: Sequence[float]) -> float:
+def slope(real: Numbers, fake: Numbers) -> float:
     """The slope of the least squares line of `fake` on `real`: 1 is right, below 1 `fake` is flatter.
 
     NaN where it is undefined: fewer than two values, or all real ones equal.
@@ -87,7 +89,7 @@ def slope(real: Sequence[float], fake: Sequence[float]) -> float:
     >>> round(slope([1, 2, 3], [0.5, 1.0, 1.5]), 4), slope([1, 2], [3, 3]), slope([2, 2], [1, 3])
     (0.5, 0.0, nan)
     """
-    if len(real) < 2 or len(set(real)) == 1:
+    if len(real) < 2 or _constant(real):
         return nan
     away = np.subtract(real, np.mean(real))
     return float(away @ np.subtract(fake, np.mean(fake)) / (away @ away))
@@ -102,5 +104,9 @@ def relative_error(fake: Sequence[float], real: Sequence[float]) -> list[float]:
     return [abs(one - two) / two if two > 0 else nan for one, two in zip(fake, real, strict=True)]
 
 
-def _undefined(first: Sequence[float], second: Sequence[float]) -> bool:
-    return len(first) < 2 or len(set(first)) == 1 or len(set(second)) == 1
+def _undefined(first: Numbers, second: Numbers) -> bool:
+    return len(first) < 2 or _constant(first) or _constant(second)
+
+
+def _constant(values: Numbers) -> bool:
+    return bool((np.asarray(values) == values[0]).all())

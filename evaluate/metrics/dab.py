@@ -39,17 +39,20 @@ def dab_stats(picture_u8: NDArray[np.uint8]) -> DabStats:
 
 def density_stats(density: NDArray[np.float64]) -> DabStats:
     """The DAB of a density map [H,W]; parts differ by one pixel where a zoom does not divide a side."""
-    parts = {
-        zoom: [part for band in np.array_split(density, zoom) for part in np.array_split(band, zoom, axis=1)]
-        for zoom in ZOOMS
-    }
+    positive = density >= POSITIVE
     return DabStats(
         density=float(density.mean()),
         integrated=float(density.sum()),
-        positive=float((density >= POSITIVE).mean()),
-        part_density={zoom: np.array([part.mean() for part in found]) for zoom, found in parts.items()},
-        part_positive={zoom: np.array([(part >= POSITIVE).mean() for part in found]) for zoom, found in parts.items()},
+        positive=float(positive.mean()),
+        part_density={zoom: _part_means(density, zoom) for zoom in ZOOMS},
+        part_positive={zoom: _part_means(positive, zoom) for zoom in ZOOMS},
     )
+
+
+def _part_means(numbers: NDArray[np.float64] | NDArray[np.bool_], zoom: int) -> NDArray[np.float64]:
+    """The mean of each part, [zoom²], row by row."""
+    bands = np.array_split(numbers, zoom)
+    return np.array([part.mean() for band in bands for part in np.array_split(band, zoom, axis=1)])
 
 
 def as_numbers(stats: DabStats) -> list[float]:

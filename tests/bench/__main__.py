@@ -16,6 +16,7 @@ PARTS = {
     "precisions": "loss curves of 200 demo steps in bf16 and fp32",
     "predicting": "a prediction against bare passes of its network, and what a picture costs besides",
     "scoring": "scoring a run with every feature network, against one picture and one network at a time",
+    "pixels": "scoring a run without networks, against scikit-image and one set at a time",
     "pipeline": "a whole build without super-resolution against the bare calls",
     "enlarging": "a whole build with super-resolution against the network alone",
     "workers": "two Dask workers against one",
