@@ -23,7 +23,7 @@ from prep.upscaling.blocks import RESIDUAL, SLOPE
 
 PIXELS = 128  # of a tile
 LEAST = 16  # rows and columns of the smallest tile that tensor cores take
-WARPS, STAGES = 4, 3  # 3 stages of the largest tile are 72 KiB: cards since Ampere have 99
+STAGES = 3  # of tiles on their way: 72 KiB of the largest, and cards since Ampere have 99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,8 @@ def _convolve(
         height, width, pixels, source.stride(2), target.stride(2),
         INPUTS=layer.inputs, OUTPUTS=layer.outputs, ADDED=len(added), RESIDUAL=RESIDUAL, SLOPE=SLOPE,
         ROWS=PIXELS, COLUMNS=max(LEAST, triton.next_power_of_2(layer.outputs)), DEPTH=depth, WIDEN=source.is_cpu,
-        num_warps=WARPS, num_stages=STAGES,
+        # 64 outputs fill the registers of 4 warps
+        num_warps=4 if layer.outputs <= 32 else 8, num_stages=STAGES,
     )  # fmt: skip
 
 

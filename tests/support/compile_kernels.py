@@ -52,6 +52,10 @@ class Compiled:
     """Bytes of a thread that did not fit into its registers and go through memory."""
     widest: int
     """Bytes that a thread reads from memory at once."""
+    products: int
+    """Instructions of tensor cores."""
+    copies: int
+    """Instructions that copy 16 bytes into shared memory while others compute."""
 
 
 def signature_of(value: object) -> tuple[str, bool]:
@@ -98,6 +102,8 @@ def compile_call(function: Any, target: GPUTarget, arguments: tuple[object, ...]
         registers=_used("REG", usage),
         stack=_used("STACK", usage) + _used("LOCAL", usage),
         widest=max((_width(load) for load in re.findall(r"ld\.global\S*", made.asm["ptx"])), default=0),
+        products=len(re.findall(r"wgmma\.mma_async|mma\.sync", made.asm["ptx"])),
+        copies=len(re.findall(r"cp\.async\.cg", made.asm["ptx"])),
     )
 
 
