@@ -73,7 +73,8 @@ def run_compiled(blocks: Sequence[Sequence[Layers]], shallow: Tensor) -> Tensor:
 
 
 def _compiled() -> Callable[[Tensor, Layers], Tensor]:
-    return torch.compile(_add_dense, dynamic=False, fullgraph=True)
+    """In this process: its few kernels need no pool of others, which a signal to the builder would reach too."""
+    return torch.compile(_add_dense, dynamic=False, fullgraph=True, options={"compile_threads": 1})
 
 
 def _add_dense(inner: Tensor, layers: Layers) -> Tensor:

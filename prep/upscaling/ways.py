@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
 
 from prep.settings import Device, Kernels, how_to_set
 from prep.upscaling.blocks import Blocks, layers_of, run_compiled, run_plain
@@ -76,8 +75,8 @@ def fault(kernels: Kernels, dtype: torch.dtype, device: torch.device) -> str:
         found = blocks(given.to(device)).cpu() - given
     except Exception as error:
         return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
-    error = float((found - exact).norm() / exact.norm())
-    return "" if error < CLOSE else f"its result is {error:.1%} off"
+    off = float((found - exact).norm() / exact.norm())
+    return "" if off < CLOSE else f"its result is {off:.1%} off"
 
 
 class _Block(nn.Module):
@@ -89,7 +88,7 @@ class _Block(nn.Module):
             layers = nn.ModuleDict()
             for number in range(5):
                 outputs = WIDE if number == 4 else GROWTH
-                layer = skip_init(nn.Conv2d, WIDE + number * GROWTH, outputs, 3, padding=1)
+                layer = nn.Conv2d(WIDE + number * GROWTH, outputs, 3, padding=1, device="meta").to_empty(device="cpu")
                 layer.weight.normal_(0, (9 * layer.in_channels) ** -0.5, generator=generator)
                 layer.bias.normal_(0, 0.1, generator=generator)
                 layers[f"conv{number + 1}"] = layer

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -17,18 +18,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prep.settings import Device, Precision, PrepSettings
-from prep.upscaling.bsrgan import DTYPES, Bsrgan, RrdbEnlarger
+from prep.settings import Device, Kernels, Precision, PrepSettings
+from prep.upscaling.bsrgan import DTYPES, Bsrgan, RrdbEnlarger, load_enlarger
 from prep.upscaling.devices import best_precision
 from prep.views import MAC_PER_PIXEL, plan_geometries, shrink
 from store.process import keep_freed_memory
-from tests.bench.networks import find_networks
+from tests.bench.networks import TRAINED, find_networks
 from tests.bench.pictures import find_sets
 
 JUDGED, PATCH = 8, 64  # tissue windows, px: by which precisions are judged
+TISSUE, LARGE = 16, 128  # the same for a trained network, whose error depends on what it sees
 WINDOWS = {"cuda": {4: 160, 2: 288}, "cpu": {4: 96, 2: 96}}  # px: on a GPU as recipe paper has them
 ROUNDS = 2
-BATCHES = (1, 4, 8)
+BATCHES = {"cuda": (1, 4, 16), "cpu": (1, 4, 8)}
 MATRIX, REPEATS = 4096, 5  # side of the matrices whose product tells what the device could do at best
 GREY = 255
 
@@ -63,19 +65,43 @@ def judge(networks: dict[int, RrdbEnlarger]) -> None:
     print("| factor | precision | PSNR, dB | worst picture, dB | largest difference, grey levels | bytes that differ |")
     print("|---|---|--:|--:|--:|--:|")
     for factor, network in networks.items():
-        exact = Bsrgan({factor: network}, Precision.FP32, 4, device()).enlarge(windows, factor).astype(int)
-        print(f"| x{factor} | (contrast of fp32: deviation {exact.std():.0f} grey levels) | | | | |")
-        for precision in (Precision.BF16, Precision.FP16):
-            half = Bsrgan({factor: network}, precision, 4, device()).enlarge(windows, factor)
-            print(row(factor, precision, half, exact))
-        print(row(factor, "all of it in bf16", run_all_in_bf16(network, windows), exact))
+        exact = judge_ways(f"x{factor}", network, windows, (Precision.BF16, Precision.FP16))
+        print(row(f"x{factor}", "all of it in bf16", run_all_in_bf16(network, windows), exact))
+    if TRAINED.is_file():
+        trained = (
+            (Precision.BF16, Precision.FP16) if device().type == "cuda" else (Precision.BF16,)
+        )  # fp16 takes an hour
+        judge_ways("x4, trained", load_enlarger(TRAINED, 4), cut_windows(TISSUE, LARGE), trained)
 
 
-def row(factor: int, name: str, half: NDArray[np.uint8], exact: NDArray[np.int64]) -> str:
+def judge_ways(
+    name: str, network: RrdbEnlarger, windows: NDArray[np.uint8], precisions: tuple[Precision, ...]
+) -> NDArray[np.int64]:
+    """Print the rows of one network in some precisions, by all kernels of the device; returns the result of fp32."""
+    exact = Bsrgan({network.factor: network}, Precision.FP32, 1, device()).enlarge(windows, network.factor).astype(int)
+    print(f"| {name} | (contrast of fp32: deviation {exact.std():.0f} grey levels) | | | | |")
+    for precision in precisions:
+        for kernels in kernels_of(precision):
+            made = Bsrgan({network.factor: network}, precision, 4, device(), kernels)
+            label = f"{precision}, {kernels}" if device().type == "cuda" else f"{precision}"
+            print(row(name, label, made.enlarge(windows, network.factor), exact))
+    return exact
+
+
+def kernels_of(precision: Precision) -> tuple[Kernels, ...]:
+    """The kernels that there are for a precision on this device."""
+    if device().type == "cpu":
+        return (Kernels.PLAIN,)
+    if precision is Precision.FP32:
+        return (Kernels.PLAIN, Kernels.SINGLE)
+    return (Kernels.PLAIN, Kernels.COMPILED, Kernels.TRITON)
+
+
+def row(network: str, name: str, half: NDArray[np.uint8], exact: NDArray[np.int64]) -> str:
     """How far one way lies from fp32."""
     squares = np.square(half - exact).mean((1, 2, 3))
     return (
-        f"| x{factor} | {name} | {psnr(squares.mean()):.1f} | {psnr(squares.max()):.1f} "
+        f"| {network} | {name} | {psnr(squares.mean()):.1f} | {psnr(squares.max()):.1f} "
         f"| {np.abs(half - exact).max()} | {(half != exact).mean():.1%} |"
     )
 
@@ -131,16 +157,19 @@ def compare(networks: dict[int, RrdbEnlarger]) -> None:
     print("| factor, window | way | ms a window | windows/s | TFLOP/s | of the matrix rate | of the published way |")
     print("|---|---|--:|--:|--:|--:|--:|")
     for factor, network in networks.items():
-        side = WINDOWS[device().type][factor]
-        windows = cut_windows(max(BATCHES), side)
+        side, batches = WINDOWS[device().type][factor], BATCHES[device().type]
+        windows = cut_windows(max(batches), side)
         ways: dict[str, tuple[int, Callable[[], object]]] = {
             "as published: fp32, contiguous, one by one": (1, published_way(network, windows))
         }
         for precision in dict.fromkeys((Precision.FP32, *halves)):
-            for batch in BATCHES if precision is chosen else BATCHES[1:2]:
-                bsrgan = Bsrgan({factor: network}, precision, batch, device())
+            for kernels, batch in product(kernels_of(precision), batches if precision is chosen else batches[1:2]):
+                bsrgan = Bsrgan({factor: network}, precision, batch, device(), kernels)
                 way = partial(bsrgan.enlarge, windows[:batch], factor)
-                ways[f"{precision}, channels last, batch {batch}"] = (batch, way)
+                ways[f"{precision}, {'channels last' if kernels is Kernels.PLAIN else kernels}, batch {batch}"] = (
+                    batch,
+                    way,
+                )
         best = dict.fromkeys(ways, np.inf)
         for number in range(ROUNDS + 1):
             for name, (batch, call) in ways.items():

@@ -20,6 +20,7 @@ from prep.upscaling.bsrgan import NAMES, RrdbEnlarger, load_enlarger
 from store.files import digest_file
 from store.weights import BSRGAN_FILES, FOLDER_VARIABLE, weights_folder
 
+TRAINED = Path(__file__).parents[3] / "shared" / "weights" / "realesrgan-x4plus" / "realesrgan_x4plus_bsrgan_names.pth"
 PUBLISHED, SEEDED = "the published weights", "seeded weights of full size (the published files are not here)"
 SEED = 0
 MEAN, DEVIATION = 0.65, 0.2  # of unit tissue pictures, about

@@ -26,7 +26,7 @@ def captured(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     graphs: list[int] = []
     compile_ = torch.compile
 
-    def count(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+    def count(graph: torch.fx.GraphModule, _: Any, **__: Any) -> Callable[..., Any]:
         graphs.append(len(graph.graph.nodes))
         return graph.forward
 

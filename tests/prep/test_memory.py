@@ -17,11 +17,11 @@ from prep.upscaling.memory import MOST, best_batch, bytes_of_window, fitting_bat
 GIB = 2**30
 
 
-class Held(TorchDispatchMode):
+class Held(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does not say its types
     """Counts the bytes of all storages that operations made and that still exist, and keeps the most."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # as above
         self.now, self.most = 0, 0
         self._known: set[int] = set()
 
