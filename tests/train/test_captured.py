@@ -17,14 +17,19 @@ from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import Interrupted, SettingsError
 from tests.support.distributed_steps import small
-from tests.support.replaying import StandIn, Trained, start
+from tests.support.replaying import StandIn, Trained, draw_bytes, start
 from tests.support.runs import assert_equal, state
 from tests.support.tiny_run import CPU, TINY
 from tests.support.toy_method import MINE
+from train.data.loader import to_batch
 from train.loop import captured, session
 from train.loop.captured import MOST, WARM_UP, CudaRecorder, wants_graph
 from train.loop.fit import fit
+from train.loop.schedule import set_learning_rate
+from train.loop.step import trial_step
 from train.methods.registry import METHODS
+from train.networks.compiling import compile_passes
+from train.run.checkpoint import Position, save_checkpoint
 from train.run.metrics import Terms
 from train.runtime.device import Compute, resolve
 from train.runtime.distributed import ALONE, Ranks
@@ -185,6 +190,21 @@ def test_a_graph_is_wanted_by_one_process_on_a_gpu() -> None:
         wants_graph(Graph.ON, CPU, ALONE)
 
 
+def test_a_rate_on_the_device_is_filled_in_place_and_saved_as_a_number(toy: TrainSettings, tmp_path: Path) -> None:
+    made = start(toy, CPU)
+    (group,) = made.optimisers["generator"].param_groups
+    rate = group["lr"]
+    set_learning_rate(made.optimisers, replace(toy.optimiser, learning_rate=0.5), 1)
+    assert group["lr"] is rate
+    assert rate.item() == 0.5
+    (tmp_path / "run").mkdir()
+    position = Position(step=1, seconds=0.0, terms=[])
+    save_checkpoint(RunFolder(tmp_path / "run"), made.step.method.modules(), made.optimisers, position, 0)
+    (saved,) = state(RunFolder(tmp_path / "run"))["optimisers"]["generator"]["param_groups"]
+    assert type(saved["lr"]) is float
+    assert saved["lr"] == 0.5
+
+
 def on_gpu(name: str, held: dict[str, Any] | None = None) -> Trained:
     return start(settings(name), resolve("cuda", Precision.BF16), held)
 
@@ -208,5 +228,46 @@ def test_fifty_replayed_steps_are_fifty_uncaptured_ones(name: str) -> None:
         assert replayed.said == resumed.said == []
         assert isinstance(resumed.take, captured.Captured)
         assert any(branch.captured for branch in resumed.take.branches.values())
+    finally:
+        compute.configure()
+
+
+@pytest.mark.gpu
+@GPU
+def test_compiled_steps_are_captured_too() -> None:
+    compute = resolve("cuda", Precision.FP32)
+    made = start(settings("asp"), compute)
+    method, batch = made.step.method, to_batch(draw_bytes(0), compute.device)
+    assert compile_passes(method.modules(), lambda: trial_step(method, compute, batch)) == ""
+    made.capture(CudaRecorder(compute.device))
+    assert all(terms.isfinite().all() for terms in made.run(range(1, 11)))
+    assert made.said == []
+    assert isinstance(made.take, captured.Captured)
+    assert [branch.captured for branch in made.take.branches.values()] == [True]
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_step_that_reads_a_value_back_is_not_captured_and_goes_on(
+    toy: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failed capture leaves networks, optimisers and random numbers as they were."""
+    compute = resolve("cuda", Precision.FP32)
+    compute.configure(deterministic=True)
+    try:
+        plain, refused = start(toy, compute), start(toy, compute)
+        terms = refused.step.method.terms
+
+        def reading(*arguments: Any) -> dict[str, torch.Tensor]:
+            made = terms(*arguments)
+            assert all(term.item() >= 0 for term in made.values())
+            return made
+
+        monkeypatch.setattr(refused.step.method, "terms", reading)
+        refused.capture(CudaRecorder(compute.device))
+        assert_equal(refused.run(range(1, 11)), plain.run(range(1, 11)))
+        assert_equal(refused.state(), plain.state())
+        assert len(refused.said) == 1
+        assert "capturing one as a CUDA graph failed here" in refused.said[0]
     finally:
         compute.configure()

@@ -87,7 +87,6 @@ class _NormAdd(Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, left_out: Tensor | None, residual: Tensor, fused: Fused
     ) -> tuple[Tensor, ...]:
         x, found, kept = _begin(ctx, x, weight, bias, left_out, fused)
-        ctx.set_materialize_grads(False)
         padded = write(x, found, weight, bias, _with_fast_channels(residual), fused)
         margin, (height, width) = fused.margin, x.shape[2:]
         return padded[:, :, margin : margin + height, margin : margin + width], padded, *kept
@@ -117,6 +116,7 @@ def _begin(
     ctx.fused = fused
     mean, _, variance = found
     ctx.mark_non_differentiable(mean, variance)
+    ctx.set_materialize_grads(False)  # else zeros are written for both, two launches a norm
     return x, found, (mean, variance)
 
 
