@@ -102,9 +102,11 @@ class Table:
     def packed(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """The gradients of all parameters without gaps, in the order of the parameters' memory; those missing are 0."""
         present = next(gradient for gradient in gradients if gradient is not None)
+        missing = (shape.numel() for gradient, shape in zip(gradients, self.shapes, strict=True) if gradient is None)
+        zeros = present.new_zeros(max(missing, default=0))
         return torch.cat(
             [
-                present.new_zeros(shape.numel()) if gradient is None else _flat(gradient, strides)
+                zeros[: shape.numel()] if gradient is None else _flat(gradient, strides)
                 for gradient, shape, strides in zip(gradients, self.shapes, self.strides, strict=True)
             ]
         )
