@@ -68,6 +68,7 @@ help:
 	@echo '  make soak      kill a build 200 times and compare   KILLS=N'
 	@echo '  make attack    attack what is promised, 15 minutes   SEED=N MINUTES=N ONLY="kills fuzz"'
 	@echo '  make bench     measure what the READMEs state   ONLY="codecs pipeline" for some of it'
+	@echo '                 ONLY=gpu prints all that a GPU does, in six minutes'
 	@echo '  make figure    the figure of the README, from the demo'
 	@echo '  make clean     remove the demo (tiles, store, runs) and caches'
 	@echo

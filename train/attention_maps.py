@@ -29,12 +29,12 @@ from store.records.predictions import GateRecord, load_predictions, place_of, re
 from store.run_files import PredictionFolder, RunFolder
 from store.schema import Interrupted, RunError, Split, Stain
 from train.data.batch import to_signed
-from train.kernels.launching import switch
+from train.kernels.launching import choose, switch
 from train.networks.resnet import ResnetGenerator
 from train.run.generator_file import Trained, load_generator
 from train.run.inference import translation_mode
 from train.runtime.device import resolve
-from train.settings import AtTest, Precision
+from train.settings import AtTest, Precision, Use
 
 SHOWN = 6  # pictures of the sheet
 OPAQUE = 0.55  # share of the heat map's colour
@@ -88,7 +88,8 @@ def _draw(
     """All maps, their contact sheet and their record, beside their place."""
     generator = _attention_generator(folder, trained)
     compute = resolve(device, Precision.FP32)
-    compute.configure()
+    compute.configure(search=False)
+    choose(Use.OFF, Use.AUTO, compute.device)
     switch(fused=False)  # maps do not depend on whether Triton runs here
     compute.place(generator)
     beside = _beside(predictions)

@@ -21,6 +21,7 @@ PARTS = {
     "enlarging": "a whole build with super-resolution against the network alone",
     "workers": "two Dask workers against one",
     "opening": "opening a store of a million pairs",
+    "gpu": "everything that a GPU does, in six minutes; nothing where there is none",
     "memory": "peak memory of small and large builds",
 }
 

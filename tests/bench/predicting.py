@@ -48,7 +48,13 @@ def prepared(pairs: int) -> Iterator[tuple[RunFolder, Store]]:
         folder = Path(temporary)
         write_pairs(folder / "tiles", pairs + 1, held_out=pairs)
         data = Data(he=folder / "tiles", ihc=folder / "tiles")
-        build(settings(), data, folder / "store.zarr", skip_bad=False, processes=Processes(threads=1))
+        build(
+            settings(),
+            data,
+            folder / "store.zarr",
+            skip_bad=False,
+            processes=Processes(threads=len(os.sched_getaffinity(0))),
+        )
         store, run = Store.open(folder / "store.zarr"), RunFolder(folder / "run")
         write_facts(run, store, pairs_seen=1)
         recipe = load_recipe([], ["method=attention_gan"])

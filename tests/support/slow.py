@@ -14,6 +14,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/test_contributing.py": (),
     "tests/attack/test_attack.py": ("every_attack",),
     "tests/prep/test_build_kills.py": (),
+    "tests/test_gpu_bench.py::test_a_dry_run": (),
     "tests/train/test_blank_pairs.py::test_pictures_of_extreme": (),
     "tests/train/test_blank_pairs.py::test_blank_pairs": ("pix2pix-bf16",),
     "tests/train/test_captured.py::test_a_run": (),
