@@ -23,10 +23,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from evaluate import parallel
 from evaluate.columns import Metric
 from evaluate.features.extract import Features
+from evaluate.inputs.baselines import fit_baselines
 from evaluate.inputs.image_set import REAL, ImageSet, SetName
 from evaluate.inputs.reading import digest_pixels
 from evaluate.metrics.dab import density_stats
 from evaluate.metrics.misregistration import measure_pixels, shifts_for, windows
+from evaluate.metrics.pictures import Measurement
 from evaluate.metrics.ssim import similarities
 from evaluate.metrics.statistics import resample
 from evaluate.protocol import FAKE, PROTOCOLS, ProtocolName, Reference
@@ -37,9 +39,9 @@ from store.images import PictureU8
 from store.reader import Store
 from store.schema import Split, Stain
 from tests.bench.pipeline import TILE
-from tests.bench.scoring import prepared
+from tests.bench.scoring import TRAIN, prepared
 
-PAIRS, STATED, ROUNDS = 8, 1000, 3
+PAIRS, STATED, ROUNDS, REPEATS = 8, 1000, 3, 6
 TOLERANCE = 1e-10
 NOTHING = Features(vectors={}, lpips={})
 T = TypeVar("T")
@@ -145,7 +147,8 @@ def check(*differences: float) -> None:
 def compare_scorings(run: Path, store: Store, folder: Path) -> None:
     """A pair in every way, and 1,000 pairs by extrapolation."""
     score(run, store, folder / "warm")
-    fits, _, (images, scores) = clock(lambda: score(run, store, folder / "first"))
+    images, scores = score(run, store, folder / "first")
+    fitting = clock(lambda: fit_baselines(store))[0] / TRAIN
     for file in (folder / "first").iterdir():  # the fit on train is kept, the numbers of the test pictures are not
         if file.stat().st_size > 1 << 12:
             file.unlink()
@@ -166,24 +169,25 @@ def compare_scorings(run: Path, store: Store, folder: Path) -> None:
         ("here, the baselines cached", after / PAIRS),
     ):
         print(f"| {way} | {each:.2f} | {(STATED * each + once) / 60:.1f} |")
-    print(f"\nOnce: {once:.1f} s; fitting the baselines: {max(0.0, fits - before):.1f} s for each pair of train")
+    print(f"\nOnce: {once:.1f} s; fitting the baselines: {fitting:.2f} s for each pair of train")
 
 
-def compare_processes(run: Path, store: Store, folder: Path) -> None:
-    """One process and two: seconds of the wall and of the processor, and the same numbers."""
-    parallel.SHARE = 1
-    parallel.THREADS = 1
+def compare_processes(images: ImageSet) -> None:
+    """One process and two for the scoring of translations: seconds of the wall and of the processor, start included."""
+    parallel.SHARE = parallel.THREADS = 1
+    needed = {name: read for name, read in images.reads.items() if name[1] in (REAL, FAKE)}
+    work = Measurement(reads=needed, names=[(protocol, FAKE) for protocol in PROTOCOLS])
+    places = [*range(PAIRS)] * REPEATS
     print("\n| processes | s of the wall a pair | s of CPU a pair |\n|---|--:|--:|")
     found = []
     for workers in (1, 2):
-        used, wall, (_, scores) = clock(lambda workers=workers: score(run, store, folder / f"{workers}", workers))  # type: ignore[misc]
+        used, wall, scores = clock(
+            lambda workers=workers: parallel.in_parallel(work, places, "scoring", workers, TILE**2)  # type: ignore[misc]
+        )
         found.append(repr(scores))
-        print(f"| {workers} | {wall / PAIRS:.2f} | {used / PAIRS:.2f} |")
+        print(f"| {workers} | {wall / len(places):.2f} | {used / len(places):.2f} |")
     if found[0] != found[1]:
         sys.exit("two processes have other numbers than one")
-    print(
-        "\nStarting a process takes some 0.7 s of CPU, here for every stage; a store of many pairs does not notice it."
-    )
 
 
 def measure() -> None:
@@ -193,4 +197,4 @@ def measure() -> None:
         fake, real = (images.reads[ProtocolName.CORRECTED, row](0) for row in (FAKE, REAL))
         compare_ssim(fake, real)
         compare_scorings(run, store, Path(temporary))
-        compare_processes(run, store, Path(temporary))
+        compare_processes(images)

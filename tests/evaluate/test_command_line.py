@@ -91,8 +91,17 @@ def test_the_command_line_ends_with_code_2_and_one_line_on_bad_input(
     assert contents(tmp_path) == before
 
 
-def test_tables_and_the_page_do_without_torch() -> None:
-    """It takes seconds to import, and a table is text."""
-    program = "import sys, evaluate.report.table_texts, evaluate.report.html_page; print('torch' in sys.modules)"
+def test_what_takes_seconds_to_import_is_imported_where_it_is_needed() -> None:
+    """Tables and the page are text, worker processes see pixels, and networks without weights are never built."""
+    program = """
+import sys
+def held(): print([name for name in ("torch", "torchvision", "lpips", "torch_fidelity") if name in sys.modules])
+import evaluate.__main__, evaluate.parallel
+print("numpy" in sys.modules)
+import evaluate.report.table_texts, evaluate.report.html_page, evaluate.metrics.pictures
+held()
+import evaluate.scoring.score
+held()
+"""
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.splitlines() == ["False", "[]", "['torch']"]

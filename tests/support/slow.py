@@ -71,7 +71,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_predict_speed.py::test_a_translation_imports": (),
     "tests/train/test_settings.py::test_the_weights_that_a_method_reads": (),
     "tests/evaluate/test_command_line.py::test_the_command_line_scores": (),
-    "tests/evaluate/test_command_line.py::test_tables_and_the_page": (),
+    "tests/evaluate/test_command_line.py::test_what_takes_seconds": (),
     "tests/evaluate/test_standing.py::test_processes_measure": (),
     "tests/evaluate/test_standing.py::test_scores_of_several": (),
     "tests/evaluate/test_statistics.py::test_the_interval_of_a_mean_covers": (),
