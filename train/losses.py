@@ -54,7 +54,12 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     Source: CUT, PatchNCE with negatives from the same picture only.
     """
     with torch.autocast(query.device.type, enabled=False):  # a bf16 cosine is off by 0.004, its logit by 0.06
-        logits = torch.einsum("...pc,...qc->...pq", query, key.detach()) / temperature  # [...,P,P]
+        cosines = torch.einsum("...pc,...qc->...pq", query, key.detach())  # [...,P,P]
+    if cosines.dtype == torch.float32 and launching.takes(cosines):
+        from train.kernels.patches import contrasting
+
+        return contrasting.cross_entropy_of_diagonal(cosines, temperature)
+    logits = cosines / temperature
     return -logits.log_softmax(dim=-1).diagonal(dim1=-2, dim2=-1)
 
 

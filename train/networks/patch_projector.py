@@ -84,7 +84,7 @@ class ProjectionHeads(nn.Module):
         return made
 
     def _compare_at_once(self, comparisons: Sequence[Comparison]) -> list[tuple[list[Tensor], list[Tensor]]]:
-        from train.kernels import heads
+        from train.kernels.patches import heads
 
         asp = self.unit_length is UnitLength.ASP
         terms = [

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from train.kernels import blurring, copying, norms, padding
 from train.kernels.normalising import Fused
+from train.kernels.patches import contrasting
 from train.losses import octaves, pyramid, pyramid_levels
 from train.networks.layers import make_conv
 from train.networks.patch_projector import Comparison, ProjectionHeads
@@ -106,8 +107,14 @@ def call_pyramids(dtype: torch.dtype) -> None:
         with_gradients(compare, fake, real)
 
 
+def call_contrasting(_dtype: torch.dtype) -> None:
+    """The cosines of all taps."""
+    with_gradients(lambda x: contrasting.cross_entropy_of_diagonal(x, 0.07), torch.empty(5, 256, 256).requires_grad_())
+
+
 CALLS: dict[str, Callable[[torch.dtype], None]] = {
     "blurring": call_blurring,
+    "contrasting": call_contrasting,
     "copying": call_copying,
     "heads": call_heads,
     "norms": call_norms,

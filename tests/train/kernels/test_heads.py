@@ -127,10 +127,10 @@ def test_a_loss_of_all_taps_is_that_of_each() -> None:
 
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="counts interpreted kernels")
 def test_terms_share_kernels() -> None:
-    """A copy per map, and one of unit length; backward one addition per term and tap, and one of unit length."""
+    """A copy per map, and one of unit length; backward one addition per term and tap, unit length, each term's loss."""
     heads = build(UnitLength.ASP)
     terms = plan(1, torch.float32, torch.channels_last)
     with kernels():
         assert count_interpreted(lambda: heads.compare(terms)) == 2 * 3 * 3 + 1
         value = losses(heads, terms)
-        assert count_interpreted(lambda: gradients(value, heads, terms)) == 3 * 3 + 1
+        assert count_interpreted(lambda: gradients(value, heads, terms)) == 3 * 3 + 1 + 3

@@ -29,7 +29,7 @@ SHARED = 99 * 1024  # bytes for a program on cards for players: sm_86, sm_89, sm
 def launched() -> set[tuple[str, str]]:
     """Module and name of every kernel that is launched somewhere: `name[grid](...)`."""
     found = set()
-    for file in FOLDER.glob("*.py"):
+    for file in FOLDER.rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         kernels = {
             node.name
@@ -37,7 +37,7 @@ def launched() -> set[tuple[str, str]]:
             if isinstance(node, ast.FunctionDef) and any("jit" in ast.unparse(d) for d in node.decorator_list)
         }
         found |= {
-            (f"train.kernels.{file.stem}", node.func.value.id)
+            (".".join(file.relative_to(ROOT).with_suffix("").parts), node.func.value.id)
             for node in ast.walk(tree)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript)
             if isinstance(node.func.value, ast.Name) and node.func.value.id in kernels

@@ -1,0 +1,1 @@
+"""Kernels of the contrastive losses: patches of feature maps, their projections and how they are compared."""
