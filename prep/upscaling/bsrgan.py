@@ -2,7 +2,7 @@
 
 Pictures are u8 RGB in and out; the network computes in [0,1], its output is clamped and rounded as in the published
 script. In half precision only the convolutions between the first and the last layer are half: the sums that run through
-the whole network stay fp32, which raises the PSNR of bf16 against fp32 from 45 to 51 dB at no cost in time.
+the whole network stay fp32, which raises the PSNR of bf16 against fp32 by 6 dB at no cost in time.
 Source: Zhang et al., Designing a Practical Degradation Model for Deep Blind Image Super-Resolution (ICCV 2021).
 """
 

@@ -14,7 +14,7 @@ def best_device() -> Device:
 
 
 def best_precision(device: Device) -> Precision:
-    """The fastest precision whose result has at least 48 dB PSNR against fp32, as measured in `prep/README.md`.
+    """The fastest precision whose result has at least 46 dB PSNR against fp32, as measured in `prep/README.md`.
 
     A GPU multiplies fp16 as fast as bf16, and fp16 is closer. A CPU without instructions for bf16 would emulate it.
     """

@@ -89,7 +89,7 @@ class _Block(nn.Module):
             for number in range(5):
                 outputs = WIDE if number == 4 else GROWTH
                 layer = nn.Conv2d(WIDE + number * GROWTH, outputs, 3, padding=1, device="meta").to_empty(device="cpu")
-                layer.weight.normal_(0, (9 * layer.in_channels) ** -0.5, generator=generator)
-                layer.bias.normal_(0, 0.1, generator=generator)
+                for parameter in layer.parameters():
+                    parameter.normal_(0, (9 * layer.in_channels) ** -0.5, generator=generator)
                 layers[f"conv{number + 1}"] = layer
             self.add_module(dense, layers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,7 +84,13 @@ def test_a_lost_root_does_not_say_the_settings(copied: Path) -> None:
         StoreError, match=r"zarr\.json and the copy of it are missing or damaged, .*give the same settings as then"
     ):
         stored_settings(Folder(copied))
-    for given in ({"device": Device.AUTO}, {"precision": Precision.AUTO}, {"kernels": Kernels.AUTO}, {"batch": 0}):
+    undecided: tuple[dict[str, Any], ...] = (
+        {"device": Device.AUTO},
+        {"precision": Precision.AUTO},
+        {"kernels": Kernels.AUTO},
+        {"batch": 0},
+    )
+    for given in undecided:
         with pytest.raises(StoreError, match=r"does not say on which device and in which precision .*give device="):
             settle(replace(ON_A_GPU, **given), Folder(copied), repair=True)
     on_a_cpu = settle(PrepSettings(device=Device.CPU, precision=Precision.BF16), Folder(copied), repair=True)
@@ -106,7 +113,12 @@ def test_a_machine_decides_by_what_it_has(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**32, 2**32))
     monkeypatch.setattr("prep.upscaling.ways.fault", lambda *_: "")
-    on_a_gpu = {"device": Device.CUDA, "precision": Precision.FP16, "kernels": Kernels.COMPILED, "batch": 8}
+    on_a_gpu: dict[str, Any] = {
+        "device": Device.CUDA,
+        "precision": Precision.FP16,
+        "kernels": Kernels.COMPILED,
+        "batch": 8,
+    }
     assert choose(PrepSettings()) == PrepSettings(**on_a_gpu)
     exact = on_a_gpu | {"precision": Precision.FP32, "kernels": Kernels.SINGLE, "batch": 1}
     assert choose(PrepSettings(precision=Precision.FP32)) == PrepSettings(**exact)

@@ -81,6 +81,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/prep/test_blocks.py::test_a_way_that_computes": ("compiled",),
     "tests/prep/test_blocks.py::test_each_way_computes": ("compiled",),
     "tests/prep/test_bsrgan.py::test_a_store_is_built": (),
+    "tests/prep/test_bsrgan.py::test_bf16_of_a_trained": (),
     "tests/prep/test_dense_kernels_compile.py": (),
     "tests/prep/test_bsrgan.py::test_the_same_batch": ("fp32",),
     "tests/prep/test_bsrgan.py::test_triton_enlarges": (),
