@@ -22,11 +22,13 @@ from evaluate.features.networks import PREPROCESS
 from evaluate.features.weights import Networks
 from evaluate.inputs.image_set import REAL, ImageSet, SetName
 from evaluate.inputs.reading import digest_set
+from evaluate.parallel import read_ahead
 from evaluate.protocol import PROTOCOLS, FeatureSpec
 from store.cli import track
 from store.images import PictureU8
 
 PIXELS = 1 << 20  # of the pictures that go through a network together
+GPU_PIXELS = 8 << 20  # the same on a GPU: all pictures of a place
 WHITE = 255
 
 
@@ -89,19 +91,30 @@ def _run_pooled(
 ) -> dict[SetName, Arrays]:
     """The vectors of these sets, [N,C] of each stage; pictures with the same pixels go through the network once."""
     pooled, device = source.networks.pooled(spec), source.networks.device
+    together = PIXELS if device.type == "cpu" else GPU_PIXELS
+    plan = plan_reads(images, names)
+    read = read_ahead(lambda step: [(digest, images.reads[name](place)) for digest, name, place in step], plan)
     seen: dict[str, Arrays] = {}  # by the sha256 of a picture's pixels, [C] of each stage
-    for place in track(range(len(images)), what=spec.partition(",")[0], unit="picture"):
-        new = {images.digests[name][place]: images.reads[name] for name in names}
-        pictures = {digest: read(place) for digest, read in new.items() if digest not in seen}
-        batch = max(1, PIXELS // max((p.shape[0] * p.shape[1] for p in pictures.values()), default=1))
-        digests = list(pictures)
-        for start in range(0, len(digests), batch):
-            some = digests[start : start + batch]
-            stages = [stage.cpu().numpy() for stage in pooled(to_unit([pictures[digest] for digest in some], device))]
-            for row, digest in enumerate(some):
+    for pictures in track(read, what=spec.partition(",")[0], unit="picture", total=len(plan)):
+        batch = max(1, together // max((one.shape[0] * one.shape[1] for _, one in pictures), default=1))
+        for start in range(0, len(pictures), batch):
+            some = pictures[start : start + batch]
+            stages = [stage.cpu().numpy() for stage in pooled(to_unit([one for _, one in some], device))]
+            for row, (digest, _) in enumerate(some):
                 seen[digest] = tuple(stage[row] for stage in stages)
     rows = {name: [seen[digest] for digest in images.digests[name]] for name in names}
     return {name: tuple(np.stack(stage) for stage in zip(*stages, strict=True)) for name, stages in rows.items()}
+
+
+def plan_reads(images: ImageSet, names: Sequence[SetName]) -> list[list[tuple[str, SetName, int]]]:
+    """What is read at each place, with its sha256: every picture of these sets whose pixels did not occur before."""
+    seen: set[str] = set()
+    plan = []
+    for place in range(len(images)):
+        new = {images.digests[name][place]: name for name in names if images.digests[name][place] not in seen}
+        seen |= new.keys()
+        plan.append([(digest, name, place) for digest, name in new.items()])
+    return plan
 
 
 def measure_lpips(
