@@ -70,6 +70,8 @@ class _Normalised(Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         *_, u, v, sigma = ctx.saved_tensors  # PyTorch checks here that the parameters are as they were
         table: Table = ctx.table
+        if all(gradient is None for gradient in gradients):
+            return None, None, None, *gradients
         made = table.views(differentiate(table, table.packed(gradients), u, v, sigma))
         return None, None, None, *(None if g is None else m for g, m in zip(gradients, made, strict=True))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.kernels import DEVICE, FORMATS, count_interpreted, draw, kernels
+from tests.support.kernels import DEVICE, FORMATS, count_interpreted, count_launches, draw, kernels
 from train.losses import adaptive_patch_nce, patch_nce
 from train.methods.contrastive import _mean_of_tap
 from train.networks.patch_projector import Comparison, ProjectionHeads, draw_positions
@@ -134,3 +134,39 @@ def test_terms_share_kernels() -> None:
         assert count_interpreted(lambda: heads.compare(terms)) == 2 * 3 * 3 + 1
         value = losses(heads, terms)
         assert count_interpreted(lambda: gradients(value, heads, terms)) == 3 * 3 + 1 + 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU")
+def test_terms_take_few_launches_and_are_recorded() -> None:
+    """Three terms of three taps, forward: copies of pixels 18, first layers 3, the rest for all taps; and replayed."""
+    heads = build(UnitLength.ASP)
+    terms = plan(1, torch.bfloat16, torch.channels_last)
+    terms = [
+        Comparison(query=term.query, key=term.key, positions=[p.to(DEVICE) for p in term.positions]) for term in terms
+    ]
+    shares = SHARES.to(DEVICE)
+    assert count_launches(lambda: heads.compare(terms)) <= 18 + 3 + 8
+
+    def step() -> list[Tensor]:
+        made = heads.compare(terms)
+        value = torch.stack(
+            [
+                adaptive_patch_nce(queries[0], keys[0], 0.07, shares, Lookup.LINEAR, _mean_of_tap).mean()
+                for queries, keys in made
+            ]
+        ).sum()
+        return [value, *torch.autograd.grad(value, list(heads.parameters()))]
+
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        truth = step()
+        truth = step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = step()
+    graph.replay()
+    for ours, wanted in zip(made, truth, strict=True):
+        assert torch.equal(ours, wanted)
