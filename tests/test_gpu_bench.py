@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ def test_a_dry_run_prints_every_part(capsys: pytest.CaptureFixture[str]) -> None
     for row in ("asp, as published", "matrix product, bf16", "x4 | fp32", "predict, again", "score, first"):
         assert f"| {row} |" in page
     assert " pairs/s" in page
+    assert re.search(r"\npix2pix, 64 px, batch 1, fp32: [0-9.]+ steps/s, ", page)
 
 
 @pytest.mark.gpu

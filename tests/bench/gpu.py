@@ -57,6 +57,12 @@ def _steps(machine: Machine) -> None:
     measure_steps(machine)
 
 
+def _fit(machine: Machine) -> None:
+    from tests.bench.gpu_work import measure_fit
+
+    measure_fit(machine)
+
+
 def _super(machine: Machine) -> None:
     from tests.bench.gpu_super import measure_super_resolution
 
@@ -83,13 +89,14 @@ def _score(machine: Machine) -> None:
 
 PARTS = {  # each imports what it needs itself, so that a package that is missing costs one part
     "ceilings": Part(title="What the card can do at most", seconds=15, measure=measure_ceilings),
-    "ways": Part(title="A training step, way by way", seconds=80, measure=_ways),
-    "start": Part(title="From the start of the process to replayed steps", seconds=30, measure=_start),
-    "steps": Part(title="A training step of every method in every precision", seconds=80, measure=_steps),
+    "ways": Part(title="A training step, way by way", seconds=70, measure=_ways),
+    "start": Part(title="From the start of the process to replayed steps", seconds=25, measure=_start),
+    "fit": Part(title="Training from a store", seconds=35, measure=_fit),
+    "steps": Part(title="A training step of every method in every precision", seconds=70, measure=_steps),
     "super": Part(title="Super-resolution, host to host", seconds=50, measure=_super),
-    "build": Part(title="A build", seconds=40, measure=_build),
+    "build": Part(title="A build", seconds=35, measure=_build),
     "predict": Part(title="Translating", seconds=30, measure=_predict),
-    "score": Part(title="Scoring without networks", seconds=20, measure=_score),
+    "score": Part(title="Scoring without networks", seconds=15, measure=_score),
 }
 
 

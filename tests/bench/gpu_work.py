@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from store.reader import TILE, Store
 from store.run_files import RunFolder
-from store.schema import Split, Stain
+from store.schema import Interrupted, Split, Stain
 from tests.bench.gpu_machine import Machine, table
+from tests.bench.gpu_steps import FIRST
 from tests.support.stores import build_small_store
+from tests.support.tiny_run import NARROW
 from tests.support.untrained_run import make_run
 from train import predict as predicting
+from train.loop.fit import fit
+from train.methods.recipes import load_recipe
 from train.run.generator_file import load_generator
 from train.run.inference import translate
 from train.runtime.device import resolve
 from train.settings import Precision
 
 TRANSLATED, SCORED = 24, 6  # pictures
+LOADERS = 6  # processes
+ENDING = 10  # s in which a run begins and ends
 
 
 @contextmanager
 def prepared(machine: Machine, pictures: int) -> Iterator[tuple[RunFolder, Store, float]]:
     """A run that learned nothing, a store, and the seconds of its build without super-resolution."""
-    with tempfile.TemporaryDirectory() as temporary, redirect_stderr(StringIO()):
+    with TemporaryDirectory() as temporary, redirect_stderr(StringIO()):
         folder = Path(temporary)
         if machine.dry:
             start = time.perf_counter()
@@ -56,6 +63,25 @@ def measure_build(machine: Machine) -> None:
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no reason given"])[-1])
     print(done.stdout)
+
+
+def measure_fit(machine: Machine) -> None:
+    """Steps a second of `train fit` from the store, with its loader and reports, after the first two reports."""
+    with prepared(machine, SCORED) as (_run, store, _), TemporaryDirectory() as folder:
+        method = "pix2pix" if machine.dry else FIRST[1]
+        minutes = max(5.0, machine.until - time.time() - ENDING) / 60
+        words = [f"method={method}", "precision=bf16", "optimiser.constant_epochs=5000", f"time_limit={minutes:.3f}"]
+        words += ["checkpoint_every=1000000", "sample_every=1000000", "validate_every=0", f"device={machine.device}"]
+        tiny = [*NARROW, "generator.depth=5", "optimiser.constant_epochs=7", "optimiser.decay_epochs=0"]
+        settings = load_recipe([], [*words, f"data.workers={LOADERS}", *tiny * machine.dry])
+        trained = RunFolder(Path(folder) / "run")
+        with suppress(Interrupted), redirect_stderr(StringIO()):
+            fit(trained, store, settings)
+        lines = [json.loads(line) for line in trained.metrics.read_text().splitlines()]
+        first, last = lines[min(1, len(lines) - 2)], lines[-1]
+        rate = (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
+        kind = "bf16" if machine.cuda else "fp32"
+        print(f"{method}, {store.side('x1')} px, batch 1, {kind}: {rate:.1f} steps/s, {1000 / rate:.1f} ms a step")
 
 
 def measure_predict(machine: Machine) -> None:

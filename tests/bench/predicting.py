@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -65,23 +66,30 @@ def prepared(pairs: int) -> Iterator[tuple[RunFolder, Store]]:
         yield run, store
 
 
-def clock(call: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    start = time.perf_counter()
+class Cost(NamedTuple):
+    """Seconds that something took, and CPU seconds of all threads of this process."""
+
+    seconds: float
+    cpu: float
+
+
+def clock(call: Callable[[], object]) -> Cost:
+    """What a call costs."""
+    start, cpu = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - start
+    return Cost(time.perf_counter() - start, time.process_time() - cpu)
 
 
-def bare(run: RunFolder, store: Store) -> float:
-    """Seconds of the passes of every picture, one after the other, with nothing around them."""
+def bare(run: RunFolder, store: Store) -> Cost:
+    """The passes of every picture, one after the other, with nothing around them."""
     compute = resolve("cpu", Precision.FP32)
     generator = compute.place(load_generator(run.generator).generator)
     pictures = [store.picture(Split.TEST, VIEW, Stain.HE, row) for row in range(len(store.pairs(Split.TEST)))]
-    return sum(clock(lambda he=he: translate(generator, he, compute.device)) for he in pictures)  # type: ignore[misc]
+    return clock(lambda: [translate(generator, he, compute.device) for he in pictures])
 
 
-def whole(run: RunFolder, store: Store) -> float:
-    """Seconds of `predict` of a set that is not there."""
+def whole(run: RunFolder, store: Store) -> Cost:
+    """`predict` of a set that is not there."""
     shutil.rmtree(run.path / "predictions", ignore_errors=True)
     with redirect_stderr(StringIO()):
         return clock(lambda: predict(run, store, Split.TEST, VIEW, "cpu"))
@@ -105,24 +113,26 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     asked = parser.parse_args()
-    seconds: dict[str, list[float]] = {"bare network": [], "predict": []}
+    costs: dict[str, list[Cost]] = {"bare network": [], "predict": []}
     with prepared(asked.pairs) as (run, store):
         for _ in range(asked.rounds):
-            seconds["bare network"].append(bare(run, store))
-            seconds["predict"].append(whole(run, store))
-        cost, side = besides(store, run.path), store.side(VIEW)
+            costs["bare network"].append(bare(run, store))
+            costs["predict"].append(whole(run, store))
+        each, side = besides(store, run.path), store.side(VIEW)
         large = store.side(TILE)
-    best = {way: min(times) / asked.pairs for way, times in seconds.items()}
-    cores = len(os.sched_getaffinity(0))
+    best = {
+        way: Cost(*(min(column) / asked.pairs for column in zip(*each, strict=True))) for way, each in costs.items()
+    }
+    machine = f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads"
+    print(f"{asked.pairs} pictures of {side} px, attention_gan, fp32, {machine}\n")
+    print("| way | s a picture | CPU s a picture |\n|---|--:|--:|")
+    for way, cost in best.items():
+        print(f"| {way} | {cost.seconds:.2f} | {cost.cpu:.2f} |")
+    network, all_of_it = best["bare network"], best["predict"]
+    rest = 1 - network.seconds / all_of_it.seconds, 1 - network.cpu / all_of_it.cpu
+    print(f"\nEverything but the network: {rest[0]:.1%} of the time of `predict`, {rest[1]:.1%} of its CPU time.")
     print(
-        f"{asked.pairs} pictures of {side} px, attention_gan, fp32, {cores} cores, {torch.get_num_threads()} threads\n"
-    )
-    print("| way | s a picture |\n|---|--:|")
-    for way, each in best.items():
-        print(f"| {way} | {each:.2f} |")
-    print(f"\nEverything but the network: {1 - best['bare network'] / best['predict']:.1%} of the time of `predict`.")
-    print(
-        f"A picture of {large} px costs {cost * 1000:.0f} ms of CPU besides: {1 / cost:.0f} pictures/s for each core."
+        f"A picture of {large} px costs {each * 1000:.0f} ms of CPU besides: {1 / each:.0f} pictures/s for each core."
     )
 
 
