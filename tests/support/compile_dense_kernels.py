@@ -17,7 +17,7 @@ from triton.runtime.jit import JITFunction
 from prep.settings import Kernels
 from prep.upscaling.bsrgan import RrdbEnlarger
 from prep.upscaling.ways import make_blocks
-from tests.support.compile_kernels import Compiled, compile_call
+from tests.support.compile_kernels import Compiled, compile_call, specialise
 
 
 @torch.inference_mode()
@@ -30,7 +30,7 @@ def main(capability: int, dtype: torch.dtype) -> None:
         named["WIDEN"] = False  # as on a GPU
         key = (named["INPUTS"], named["OUTPUTS"], named["ADDED"])
         if key not in seen:
-            seen[key] = compile_call(self, target, arguments, named)
+            seen[key] = compile_call(self, target, specialise(self, arguments, named))
             sys.stdout.write(json.dumps([key, asdict(seen[key])]) + "\n")
 
     JITFunction.run = run

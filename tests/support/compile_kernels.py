@@ -74,30 +74,44 @@ def signature_of(value: object) -> tuple[str, bool]:
     return "constexpr", False
 
 
-def compile_call(function: Any, target: GPUTarget, arguments: tuple[object, ...], named: dict[str, Any]) -> Compiled:
-    """Compile a kernel for a call."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a kernel is compiled for: types, constants and divisible arguments by their place, and options."""
+
+    signature: dict[str, str]
+    constants: dict[tuple[int], object]
+    attributes: dict[tuple[int], list[list[object]]]
+    options: dict[str, object]
+
+
+def specialise(function: Any, arguments: tuple[object, ...], named: dict[str, Any]) -> Call:
+    """What Triton would compile for this call."""
     names = list(function.arg_names)
     values = dict(zip(names, arguments, strict=False)) | {name: named[name] for name in names if name in named}
     values = {p.name: p.default for p in function.params if p.has_default} | values
-    options = {name: value for name, value in named.items() if name not in names}
-    signature, constants, attributes = {}, {}, {}
+    call = Call(signature={}, constants={}, attributes={}, options={n: v for n, v in named.items() if n not in names})
     for place, parameter in enumerate(function.params):
         value = values[parameter.name]
         kind, divides = ("constexpr", False) if parameter.is_constexpr else signature_of(value)
         if parameter.do_not_specialize:
             kind, divides = "i32", False
-        signature[parameter.name] = kind
+        call.signature[parameter.name] = kind
         if kind == "constexpr":
-            constants[place,] = value
+            call.constants[place,] = value
         elif divides:
-            attributes[place,] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)
-    made = triton.compile(source, target=target, options=options)
+            call.attributes[place,] = [["tt.divisibility", 16]]
+    return call
+
+
+def compile_call(function: Any, target: GPUTarget, call: Call) -> Compiled:
+    """Compile a kernel for a call."""
+    source = ASTSource(fn=function, signature=call.signature, constexprs=call.constants, attrs=call.attributes)
+    made = triton.compile(source, target=target, options=call.options)
     usage = resources(made.asm["cubin"])
     return Compiled(
         module=function.fn.__module__,
         kernel=function.fn.__name__,
-        arguments=" ".join(signature.values()),
+        arguments=" ".join(call.signature.values()),
         shared=made.metadata.shared,
         registers=_used("REG", usage),
         stack=_used("STACK", usage) + _used("LOCAL", usage),
@@ -130,14 +144,15 @@ def main(capability: int, dtype: torch.dtype) -> None:
     """Call everything; a kernel with the same arguments is compiled once."""
     from tests.train.kernels.calls import CALLS
 
-    seen: set[Compiled] = set()
+    seen: set[str] = set()
     target = GPUTarget("cuda", capability, 32)
 
     def run(self: Any, *arguments: object, grid: Any, warmup: bool, **named: Any) -> None:
-        made = compile_call(self, target, arguments, named)
-        if made not in seen:
-            seen.add(made)
-            sys.stdout.write(json.dumps(asdict(made)) + "\n")
+        call = specialise(self, arguments, named)
+        key = f"{self.fn.__module__}.{self.fn.__name__} {call}"
+        if key not in seen:
+            seen.add(key)
+            sys.stdout.write(json.dumps(asdict(compile_call(self, target, call))) + "\n")
 
     JITFunction.run = run
     launching._switch.interpreted = True  # CPU tensors are taken; nothing is interpreted here

@@ -6,6 +6,7 @@ import copy
 import itertools
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from train.kernels import launching
 from train.networks.ammfi import AMMFI, ChannelAttention, SpatialAttention
 from train.networks.layers import ResidualBlock, make_conv
 from train.networks.norms import InstanceNorm
-from train.networks.resampling import blur_down, blur_up, reflect_pad
+from train.networks.resampling import blur_down, blur_up, interleave, mirror, reflect_pad
 from train.networks.spectral_norm import SpectralConv2d
 from train.settings import AttentionSettings, Gate, Join, Norm, Order, Width
 
@@ -235,6 +236,19 @@ def test_blur_up_is_the_published_filter() -> None:
     published = F.conv_transpose2d(padded, kernel, stride=2, padding=3, groups=5)
     assert blur_up(x).shape == (2, 5, 14, 24)
     torch.testing.assert_close(blur_up(x), published, rtol=0, atol=1e-6)
+
+
+def test_padding_and_blur_up_from_slices_are_the_same_with_their_gradients() -> None:
+    """What is compiled for a GPU."""
+    x, plain = (draw(2, 3, 5, 4).double().requires_grad_() for _ in range(2))
+    for sliced, known in (
+        (interleave, blur_up),
+        (partial(mirror, margin=3), partial(reflect_pad, margin=3)),
+    ):
+        made, truth = sliced(x), known(plain)
+        torch.testing.assert_close(made, truth)
+        upstream = draw(*made.shape, seed=1).double()
+        torch.testing.assert_close(torch.autograd.grad(made, x, upstream), torch.autograd.grad(truth, plain, upstream))
 
 
 def test_blocks_keep_dtype_and_memory_format_under_autocast() -> None:

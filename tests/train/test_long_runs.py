@@ -388,6 +388,7 @@ def test_a_run_on_a_cpu_may_be_asked_to_be_deterministic_and_is_the_same(
     try:
         fit(folder, store, replace(TINY, deterministic=True))
         assert torch.are_deterministic_algorithms_enabled()
+        assert not vars(torch.utils)["deterministic"].fill_uninitialized_memory  # a launch for each result
     finally:
         torch.use_deterministic_algorithms(False)
     assert_equal(state(folder), state(finished))

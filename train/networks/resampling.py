@@ -17,14 +17,15 @@ from train.kernels import launching
 def reflect_pad(x: Tensor, margin: int) -> Tensor:
     """`x` mirrored by `margin` px on each side, in its dtype: CPU autocast would turn bf16 into float32.
 
-    PyTorch's gradient of it sums in varying order on a GPU, and PyTorch refuses it in deterministic runs.
+    PyTorch's gradient of it sums in varying order on a GPU, and PyTorch refuses it in deterministic runs; compiled, it
+    was the slowest kernel of a step.
     """
     if launching.takes(x):
         from train.kernels import padding
 
         return padding.reflect_pad(x, margin)
     with torch.autocast(x.device.type, enabled=False):
-        if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+        if x.is_cuda and (torch.are_deterministic_algorithms_enabled() or torch.compiler.is_compiling()):
             return mirror(x, margin)
         return F.pad(x, (margin, margin, margin, margin), mode="reflect")
 
@@ -90,10 +91,22 @@ def blur_up(x: Tensor) -> Tensor:
         from train.kernels import blurring
 
         return blurring.blur_up(x)
-    if torch.compiler.is_compiling() and not x.is_cuda:
+    if torch.compiler.is_compiling():
+        if x.is_cuda:
+            return interleave(x)
         doubled: Tensor = double(x)
         return doubled
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def interleave(x: Tensor) -> Tensor:
+    """`blur_up` built from slices: compiled for a GPU, it and its gradient are sums, and nothing is scattered."""
+    for axis in (2, 3):
+        side = x.shape[axis]
+        before = torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, side - 1)), dim=axis)
+        behind = torch.cat((x.narrow(axis, 1, side - 1), x.narrow(axis, side - 1, 1)), dim=axis)
+        x = torch.stack((0.25 * before + 0.75 * x, 0.75 * x + 0.25 * behind), dim=axis + 1).flatten(axis, axis + 1)
+    return x
 
 
 @torch.library.custom_op("magstain::double", mutates_args=())

@@ -45,6 +45,8 @@ class Compute:
         torch.backends.cudnn.benchmark = search and not deterministic  # pictures have one size
         if deterministic != torch.are_deterministic_algorithms_enabled():  # it imports the compiler, in 2 s
             torch.use_deterministic_algorithms(deterministic)
+        # Results are written whole; to fill each with NaN before that took a launch of its own.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS sums in varying order
 
