@@ -178,8 +178,7 @@ def test_two_at_once_leave_whole_files(small_store: Store, tmp_path: Path) -> No
 def test_processes_measure_the_same_to_the_last_bit(run: Path, small_store: Store, tmp_path: Path) -> None:
     images, standing = gather(run, None, small_store, Split.TEST, VIEW, tmp_path / "cache")
     work = Measurement(reads=images.reads, names=[*images.reads])
-    for workers in (2, 4):
-        assert repr(in_parallel(work, range(4), "measuring", workers, SHARE)) == repr([*map(work, range(4))])
+    assert repr(in_parallel(work, range(4), "measuring", 4, SHARE)) == repr([*map(work, range(4))])
     assert {name: work(1).metrics[name] for name in standing.places[1].metrics} == standing.places[1].metrics
 
 
