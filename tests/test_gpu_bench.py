@@ -32,7 +32,7 @@ def test_a_dry_run_prints_every_part(capsys: pytest.CaptureFixture[str]) -> None
         assert told not in page
     steps = page[page.index(gpu.PARTS["steps"].title) : page.index(gpu.PARTS["super"].title)]
     for method in METHODS:
-        assert f"| {method} | bf16 |" in steps
+        assert f"| {method} | bf16 | 512 |" in steps
     for row in ("asp, as published", "matrix product, bf16", "x4 | fp32", "predict, again", "score, first"):
         assert f"| {row} |" in page
     assert " pairs/s" in page
