@@ -155,7 +155,8 @@ def cut_tile(geometries: Sequence[Geometry], tile: PictureU8, boxes: Sequence[Se
 
     tile: u8 [T,T,3]. A window is u8 [W,W,3], a view u8 [S,S,3]. Each source is made once for all views.
     """
-    sources = {geometry.source_side: cut_source(tile, geometry) for geometry in geometries}
+    sides = {geometry.source_side: geometry for geometry in geometries}
+    sources = {side: cut_source(tile, geometry) for side, geometry in sides.items()}
     return [
         _cut_boxes(sources[geometry.source_side], row, geometry)
         for geometry, row in zip(geometries, boxes, strict=True)

@@ -68,13 +68,13 @@ class Picture:
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """The picture in a file, u8 [H,W,3] RGB. Raises PictureError if it is damaged or cannot be read without loss."""
-    return load_picture(path).pixels
+    return load_picture(path).pixels.copy()
 
 
 def load_picture(path: Path) -> Picture:
-    """The picture with the conversions that were done, and the digest of exactly the bytes that were decoded."""
+    """The picture, which is read-only, the conversions, and the digest of exactly the bytes that were decoded."""
     image, notes, digest = _load(path)
-    return Picture(pixels=np.array(image, dtype=np.uint8), notes=notes, digest=digest)
+    return Picture(pixels=np.asarray(image, dtype=np.uint8), notes=notes, digest=digest)
 
 
 def digest_picture(path: Path) -> str:

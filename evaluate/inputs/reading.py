@@ -51,7 +51,7 @@ def read_exact(file: Path, digest: str) -> PictureU8:
     picture = load_picture(file)
     if picture.digest != digest:
         raise RunError(f"{file} was changed or exchanged: it is not the picture that was predicted and scored; {AGAIN}")
-    return picture.pixels
+    return picture.pixels.copy()
 
 
 def digest_set(digests: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from prep.settings import Recipe
 from prep.views import (
     Geometry,
     cut_source,
+    cut_tile,
     cut_window,
     draw_box,
     finish_view,
@@ -234,3 +235,20 @@ def test_lengths_that_do_not_go_together_are_refused_with_the_nearest_that_do(
     with pytest.raises(SchemaError) as caught:
         Geometry(view=view, tile_side=tile_side, view_side=view_side, margin=16)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("recipe", "side"), [(Recipe.PAPER, 128), (Recipe.WIDE, 512)])
+def test_a_tile_is_downsampled_once_for_all_views(recipe: Recipe, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
+
+    def count(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+        sides.append(picture.shape[0])
+        return shrink(picture, side)
+
+    monkeypatch.setattr("prep.views.shrink", count)
+    views = geometries(recipe, side, 64, boxes=3)
+    cut = cut_tile(views, noise(side), [plan_boxes(view, 0, "pair") for view in views])
+    assert [len(pictures) for pictures in cut] == [view.view.count for view in views]
+    sources = {view.source_side for view in views}
+    whole = sum(view.view.zoom == 1 and view.source_side == side for view in views)  # x1 of a native recipe
+    assert sides.count(side) == len(sources) + whole
