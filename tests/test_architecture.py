@@ -116,7 +116,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "store/cli.py",
     },
     "triton": {name for name in NAMES if name.startswith("train/kernels/")}
-    - {f"train/kernels/{name}.py" for name in ("__init__", "launching", "norms", "patches/__init__")}
+    - {f"train/kernels/{name}.py" for name in ("__init__", "launching", "patches/__init__")}
     | {"prep/upscaling/dense_kernels.py"},
     "typer": {f"{package}/__main__.py" for package in PACKAGES} | {"store/cli.py"},
     "zarr": {

@@ -1,21 +1,35 @@
 """The gradients of a norm and of what follows it, in two readings of the map and of the incoming gradient.
 
 The first sums, the second takes from each value of the gradient its mean and its part along the normalised map. Of the
-activation nothing is kept: its sign is computed again, by the formula of `normalising.py`. The gradient of a padded map
+activation nothing is kept: its sign is computed again, by the formula of `norms.py`. The gradient of a padded map
 is folded while it is read: each value from the up to nine places that it went to.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from train.kernels.maps import VALUES, empty_like
-from train.kernels.normalising import Fused, affine, steps_of, tiles
+from train.kernels.maps import MOST_CHANNELS, VALUES, empty_like
 from train.kernels.padding import went_to
 from train.kernels.statistics import chunks, merge_sums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fused:
+    """A norm and what follows it."""
+
+    epsilon: float = 0.0
+    shared: bool = False
+    """Whether the pictures of a batch share their statistics, as in batch norm."""
+    slope: float = 1.0
+    """Of values below 0: 0 is ReLU, 1 no activation."""
+    margin: int = 0
+    """Of the reflection padding, px."""
 
 
 def differentiate(
@@ -72,6 +86,34 @@ def _summed(
         finer * cut.steps, fused.slope, margin, cut.rows // finer, cut.columns,
     )  # fmt: skip
     return merge_sums(partial, shared=fused.shared)
+
+
+def steps_of(found: Tensor | None, fused: Fused) -> tuple[int, int]:
+    """From one picture's statistics [3,G,C] to the next one's, and from the means to the inverse deviations."""
+    if found is None:
+        return 0, 0
+    return 0 if fused.shared else found.shape[2], found.stride(0)
+
+
+def tiles(x: Tensor, values: int = VALUES) -> tuple[tuple[int, int, int], int, int]:
+    """Pieces of the positions, of the channels, and pictures; positions and channels of a piece of `values`."""
+    batch, channels, height, width = x.shape
+    columns = min(triton.next_power_of_2(channels), MOST_CHANNELS)
+    rows = values // columns
+    return (triton.cdiv(height * width, rows), triton.cdiv(channels, columns), batch), rows, columns
+
+
+@triton.jit
+def affine(found, weight, bias, own, plane, column, inside):
+    """Mean and inverse deviation; what the distance to the mean is multiplied by, and shifted by then."""
+    shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
+    if found is None:
+        mean, inverse, scale = 0.0, 1.0, 1.0
+    else:
+        mean = tl.load(found + own, mask=inside, other=0.0)
+        inverse = tl.load(found + own + plane, mask=inside, other=0.0)
+        scale = inverse * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    return mean, inverse, scale, shift
 
 
 @triton.jit

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from train.networks.layers import make_conv, make_norm
+from train.kernels import launching
+from train.networks.layers import NONE, RELU, convolve, make_conv, make_norm
+from train.networks.norms import norm_then
 from train.settings import AttentionSettings, Gate, Join, Order, Width
 
 JOINS: dict[Join, Callable[[Tensor, Tensor], Tensor]] = {
@@ -48,9 +49,31 @@ class SpatialAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,1,H,W] in (0,1)."""
-        peak, mean = features.amax(dim=1, keepdim=True), features.mean(dim=1, keepdim=True)
-        pooled = torch.cat((peak, mean), dim=1)  # [B,2,H,W]
-        return torch.sigmoid(self.conv(pooled))
+        return torch.sigmoid(self.conv(pool_channels(features)))
+
+
+def pool_channels(features: Tensor) -> Tensor:
+    """Maximum and mean over the channels of [B,C,H,W], [B,2,H,W]; fused on CUDA."""
+    if launching.takes(features):
+        from train.kernels import attention
+
+        return attention.pool_channels(features)
+    peak, mean = features.amax(dim=1, keepdim=True), features.mean(dim=1, keepdim=True)
+    return torch.cat((peak, mean), dim=1)
+
+
+class Projection(nn.Sequential):
+    """W f + b of eq. (1) with its norm, C -> C_i, and a ReLU if `relu`."""
+
+    def __init__(self, channels: int, width: int, settings: AttentionSettings) -> None:
+        conv = make_conv(channels, width, settings.kernel, spectral=settings.spectral, padding=settings.kernel // 2)
+        super().__init__(conv, make_norm(settings.norm, width, affine=True))
+        self.relu = settings.relu
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """[B,C,h,w] -> [B,C_i,h,w]."""
+        conv, norm = self
+        return norm_then(norm, *convolve(conv, feature, norm), RELU if self.relu else NONE)
 
 
 class AMMFI(nn.Module):
@@ -60,44 +83,46 @@ class AMMFI(nn.Module):
         super().__init__()
         width = channels // 2 if settings.width is Width.HALF else channels
         gates = channels if settings.gate is Gate.ELEMENTWISE else 1
-        self.encoder_projection = _projection(channels, width, settings)
-        self.decoder_projection = _projection(channels, width, settings)
+        self.encoder_projection = Projection(channels, width, settings)
+        self.decoder_projection = Projection(channels, width, settings)
         self.channel_attention = ChannelAttention(2 * width, settings.reduction)
         self.spatial_attention = SpatialAttention(settings.spatial_kernel)
         self.gate_conv = make_conv(
             2 * width, gates, settings.kernel, spectral=settings.spectral, padding=settings.kernel // 2
         )
-        self.relu = settings.relu
         self.twice = settings.order is Order.TWICE
         self.join = JOINS[settings.join]
+        self.concatenates = settings.join is Join.CONCAT
 
     def forward(self, encoded: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
         """f_e, f_d [B,C,h,w] -> the joined feature [B,2C,h,w] (concatenated) or [B,C,h,w], and the gate [B,C|1,h,w]."""
-        gate = self.gate(self.weigh_channels(self.project(encoded, decoded)))
+        logits = self.gate_logits(self.weigh_channels(self.project(encoded, decoded)))
+        maps = (logits, encoded, decoded)
+        if self.concatenates and len({(x.shape, x.dtype) for x in maps}) == 1 and launching.takes(*maps):
+            from train.kernels import attention
+
+            return attention.gate_and_concatenate(*maps)
+        gate = torch.sigmoid(logits)
         return self.join(decoded, gate * encoded), gate
 
     def project(self, encoded: Tensor, decoded: Tensor) -> Tensor:
         """Projection and concatenation, eq. (1): f' = Cat(W_e f_e + b_e, W_d f_d + b_d), [B,2C_i,h,w]."""
-        both = torch.cat((self.encoder_projection(encoded), self.decoder_projection(decoded)), dim=1)
-        return F.relu(both) if self.relu else both
+        return torch.cat((self.encoder_projection(encoded), self.decoder_projection(decoded)), dim=1)
 
     def weigh_channels(self, projected: Tensor) -> Tensor:
         """Channel attention, eq. (2): f'' = M_c(f') ⊗ f', [B,2C_i,h,w]."""
         weighted: Tensor = self.channel_attention(projected) * projected
         return weighted
 
-    def gate(self, weighted: Tensor) -> Tensor:
-        """Spatial attention and gate, eq. (3): f''' = M_s(f'') ⊗ f'', a = σ(W_a f''' + b), f_out = a ⊗ f_e. Returns a.
+    def gate_logits(self, weighted: Tensor) -> Tensor:
+        """Spatial attention and gate, eq. (3): f''' = M_s(f'') ⊗ f'', a = σ(W_a f''' + b), f_out = a ⊗ f_e.
+
+        Returns W_a f''' + b.
 
         The printed M_s(M_c(f'')) would be one number per picture. It is read as M_s(f''), or, in the order `twice`, as
         M_s(M_c(f'') ⊗ f'').
         """
         attended = self.weigh_channels(weighted) if self.twice else weighted
         focused = self.spatial_attention(attended) * weighted  # [B,2C_i,h,w]
-        return torch.sigmoid(self.gate_conv(focused))
-
-
-def _projection(channels: int, width: int, settings: AttentionSettings) -> nn.Module:
-    """W f + b of eq. (1) with its norm, C -> C_i."""
-    conv = make_conv(channels, width, settings.kernel, spectral=settings.spectral, padding=settings.kernel // 2)
-    return nn.Sequential(conv, make_norm(settings.norm, width, affine=True))
+        logits: Tensor = self.gate_conv(focused)
+        return logits

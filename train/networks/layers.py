@@ -19,7 +19,7 @@ from train.networks.spectral_norm import SpectralConv2d
 from train.settings import Initial, Norm
 
 DROPPED = 0.5  # share of values that dropout zeroes: pix2pix
-RELU = nn.ReLU()
+RELU, NONE = nn.ReLU(), nn.Identity()  # activations
 INITIAL_GAIN = 0.02  # pix2pix, CycleGAN, CUT: init_gain
 
 

@@ -96,7 +96,7 @@ def norm_then(norm: nn.Module, x: Tensor, bias: Tensor | None, activation: nn.Mo
     if slope is not None and fuses(norm, x):
         return _fuse(norm, x, bias, slope, margin)
     if slope is not None and bias is not None and isinstance(norm, nn.Identity) and launching.takes(x, bias):
-        from train.kernels.normalising import Fused
+        from train.kernels.norm_gradients import Fused
         from train.kernels.norms import activate
 
         return activate(x, bias, Fused(slope=slope, margin=margin))
@@ -112,7 +112,7 @@ def add_norm(
     bias: as in `norm_then`. Fused, the first is the inner part of the second.
     """
     if residual.dtype == x.dtype and launching.takes(residual) and fuses(norm, x):
-        from train.kernels.normalising import Fused
+        from train.kernels.norm_gradients import Fused
         from train.kernels.norms import normalise_and_add
 
         fused = Fused(epsilon=norm.eps, shared=_shared(norm, x), margin=margin)
@@ -137,7 +137,7 @@ def fuses(norm: nn.Module, x: Tensor) -> TypeGuard[InstanceNorm | BatchNorm]:
 
 def _fuse(norm: InstanceNorm | BatchNorm, x: Tensor, bias: Tensor | None, slope: float, margin: int) -> Tensor:
     from train.kernels import norms as kernels
-    from train.kernels.normalising import Fused
+    from train.kernels.norm_gradients import Fused
 
     fused = Fused(epsilon=norm.eps, shared=_shared(norm, x), slope=slope, margin=margin)
     made, *found = kernels.normalise(x, norm.weight, norm.bias, bias, fused)
@@ -179,6 +179,10 @@ def without_gradient_of_flat(picture: Tensor, made: Tensor) -> Tensor:
     picture: signed [B,C,H,W]; made: [B,...] with as many axes. Only zero padding makes the maps of such a picture vary,
     often by less than 1e-5, and each norm multiplies the gradient of that by 316.
     """
+    if launching.takes(picture, made):
+        from train.kernels.norms import pass_gradient_of_varied
+
+        return pass_gradient_of_varied(picture.detach(), made, FLAT)
     flat = (picture.detach().std(dim=(2, 3), keepdim=True) < FLAT).all(dim=1, keepdim=True)  # [B,1,1,1]
     return torch.where(flat, made.detach(), made)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from train.kernels import blurring, copying, norms, padding
-from train.kernels.normalising import Fused
+from train.kernels import attention, blurring, copying, norms, padding
+from train.kernels.norm_gradients import Fused
 from train.kernels.patches import contrasting
 from train.losses import octaves, pyramid, pyramid_levels
 from train.networks.layers import make_conv
@@ -76,6 +76,13 @@ def call_copying(dtype: torch.dtype) -> None:
         copying.ConditionalCopy(targets, [torch.empty_like(target) for target in targets])(torch.tensor(True))
 
 
+def call_attention(dtype: torch.dtype) -> None:
+    """AMMFI's at the middle level."""
+    maps = [laid(1, 128, 64, 64, dtype=dtype) for _ in range(3)]
+    with_gradients(attention.pool_channels, maps[0])
+    with_gradients(lambda *given: attention.gate_and_concatenate(given[0], given[1], given[2])[0], *maps)
+
+
 def call_norms(dtype: torch.dtype) -> None:
     """What stages and residual blocks of generators and discriminators ask for, and batch norm of a batch."""
     weight, bias, left_out = (torch.empty(256).requires_grad_() for _ in range(3))
@@ -85,6 +92,8 @@ def call_norms(dtype: torch.dtype) -> None:
         with_gradients(
             lambda *given, fused=fused: norms.normalise(given[0], given[1], given[2], None, fused)[0], x, weight, bias
         )
+    picture = laid(1, 3, 64, 64, dtype=dtype).detach()
+    with_gradients(lambda made: norms.pass_gradient_of_varied(picture, made, 1e-3), laid(1, 1, 64, 64, dtype=dtype))
     for slope, margin in ((0.2, 0), (0.0, 1)):
         fused = Fused(slope=slope, margin=margin)
         with_gradients(lambda *given, fused=fused: norms.activate(given[0], given[1], fused), x, bias)
@@ -113,6 +122,7 @@ def call_contrasting(_dtype: torch.dtype) -> None:
 
 
 CALLS: dict[str, Callable[[torch.dtype], None]] = {
+    "attention": call_attention,
     "blurring": call_blurring,
     "contrasting": call_contrasting,
     "copying": call_copying,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tests.support.kernels import DEVICE, agree, count_launches, draw, each_dtype, each_shape, kernels
 from train.networks.layers import RELU, ResidualBlock, Stage, make_conv, make_doubling_conv, make_norm, run_blocks
-from train.networks.norms import BatchNorm, InstanceNorm, add_norm, norm_then
+from train.networks.norms import BatchNorm, InstanceNorm, add_norm, norm_then, without_gradient_of_flat
 from train.settings import Norm
 
 LEAKY = nn.LeakyReLU(0.2)
@@ -250,6 +250,24 @@ def test_a_map_of_one_position_is_refused_and_a_batch_of_them_is_normalised_by_b
             BatchNorm(4).to(DEVICE)(x[:1])
         made = BatchNorm(4).to(DEVICE)(x)
     torch.testing.assert_close(made, F.batch_norm(x, None, None, training=True), rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.gpu
+@each_dtype
+def test_only_pictures_that_vary_pass_a_gradient(dtype: torch.dtype) -> None:
+    pictures = torch.full((5, 3, 6, 7), 0.25, device=DEVICE)
+    pictures[1] = draw(3, 6, 7)
+    pictures[2, 2] += 0.01 * draw(6, 7)
+    pictures[3] += 1e-4 * draw(3, 6, 7)
+    pictures[4, 0, 0, 0] = float("nan")
+    made = draw(5, 2, 3, 3, dtype=dtype).requires_grad_()
+    upstream = draw(5, 2, 3, 3, dtype=dtype, seed=1)
+    with kernels():
+        passed = without_gradient_of_flat(pictures, made)
+        (gradient,) = torch.autograd.grad(passed, made, upstream)
+    assert torch.equal(passed, made)
+    assert torch.equal(gradient, torch.autograd.grad(without_gradient_of_flat(pictures, made), made, upstream)[0])
+    assert gradient.flatten(1).any(dim=1).tolist() == [False, True, True, False, True]
 
 
 @pytest.mark.gpu
