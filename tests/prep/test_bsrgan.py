@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from prep.build.settle import choose
-from prep.settings import Device, Kernels, Precision, PrepSettings
+from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings
 from prep.upscaling.blocks import run_plain
 from prep.upscaling.bsrgan import VARIED, Bsrgan, RrdbEnlarger, _import_rrdbnet, load_enlarger
+from prep.upscaling.upscale import UpscalerChoice, make_upscaler
 from prep.views import MAC_PER_PIXEL
 from store.files import digest_file
 from store.images import read_picture
@@ -378,6 +379,24 @@ def test_a_missing_device_is_refused_before_a_file_is_read(tmp_path: Path, monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SettingsError, match="device = cuda: this machine shows no NVIDIA GPU"):
         Bsrgan.from_weights(Precision.FP16, 4, Device.CUDA, (2, 4), folder=tmp_path)
+
+
+def test_a_store_begun_with_kernels_that_cannot_run_here_is_refused_before_a_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("prep.upscaling.ways.fault", lambda *_: "RuntimeError: no compiler")
+    choice = UpscalerChoice(
+        enlarger=Enlarger.BSRGAN,
+        device=Device.CUDA,
+        precision=Precision.FP16,
+        kernels=Kernels.COMPILED,
+        batch=16,
+        factors=frozenset({4}),
+    )
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    with pytest.raises(SettingsError, match=r"^kernels = compiled: this cannot run here: RuntimeError: no compiler; "):
+        make_upscaler(choice)
 
 
 def test_names_and_shapes_that_do_not_fit_are_listed() -> None:
