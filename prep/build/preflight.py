@@ -38,7 +38,8 @@ def is_finished(location: Location, settings: PrepSettings) -> bool:
         raise StoreError(
             f"{location} is damaged: its {ROOT} does not match its seal; repair it with the same command and --repair"
         )
-    if changed := differences(stored.settings, recorded(settings)):
+    asked = recorded(settings)
+    if changed := differences(stored.settings, asked):
         state = "is finished and was made" if stored.sealed else "was started"
         raise StoreError(
             f"{location} {state} with other settings ({'; '.join(changed[:3])}); give the same settings, choose "

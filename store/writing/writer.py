@@ -175,10 +175,9 @@ def open_writer(address: Location | Path | str, manifest: Manifest, table: Table
     (the error has both values), or if it cannot be written; an error leaves nothing behind.
     """
     require(manifest.codec)
-    layout = lay_out(manifest, table)
-    writer = StoreWriter(address, manifest, layout)
-    with ready_to_write(writer.location, manifest, table, layout):
-        yield writer
+    location, layout = locate(address), lay_out(manifest, table)
+    with ready_to_write(location, manifest, table, layout):
+        yield StoreWriter(location, manifest, layout)
 
 
 def finish_sealing(address: Location | Path | str) -> None:
