@@ -179,3 +179,27 @@ def start(settings: TrainSettings, compute: Compute, state: dict[str, Any] | Non
 def _groups(optimisers: Mapping[str, Optimizer]) -> Iterator[dict[str, Any]]:
     for optimiser in optimisers.values():
         yield from optimiser.param_groups
+
+
+class OnDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
+    """Notes operations on tensors that are not on a GPU; reading the value of a fake one is an error anyway."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch
+        self.elsewhere: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, _types: Any, words: Any = (), named: Any = None) -> Any:
+        made = function(*words, **(named or {}))
+        tensors = [x for x in tree_leaves((words, named, made)) if isinstance(x, Tensor)]
+        if any(x.device.type == "cpu" for x in tensors):
+            self.elsewhere.add(str(function))
+        return made
+
+
+def move_without_values(modules: Mapping[str, torch.nn.Module], device: torch.device) -> None:
+    """Within a fake mode: put networks on a device that need not exist."""
+    for part in (part for module in modules.values() for part in module.modules()):
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            setattr(part, name, torch.nn.Parameter(torch.empty(parameter.shape, device=device)))
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))

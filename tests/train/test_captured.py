@@ -12,22 +12,25 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import Interrupted, SettingsError
 from tests.support.distributed_steps import small
-from tests.support.replaying import StandIn, Trained, draw_bytes, start
+from tests.support.replaying import SIDE, OnDevice, StandIn, Trained, draw_bytes, move_without_values, start
 from tests.support.runs import assert_equal, state
 from tests.support.tiny_run import CPU, TINY
 from tests.support.toy_method import MINE
-from train.data.loader import to_batch
+from train.data.loader import RawBatch, to_batch
 from train.loop import captured, session
 from train.loop.captured import MOST, WARM_UP, CudaRecorder, wants_graph
 from train.loop.fit import fit
+from train.loop.inputs import Inputs
 from train.loop.schedule import set_learning_rate
-from train.loop.step import trial_step
-from train.methods.registry import METHODS
+from train.loop.step import step_generator, trial_step
+from train.methods.contrastive import Contrastive
+from train.methods.registry import METHODS, build_method
 from train.networks.compiling import compile_passes
 from train.run.checkpoint import Position, save_checkpoint
 from train.run.metrics import Terms
@@ -66,6 +69,27 @@ def test_replayed_steps_are_the_steps_and_read_nothing_back(name: str, monkeypat
     assert_equal(resumed.run(range(5, 8)), plain.run(range(5, 8)))
     assert_equal(resumed.state(), plain.state())
     assert replayed.said == resumed.said == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_a_step_on_a_gpu_computes_with_lies_there(name: str) -> None:
+    """Without a GPU, on tensors without values: nothing crosses to or from the host, and no value is asked for."""
+    gpu = Compute(device=torch.device("cuda", 0), precision=Precision.FP32)
+    with FakeTensorMode():
+        method = build_method(settings(name))
+        move_without_values(method.modules(), gpu.device)
+        raw = RawBatch(torch.zeros(2, 1, SIDE, SIDE, 3, dtype=torch.uint8), torch.zeros(2, 1, dtype=torch.bool))
+        if isinstance(method, Contrastive):
+            method.contrast = replace(method.contrast, flip_equivariance=False)  # drawn, and nothing has a value
+        decisions = [method.decide(1, SIDE, 0.9, step_generator(0, 1))]
+        inputs = Inputs([raw], decisions, gpu.device)
+        with OnDevice() as seen:
+            (batch,), (decided,) = inputs.read(decisions)
+            outputs = method.generate(batch, decided)
+            for player in method.players:
+                terms = method.terms(player, batch, outputs, decided)
+                assert {term.device for term in terms.values()} == {gpu.device}
+    assert seen.elsewhere == set()
 
 
 def test_each_way_through_accumulated_parts_has_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
