@@ -176,3 +176,15 @@ def test_both_ways_to_unit_length() -> None:
     torch.testing.assert_close(cut[1:], torch.tensor([[0.0, 0.0], [1e-8 / 1.1e-7, 0.0]]))
     asp = normalise(vectors)
     torch.testing.assert_close(asp[2], torch.tensor([1e-8, 0.0]) / torch.tensor([1.1e-7, 1e-7]).norm())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 255, 511, 512, 513, 514, 1000, 1001, 65536, 268323, 268324])
+@pytest.mark.parametrize("wanted", [1, 2, 7, 255, 256])
+def test_positions_are_the_first_of_a_permutation_and_draw_as_much(count: int, wanted: int) -> None:
+    """Runs that were begun with whole permutations go on with the same numbers, and so does what is drawn after one."""
+    whole, first = (torch.Generator().manual_seed(count) for _ in range(2))
+    expected = torch.randperm(count, generator=whole)[:wanted]
+    (made,) = draw_positions([count], wanted, first)
+    assert made.dtype == torch.int64
+    assert torch.equal(made, expected)
+    assert torch.equal(first.get_state(), whole.get_state())

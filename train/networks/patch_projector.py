@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +24,28 @@ def draw_positions(places: Sequence[int], patches: int, generator: torch.Generat
 
     The same positions serve all pictures of the batch, query and key.
     """
-    return [torch.randperm(count, generator=generator, device=generator.device)[:patches] for count in places]
+    return [draw_first(count, patches, generator) for count in places]
+
+
+def draw_first(count: int, wanted: int, generator: torch.Generator) -> Tensor:
+    """The first of a permutation: `torch.randperm(count, generator=generator)[:wanted]`, and as many draws after it.
+
+    PyTorch swaps place n with the place z behind it, where z is the next 32 bits modulo count - n. Only the first swaps
+    are made here: at 512 px a step of ASP draws in 3 ms, not in 23 ms, which a GPU would wait for.
+    """
+    if 2 * wanted >= count or generator.device.type != "cpu":
+        return torch.randperm(count, generator=generator, device=generator.device)[:wanted]
+    words = torch.empty((count - 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    if count % 2 == 0:
+        torch.empty(1, dtype=torch.int32).random_(generator=generator)  # the last 32 bits
+    used = words[: wanted // 2 + 1].numpy().view(np.uint64)
+    draws = np.stack((used >> np.uint64(32), used & np.uint64(2**32 - 1)), axis=1).reshape(-1)[:wanted].astype(np.int64)
+    first = np.arange(wanted)
+    swapped: dict[int, int] = {}
+    for place, other in zip(first.tolist(), (first + draws % (count - first)).tolist(), strict=True):
+        first[place] = swapped.get(other, other)
+        swapped[other] = swapped.get(place, place)
+    return torch.from_numpy(first)
 
 
 def gather_patches(features: Tensor, positions: Tensor) -> Tensor:
