@@ -7,7 +7,7 @@ which computes nothing, and replayed from that very step on: nothing is computed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -60,14 +60,26 @@ class CudaRecorder:
     def record(self, take: Take) -> Take:
         """Capture a step. Threads of the loader may pin memory meanwhile."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-            made = take()
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+                made = take()
+        except BaseException:
+            self._end_failed()
+            raise
 
         def replay() -> Terms:
             graph.replay()
             return made
 
         return replay
+
+    def _end_failed(self) -> None:
+        """After a failed capture PyTorch goes on as if within it: memory would stay taken, and dropout would raise."""
+        index = self.stream.device.index
+        with suppress(RuntimeError):  # some failures do end it
+            torch._C._cuda_endAllocateToPool(index, self.pool)
+            torch._C._cuda_releasePool(index, self.pool)
+        torch.cuda.default_generators[index].graphsafe_set_state(torch.Generator(self.stream.device))
 
 
 class Uncaptured:
@@ -138,6 +150,7 @@ class Captured:
             branch.captured = True
         except Exception as error:  # anything that the driver, or a kernel, cannot do within a capture
             self.capturing = False
+            self.branches.clear()  # earlier graphs draw from the generator as it was before
             first = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             self.say(f"warning: steps run uncaptured, slower: capturing one as a CUDA graph failed here ({first})")
 
