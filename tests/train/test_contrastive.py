@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.support.contrastive import build, draw_batch, freeze_doubled, narrow
 from tests.support.stepping import decide
@@ -188,3 +189,10 @@ def test_positions_are_the_first_of_a_permutation_and_draw_as_much(count: int, w
     assert made.dtype == torch.int64
     assert torch.equal(made, expected)
     assert torch.equal(first.get_state(), whole.get_state())
+
+
+def test_positions_have_their_shape_where_nothing_has_a_value() -> None:
+    """As where memory is estimated."""
+    with FakeTensorMode():
+        (made,) = draw_positions([1000], 256, torch.Generator())
+    assert (made.shape, made.dtype) == ((256,), torch.int64)
