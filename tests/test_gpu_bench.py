@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_a_row_that_fails_or_comes_too_late_says_so(capsys: pytest.CaptureFixtur
 
 
 def test_a_process_that_breaks_or_hangs_costs_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     code = "import sys; sys.stderr.write('cannot open libcuda\\n'); sys.exit(3)"
     plain = subprocess.run
@@ -95,12 +96,31 @@ def test_a_process_that_breaks_or_hangs_costs_a_line(
         return plain([sys.executable, "-c", code], **named)  # type: ignore[call-overload]  # as it is
 
     monkeypatch.setattr(subprocess, "run", instead)
-    assert not gpu.run_beside("ways", time.time() + 60)
+    assert not gpu.run_beside("ways", time.time() + 60, tmp_path)
     assert capsys.readouterr().out == "\nfailed: exit code 3: cannot open libcuda\n"
     monkeypatch.setattr(gpu, "GRACE", 0.1)
     code = "import time; time.sleep(60)"
-    assert not gpu.run_beside("ways", time.time())
+    assert not gpu.run_beside("ways", time.time(), tmp_path)
     assert capsys.readouterr().out == "\nfailed: the time was up\n"
+
+
+def test_what_a_part_leaves_on_the_disk_goes_with_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a part that is killed, which cannot clean up."""
+    seen: list[Path] = []
+    plain = subprocess.run
+
+    def instead(_: object, **named: object) -> object:
+        code = "import os, tempfile; tempfile.mkdtemp(); os.kill(os.getpid(), 9)"
+        done = plain([sys.executable, "-c", code], **named)  # type: ignore[call-overload]  # as it is
+        seen.append(Path(named["env"]["TMPDIR"]))  # type: ignore[index]
+        assert list(seen[-1].iterdir())
+        return done
+
+    monkeypatch.setattr(gpu, "heading", lambda _: "")
+    monkeypatch.setattr(subprocess, "run", instead)
+    assert gpu.print_page(["ways", "super"], machine(left=60)) == gpu.FAILED
+    assert seen[0] == seen[1]  # the second finds what the compiler kept
+    assert not seen[0].exists()
 
 
 def test_the_page_takes_less_than_six_minutes() -> None:

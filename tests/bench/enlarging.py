@@ -31,7 +31,7 @@ from store.process import keep_freed_memory
 from tests.bench.networks import installed
 from tests.bench.pipeline import THREADS, settings, write_pairs
 
-PAIRS, UNIT = 6, 2
+PAIRS, UNIT = 6, 2  # a GPU needs more: its batches are as large as a unit allows
 
 
 def load_units(plan: BuildPlan) -> list[Loaded]:
@@ -56,11 +56,13 @@ def main() -> None:
     keep_freed_memory()  # as the command does
     parser = argparse.ArgumentParser(description="A build with super-resolution against the network alone.")
     parser.add_argument("--pairs", type=int, default=PAIRS)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--unit", type=int, default=UNIT)
+    asked = parser.parse_args()
+    pairs, unit = asked.pairs, asked.unit
     with installed() as weights, tempfile.TemporaryDirectory() as name, redirect_stderr(StringIO()):
         data = Data(he=Path(name) / "tiles", ihc=Path(name) / "tiles")
-        write_pairs(data.he, pairs, held_out=UNIT)
-        chosen = replace(choose(settings(upscaler=Enlarger.BSRGAN, unit=UNIT)), name="tiles")
+        write_pairs(data.he, pairs, held_out=unit)
+        chosen = replace(choose(settings(upscaler=Enlarger.BSRGAN, unit=unit)), name="tiles")
         plan = make_plan(chosen, data, threads=THREADS)
         units, upscaler = load_units(plan), make_upscaler(plan.work.upscaler)
         time_network(units[:1], upscaler)  # warms up

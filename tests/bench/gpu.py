@@ -3,8 +3,8 @@
     python -m tests.bench.gpu > table.md
 
 Each part has a process of its own, so that none sees what another left or broke, and its share of the time: rows that
-do not come in time are named. Networks have seeded weights. `--dry-run` runs every part on the CPU at tiny sizes, in
-this process; its numbers mean nothing.
+do not come in time are named. What a part leaves on the disk goes with the page, also where its time was up. Networks
+have seeded weights. `--dry-run` runs every part on the CPU at tiny sizes, in this process; its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -132,14 +132,18 @@ def run_here(name: str, machine: Machine) -> bool:
     return True
 
 
-def run_beside(name: str, until: float) -> bool:
-    """Run a part in a process of its own until about that second of the clock; False, and a line, if it failed."""
+def run_beside(name: str, until: float, scratch: Path) -> bool:
+    """Run a part in a process of its own until about that second of the clock; False, and a line, if it failed.
+
+    `scratch` is its folder for temporary files and for what the compiler keeps.
+    """
     words = ["--part", name, "--began", str(time.time()), "--until", str(until)]
     command = [sys.executable, "-u", "-m", "tests.bench.gpu", *words]
     with tempfile.TemporaryFile("w+") as messages:
         try:
             timeout = max(GRACE, until + GRACE - time.time())
-            code = subprocess.run(command, stderr=messages, check=False, timeout=timeout).returncode
+            there = os.environ | {"TMPDIR": str(scratch)}
+            code = subprocess.run(command, stderr=messages, check=False, timeout=timeout, env=there).returncode
         except subprocess.TimeoutExpired:
             print("\nfailed: the time was up", flush=True)
             return False
@@ -174,11 +178,12 @@ def print_page(names: Sequence[str], machine: Machine) -> int:
     start = until = time.time()
     print(heading(machine), flush=True)
     failed = []
-    for name in names:
-        print(f"\n## {PARTS[name].title}\n", flush=True)
-        until += PARTS[name].seconds
-        if not (run_here(name, machine) if machine.dry else run_beside(name, until)):
-            failed.append(name)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        for name in names:
+            print(f"\n## {PARTS[name].title}\n", flush=True)
+            until += PARTS[name].seconds
+            if not (run_here(name, machine) if machine.dry else run_beside(name, until, Path(scratch))):
+                failed.append(name)
     print(f"\n{time.time() - start:.0f} s in all" + f"; failed: {', '.join(failed)}" * bool(failed))
     return FAILED if failed else 0
 

@@ -22,7 +22,6 @@ from tests.support.stores import build_small_store
 from tests.support.tiny_run import NARROW
 from tests.support.untrained_run import make_run
 from train import predict as predicting
-from train.loop.fit import fit
 from train.methods.recipes import load_recipe
 from train.run.generator_file import load_generator
 from train.run.inference import translate
@@ -31,6 +30,7 @@ from train.settings import Precision
 
 TRANSLATED, SCORED = 24, 6  # pictures
 LOADERS = 6  # processes
+BUILT = ("--pairs", "48", "--unit", "8")  # 16 windows of each view in a unit: a whole batch
 ENDING = 10  # s in which a run begins and ends
 
 
@@ -57,7 +57,7 @@ def measure_build(machine: Machine) -> None:
         with prepared(machine, SCORED) as (_, store, seconds):
             print(f"{sum(store.manifest.counts.values()) / seconds:.1f} pairs/s, enlarged by a plain filter")
         return
-    words = [sys.executable, "-m", "tests.bench.enlarging", "--pairs", "12"]
+    words = [sys.executable, "-m", "tests.bench.enlarging", *BUILT]
     left = max(1, machine.until - time.time())
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=left)
     if done.returncode:
@@ -67,6 +67,8 @@ def measure_build(machine: Machine) -> None:
 
 def measure_fit(machine: Machine) -> None:
     """Steps a second of `train fit` from the store, with its loader and reports, after the first two reports."""
+    from train.loop.fit import fit  # TensorBoard's package is needed for nothing else
+
     with prepared(machine, SCORED) as (_run, store, _), TemporaryDirectory() as folder:
         method = "pix2pix" if machine.dry else FIRST[1]
         minutes = max(5.0, machine.until - time.time() - ENDING) / 60
