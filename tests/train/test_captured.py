@@ -26,11 +26,12 @@ from tests.support.tiny_run import CPU, TINY
 from tests.support.toy_method import MINE
 from train.data.loader import RawBatch, to_batch
 from train.loop import captured, session
-from train.loop.captured import MOST, WARM_UP, CudaRecorder, wants_graph
+from train.loop.captured import MOST, WARM_UP, CudaRecorder, Uncaptured, wants_graph
 from train.loop.fit import fit
 from train.loop.inputs import Inputs
 from train.loop.schedule import set_learning_rate
 from train.loop.step import step_generator, trial_step
+from train.methods.decisions import Decisions
 from train.methods.registry import METHODS, build_method
 from train.networks.compiling import compile_passes
 from train.run.checkpoint import Position, save_checkpoint
@@ -91,6 +92,28 @@ def test_what_a_step_on_a_gpu_computes_with_lies_there(name: str) -> None:
                 terms = method.terms(player, batch, outputs, decided)
                 assert {term.device for term in terms.values()} == {gpu.device}
     assert seen.elsewhere == set()
+
+
+def test_steps_without_a_graph_get_all_their_numbers_in_one_copy_too() -> None:
+    """A number that crosses by itself waits for the GPU: ten of them a step. Here a CPU stands for it."""
+    seen: list[Decisions] = []
+
+    class Step:
+        compute = SimpleNamespace(cuda=True, device=torch.device("cpu"))
+        method = SimpleNamespace(modules=dict)
+
+        def __call__(self, _batches: object, decisions: list[Decisions]) -> Terms:
+            seen.extend(decisions)
+            return Terms.of({"term": torch.zeros(())})
+
+    take = Uncaptured(Step())  # type: ignore[arg-type]
+    for step in range(2):
+        decided = Decisions(mirrored=bool(step), positions=((torch.arange(4) + step, torch.arange(3)),))
+        take([draw_bytes(step)], [decided], lambda: None)
+        assert seen[-1].mirrored == decided.mirrored
+        assert_equal(seen[-1].numbers, decided.numbers)
+    one, other = ([number.data_ptr() for number in decisions.numbers] for decisions in seen)
+    assert one == other
 
 
 def test_each_way_through_accumulated_parts_has_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,12 +87,19 @@ class Uncaptured:
 
     def __init__(self, step: OptimisationStep) -> None:
         self.step = step
+        self.inputs: Inputs | None = None
 
     def __call__(self, raws: Sequence[RawBatch], decisions: Sequence[Decisions], seed: Callable[[], None]) -> Terms:
-        """A step with these parts; `seed` seeds what draws within it."""
-        batches = [to_batch(raw, self.step.compute.device) for raw in raws]
+        """A step with these parts, on a GPU of the same shapes at every call; `seed` seeds what draws within it."""
+        device = self.step.compute.device
+        if self.step.compute.cuda:  # each number that crosses by itself would wait for all work before it
+            self.inputs = self.inputs or Inputs(raws, decisions, device)
+            self.inputs.fill(raws, decisions)
+            parts = self.inputs.read(decisions)
+        else:
+            parts = [to_batch(raw, device) for raw in raws], list(decisions)
         seed()
-        terms = self.step(batches, decisions)
+        terms = self.step(*parts)
         settle(self.step, terms)
         return terms
 
