@@ -22,7 +22,7 @@ from store.records.lock import held
 from store.records.predictions import Predictions, load_predictions, place_of
 from store.run_files import GENERATOR, PredictionFolder, RunFolder
 from store.schema import Interrupted, RunError, Split, Stain
-from train.kernels.launching import choose, switch
+from train.kernels.launching import switch
 from train.methods.registry import check_multiple
 from train.run import picture_set
 from train.run.generator_file import Trained, load_generator
@@ -30,12 +30,12 @@ from train.run.inference import Levels, batches_change_nothing, translate, trans
 from train.run.picture_set import Made
 from train.runtime.beside import read_ahead, write_behind
 from train.runtime.device import resolve
-from train.settings import Precision, Use
+from train.settings import Precision
 
 T = TypeVar("T")
 
 LISTED = 5  # damaged pictures in a message
-SEARCHED = 100  # pictures of a set for which a search of cuDNN's fastest algorithms pays, about 8 s; and fused kernels
+SEARCHED = 100  # pictures of a set for which a search of cuDNN's fastest algorithms pays, about 8 s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +142,7 @@ def _plan_of(trained: Trained, store: Store, split: Split, view: str, targets: l
 def _work(trained: Trained, store: Store, split: Split, view: str, device: str, batch: int) -> Iterator[Work]:
     """The generator on the device, ready to translate."""
     compute, targets = resolve(device, Precision.FP32), plan_targets(store, split, view)
-    many = len(targets) >= SEARCHED
-    compute.configure(search=many)
-    _, note = choose(Use.AUTO if many and compute.cuda else Use.OFF, Use.AUTO, compute.device)
-    if note:
-        say(note)
+    compute.configure(search=len(targets) >= SEARCHED)
     switch(fused=False)  # pictures do not depend on whether Triton runs here
     generator = compute.place(trained.generator)
     seeds = {target.name: seed for seed, target in enumerate(targets)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from store.process import KEEPING, Stop, count_cores
 from store.schema import SettingsError
 
 DEATHS = 3  # workers that may die at one unit before it is given up; `distributed` counts these separately
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 GPU = "GPU"  # the resource that GPU workers are started with: `dask worker --resources GPU=1`
 UNITS_OF_A_GPU = 3  # at once: one is read, one enlarged, one packed and written
 SHARE = 0.33  # of a GPU that a unit asks for
@@ -80,7 +82,7 @@ def _cluster(workers: int, gpus: int) -> SpecCluster:
     options = [
         {
             "nthreads": UNITS_OF_A_GPU if gpus else 1,
-            "env": {"CUDA_VISIBLE_DEVICES": str(index)} if gpus else {},
+            "env": {VISIBLE: _visible(gpus)[index]} if gpus else {},
             "resources": {GPU: 1} if gpus else {},
             "silence_logs": logging.ERROR,
             "preload": [IGNORE_SIGNALS],
@@ -93,6 +95,12 @@ def _cluster(workers: int, gpus: int) -> SpecCluster:
         name="magstain",
         silence_logs=logging.ERROR,
     )
+
+
+def _visible(gpus: int) -> list[str]:
+    """The names of the GPUs that this process may use, which a scheduler such as Slurm may have chosen."""
+    named = [name.strip() for name in os.environ.get(VISIBLE, "").split(",")]
+    return named[:gpus] if len(named) >= gpus and all(named) else [str(index) for index in range(gpus)]
 
 
 def await_workers(client: Client, stop: Stop) -> None:

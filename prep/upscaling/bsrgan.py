@@ -27,7 +27,8 @@ from prep.upscaling.devices import check_device
 from prep.upscaling.ways import check_kernels, make_blocks
 from store.foreign.kinds import read_plain
 from store.images import PictureU8
-from store.schema import SettingsError, WeightsError
+from store.process import device_memory
+from store.schema import WeightsError
 from store.weights import BSRGAN_FILES, locate, weights_folder
 
 VARIED = 16  # grey levels between darkest and lightest; a picture that varies less is flat: empty glass in JPEG does
@@ -166,8 +167,8 @@ class Bsrgan:
         """u8 [B,h,w,3] to u8 [B,h x factor,w x factor,3], in batches; clamped to [0,1], times 255, rounded.
 
         A result that is not finite, or is one colour where the picture is not, is computed again in fp32. Raises
-        WeightsError with the picture's name (of `names`, one each) if that is no better, SettingsError if the GPU has
-        too little memory.
+        WeightsError with the picture's name (of `names`, one each) if that is no better, DeviceMemoryError if the
+        device has too little memory.
         """
         given = torch.from_numpy(pictures)
         enlarged, sound = self._run(
@@ -198,17 +199,15 @@ class Bsrgan:
 
         Algorithms are chosen by shape and never by timing, and fp32 is never TF32: the same batch gives the same bytes.
         """
-        if self._device.type == "cuda":
-            pictures = pictures.pin_memory()
-        try:
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-                parts = [self._run_batch(network, batch) for batch in torch.split(pictures, together)]
-        except torch.OutOfMemoryError as error:
-            raise SettingsError(
-                f"batch = {self._batch}: the GPU has too little memory for so many windows of {pictures.shape[1]} px; "
-                f"set batch lower, {how_to_set(f'batch={max(1, self._batch // 2)}')}, or stop other programs on it"
-            ) from error
-        enlarged, sound = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
+        lower = f"set batch lower, {how_to_set(f'batch={together // 2}')}, or " if together > 1 else ""
+        with (
+            device_memory(f"{together} windows of {pictures.shape[1]} px", f"{lower}stop other programs on the device"),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            if self._device.type == "cuda":
+                pictures = pictures.pin_memory()
+            parts = [self._run_batch(network, batch) for batch in torch.split(pictures, together)]
+            enlarged, sound = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
         return enlarged, sound
 
     def _run_batch(self, network: RrdbEnlarger, batch: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from prep.upscaling.upscale import UpscalerChoice, make_upscaler
 from prep.views import MAC_PER_PIXEL
 from store.files import digest_file
 from store.images import read_picture
+from store.process import DeviceMemoryError
 from store.reader import Store
 from store.schema import SettingsError, Split, Stain, WeightsError
 from store.weights import BSRGAN_FILES, FOLDER_VARIABLE
@@ -363,16 +364,30 @@ def test_in_fp32_a_gpu_gets_one_window_at_a_time(kernels: Kernels, monkeypatch: 
     assert seen == first + ([3, 2] if kernels is Kernels.PLAIN else [1] * 5)
 
 
-def test_too_little_memory_of_a_gpu_is_an_error_with_the_setting_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(*_: object) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory, and a page of advice")
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory\nand a page of advice"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=lambda error: str(error)[:12],
+)
+@pytest.mark.parametrize("where", [(RrdbEnlarger, "forward"), (torch, "cat")], ids=["network", "results"])
+def test_too_little_memory_is_an_error_with_the_setting_to_change(
+    error: RuntimeError, where: tuple[object, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it lacks, and in the words of whichever allocator; one window alone is not told to become fewer."""
+    enlargers = {batch: small_bsrgan(batch) for batch in (1, 3)}
 
-    monkeypatch.setattr(RrdbEnlarger, "forward", exhausted)
-    with pytest.raises(
-        SettingsError,
-        match=r"^batch = 3: the GPU has too little memory for so many windows of 12 px; set",
-    ):
-        small_bsrgan(3).enlarge(PICTURES, 2)
+    def exhausted(*_: object, **__: object) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(*where, exhausted)
+    with pytest.raises(DeviceMemoryError, match=r"^not enough memory for 3 windows of 12 px \(.*; set .*batch=1"):
+        enlargers[3].enlarge(PICTURES, 2)
+    with pytest.raises(DeviceMemoryError, match=r"^not enough memory for 1 windows of 12 px \(.*; stop other programs"):
+        enlargers[1].enlarge(PICTURES, 2)
 
 
 def test_a_missing_device_is_refused_before_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

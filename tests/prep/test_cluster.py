@@ -171,11 +171,31 @@ def test_a_scheduler_that_does_not_answer(mist: Path, tmp_path: Path, monkeypatc
             build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=processes)
 
 
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("3,5", ["3", "5"]),
+        ("GPU-8932f937, MIG-1f3c", ["GPU-8932f937", "MIG-1f3c"]),
+        ("", ["0", "1"]),
+    ],
+)
+def test_workers_get_the_gpus_that_this_process_may_use(
+    named: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(dask.config, "config", deepcopy(dask.config.config))
+    monkeypatch.setattr(dask_client, "SpecCluster", lambda **options: made.update(options))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    dask_client._cluster(2, gpus=2)
+    assert [worker["options"]["env"]["CUDA_VISIBLE_DEVICES"] for worker in made["workers"].values()] == expected
+
+
 def test_workers_share_the_cores_and_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[str, Any] = {}
     monkeypatch.setattr(dask.config, "config", deepcopy(dask.config.config))
     monkeypatch.setattr(dask_client, "SpecCluster", lambda **options: made.update(options))
     monkeypatch.setattr(dask_client, "count_cores", lambda: 16)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     dask_client._cluster(4, gpus=8)
     workers = made["workers"]
     assert {worker["cls"] for worker in workers.values()} == {Nanny}
