@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from tqdm import tqdm
@@ -91,7 +91,7 @@ def progress(
     )  # fmt: skip
 
 
-def track(items: Sequence[T] | Iterable[T], *, what: str, unit: str, total: int | None = None) -> Iterator[T]:
+def track(items: Sequence[T] | Iterable[T], *, what: str, unit: str, total: int | None = None) -> Generator[T]:
     """The items one by one, with `progress`; `total` is for an iterable without a length."""
     known = len(items) if isinstance(items, Sequence) else total
     with progress(total=known, what=what, unit=unit) as bar:

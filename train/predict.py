@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -58,14 +58,16 @@ class Work:
     draw: Callable[[list[tuple[Target, PictureU8]]], list[Tensor]]
     stop: Stop
 
-    def each(self, names: list[str]) -> Iterator[tuple[str, Levels]]:
+    def each(self, names: list[str]) -> Generator[tuple[str, Levels]]:
         """The pictures of the names as they are drawn, with progress; those that follow are read meanwhile.
 
         A batch is full or each of its pictures is drawn alone. Raises Interrupted after the first batch that a signal
         came with.
         """
-        with closing(read_ahead([self.targets[name] for name in names], self.read)) as ahead:
-            tracked = track(ahead, what=self.what, unit="picture", total=len(names))
+        with (
+            closing(read_ahead([self.targets[name] for name in names], self.read)) as ahead,
+            closing(track(ahead, what=self.what, unit="picture", total=len(names))) as tracked,
+        ):
             for group in _groups(tracked, self.batch):
                 for (target, _), signed in zip(group, self.draw(group), strict=True):
                     yield target.name, Levels.of(signed)
@@ -180,8 +182,8 @@ def _mend(place: PredictionFolder, work: Work, damaged: list[str]) -> bool:
     """Make damaged pictures again; False where they do not come out as they were, as on another device."""
     record, mended = load_predictions(place, ""), picture_set.mending(place)
     picture_set.empty(mended)
-    with write_behind(list[Made]().append) as behind:
-        for name, levels in work.each(damaged):
+    with write_behind(list[Made]().append) as behind, closing(work.each(damaged)) as drawn:
+        for name, levels in drawn:
             behind.submit(partial(picture_set.write_picture, mended, name, levels))
     if [name for name in picture_set.damaged_pictures(mended, record) if name in damaged]:
         say("they do not come out as the record says (another device or version?): all pictures are made again")
@@ -202,8 +204,9 @@ def _make(place: PredictionFolder, plan: Predictions, work: Work) -> None:
         name, made[name] = written
         picture_set.note(new, *written)
 
-    with write_behind(note) as behind:
-        for name, levels in work.each([name for name in plan.pictures if name not in made]):
+    left = [name for name in plan.pictures if name not in made]
+    with write_behind(note) as behind, closing(work.each(left)) as drawn:
+        for name, levels in drawn:
             behind.submit(partial(write, name, levels))
     picture_set.finish(new, plan, made)
     exchange(new.path, place.path)

@@ -91,7 +91,7 @@ def measure(*, view: PictureU8, patch: PictureU8, lanczos: PictureU8, tile: Pict
     error = float(np.square(down - patch).mean())
     lab_view, lab_patch = rgb2lab(down / WHITE), rgb2lab(patch / WHITE)  # [P,P,3]
     drift = (lab_view - lab_patch).mean((0, 1))
-    dab_patch, dab_view = (mean_dab(patch), mean_dab(down)) if stain is Stain.IHC else (nan, nan)
+    dab_patch, dab_view = (nan, nan) if stain is Stain.HE else (mean_dab(patch.astype(np.float64)), mean_dab(down))
     of_view, of_lanczos, of_tile = (spectrum(picture) for picture in (view, lanczos, tile))
     most, shared = view.shape[0], min(view.shape[0], tile.shape[0])
     return Change(

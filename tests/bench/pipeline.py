@@ -147,7 +147,7 @@ def bare_calls(store: Store, data: Path) -> Callable[[], None]:
 def measure(data: Path, scratch: Path) -> dict[str, Cost]:
     """The costs on the cores of this process: build, reading back, bare calls, each the best of some rounds."""
     keep_freed_memory()  # as the command does
-    room.make_upscaler = lambda _: Repeat()  # type: ignore[assignment, attr-defined] # costs nothing
+    room.make_upscaler = lambda _: Repeat()  # type: ignore[assignment, attr-defined, unused-ignore] # costs nothing
     cv2.setNumThreads(1)
     rounds: list[dict[str, Cost]] = []
     for number in range(ROUNDS):

@@ -53,7 +53,7 @@ def test_progress_that_is_hidden_or_abandoned_shows_no_end(capsys: pytest.Captur
     assert capsys.readouterr().err == ""
     items = track([1, 2, 3], what="reading", unit="pair")
     assert next(items) == 1
-    items.close()  # type: ignore[attr-defined] # it is a generator
+    items.close()
     assert "100 %" not in capsys.readouterr().err
 
 
