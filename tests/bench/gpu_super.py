@@ -50,4 +50,4 @@ def operations(network: RrdbEnlarger, side: int) -> float:
     """Operations of the convolutions for a picture of side x side px."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, PROBE, PROBE))
-    return counter.get_total_flops() * (side / PROBE) ** 2
+    return float(counter.get_total_flops()) * (side / PROBE) ** 2

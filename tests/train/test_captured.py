@@ -108,7 +108,7 @@ def test_steps_without_a_graph_get_all_their_numbers_in_one_copy_too() -> None:
 
     take = Uncaptured(Step())  # type: ignore[arg-type]
     for step in range(2):
-        decided = Decisions(mirrored=bool(step), positions=((torch.arange(4) + step, torch.arange(3)),))
+        decided = Decisions(mirrored=bool(step), positions=([torch.arange(4) + step, torch.arange(3)],))
         take([draw_bytes(step)], [decided], lambda: None)
         assert seen[-1].mirrored == decided.mirrored
         assert_equal(seen[-1].numbers, decided.numbers)
