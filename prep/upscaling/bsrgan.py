@@ -198,17 +198,22 @@ class Bsrgan:
         """The enlarged pictures, and which of them are sound; waits for the device once, at the end.
 
         Algorithms are chosen by shape and never by timing, and fp32 is never TF32: the same batch gives the same bytes.
+        From a GPU each batch is copied while the next one is computed, which takes page-locked memory.
         """
+        count, height, width, _ = pictures.shape
+        shape, locked = (count, network.factor * height, network.factor * width, 3), self._device.type == "cuda"
         lower = f"set batch lower, {how_to_set(f'batch={together // 2}')}, or " if together > 1 else ""
         with (
             device_memory(f"{together} windows of {pictures.shape[1]} px", f"{lower}stop other programs on the device"),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
-            if self._device.type == "cuda":
-                pictures = pictures.pin_memory()
-            parts = [self._run_batch(network, batch) for batch in torch.split(pictures, together)]
-            enlarged, sound = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
-        return enlarged, sound
+            given = pictures.pin_memory() if locked else pictures
+            enlarged, sound = torch.empty(shape, dtype=torch.uint8, pin_memory=locked), list[Tensor]()
+            for batch, place in zip(given.split(together), enlarged.split(together), strict=True):
+                made, good = self._run_batch(network, batch)
+                place.copy_(made, non_blocking=locked)
+                sound.append(good)
+            return enlarged, torch.cat(sound).cpu()  # after this on the stream nothing is on its way
 
     def _run_batch(self, network: RrdbEnlarger, batch: Tensor) -> tuple[Tensor, Tensor]:
         given = batch.to(self._device, non_blocking=True)  # u8 [B,h,w,3]

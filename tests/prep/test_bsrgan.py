@@ -373,7 +373,7 @@ def test_in_fp32_a_gpu_gets_one_window_at_a_time(kernels: Kernels, monkeypatch: 
     ],
     ids=lambda error: str(error)[:12],
 )
-@pytest.mark.parametrize("where", [(RrdbEnlarger, "forward"), (torch, "cat")], ids=["network", "results"])
+@pytest.mark.parametrize("where", [(RrdbEnlarger, "forward"), (torch, "empty")], ids=["network", "results"])
 def test_too_little_memory_is_an_error_with_the_setting_to_change(
     error: RuntimeError, where: tuple[object, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
