@@ -209,7 +209,7 @@ class Bsrgan:
         ):
             given = pictures.pin_memory() if locked else pictures
             enlarged, sound = torch.empty(shape, dtype=torch.uint8, pin_memory=locked), list[Tensor]()
-            for batch, place in zip(given.split(together), enlarged.split(together), strict=True):
+            for batch, place in zip(torch.split(given, together), torch.split(enlarged, together), strict=True):
                 made, good = self._run_batch(network, batch)
                 place.copy_(made, non_blocking=locked)
                 sound.append(good)
