@@ -202,9 +202,9 @@ class Bsrgan:
         """
         count, height, width, _ = pictures.shape
         shape, locked = (count, network.factor * height, network.factor * width, 3), self._device.type == "cuda"
-        lower = f"set batch lower, {how_to_set(f'batch={together // 2}')}, or " if together > 1 else ""
+        lower = f", or build another store with {how_to_set(f'batch={together // 2}')}" if together > 1 else ""
         with (
-            device_memory(f"{together} windows of {pictures.shape[1]} px", f"{lower}stop other programs on the device"),
+            device_memory(f"{together} windows of {pictures.shape[1]} px", f"stop other programs on the device{lower}"),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
             given = pictures.pin_memory() if locked else pictures

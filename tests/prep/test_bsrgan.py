@@ -384,9 +384,13 @@ def test_too_little_memory_is_an_error_with_the_setting_to_change(
         raise error
 
     monkeypatch.setattr(*where, exhausted)
-    with pytest.raises(DeviceMemoryError, match=r"^not enough memory for 3 windows of 12 px \(.*; set .*batch=1"):
+    with pytest.raises(
+        DeviceMemoryError, match=r"^not enough memory for 3 windows of 12 px \(.*; stop other .*batch=1"
+    ):
         enlargers[3].enlarge(PICTURES, 2)
-    with pytest.raises(DeviceMemoryError, match=r"^not enough memory for 1 windows of 12 px \(.*; stop other programs"):
+    with pytest.raises(
+        DeviceMemoryError, match=r"^not enough memory for 1 windows of 12 px \(.*; stop other programs on the device$"
+    ):
         enlargers[1].enlarge(PICTURES, 2)
 
 
