@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.jit import JITFunction
 
+from tests.support.compile_kernels import specialise
 from train.data.batch import Batch
 from train.kernels import launching
 from train.loop.step import OptimisationStep, make_optimisers
@@ -25,6 +26,7 @@ from train.methods.registry import build_method
 from train.runtime.device import Compute
 from train.settings import DiscriminatorSettings, GeneratorSettings, Precision, TrainSettings
 
+MOST_PROGRAMS = (2**31 - 1, 2**16 - 1, 2**16 - 1)  # along each axis of a launch, on every card
 SIDE = 96  # px, the least that a discriminator of five layers takes
 FREE = (  # starts of operations that launch nothing
     *("_local_scalar", "alias", "as_strided", "detach", "empty", "expand", "lift", "narrow", "new_empty", "permute"),
@@ -67,17 +69,24 @@ def count(method: str, where: str = "") -> Counting:
     he, ihc = (torch.rand(1, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last) for _ in range(2))
     counting = Counting(where)
 
+    variants: list[set[str]] = []
+
     def run(self: Any, *arguments: object, grid: Any, warmup: bool, **named: Any) -> None:
-        counting.counts[f"triton {self.fn.__module__.rpartition('.')[2]}.{self.fn.__name__}"] += 1
+        name = f"triton {self.fn.__module__.rpartition('.')[2]}.{self.fn.__name__}"
+        counting.counts[name] += 1
+        variants[-1].add(f"{name} {specialise(self, arguments, named)}")
+        assert all(0 < programs <= most for programs, most in zip(grid, MOST_PROGRAMS, strict=False)), (name, grid)
 
     JITFunction.run = run
     launching._switch.interpreted = True  # CPU tensors are taken; nothing is interpreted here
     for _ in range(2):
+        variants.append(set())
         decisions = made.decide(1, SIDE, 0.5, torch.Generator().manual_seed(0))
         counting.counts.clear()
         counting.places.clear()
         with counting:
             step([Batch(he=he, ihc=ihc)], [decisions])
+    assert variants[1] <= variants[0], sorted(variants[1] - variants[0])  # a capture may not compile nor load a kernel
     return counting
 
 

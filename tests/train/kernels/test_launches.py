@@ -18,7 +18,11 @@ PLAIN = ("reflection_pad2d", "avg_pool2d", "upsample", "native_group_norm", "var
 UNDO = "where.self_out"  # on a GPU that is one kernel for all tensors
 
 
-def test_a_step_launches_few_kernels_and_none_that_has_a_fused_twin() -> None:
+def test_a_step_launches_few_kernels_none_that_has_a_fused_twin_and_no_new_variant_after_the_first_step() -> None:
+    """A variant of a kernel is what Triton compiles for the types of arguments, ones among them, and what 16 divides.
+
+    It would be compiled, and loaded, within the capture of a later step, which CUDA does not permit.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.count_launches", "attention_gan"],
