@@ -31,7 +31,7 @@ def draw_first(count: int, wanted: int, generator: torch.Generator) -> Tensor:
     """The first of a permutation: `torch.randperm(count, generator=generator)[:wanted]`, and as many draws after it.
 
     PyTorch swaps place n with the place z behind it, where z is the next 32 bits modulo count - n. Only the first swaps
-    are made here: at 512 px a step of ASP draws in 3 ms, not in 23 ms, which a GPU would wait for.
+    are made here: the taps of a picture of 512 px take 1.2 ms, not 4.0, for which a GPU might wait.
     """
     if 2 * wanted >= count or generator.device.type != "cpu":
         return torch.randperm(count, generator=generator, device=generator.device)[:wanted]
