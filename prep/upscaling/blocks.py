@@ -73,8 +73,12 @@ def run_compiled(blocks: Sequence[Sequence[Layers]], shallow: Tensor) -> Tensor:
 
 
 def _compiled() -> Callable[[Tensor, Layers], Tensor]:
-    """In this process: its few kernels need no pool of others, which a signal to the builder would reach too."""
-    return torch.compile(_add_dense, dynamic=False, fullgraph=True, options={"compile_threads": 1})
+    """In this process: its few kernels need no pool of others, which a signal to the builder would reach too.
+
+    Convolutions are never chosen by timing, whatever the environment says: the same batch gives the same bytes.
+    """
+    options = {"compile_threads": 1, "max_autotune": False, "max_autotune_gemm": False}
+    return torch.compile(_add_dense, dynamic=False, fullgraph=True, options=options)
 
 
 def _add_dense(inner: Tensor, layers: Layers) -> Tensor:

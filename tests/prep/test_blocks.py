@@ -121,6 +121,16 @@ def test_one_compiled_dense_block_serves_all_blocks_and_every_batch(captured: li
     assert len(captured) == 3  # a batch of one and another size of windows are other programs
 
 
+def test_no_convolution_is_chosen_by_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inductor times them where the environment says TORCHINDUCTOR_MAX_AUTOTUNE=1."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(torch, "compile", lambda _, **how: given.update(how) or (lambda inner, _: inner))
+    _, body = draw_body(8, 4, 1, torch.bfloat16, torch.device("cpu"))
+    make_blocks(Kernels.COMPILED, body)(draw_map(1, 8, 5, 6, device=torch.device("cpu")))
+    chosen = [value for name, value in given["options"].items() if name.startswith("max_autotune")]
+    assert chosen == [False, False]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(("kernels", "dtype"), [(Kernels.COMPILED, torch.float16), (Kernels.TRITON, torch.bfloat16)])
 def test_a_way_that_computes_is_found_to(
