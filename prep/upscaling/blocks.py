@@ -77,7 +77,11 @@ def _compiled() -> Callable[[Tensor, Layers], Tensor]:
 
     Convolutions are never chosen by timing, whatever the environment says: the same batch gives the same bytes.
     """
-    options = {"compile_threads": 1, "max_autotune": False, "max_autotune_gemm": False}
+    options: dict[str, str | int | bool | Callable[..., Any]] = {
+        "compile_threads": 1,
+        "max_autotune": False,
+        "max_autotune_gemm": False,
+    }
     return torch.compile(_add_dense, dynamic=False, fullgraph=True, options=options)
 
 
