@@ -21,11 +21,13 @@ from evaluate.features.lpips import TRUNK_NETWORK, Trunk
 from evaluate.features.networks import PREPROCESS
 from evaluate.features.weights import Networks
 from evaluate.inputs.image_set import REAL, ImageSet, SetName
+from evaluate.inputs.kept import keep_pictures
 from evaluate.inputs.reading import digest_set
 from evaluate.parallel import read_ahead
 from evaluate.protocol import PROTOCOLS, FeatureSpec
 from store.cli import track
 from store.images import PictureU8
+from store.process import spare_memory
 
 PIXELS = 1 << 20  # of the pictures that go through a network together
 GPU_PIXELS = 8 << 20  # the same on a GPU: all pictures of a place
@@ -61,7 +63,11 @@ class Features:
 
 
 def extract(images: ImageSet, source: FeatureSource) -> Features:
-    """The features of all pictures that the protocols need, from every network whose weights are here."""
+    """The features of all pictures that the protocols need, from every network whose weights are here.
+
+    Pictures are read once for all networks, as many as fit into a quarter of the memory that is free.
+    """
+    images = keep_pictures(images, spare_memory() // 4)
     return Features(
         vectors={
             spec: compute_vectors(spec, images, source, weights)
