@@ -49,7 +49,7 @@ help:
 	@echo 'magstain: H&E-to-IHC stain translation with a precomputed multi-magnification store'
 	@echo
 	@echo '  make demo      set up, then prepare, train and score the synthetic demo (about 10 minutes)'
-	@echo '  make test      set up, then run all tests (about 11 minutes); test-fast: a subset in 90 s'
+	@echo '  make test      set up, then run all tests (about 11 minutes); test-fast: most of them in 2.5'
 	@echo
 	@echo '  make prepare   tiles -> store    DATA=DIR, or HE=DIR IHC=DIR; STORE= CONFIG= SET='
 	@echo '                 SKIP_BAD=1 skip bad pairs, DRY_RUN=1 only print the plan, REPAIR=1 rebuild'
