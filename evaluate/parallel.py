@@ -19,7 +19,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from store.cli import track
-from store.process import keep_freed_memory
+from store.process import count_cores, keep_freed_memory
 from store.schema import RunError
 
 THREADS = 4  # pictures at the same time in one process: decoding, sha256 and sums release the interpreter
@@ -34,7 +34,7 @@ def choose_workers(count: int | None) -> int:
     """The number of processes: what is asked for, at least 1, or (None) one on each core that this process may use."""
     if count is not None and count < 1:
         raise RunError(f"--workers {count}: must be at least 1; leave it out for one on each core")
-    return count or len(os.sched_getaffinity(0))
+    return count or count_cores()
 
 
 def in_threads(
@@ -89,7 +89,7 @@ def _start(work: bytes) -> None:
     os.environ |= dict.fromkeys(ONE_THREAD, "1")
     keep_freed_memory()
     Thread(target=_end_with_parent, daemon=True).start()
-    _given.append(pickle.loads(work))
+    _given.append(pickle.loads(work))  # the parent's own bytes; as an argument it would import numpy before this
 
 
 def _end_with_parent() -> None:

@@ -13,14 +13,6 @@ from math import inf
 from store.schema import FORBID_UNKNOWN, SettingsError
 
 
-class Graph(StrEnum):
-    """Whether whole steps are replayed as CUDA graphs: auto is on for one process on a GPU, and off elsewhere."""
-
-    AUTO = "auto"
-    ON = "on"
-    OFF = "off"
-
-
 class Norm(StrEnum):
     """A normalisation layer."""
 
@@ -399,7 +391,7 @@ class TrainSettings:
     )
     fused: Use = Use.AUTO  # on a GPU: kernels in Triton, which are faster and round otherwise than PyTorch's
     threads: int = 0  # of each process, on the CPU; 0: one for each core at the first start. Rounding depends on it
-    graph: Graph = Graph.AUTO  # on a GPU: a step is launched as a whole, not kernel by kernel; it computes the same
+    graph: Use = Use.AUTO  # on a GPU: a step is launched as a whole, not kernel by kernel; it computes the same
     compile: bool = False  # torch.compile: a minute or two at the start, then shorter steps
     initial: Initial = Initial.PYTORCH  # L10: under spectral norm, what the published runs on a GPU had
     objective: Objective = Objective.LEAST_SQUARES  # L1: ASP launcher: gan_mode lsgan

@@ -137,19 +137,6 @@ def _cut_pair(work: Work, split: Split, decoded: Decoded, pair: Pair) -> CutPair
     return CutPair(chunks=chunks, boxes=boxes, windows=windows)
 
 
-def gather_unit(work: Work, unit: Unit, pairs: Sequence[Pair], cut: Sequence[CutPair]) -> Loaded:
-    """The unit of these pairs, ready to be enlarged."""
-    assert len(cut) == len(pairs) == len(unit.pairs), unit
-    chunks = {path: [chunk for one in cut for chunk in one.chunks[path]] for path in cut[0].chunks}
-    for plan in plan_arrays(work.manifest, unit.split):
-        if not plan.pictures:
-            _, view, _ = plan.path.split("/")
-            rows = [[(box.top, box.left, box.side) for box in one.boxes[view]] for one in cut]
-            chunks[plan.path] = [(encode_numbers(np.array(rows, np.int32), plan),)]
-    windows = tuple(_gather_windows(unit, pairs, cut, geometry) for geometry in work.enlarged)
-    return Loaded(unit=unit, chunks=chunks, windows=windows)
-
-
 def _gather_windows(unit: Unit, pairs: Sequence[Pair], cut: Sequence[CutPair], geometry: Geometry) -> Windows:
     """The windows of one view, all H&E before all IHC."""
     view, count = geometry.view.name, geometry.view.count

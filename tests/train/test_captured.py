@@ -38,7 +38,7 @@ from train.run.checkpoint import Position, save_checkpoint
 from train.run.metrics import Terms
 from train.runtime.device import Compute, resolve
 from train.runtime.distributed import ALONE, Ranks
-from train.settings import Graph, Precision, TrainSettings
+from train.settings import Precision, TrainSettings, Use
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -270,7 +270,7 @@ def test_a_run_that_is_captured_stopped_and_resumed_is_the_run(
     with pytest.raises(Interrupted, match="saved after step 13"):
         fit(cut, store, replace(toy, ema=0.9))
     signal_at(0)
-    fit(cut, store, replace(toy, ema=0.9, graph=Graph.OFF))  # it may change: it changes no number
+    fit(cut, store, replace(toy, ema=0.9, graph=Use.OFF))  # it may change: it changes no number
     assert len(taken) == 2
     assert_equal(state(cut), state(plain))
     assert cut.generator.read_bytes() != b""
@@ -280,11 +280,11 @@ def test_a_run_that_is_captured_stopped_and_resumed_is_the_run(
 
 def test_a_graph_is_wanted_by_one_process_on_a_gpu() -> None:
     gpu, two = Compute(device=torch.device("cuda"), precision=Precision.BF16), Ranks(rank=0, count=2, local=0)
-    assert [wants_graph(setting, gpu, ALONE) for setting in Graph] == [True, True, False]
-    assert [wants_graph(setting, gpu, two) for setting in Graph] == [False, False, False]
-    assert not wants_graph(Graph.AUTO, CPU, ALONE)
+    assert [wants_graph(setting, gpu, ALONE) for setting in Use] == [True, True, False]
+    assert [wants_graph(setting, gpu, two) for setting in Use] == [False, False, False]
+    assert not wants_graph(Use.AUTO, CPU, ALONE)
     with pytest.raises(SettingsError, match=r"graph = on with device = cpu: only NVIDIA .*graph=auto or graph=off"):
-        wants_graph(Graph.ON, CPU, ALONE)
+        wants_graph(Use.ON, CPU, ALONE)
 
 
 def test_a_rate_on_the_device_is_filled_in_place_and_saved_as_a_number(toy: TrainSettings, tmp_path: Path) -> None:

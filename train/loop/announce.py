@@ -11,7 +11,7 @@ from train.data.sampling import ReadingOrder
 from train.loop.session import Run
 from train.methods.registry import METHODS
 from train.run.snapshots import sample_split
-from train.settings import Graph, Norm
+from train.settings import Norm, Use
 
 COLUMN = 12  # characters of the first column
 
@@ -68,7 +68,7 @@ def _notes(run: Run) -> list[str]:
             f"batch norm uses the statistics of {order.batch} pictures at a time, not of {order.effective_batch}: the "
             "run differs from one with that batch"
         )
-    if run.compute.cuda and run.ranks.count > 1 and settings.graph is not Graph.OFF:
+    if run.compute.cuda and run.ranks.count > 1 and settings.graph is not Use.OFF:
         several = f"graph = {settings.graph} with {run.ranks.count} processes"
         notes.append(f"{several}: steps are not captured as CUDA graphs")
     if settings.ema:

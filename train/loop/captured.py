@@ -22,7 +22,7 @@ from train.methods.decisions import Decisions
 from train.run.metrics import Terms
 from train.runtime.device import Compute
 from train.runtime.distributed import Ranks
-from train.settings import Graph
+from train.settings import Use
 
 WARM_UP = 3  # steps before a capture: cuDNN chooses algorithms, the second step is the first with all memory in place
 MOST = 4  # graphs of a run: each keeps about as much memory as a step
@@ -169,10 +169,10 @@ def settle(step: OptimisationStep, terms: Terms) -> None:
             pool.settle(is_broken(terms.values))
 
 
-def wants_graph(setting: Graph, compute: Compute, ranks: Ranks) -> bool:
+def wants_graph(setting: Use, compute: Compute, ranks: Ranks) -> bool:
     """Whether a run captures its steps. Raises SettingsError for a graph without a GPU."""
-    if setting is Graph.ON and not compute.cuda:
+    if setting is Use.ON and not compute.cuda:
         raise SettingsError(
             f"graph = on with device = {compute.device}: only NVIDIA GPUs have CUDA graphs; use graph=auto or graph=off"
         )
-    return setting is not Graph.OFF and compute.cuda and ranks.count == 1
+    return setting is not Use.OFF and compute.cuda and ranks.count == 1

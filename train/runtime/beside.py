@@ -6,12 +6,13 @@ disks do.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
+
+from store.process import count_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,7 +81,7 @@ def write_behind(done: Callable[[R], object]) -> Iterator[Behind[R]]:
 @contextmanager
 def _threads(name: str) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """A thread for each core, and how many pieces of work to have begun. What has not begun at the end never does."""
-    count = min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    count = min(MOST_THREADS, count_cores())
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     try:
         yield pool, WAITING * count

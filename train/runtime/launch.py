@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from store.cli import DONE, OUR_BUG, RUN_AGAIN, YOUR_INPUT
-from store.process import WATCHED
+from store.process import WATCHED, count_cores
 
 GRACE = 30.0  # s that the others have to end after one failed; they may wait for it forever
 POLL = 0.1  # s
@@ -98,7 +98,7 @@ def exit_code(codes: Sequence[int]) -> int:
 def _start(rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
     """In a session of its own, so that Ctrl-C in a terminal reaches it once, from the launcher."""
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
-    defaults = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // count))}
+    defaults = {"OMP_NUM_THREADS": str(max(1, count_cores() // count))}
     environment = defaults | os.environ | {name: str(value) for name, value in told.items()}
     environment["MASTER_ADDR"] = "127.0.0.1"
     return subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment, start_new_session=True)
