@@ -120,15 +120,21 @@ class PrepSettings:
                 raise SettingsError(f"{name} = {share}: must be at least 0 and below 1")
 
 
+# settings that came later, and the value of each that leaves the bytes of a store as they were before it
+_BEFORE: dict[str, object] = {
+    "allow_leakage": False,
+    "kernels": Kernels.PLAIN,
+}
+
+
 def recorded(settings: PrepSettings) -> dict[str, object]:
     """The settings as a manifest holds them: those that came later only if they are not as before."""
-    before = {"allow_leakage": False, "kernels": Kernels.PLAIN}
     decided = replace(
         settings,
         kernels=Kernels.PLAIN if settings.kernels is Kernels.AUTO else settings.kernels,
         batch=settings.batch or BATCH,
     )
-    return {name: value for name, value in plain(decided).items() if name not in before or value != before[name]}
+    return {name: value for name, value in plain(decided).items() if name not in _BEFORE or value != _BEFORE[name]}
 
 
 def how_to_set(*settings: str) -> str:

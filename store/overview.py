@@ -7,8 +7,9 @@ from operator import attrgetter
 
 from store.cli import wrapped
 from store.files import disk_errors
+from store.pairs.table import Skipped
 from store.reader import Store
-from store.schema import Manifest, Skipped, Source, Split, Stain, Upscaler, View
+from store.schema import Manifest, Source, Split, Stain, Upscaler, View
 
 SHOWN = 10  # skipped pairs; the table `skipped` of the store has all of them
 INDENT = 12  # columns of the name of a fact

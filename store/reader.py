@@ -20,7 +20,8 @@ from store.format.shard_reading import neighbours, read_chunk, read_index, side_
 from store.format.tables import read_pairs, read_skipped
 from store.location.base import Location
 from store.location.open import locate
-from store.schema import Box, Manifest, Pair, RunError, Skipped, Split, Stain, StoreError
+from store.pairs.table import Pair, Skipped
+from store.schema import Box, Manifest, RunError, Split, Stain, StoreError
 from store.untrusted.names import picture_name
 
 TILE = "tile"

@@ -5,12 +5,10 @@ Lengths are pixels, boxes are in tile pixels, `mpp` is micrometres per pixel. Pu
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from store.untrusted.names import PICTURE, clash, name_fault, text_fault
+from store.untrusted.names import name_fault
 
 FORMAT = 1
 FORBID_UNKNOWN = {"extra": "forbid"}  # what pydantic does with a key that a class does not have
@@ -117,40 +115,6 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One H&E and one IHC tile of the same place; a row of the pair table.
-
-    `id` is the tile's name without the folder of its split and without suffix, unique within a split. `he` and `ihc`
-    are the names of the source files relative to the data folder, the digests their sha256 in hex.
-    """
-
-    id: str
-    slide: str
-    he: str
-    ihc: str
-    he_digest: str
-    ihc_digest: str
-
-    def __post_init__(self) -> None:
-        check_name(self.id, "pair", PICTURE)
-        check_name(self.he, "H&E tile")
-        check_name(self.ihc, "IHC tile")
-        if fault := text_fault(self.slide):
-            raise SchemaError(f"slide {self.slide!r} of pair {self.id!r} {fault}; use a word")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
-    """A bad pair that was skipped on request (`--skip-bad`), and the reason."""
-
-    id: str
-    split: Split
-    he: str
-    ihc: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Upscaler:
     """What enlarged the views: its name, and for each factor the sha256 of the weights (none for a plain filter)."""
 
@@ -193,6 +157,7 @@ class Manifest:
     software: dict[str, str]
     codec: Codec = Codec.PORTABLE
     leakage: dict[Split, dict[Stain, int]] = field(default_factory=dict)
+    paired: bool = True  # whether the H&E and the IHC of a row show one place
     sealed: bool = False
     seal: str = ""
 
@@ -218,41 +183,7 @@ class Manifest:
         return self.keep_tiles or split is not Split.TRAIN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """The pairs of every split in the order of their rows, and the skipped ones."""
-
-    pairs: dict[Split, tuple[Pair, ...]]
-    skipped: tuple[Skipped, ...] = field(default=())
-
-    def __post_init__(self) -> None:
-        for split, pairs in self.pairs.items():
-            check_distinct((pair.id for pair in pairs), f"pairs of {split}")
-
-    @property
-    def slides(self) -> dict[Split, frozenset[str]]:
-        """The slides of every split."""
-        return {split: frozenset(pair.slide for pair in pairs) for split, pairs in self.pairs.items()}
-
-    @property
-    def leaking(self) -> tuple[str, ...]:
-        """The slides in more than one split, sorted: a test set that holds them is seen in training (leakage).
-
-        >>> pair = Pair(id="a", slide="s", he="a.png", ihc="b.png", he_digest="", ihc_digest="")
-        >>> Table(pairs={Split.TRAIN: (pair,), Split.TEST: (pair,)}).leaking
-        ('s',)
-        """
-        found = Counter(slide for slides in self.slides.values() for slide in slides)
-        return tuple(sorted(slide for slide, splits in found.items() if splits > 1))
-
-
 def check_name(name: str, what: str, ending: str = "") -> None:
     """Raise SchemaError unless a name, to which `ending` will be added, can be a file below a folder on every disk."""
     if fault := name_fault(name, ending):
         raise SchemaError(f"{what} {name!r} {fault}; give it another name")
-
-
-def check_distinct(names: Iterable[str], what: str) -> None:
-    """Raise SchemaError unless each name, with `.png` added to it, is a file of its own on every disk."""
-    if fault := clash(names):
-        raise SchemaError(f"{what}: {fault}; give each another name")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prep.settings import Layout, how_to_set
-from store.schema import PairingError, Skipped, Split, Table
+from store.pairs.table import Skipped, Table
+from store.schema import PairingError, Split
 
 SKIP = "--skip-bad (make: SKIP_BAD=1)"
 SHOWN = 5  # of each kind in an error, which is one line

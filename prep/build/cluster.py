@@ -25,8 +25,9 @@ from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
 from store.cli import say
 from store.format.layout import Unit
 from store.location.base import Location
+from store.pairs.table import Pair
 from store.process import Stop
-from store.schema import Pair, StoreError
+from store.schema import StoreError
 from store.writing.writer import StoreWriter
 
 RETRIES = 3  # of a unit that raised an error

@@ -10,7 +10,8 @@ from prep.settings import Enlarger, Precision, how_to_set
 from prep.tiles.leakage import describe_leaks
 from prep.views import Geometry
 from store.cli import wrapped
-from store.schema import Manifest, Source, Split, Table
+from store.pairs.table import Table
+from store.schema import Manifest, Source, Split
 
 LABEL = 10  # columns of a line's label
 LEAKS_SHOWN = 3  # slides in a note

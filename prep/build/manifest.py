@@ -8,8 +8,9 @@ from prep.settings import BATCH, Enlarger, Kernels, PrepSettings, recorded
 from prep.tiles.leakage import Leak, count_leaks
 from prep.views import Geometry
 from store.format.bounds import check_bounds
+from store.pairs.table import Table
 from store.process import installed_versions
-from store.schema import FORMAT, Codec, Manifest, Table, Upscaler
+from store.schema import FORMAT, Codec, Manifest, Upscaler
 from store.weights import BSRGAN_FILES
 
 SOFTWARE = ("magstain", "numcodecs", "numpy", "opencv-python", "pillow", "zarr")  # what the bytes of a store depend on

@@ -23,7 +23,8 @@ from prep.views import Geometry, plan_geometries, super_resolution_flop
 from store.cli import track
 from store.format.codec import require
 from store.format.layout import raw_bytes
-from store.schema import Manifest, Split, Table
+from store.pairs.table import Table
+from store.schema import Manifest, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

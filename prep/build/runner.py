@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from store.format.layout import Unit
+from store.pairs.table import Pair
 from store.process import Stop
-from store.schema import Pair
 from store.writing.writer import StoreWriter
 
 PATIENCE = 0.1  # of the time, below which waiting limits nothing: the first unit is read and the last one written so

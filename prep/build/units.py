@@ -22,7 +22,8 @@ from store.format.codec import Parts, encode_numbers, encode_parts
 from store.format.layout import Unit, plan_arrays
 from store.format.shards import make_shards
 from store.images import PictureU8
-from store.schema import Box, Codec, Manifest, Pair, Split, Stain
+from store.pairs.table import Pair
+from store.schema import Box, Codec, Manifest, Split, Stain
 
 Chunks = dict[str, list[Parts]]  # packed rows of a unit by array path
 

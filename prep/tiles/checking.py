@@ -18,7 +18,8 @@ from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Fingerprint, Leak, Print, find_leaks, fingerprint
 from prep.tiles.pairs import Candidate, Discovery
 from store.images import Picture, digest_picture, load_picture
-from store.schema import Pair, PairingError, PictureError, Skipped, Split, Stain, Table
+from store.pairs.table import Pair, Skipped, Table
+from store.schema import PairingError, PictureError, Split, Stain
 
 BLANK_NAMED = 20  # pictures of one colour, in a note
 

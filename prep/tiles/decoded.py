@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from store.images import PictureU8
-from store.schema import Pair
+from store.pairs.table import Pair
 
 PairU8 = tuple[PictureU8, PictureU8]  # H&E and IHC, [S,S,3] each
 

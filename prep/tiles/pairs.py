@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from prep.settings import Layout
 from prep.tiles.layouts import DataSet, Part, Sources
-from store.schema import PairingError, Skipped, Split
+from store.pairs.table import Skipped
+from store.schema import PairingError, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

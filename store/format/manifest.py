@@ -26,6 +26,7 @@ from store.untrusted.documents import parse_object, shorten
 JOURNAL = ".journal"
 ROOT = "zarr.json"  # the name of the root document
 COPY = "skipped/id/root.copy"  # a copy of the sealed root; in the folder of an array, where Zarr looks for no groups
+LATER: dict[str, object] = {"leakage": {}, "paired": True}  # facts that are left out where they are as before
 UNSEALED = "0" * 64  # the place of the seal while it is computed
 REPAIR = f"to repair a damaged {ROOT}, run the `prep build` that made the store with --repair"
 
@@ -81,7 +82,7 @@ def _seal_of(document: bytes, seal: str) -> str:
 
 def root_document(manifest: Manifest, files: Mapping[str, str]) -> bytes:
     """The bytes of the root `zarr.json`; later facts are left out where empty, as in stores older than they."""
-    facts = {name: fact for name, fact in plain(manifest).items() if name != "leakage" or fact}
+    facts = {name: fact for name, fact in plain(manifest).items() if name not in LATER or fact != LATER[name]}
     facts["upscaler"] = {name: fact for name, fact in facts["upscaler"].items() if name != "kernels" or fact}
     attributes = {"manifest": facts, "files": dict(files)}
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}

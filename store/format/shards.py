@@ -22,7 +22,8 @@ from store.format.codec import MISSING, Parts, add_array, encode_numbers, encode
 from store.format.layout import ArrayPlan, Unit, plan_arrays
 from store.format.manifest import ROOT, root_document
 from store.format.tables import write_numbers, write_tables
-from store.schema import Manifest, Split, Table
+from store.pairs.table import Table
+from store.schema import Manifest, Split
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from store.format.arrays import damaged_table, read_array, read_text
 from store.format.codec import KEEP_ZEROS
 from store.location.base import Location
-from store.schema import Pair, SchemaError, Skipped, Split, StoreError, Table, check_distinct
+from store.pairs.table import Pair, Registration, Skipped, Table, check_distinct
+from store.schema import Box, SchemaError, Split, StoreError
 
 CHUNK = 4096  # rows that are read at once
 TEXT = ("id", "slide", "he", "ihc")
 DIGESTS = ("he_digest", "ihc_digest")
+BOXES = ("he_box", "ihc_box")  # these, shift and confidence are there if the pairs have them
+SHIFT, CONFIDENCE = "shift", "confidence"
 SKIPPED = ("id", "split", "he", "ihc", "reason")
 
 
@@ -28,6 +32,8 @@ def write_tables(group: Group, table: Table) -> None:
         for name in DIGESTS:
             digests = np.array([list(bytes.fromhex(getattr(pair, name))) for pair in pairs], np.uint8)
             write_numbers(group, f"{split}/pair/{name}", digests, ("pair", "byte"))
+        _write_boxes(group, split, pairs)
+        _write_registration(group, split, pairs)
     for name in SKIPPED:
         write_text(group, f"skipped/{name}", [getattr(skipped, name) for skipped in table.skipped])
 
@@ -36,9 +42,10 @@ def read_pairs(location: Location, split: Split) -> tuple[Pair, ...]:
     """The pair table of a split, in the order of its rows."""
     text = {name: read_text(location, f"{split}/pair/{name}") for name in TEXT}
     digests = {name: _read_digests(location, f"{split}/pair/{name}") for name in DIGESTS}
-    rows = _rows(location, f"{split}/pair", [*text.values(), *digests.values()])
+    columns: dict[str, list[Any]] = text | digests | _read_boxes(location, split) | _read_registration(location, split)
+    rows = _rows(location, f"{split}/pair", list(columns.values()))
     try:
-        pairs = tuple(Pair(**dict(zip((*TEXT, *DIGESTS), row, strict=True))) for row in rows)
+        pairs = tuple(Pair(**dict(zip(columns, row, strict=True))) for row in rows)
         check_distinct((pair.id for pair in pairs), f"pairs of {split}")
     except SchemaError as error:
         raise StoreError(
@@ -61,11 +68,62 @@ def read_table(location: Location, splits: tuple[Split, ...]) -> Table:
     return Table(pairs={split: read_pairs(location, split) for split in splits}, skipped=read_skipped(location))
 
 
-def _rows(location: Location, path: str, columns: list[list[str]]) -> list[tuple[str, ...]]:
+def _rows(location: Location, path: str, columns: list[list[Any]]) -> list[tuple[Any, ...]]:
     """The rows of columns. Raises StoreError if the columns differ in length."""
     if len({len(column) for column in columns}) > 1:
         raise damaged_table(location, path, "its columns differ in length")
     return list(zip(*columns, strict=True))
+
+
+def _write_boxes(group: Group, split: Split, pairs: Sequence[Pair]) -> None:
+    """The squares of the source pictures, i32 [pair, (top, left, side)] for each stain, if tiles were cut from them."""
+    for name in BOXES:
+        boxes = [box for pair in pairs if (box := getattr(pair, name))]
+        if boxes:
+            assert len(boxes) == len(pairs), f"{split}: {name} of some pairs only"
+            rows = np.array([(box.top, box.left, box.side) for box in boxes], np.int32)
+            write_numbers(group, f"{split}/pair/{name}", rows, ("pair", "top left side"))
+
+
+def _write_registration(group: Group, split: Split, pairs: Sequence[Pair]) -> None:
+    """Shifts in px, i32 [pair, (down, right)], and confidence in per cent, i32 [pair], if they were measured."""
+    measured = [pair.registration for pair in pairs if pair.registration]
+    if measured:
+        assert len(measured) == len(pairs), f"{split}: registration of some pairs only"
+        shifts = np.array([(one.down, one.right) for one in measured], np.int32)
+        write_numbers(group, f"{split}/pair/{SHIFT}", shifts, ("pair", "down right"))
+        percents = np.array([one.percent for one in measured], np.int32)
+        write_numbers(group, f"{split}/pair/{CONFIDENCE}", percents, ("pair",))
+
+
+def _read_boxes(location: Location, split: Split) -> dict[str, list[Any]]:
+    """The columns of squares that a table has."""
+    columns: dict[str, list[Any]] = {}
+    for name in BOXES:
+        if rows := _read_numbers(location, f"{split}/pair/{name}", (3,)):
+            columns[name] = [Box(top=int(top), left=int(left), side=int(side)) for top, left, side in rows]
+    return columns
+
+
+def _read_registration(location: Location, split: Split) -> dict[str, list[Any]]:
+    """The column of shifts, if a table has it."""
+    shifts = _read_numbers(location, f"{split}/pair/{SHIFT}", (2,))
+    percents = _read_numbers(location, f"{split}/pair/{CONFIDENCE}", ())
+    if len(shifts) != len(percents):
+        raise damaged_table(location, f"{split}/pair", "its columns differ in length")
+    measured = zip(shifts, percents, strict=True)
+    column = [Registration(down=down, right=right, percent=percent) for (down, right), percent in measured]
+    return {"registration": column} if column else {}
+
+
+def _read_numbers(location: Location, path: str, shape: tuple[int, ...]) -> list[Any]:
+    """The rows of a column that a table may have; none if it has no such column."""
+    if not location.exists(f"{path}/zarr.json"):
+        return []
+    rows = read_array(location, path)
+    if rows.shape[1:] != shape:
+        raise damaged_table(location, path, f"its rows have the shape {rows.shape[1:]} instead of {shape}")
+    return list(rows.tolist())
 
 
 def write_numbers(group: Group, path: str, values: NDArray[Any], dimensions: tuple[str, ...]) -> Array[Any]:

@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from store.files import check_record, read_json, with_current_names
+from store.pairs.table import check_distinct
 from store.records.exchange import aside
 from store.records.facts import read_facts
 from store.run_files import FIT, PREDICT, PredictionFolder, RunFolder
-from store.schema import FORBID_UNKNOWN, RunError, Split, check_distinct, check_name
+from store.schema import FORBID_UNKNOWN, RunError, Split, check_name
 
 NAME = 40  # characters of a store's name in that of a folder
 

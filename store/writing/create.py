@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from store.files import disk_errors
 from store.format.manifest import ROOT, is_sealed
 from store.location.base import Location
-from store.schema import Manifest, StoreError, Table
+from store.pairs.table import Table
+from store.schema import Manifest, StoreError
 from store.writing.journal import BEGUN, LOCK, SKELETON, Journal, digests_of
 from store.writing.resume import check_same, write_anew
 

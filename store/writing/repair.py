@@ -19,7 +19,8 @@ from store.format.manifest import COPY, ROOT, Root, all_units, recorded_seal, ro
 from store.format.shards import encode_digests, lay_out
 from store.location.base import Location
 from store.location.open import locate
-from store.schema import Manifest, Split, StoreError, Table
+from store.pairs.table import Table
+from store.schema import Manifest, Split, StoreError
 from store.verify import agrees, digest_table
 from store.writing.journal import BEGUN, ENTRY, EXPECTED, LOCK, OLD_SEAL, Digests, Journal, digests_of
 from store.writing.lost_root import Prove, check_arrays, check_pixels, check_trusted, has_recorded_seal

@@ -18,7 +18,8 @@ from store.format.shards import encode_digests
 from store.format.tables import read_pairs, read_skipped
 from store.location.base import Location
 from store.location.open import locate
-from store.schema import Manifest, Split, StoreError, Table
+from store.pairs.table import Table
+from store.schema import Manifest, Split, StoreError
 from store.settings import differences, plain
 from store.verify import agrees, digests_shape
 

@@ -11,7 +11,8 @@ from store.cli import say
 from store.format.manifest import JOURNAL, ROOT, is_sealed, read_root
 from store.format.tables import read_table
 from store.location.base import Location
-from store.schema import Manifest, Pair, StoreError, Table
+from store.pairs.table import Pair, Table
+from store.schema import Manifest, StoreError
 from store.settings import differences, plain
 from store.verify import agrees, altered
 from store.writing.journal import Journal, digests_of

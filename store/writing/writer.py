@@ -26,7 +26,8 @@ from store.format.manifest import COPY, JOURNAL, ROOT, all_units, root_bytes, se
 from store.format.shards import encode_digests, encode_unit, lay_out
 from store.location.base import Location
 from store.location.open import locate
-from store.schema import Manifest, Split, StoreError, Table
+from store.pairs.table import Table
+from store.schema import Manifest, Split, StoreError
 from store.verify import altered, describe, digest_table, verify
 from store.writing.create import ready_to_write
 from store.writing.journal import ENTRY, LOCK, Journal, digests_of

@@ -22,7 +22,8 @@ from store.format.layout import Unit, plan_arrays, plan_units
 from store.format.manifest import ROOT, seal_root
 from store.format.shards import encode_digests, encode_unit, lay_out
 from store.format.tables import TEXT, write_numbers, write_text
-from store.schema import Manifest, Split, Table, Upscaler
+from store.pairs.table import Table
+from store.schema import Manifest, Split, Upscaler
 from tests.bench.pictures import find_sets
 
 PAIRS = 1_000_000

@@ -6,7 +6,8 @@ import pytest
 
 from prep.build.bad_pairs import count_bad, refuse_bad, refuse_empty
 from prep.settings import Layout
-from store.schema import Pair, PairingError, Skipped, Split, Table
+from store.pairs.table import Pair, Skipped, Table
+from store.schema import PairingError, Split
 
 PAIR = Pair(id="a", slide="s", he="a.png", ihc="a.png", he_digest="00", ihc_digest="00")
 

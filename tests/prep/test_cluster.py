@@ -24,9 +24,10 @@ from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings
 from prep.upscaling.upscale import Enlarges, Lanczos, UpscalerChoice
 from store.format.layout import Unit
 from store.images import PictureU8
+from store.pairs.table import Pair
 from store.process import KEEPING, Stop
 from store.reader import Store
-from store.schema import Pair, SettingsError, Split, StoreError
+from store.schema import SettingsError, Split, StoreError
 from store.writing.writer import StoreWriter
 from tests.support.disks import contents
 from tests.support.tiles import lanczos, run, single

@@ -15,7 +15,8 @@ from prep.tiles.decoded import Decoded
 from prep.tiles.pairs import Discovery
 from store.images import Picture, load_picture, write_png
 from store.location.base import Location
-from store.schema import Pair, PairingError, PictureError, Split
+from store.pairs.table import Pair
+from store.schema import PairingError, PictureError, Split
 from tests.support.disks import contents
 from tests.support.tile_folders import discover, tile, write_pair
 from tests.support.tiles import TILES, lanczos, run

@@ -19,8 +19,9 @@ from store.contact_sheet import COLOURS, draw_pair, find_row
 from store.files import digest_file
 from store.images import read_picture
 from store.overview import describe, describe_upscaler, describe_view
+from store.pairs.table import Skipped
 from store.reader import Store
-from store.schema import Interrupted, Manifest, Skipped, Source, Split, Upscaler, View
+from store.schema import Interrupted, Manifest, Source, Split, Upscaler, View
 from store.settings import validate
 from store.weights import FOLDER_VARIABLE, WeightFile
 from store.writing.writer import open_writer

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from store.pairs.table import Pair, Table
 from store.reader import Store, plan_targets
 from store.records.predictions import load_predictions
 from store.run_files import RunFolder
-from store.schema import Pair, RunError, SchemaError, Split, StoreError, Table
+from store.schema import RunError, SchemaError, Split, StoreError
 from store.untrusted.names import PICTURE, clash, name_fault, text_fault
 from tests.support.command_line import CommandLine
 from tests.support.forgery import forge

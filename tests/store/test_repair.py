@@ -12,8 +12,9 @@ import pytest
 
 from store.files import files_of
 from store.format.manifest import COPY, all_units, read_root
+from store.pairs.table import Table
 from store.reader import Store
-from store.schema import Split, StoreError, Table
+from store.schema import Split, StoreError
 from store.verify import verify
 from store.writing.repair import start_repair
 from store.writing.repair_checks import intact_root

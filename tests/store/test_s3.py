@@ -17,8 +17,9 @@ from store.format.manifest import all_units
 from store.location.local import Folder
 from store.location.open import locate
 from store.location.s3 import Bucket
+from store.pairs.table import Table
 from store.reader import TILE, Store
-from store.schema import Split, Stain, StoreError, Table
+from store.schema import Split, Stain, StoreError
 from store.verify import verify
 from store.writing.repair import start_repair
 from store.writing.writer import finish_sealing, open_writer

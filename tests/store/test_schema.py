@@ -8,7 +8,8 @@ import pytest
 
 from store.format.layout import plan_arrays, plan_units
 from store.format.manifest import all_units
-from store.schema import Box, Pair, SchemaError, Source, Split, Stain, StoreError, Table, View
+from store.pairs.table import Pair, Table
+from store.schema import Box, SchemaError, Source, Split, Stain, StoreError, View
 from store.untrusted.names import picture_name
 from tests.support.stores import small_manifest
 

@@ -23,8 +23,9 @@ from store.files import locked
 from store.format.layout import plan_arrays
 from store.format.manifest import COPY, all_units, journal_of
 from store.location.local import Folder
+from store.pairs.table import Skipped, Table
 from store.reader import Store
-from store.schema import Manifest, Skipped, Split, Stain, StoreError, Table
+from store.schema import Manifest, Split, Stain, StoreError
 from store.verify import verify
 from store.writing.writer import finish_sealing, open_writer
 from tests.support.disks import contents, read_only

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from store.location.base import Location
 from store.location.open import locate
-from store.schema import Manifest, Table
+from store.pairs.table import Table
+from store.schema import Manifest
 from store.writing.writer import open_writer
 from tests.support.stores import small_blocks, small_manifest, small_table
 

@@ -15,8 +15,9 @@ from prep.settings import Recipe
 from prep.upscaling.upscale import Lanczos
 from prep.views import Geometry, cut_source, cut_window, finish_view, plan_boxes, plan_views
 from store.format.layout import Unit
+from store.pairs.table import Pair, Table
 from store.reader import Store
-from store.schema import Box, Manifest, Pair, Split, Stain, Table, Upscaler
+from store.schema import Box, Manifest, Split, Stain, Upscaler
 from store.writing.writer import open_writer
 
 Ids = Mapping[Split, list[str]]

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from store.files import digest_file
 from store.images import read_picture
+from store.pairs.table import Pair
 from store.reader import TILE, Store
 from store.records.facts import open_store_of
 from store.run_files import RunFolder
-from store.schema import Interrupted, Pair, RunError, SettingsError, Split, Stain, StoreError
+from store.schema import Interrupted, RunError, SettingsError, Split, Stain, StoreError
 from tests.support.forgery import forge
 from tests.support.records import rewrite, unsigned
 from tests.support.stores import build_small_store

@@ -1,0 +1,1 @@
+"""The rows of a store: which tiles belong together, and which were skipped."""
