@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 
-from prep.tiles.checking import read_pair
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.layouts import Sources
+from prep.tiles.reading import read_pair
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
 from prep.views import Geometry, cut_tile, finish_view, plan_boxes
 from store.format.codec import Parts, encode_numbers, encode_parts

@@ -1,7 +1,7 @@
-"""Check each pair once before anything is built from it, and read it again unchanged.
+"""Check each pair once before anything is built from it: the tiles of each candidate, and the table of all.
 
 Bad pairs are collected with their reasons. A store keeps these reasons (`skipped/`), so their words are part of its
-bytes. Files are named relative to the data folder, so that a store does not depend on where the data are.
+bytes.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 
-from prep.tiles.decoded import NONE_KEPT, Decoded, PairU8
+from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Fingerprint, Leak, Print, find_leaks, fingerprint
 from prep.tiles.pairs import Candidate, Discovery
-from store.images import Picture, digest_picture, load_picture
+from prep.tiles.reading import SourcePair, cut_squares, in_px, read_sources
 from store.pairs.table import Pair, Skipped, Table
-from store.schema import PairingError, PictureError, Split, Stain
+from store.schema import PictureError, Split, Stain
 
 BLANK_NAMED = 20  # pictures of one colour, in a note
 
@@ -48,8 +47,11 @@ class SoundPair:
     prints: tuple[Fingerprint, Fingerprint]  # H&E, IHC
 
 
-def inspect_pairs(discovery: Discovery, *, threads: int, decoded: Decoded = NONE_KEPT) -> Iterator[SoundPair | Skipped]:
-    """Read the pictures of every candidate strictly; one result for each, in their order.
+Inspected = tuple[SoundPair | Skipped, ...]  # of one candidate: one for each tile that is cut from its pictures
+
+
+def inspect_pairs(discovery: Discovery, *, threads: int, decoded: Decoded = NONE_KEPT) -> Iterator[Inspected]:
+    """Read the pictures of every candidate strictly; the tiles of each, in the order of the candidates.
 
     `decoded` keeps of the sound ones what fits.
     """
@@ -60,7 +62,7 @@ def inspect_pairs(discovery: Discovery, *, threads: int, decoded: Decoded = NONE
         pool.shutdown(cancel_futures=True)
 
 
-def collect_pairs(discovery: Discovery, inspected: Iterable[SoundPair | Skipped]) -> Checked:
+def collect_pairs(discovery: Discovery, inspected: Iterable[Inspected]) -> Checked:
     """The table of what was inspected.
 
     The side of the store's tiles is the most frequent one (of equally frequent ones the largest); pairs of another side
@@ -68,7 +70,7 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[SoundPair | Skipped]
     """
     sound: list[SoundPair] = []
     skipped = list(discovery.unpaired)
-    for result in inspected:
+    for result in chain.from_iterable(inspected):
         if isinstance(result, SoundPair):
             sound.append(result)
         else:
@@ -89,101 +91,51 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[SoundPair | Skipped]
     )
 
 
-def read_pair(sources: Sources, pair: Pair, decoded: Decoded = NONE_KEPT) -> PairU8:
-    """H&E and IHC of a checked pair, u8 [S,S,3] each; raises PairingError if a file changed since it was checked."""
-    if kept := decoded.take(pair):
-        _refuse_change(pair, _digest_one(sources.he, pair.he), _digest_one(sources.ihc, pair.ihc))
-        return kept
-    he, ihc = _read(sources, pair.he, pair.ihc)
-    _refuse_change(pair, he.digest, ihc.digest)
-    return _pixels(sources, he, ihc)
+def make_tiles(candidate: Candidate, read: SourcePair) -> Inspected:
+    """The tiles of a candidate whose sources were read: sound pairs, or bad ones with the reason."""
+    if read.he.shape != read.ihc.shape:
+        he, ihc = in_px(read.he), in_px(read.ihc)
+        return (_bad(candidate, f"H&E is {he}, IHC is {ihc}; the two must show one field: cut them alike"),)
+    if read.he.shape[0] != read.he.shape[1]:
+        return (_bad(candidate, f"is {in_px(read.he)}, and a tile must be square; cut it again"),)
+    return (_sound_pair(candidate, read),)
 
 
-def _refuse_change(pair: Pair, he_digest: str, ihc_digest: str) -> None:
-    for name, found, expected in ((pair.he, he_digest, pair.he_digest), (pair.ihc, ihc_digest, pair.ihc_digest)):
-        if found != expected:
-            raise PairingError(
-                f"{name}: changed while the store was built: sha256 was {expected}, is {found}; "
-                "put the file back as it was, or start a new store"
-            )
-
-
-def _inspect(sources: Sources, candidate: Candidate, decoded: Decoded) -> SoundPair | Skipped:
+def _inspect(sources: Sources, candidate: Candidate, decoded: Decoded) -> Inspected:
     try:
-        he, ihc = _read(sources, candidate.he, candidate.ihc)
-        he_size, ihc_size = _sizes(sources, he, ihc)
+        read = read_sources(sources, candidate.he, candidate.ihc)
     except PictureError as error:
-        return _bad(candidate, str(error))
-    if he_size != ihc_size:
-        return _bad(
-            candidate,
-            f"H&E is {_in_px(he_size)}, IHC is {_in_px(ihc_size)}; the two must show one field: cut them alike",
-        )
-    if he_size[0] != he_size[1]:
-        return _bad(candidate, f"is {_in_px(he_size)}, and a tile must be square; cut it again")
+        return (_bad(candidate, str(error)),)
+    tiles = make_tiles(candidate, read)
+    if sound := [tile for tile in tiles if isinstance(tile, SoundPair)]:
+        decoded.keep(sound[0].pair, read.pictures)
+    return tiles
+
+
+def _sound_pair(candidate: Candidate, read: SourcePair) -> SoundPair:
+    """A tile of a candidate, with all that is measured on its two pictures as delivered, u8 [S,S,3] each."""
     pair = Pair(
         id=candidate.id,
         slide=candidate.slide,
         he=candidate.he,
         ihc=candidate.ihc,
-        he_digest=he.digest,
-        ihc_digest=ihc.digest,
+        he_digest=read.he_file.digest,
+        ihc_digest=read.ihc_file.digest,
     )
-    notes = dict.fromkeys([*((pair.he, note) for note in he.notes), *((pair.ihc, note) for note in ihc.notes)])
-    he_u8, ihc_u8 = _pixels(sources, he, ihc)
-    decoded.keep(pair, (he_u8, ihc_u8))
+    he_u8, ihc_u8 = cut_squares(read.pictures, pair)
     return SoundPair(
         candidate=candidate,
         pair=pair,
-        side=he_size[0],
-        notes=tuple(notes),
+        side=he_u8.shape[0],
+        notes=_conversions(pair, read),
         prints=(fingerprint(he_u8), fingerprint(ihc_u8)),
     )
 
 
-def _read(sources: Sources, he: str, ihc: str) -> tuple[Picture, Picture]:
-    """The picture in the file of each stain; a file that holds both is read once."""
-    first = _read_one(sources.he, he)
-    return first, first if sources.joined else _read_one(sources.ihc, ihc)
-
-
-def _read_one(root: Path, name: str) -> Picture:
-    with _named_within(root):
-        return load_picture(root / name)
-
-
-def _digest_one(root: Path, name: str) -> str:
-    with _named_within(root):
-        return digest_picture(root / name)
-
-
-@contextmanager
-def _named_within(root: Path) -> Iterator[None]:
-    """Errors in the block name a file relative to the data folder."""
-    try:
-        yield
-    except PictureError as error:
-        raise PictureError(str(error).removeprefix(f"{root}/")) from error
-
-
-def _sizes(sources: Sources, he: Picture, ihc: Picture) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width of each stain's picture."""
-    height, width = he.pixels.shape[:2]
-    if not sources.joined:
-        return (height, width), (ihc.pixels.shape[0], ihc.pixels.shape[1])
-    if width != 2 * height:
-        raise PictureError(
-            f"is {_in_px((height, width))}, and a side-by-side picture must be twice as wide as high; "
-            "cut it again, or choose another layout"
-        )
-    return (height, height), (height, height)
-
-
-def _pixels(sources: Sources, he: Picture, ihc: Picture) -> PairU8:
-    if not sources.joined:
-        return he.pixels, ihc.pixels
-    height = he.pixels.shape[0]  # [S,2S,3], H&E left
-    return he.pixels[:, :height].copy(), he.pixels[:, height:].copy()
+def _conversions(pair: Pair, read: SourcePair) -> tuple[tuple[str, str], ...]:
+    """What was converted in which source; in a file that holds both pictures it is said once."""
+    notes = [(pair.he, note) for note in read.he_file.notes] + [(pair.ihc, note) for note in read.ihc_file.notes]
+    return tuple(dict.fromkeys(notes))
 
 
 def _bad(candidate: Candidate, reason: str) -> Skipped:
@@ -232,7 +184,3 @@ def _blank_notes(sound: Sequence[SoundPair]) -> list[str]:
                 f"nothing from them, scores count them: {', '.join(map(repr, names[:BLANK_NAMED]))}{more}"
             )
     return notes
-
-
-def _in_px(size: tuple[int, int]) -> str:
-    return f"{size[1]} x {size[0]} px"

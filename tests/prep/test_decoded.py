@@ -10,9 +10,10 @@ import pytest
 import prep.build.run as building
 from prep.build.plan import BuildPlan
 from prep.build.preflight import check_free_space
-from prep.tiles.checking import collect_pairs, inspect_pairs, read_pair
+from prep.tiles.checking import collect_pairs, inspect_pairs
 from prep.tiles.decoded import Decoded
 from prep.tiles.pairs import Discovery
+from prep.tiles.reading import read_pair
 from store.images import Picture, load_picture, write_png
 from store.location.base import Location
 from store.pairs.table import Pair
@@ -80,7 +81,7 @@ def test_each_source_is_decoded_once_where_memory_allows(
         return load_picture(path)
 
     run(lanczos(), mist, tmp_path / "expected.zarr")
-    monkeypatch.setattr("prep.tiles.checking.load_picture", load)
+    monkeypatch.setattr("prep.tiles.reading.load_picture", load)
     monkeypatch.setattr(building, "spare_memory", lambda: spare)
     run(lanczos(), mist, tmp_path / "s.zarr")
     assert sorted(loaded) == sorted([*mist.rglob("*.png")] * times)

@@ -1,0 +1,102 @@
+"""Read the two source pictures of a pair: strictly before a build, and unchanged in it, to cut its tiles from them.
+
+Files are named relative to the data folder, so that a store does not depend on where the data are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prep.tiles.decoded import NONE_KEPT, Decoded, PairU8
+from prep.tiles.layouts import Sources
+from store.images import Picture, PictureU8, digest_picture, load_picture
+from store.pairs.table import Pair
+from store.schema import Box, PairingError, PictureError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePair:
+    """The two pictures of a candidate, u8 [H,W,3] each, and the files that they are in; one file may hold both."""
+
+    he: PictureU8
+    ihc: PictureU8
+    he_file: Picture
+    ihc_file: Picture
+
+    @property
+    def pictures(self) -> PairU8:
+        """H&E and IHC."""
+        return self.he, self.ihc
+
+
+def read_sources(sources: Sources, he: str, ihc: str) -> SourcePair:
+    """Read the sources of these names completely; a file that holds both pictures is read once. Raises PictureError."""
+    he_file = _read_one(sources.he, he)
+    if not sources.joined:
+        ihc_file = _read_one(sources.ihc, ihc)
+        return SourcePair(he=he_file.pixels, ihc=ihc_file.pixels, he_file=he_file, ihc_file=ihc_file)
+    height, width = he_file.pixels.shape[:2]
+    if width != 2 * height:
+        raise PictureError(
+            f"is {in_px(he_file.pixels)}, and a side-by-side picture must be twice as wide as high; "
+            "cut it again, or choose another layout"
+        )
+    halves = he_file.pixels[:, :height].copy(), he_file.pixels[:, height:].copy()  # [S,2S,3], H&E left
+    return SourcePair(he=halves[0], ihc=halves[1], he_file=he_file, ihc_file=he_file)
+
+
+def read_pair(sources: Sources, pair: Pair, decoded: Decoded = NONE_KEPT) -> PairU8:
+    """H&E and IHC tile of a checked pair, u8 [S,S,3] each; raises PairingError if a file changed since the check."""
+    if kept := decoded.take(pair):
+        _refuse_change(pair, _digest_one(sources.he, pair.he), _digest_one(sources.ihc, pair.ihc))
+        return cut_squares(kept, pair)
+    read = read_sources(sources, pair.he, pair.ihc)
+    _refuse_change(pair, read.he_file.digest, read.ihc_file.digest)
+    return cut_squares(read.pictures, pair)
+
+
+def cut_squares(pictures: PairU8, pair: Pair) -> PairU8:
+    """The two tiles of a pair, u8 [S,S,3]: its squares of the source pictures, or the pictures themselves."""
+    return _cut(pictures[0], pair.he_box), _cut(pictures[1], pair.ihc_box)
+
+
+def in_px(picture: PictureU8) -> str:
+    """The size of a picture as a person says it: width first."""
+    return f"{picture.shape[1]} x {picture.shape[0]} px"
+
+
+def _cut(picture: PictureU8, box: Box | None) -> PictureU8:
+    if box is None:
+        return picture
+    return picture[box.top : box.top + box.side, box.left : box.left + box.side].copy()  # else the source stays with it
+
+
+def _refuse_change(pair: Pair, he_digest: str, ihc_digest: str) -> None:
+    for name, found, expected in ((pair.he, he_digest, pair.he_digest), (pair.ihc, ihc_digest, pair.ihc_digest)):
+        if found != expected:
+            raise PairingError(
+                f"{name}: changed while the store was built: sha256 was {expected}, is {found}; "
+                "put the file back as it was, or start a new store"
+            )
+
+
+def _read_one(root: Path, name: str) -> Picture:
+    with _named_within(root):
+        return load_picture(root / name)
+
+
+def _digest_one(root: Path, name: str) -> str:
+    with _named_within(root):
+        return digest_picture(root / name)
+
+
+@contextmanager
+def _named_within(root: Path) -> Iterator[None]:
+    """Errors in the block name a file relative to the data folder."""
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(str(error).removeprefix(f"{root}/")) from error
