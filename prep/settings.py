@@ -96,6 +96,8 @@ class PrepSettings:
     split: SplitRule = SplitRule.PUBLISHED
     val_fraction: float = 0.0  # of the pairs of train, held out by slide
     test_fraction: float = 0.2  # of all pairs, read when split = by-slide
+    test_slides: tuple[str, ...] = ()  # the slides of test by name, with split = by-slide; none: drawn by test_fraction
+    val_slides: tuple[str, ...] = ()  # the slides of val by name; none: drawn by val_fraction
     slide_pattern: str = ""  # regular expression whose first group is the slide; empty: <slide>_<row>_<column>
     allow_leakage: bool = False  # build although pictures are in two splits; every table will say so
     seed: int = 0
@@ -118,12 +120,21 @@ class PrepSettings:
         for name, share in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
             if not 0 <= share < 1:
                 raise SettingsError(f"{name} = {share}: must be at least 0 and below 1")
+        if self.test_slides and self.split is not SplitRule.BY_SLIDE:
+            raise SettingsError(
+                f"test_slides = {list(self.test_slides)} chooses the test set, and split = {self.split} takes the one "
+                f"that comes with the data; choose one of them, for example {how_to_set('split=by-slide')}"
+            )
+        if both := sorted({*self.test_slides} & {*self.val_slides}):
+            raise SettingsError(f"slide {both[0]!r} is in test_slides and in val_slides; name it in one of them")
 
 
 # settings that came later, and the value of each that leaves the bytes of a store as they were before it
 _BEFORE: dict[str, object] = {
     "allow_leakage": False,
     "kernels": Kernels.PLAIN,
+    "test_slides": [],
+    "val_slides": [],
 }
 
 

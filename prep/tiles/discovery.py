@@ -49,17 +49,26 @@ def _find(settings: PrepSettings, data: Data) -> Discovery:
     found = name_slides(paired, settings.slide_pattern)
     if not found.candidates:
         raise PairingError(_no_pair(data, found))
-    seed, val_fraction = settings.seed, settings.val_fraction
-    if (settings.split is SplitRule.BY_SLIDE or val_fraction) and not settings.slide_pattern:
+    holds_out = settings.val_fraction or settings.val_slides
+    if (settings.split is SplitRule.BY_SLIDE or holds_out) and not settings.slide_pattern:
         require_slides(found)
     if settings.split is SplitRule.BY_SLIDE:
-        return resplit(found, seed=seed, val_fraction=val_fraction, test_fraction=settings.test_fraction)
+        return resplit(
+            found,
+            seed=settings.seed,
+            val_fraction=settings.val_fraction,
+            test_fraction=settings.test_fraction,
+            test_slides=settings.test_slides,
+            val_slides=settings.val_slides,
+        )
     if not found.published:
         raise PairingError(
             f"{data.he}: layout {found.layout} has no test set of its own, and split = published needs one; "
             f"set split=by-slide to hold slides out for test: {how_to_set('split=by-slide')}"
         )
-    return hold_out_val(found, seed=seed, val_fraction=val_fraction) if val_fraction else found
+    if not holds_out:
+        return found
+    return hold_out_val(found, seed=settings.seed, val_fraction=settings.val_fraction, val_slides=settings.val_slides)
 
 
 def _no_pair(data: Data, found: Discovery) -> str:

@@ -5,6 +5,7 @@ Tiles of one slide are similar, so no slide should occur in two splits. Pure fun
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ from prep.tiles.pairs import Candidate, Discovery
 from store.schema import PairingError, SettingsError, Split
 
 EXAMPLE = how_to_set("slide_pattern=^(.*)_y")  # for names such as slide7_y0_x512
+NAMES_SHOWN = 12  # slides in an error
 GRID_NAME = r"^(.+)_\d+_\d+$"  # MIST: <slide>_<row>_<column>, seen for validation files
 
 
@@ -85,24 +87,44 @@ def slide_per_tile(ids: Sequence[str], owners: Sequence[str]) -> Slides:
     return Slides(names=tuple(owners), notes=(note,))
 
 
-def resplit(discovery: Discovery, *, seed: int, val_fraction: float, test_fraction: float) -> Discovery:
-    """The same candidates in a split in which no slide occurs twice, whatever split was published."""
+def resplit(
+    discovery: Discovery,
+    *,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
+    test_slides: Sequence[str] = (),
+    val_slides: Sequence[str] = (),
+) -> Discovery:
+    """The same candidates in a split in which no slide occurs twice, whatever split was published.
+
+    Slides that are named are held out, and for a part of which none is named a fraction.
+    """
     tiles = Counter(candidate.slide for candidate in discovery.candidates)
-    splits = split_by_slide(tiles, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    named = _named(tiles, {Split.TEST: test_slides, Split.VAL: val_slides})
+    splits = split_by_slide(tiles, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction, named=named)
     return _assign(discovery, [splits[candidate.slide] for candidate in discovery.candidates])
 
 
-def hold_out_val(discovery: Discovery, *, seed: int, val_fraction: float) -> Discovery:
-    """The published split with some slides of train held out as `val`."""
+def hold_out_val(discovery: Discovery, *, seed: int, val_fraction: float, val_slides: Sequence[str] = ()) -> Discovery:
+    """The published split with some slides of train held out as `val`: those that are named, or a fraction."""
     tiles = Counter(candidate.slide for candidate in discovery.candidates if candidate.split is Split.TRAIN)
-    splits = split_by_slide(tiles, seed=seed, val_fraction=val_fraction, test_fraction=0)
+    named = _named(tiles, {Split.VAL: val_slides})
+    splits = split_by_slide(tiles, seed=seed, val_fraction=val_fraction, test_fraction=0, named=named)
     return _assign(discovery, [splits[c.slide] if c.split is Split.TRAIN else c.split for c in discovery.candidates])
 
 
 def split_by_slide(
-    tiles: Mapping[str, int], *, seed: int, val_fraction: float, test_fraction: float
+    tiles: Mapping[str, int],
+    *,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
+    named: Mapping[str, Split] | None = None,
 ) -> dict[str, Split]:
     """A split for each slide, given how many tiles it has; a function of the seed and the slides, not of their order.
+
+    Slides that are `named` have that split; the rest is drawn for parts of which no slide is named.
 
     `test_fraction` is of all tiles, `val_fraction` of the tiles that are not in test. Slides are taken in an order
     drawn from (seed, slide) as long as the part stays within its fraction; if none fits, the smallest is taken. Every
@@ -114,15 +136,20 @@ def split_by_slide(
     for split, fraction in wanted.items():
         if not 0 <= fraction < 1:
             raise SettingsError(f"{split}_fraction = {fraction}: must be at least 0 and below 1")
-    parts = [split for split, fraction in wanted.items() if fraction > 0]
-    if parts and len(tiles) <= len(parts):
+    named = named or {}
+    parts = [split for split, fraction in wanted.items() if fraction > 0 and split not in named.values()]
+    free = sorted(tiles.keys() - named.keys())
+    if named and not free:
+        raise PairingError(f"test_slides and val_slides name all {len(named)} slides; leave at least one for train")
+    if parts and len(free) <= len(parts):
+        beside = f" beside the {len(named)} that test_slides and val_slides name" if named else ""
         raise PairingError(
-            f"{len(tiles)} slide(s) ({', '.join(sorted(tiles)[:5])}) cannot be split into "
+            f"{len(free)} slide(s) ({', '.join(free[:5])}){beside} cannot be split into "
             f"{', '.join(['train', *parts])}: no slide may occur in two splits, so at least {len(parts) + 1} are "
             f"needed; ask for fewer parts, or set a slide_pattern that separates more slides, for example {EXAMPLE}"
         )
-    rest = sorted(tiles, key=lambda slide: hashlib.sha256(f"{seed}/{slide}".encode()).digest())
-    splits = dict.fromkeys(tiles, Split.TRAIN)
+    rest = sorted(free, key=lambda slide: hashlib.sha256(f"{seed}/{slide}".encode()).digest())
+    splits = dict.fromkeys(tiles, Split.TRAIN) | dict(named)
     for index, split in enumerate(parts):
         kept = len(parts) - index  # one slide for train and for each part still to come
         target = wanted[split] * sum(tiles[slide] for slide in rest)
@@ -130,6 +157,21 @@ def split_by_slide(
         splits |= dict.fromkeys(taken, split)
         rest = [slide for slide in rest if slide not in taken]
     return splits
+
+
+def _named(tiles: Mapping[str, int], wanted: Mapping[Split, Sequence[str]]) -> dict[str, Split]:
+    """The split of every slide that is named; PairingError for a name that no tile has."""
+    named = {slide: split for split, slides in wanted.items() for slide in slides}
+    for slide, split in named.items():
+        if slide not in tiles:
+            near = difflib.get_close_matches(slide, tiles, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the slides are {', '.join(sorted(tiles)[:NAMES_SHOWN])}"
+            more = ", …" if not near and len(tiles) > NAMES_SHOWN else ""
+            raise PairingError(
+                f"{split}_slides: no tile that could be in {split} is of slide {slide!r}; {hint}{more}; names as the "
+                "plan lists them"
+            )
+    return named
 
 
 def _slide(expression: re.Pattern[str], name: str) -> str:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from prep.settings import PrepSettings, SplitRule
 from prep.tiles.splits import slide_per_tile, slides_by_grid, slides_by_pattern, split_by_slide
 from store.schema import PairingError, SettingsError, Split
 
@@ -126,3 +127,37 @@ def test_grid_names_give_slides_and_one_other_name_takes_them_away() -> None:
     assert slides_by_grid(odd, odd) == slide_per_tile(odd, odd)
     assert slide_per_tile(odd, odd).names == tuple(odd)
     assert "set slide_pattern" in slide_per_tile(odd, odd).notes[0]
+
+
+def drawn(tiles: dict[str, int], **named: str) -> dict[str, Split]:
+    """The split of slides of which some are named, with fractions for both parts."""
+    return split_by_slide(
+        tiles,
+        seed=0,
+        val_fraction=0.25,
+        test_fraction=0.25,
+        named={slide: Split(part) for slide, part in named.items()},
+    )
+
+
+def test_slides_that_are_named_are_held_out_and_no_others() -> None:
+    tiles = dict.fromkeys("abcdefgh", 5)
+    assert [slide for slide, split in drawn(tiles, a="test", b="test").items() if split is Split.TEST] == ["a", "b"]
+    both = drawn(tiles, a="test", b="val")
+    assert {slide: split for slide, split in both.items() if split is not Split.TRAIN} == {"a": "test", "b": "val"}
+    assert "val" in drawn(tiles, a="test").values()  # a part without names is drawn as before
+    assert drawn(tiles, c="test")["c"] is Split.TEST
+
+
+def test_slides_in_hand_need_slides_that_are_left_for_train() -> None:
+    with pytest.raises(PairingError, match="name all 2 slides; leave at least one for train"):
+        drawn({"a": 5, "b": 5}, a="test", b="val")
+    with pytest.raises(PairingError, match=r"1 slide.* \(b\) beside the 1 that test_slides and val_slides name"):
+        drawn({"a": 5, "b": 5}, a="test")
+
+
+def test_test_slides_go_with_a_split_by_slide_and_stand_in_one_part() -> None:
+    with pytest.raises(SettingsError, match=r"test_slides = \['a'\] chooses the test set, and split = published"):
+        PrepSettings(test_slides=("a",))
+    with pytest.raises(SettingsError, match="slide 'a' is in test_slides and in val_slides"):
+        PrepSettings(test_slides=("a", "b"), val_slides=("a",), split=SplitRule.BY_SLIDE)
