@@ -66,7 +66,8 @@ def plan(
 ) -> None:
     """Say what would be built, and write nothing.
 
-    Every picture is read completely, so the plan lists all bad pairs.
+    Every picture is read completely, so the plan lists all bad pairs, and what a build does with them.
+    Settings that do not fit the tiles and pictures in two splits are errors, said all at once.
 
     A view is one stored picture: a square box of the tile, brought to view_side px.
     Recipe `paper` cuts boxes from the tile downsampled to view_side (source `field`),
@@ -77,7 +78,7 @@ def plan(
 
     planned = make_plan(_settings(config, overrides), _data(data, he, ihc), threads=threads)
     typer.echo(describe_plan(planned))
-    planned.refuse_leakage()
+    planned.refuse(skip_bad=True)
 
 
 @app.command()
@@ -134,7 +135,9 @@ def build(
         given = settings if config or overrides else None
         repair_store(given, tiles, store, processes=processes, trust_settings=trust_settings)
     elif dry_run:
-        typer.echo(preview(settings, tiles, store, skip_bad=skip_bad, threads=threads))
+        planned, text = preview(settings, tiles, store, skip_bad=skip_bad, threads=threads)
+        typer.echo(text)
+        planned.refuse(skip_bad=True)  # they are in the text
     else:
         build_store(settings, tiles, store, skip_bad=skip_bad, processes=processes)
 

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from store.cli import wrapped
 from store.files import disk_errors
-from store.pairs.table import Skipped
+from store.pairs.table import Skipped, describe_slides
 from store.reader import Store
 from store.schema import Manifest, Source, Split, Stain, Upscaler, View
 
@@ -73,7 +73,8 @@ def _line(name: str, text: str) -> str:
 
 def _describe_split(store: Store, split: Split) -> str:
     slides = {pair.slide for pair in store.pairs(split)}
-    return f"{_plural(store.manifest.counts[split], 'pair')} of {_plural(len(slides), 'slide')}"
+    count = f"{_plural(store.manifest.counts[split], 'pair')} of {_plural(len(slides), 'slide')}"
+    return f"{count}: {describe_slides(store.pairs(split))}"
 
 
 def describe_leakage(store: Store, split: Split) -> list[str]:

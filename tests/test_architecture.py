@@ -32,7 +32,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"__main__"},
         {"build", "fidelity"},
         {"demo", "tiles", "upscaling"},
-        {"views"},
+        {"views", "refusals"},
         {"settings"},
     ),
     "train": (

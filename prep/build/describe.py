@@ -10,13 +10,12 @@ from prep.settings import Enlarger, Precision, how_to_set
 from prep.tiles.leakage import describe_leaks
 from prep.views import Geometry
 from store.cli import wrapped
-from store.pairs.table import Table
-from store.schema import Manifest, Source, Split
+from store.pairs.table import Table, describe_slides
+from store.schema import Manifest, Source
 
 LABEL = 10  # columns of a line's label
 LEAKS_SHOWN = 3  # slides in a note
 RATES = {"two CPU cores": 0.37, "an H200": 100.0}  # TFLOP/s of super-resolution, measured: prep/README.md
-SLIDES_SHOWN = 6  # of a split that is held out
 
 
 def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
@@ -24,6 +23,7 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
     manifest, skipped = plan.manifest, plan.table.skipped
     facts = [
         ("pairs", _describe_pairs(plan.table)),
+        *((str(split), describe_slides(pairs)) for split, pairs in plan.table.pairs.items()),
         ("layout", f"{plan.layout}"),
         ("split", f"{manifest.split}, seed {manifest.seed}; {_describe_leaks(plan.table)}"),
         *((geometry.view.name, describe_geometry(geometry)) for geometry in plan.geometries),
@@ -64,12 +64,10 @@ def describe_geometry(geometry: Geometry) -> str:
 
 
 def _describe_pairs(table: Table) -> str:
-    """How many pairs and slides each split has, and which slides are held out."""
-    parts = []
-    for split, slides in table.slides.items():
-        names = "" if split is Split.TRAIN else f": {_listed(sorted(slides), SLIDES_SHOWN)}"
-        parts.append(f"{len(table.pairs[split])} in {split} ({_slides(len(slides))}{names})")
-    return ", ".join(parts)
+    """How many pairs and slides each split has."""
+    return ", ".join(
+        f"{len(table.pairs[split])} in {split} ({_slides(len(slides))})" for split, slides in table.slides.items()
+    )
 
 
 def _describe_leaks(table: Table) -> str:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from prep.build.bad_pairs import refuse_empty
+from prep.build.bad_pairs import refuse_bad, refuse_empty
 from prep.build.manifest import plan_manifest
 from prep.build.units import Work
 from prep.demo.draw import is_synthetic
+from prep.refusals import Refusals
 from prep.settings import Layout, PrepSettings
-from prep.tiles.checking import collect_pairs, inspect_pairs
+from prep.tiles.checking import Checked, collect_pairs, inspect_pairs
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.discovery import Data, find_pairs
 from prep.tiles.layouts import Sources
@@ -57,29 +58,46 @@ class BuildPlan:
         )
         return Work(manifest=self.manifest, sources=self.sources, geometries=self.geometries, upscaler=upscaler)
 
-    def refuse_leakage(self) -> None:
-        """Raise PairingError if a picture is in two splits, unless the settings allow it."""
-        refuse_leaks(self.leaks, self.manifest.counts, allowed=self.settings.allow_leakage)
+    def refuse(self, *, skip_bad: bool) -> None:
+        """Raise what stops a build of this plan, all of it: bad pairs that are not skipped, pictures in two splits."""
+        refusals = Refusals()
+        with refusals.collect():
+            refuse_bad(() if skip_bad else self.table.skipped, self.layout)
+        with refusals.collect():
+            refuse_leaks(self.leaks, self.manifest.counts, allowed=self.settings.allow_leakage)
+        refusals.raise_all()
 
 
-def make_plan(settings: PrepSettings, data: Data, *, threads: int) -> BuildPlan:
-    """Find and check the pairs of the data folders and plan the store. Raises MagstainError."""
-    settings = replace(settings, name=settings.name or data.name)
-    return plan_build(settings, data, find_pairs(settings, data), threads=threads)
+def make_plan(settings: PrepSettings, data: Data, *, threads: int, skip_bad: bool = False) -> BuildPlan:
+    """Find and check the pairs of the data folders and plan the store.
+
+    Raises MagstainError: all that is refused before there can be a plan, after every picture was read.
+    """
+    settings, refusals = replace(settings, name=settings.name or data.name), Refusals()
+    discovery = find_pairs(settings, data, refusals)
+    return plan_build(settings, data, discovery, threads=threads, refusals=refusals, skip_bad=skip_bad)
 
 
 def plan_build(
-    settings: PrepSettings, data: Data, discovery: Discovery, *, threads: int, decoded: Decoded = NONE_KEPT
+    settings: PrepSettings,
+    data: Data,
+    discovery: Discovery,
+    *,
+    threads: int,
+    decoded: Decoded = NONE_KEPT,
+    refusals: Refusals | None = None,
+    skip_bad: bool = False,
 ) -> BuildPlan:
     """Check every candidate strictly, with progress on stderr, and plan the store; `decoded` keeps what it can.
 
-    Raises MagstainError: no pair is left, tiles do not fit the settings, the library of the codec is not installed.
+    Raises MagstainError, with `refusals` that were collected before: no pair is left, tiles do not fit the settings,
+    the library of the codec is not installed.
     """
     require(settings.codec)
+    refusals = Refusals() if refusals is None else refusals
     inspected = inspect_pairs(discovery, threads=threads, decoded=decoded)
     checked = collect_pairs(discovery, track(inspected, what="checking", unit="pair", total=len(discovery.candidates)))
-    refuse_empty(checked.table, discovery.layout)
-    geometries = plan_geometries(settings, checked.tile_side, example=checked.table.pairs[Split.TRAIN][0].he)
+    geometries = _plan_views(settings, discovery, checked, refusals, skip_bad=skip_bad)
     flop = super_resolution_flop(geometries, sum(len(pairs) for pairs in checked.table.pairs.values()))
     synthetic = is_synthetic(data.he)
     manifest = plan_manifest(settings, checked.table, geometries, synthetic=synthetic, leaks=checked.leaks)
@@ -96,3 +114,37 @@ def plan_build(
         notes=(*discovery.notes, *checked.notes),
         leaks=checked.leaks,
     )
+
+
+def look_ahead(settings: PrepSettings, discovery: Discovery, refusals: Refusals) -> None:
+    """Raise what was refused, and what the first pair says about the settings, before all pictures are read.
+
+    Returns if nothing was refused.
+    """
+    if refusals:
+        first = replace(discovery, candidates=discovery.candidates[:1], unpaired=())
+        checked = collect_pairs(first, inspect_pairs(first, threads=1))
+        for pairs in checked.table.pairs.values():
+            with refusals.collect():
+                plan_geometries(settings, checked.tile_side, example=pairs[0].he)
+    refusals.raise_all()
+
+
+def _plan_views(
+    settings: PrepSettings, discovery: Discovery, checked: Checked, refusals: Refusals, *, skip_bad: bool
+) -> tuple[Geometry, ...]:
+    """The views that tiles of this side give. Raises all that is refused if there can be no plan."""
+    table, geometries = checked.table, tuple[Geometry, ...]()
+    with refusals.collect():
+        refuse_empty(table, discovery.layout)
+    for pairs in [*table.pairs.values()][:1]:
+        with refusals.collect():
+            geometries = plan_geometries(settings, checked.tile_side, example=pairs[0].he)
+    if refusals and Split.TRAIN in table.pairs:
+        with refusals.collect():
+            refuse_bad(() if skip_bad else table.skipped, discovery.layout)
+        with refusals.collect():
+            totals = {split: len(pairs) for split, pairs in table.pairs.items()}
+            refuse_leaks(checked.leaks, totals, allowed=settings.allow_leakage)
+    refusals.raise_all()
+    return geometries

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from prep.build.bad_pairs import describe_bad, refuse_bad
+from prep.build.bad_pairs import describe_bad
 from prep.build.describe import describe_plan, fact_line
-from prep.build.plan import make_plan, plan_build
+from prep.build.plan import BuildPlan, look_ahead, make_plan, plan_build
 from prep.build.preflight import (
     check_free_space,
     check_idle,
@@ -23,6 +23,7 @@ from prep.build.runner import Processes
 from prep.build.settle import settle
 from prep.build.units import build_unit
 from prep.build.write import write_units
+from prep.refusals import Refusals
 from prep.settings import PrepSettings
 from prep.tiles.decoded import Decoded
 from prep.tiles.discovery import Data, find_pairs
@@ -54,15 +55,15 @@ def build(
         return
     check_writable(location)
     check_idle(location)
-    discovery = find_pairs(settings, data)
+    refusals = Refusals()
+    discovery = find_pairs(settings, data, refusals)
+    look_ahead(settings, discovery, refusals)
     if not processes.cluster:
         check_weights(settings.upscaler)
     decoded = Decoded(0 if processes.cluster else spare_memory() // SHARE)
-    plan = plan_build(settings, data, discovery, threads=processes.threads, decoded=decoded)
+    plan = plan_build(settings, data, discovery, threads=processes.threads, decoded=decoded, skip_bad=skip_bad)
     say(describe_plan(plan, skip_bad=skip_bad))
-    if not skip_bad:
-        refuse_bad(plan.table.skipped, plan.layout)
-    plan.refuse_leakage()
+    plan.refuse(skip_bad=skip_bad)
     check_free_space(location, plan)
     write_units(plan, location, processes, decoded)
     for bad in plan.table.skipped:
@@ -70,18 +71,22 @@ def build(
     say(f"finished: the store is {location}")
 
 
-def preview(settings: PrepSettings, data: Data, address: Location | Path | str, *, skip_bad: bool, threads: int) -> str:
-    """The plan of a build, and how many units are not written yet. Reads every picture and writes nothing."""
+def preview(
+    settings: PrepSettings, data: Data, address: Location | Path | str, *, skip_bad: bool, threads: int
+) -> tuple[BuildPlan, str]:
+    """The plan of a build, and in words what it and how many units are not written yet.
+
+    Reads every picture and writes nothing. What the plan refuses is not raised: the caller says the words first.
+    """
     location = locate(address)
     settings = settle(settings, location, name=data.name)
     finished = is_finished(location, settings)
-    plan = make_plan(settings, data, threads=threads)
-    plan.refuse_leakage()
+    plan = make_plan(settings, data, threads=threads, skip_bad=skip_bad)
     check_writable(location)
     check_free_space(location, plan)
     missing = [] if finished else StoreWriter(location, plan.manifest).pending()
     left = f"{len(missing)} of {len(all_units(plan.manifest))} units; nothing was written"
-    return f"{describe_plan(plan, skip_bad=skip_bad)}\n{fact_line('left', left)}"
+    return plan, f"{describe_plan(plan, skip_bad=skip_bad)}\n{fact_line('left', left)}"
 
 
 def repair(

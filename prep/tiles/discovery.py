@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from prep.refusals import Refusals
 from prep.settings import PrepSettings, SplitRule, how_to_set
 from prep.tiles.layouts import find_data_set, two_folders
 from prep.tiles.pairs import Discovery, pair_tiles
@@ -34,9 +35,17 @@ class Data:
         return self.he.resolve().name if self.single else self.he.resolve().parent.name
 
 
-def find_pairs(settings: PrepSettings, data: Data) -> Discovery:
-    """The candidates in the data folders, in the split that the settings ask for. Raises PairingError."""
+def find_pairs(settings: PrepSettings, data: Data, refusals: Refusals | None = None) -> Discovery:
+    """The candidates in the data folders, in the split that the settings ask for.
+
+    Raises PairingError. With `refusals` a split that is refused is collected there, and the candidates are not split.
+    """
     found = _find(settings, data)
+    if refusals is None:
+        found = _split(settings, data, found)
+    else:
+        with refusals.collect():
+            found = _split(settings, data, found)
     for split in Split:
         if fault := clash(candidate.id for candidate in found.candidates if candidate.split is split):
             raise PairingError(f"{data.he}: of the {split} pairs {fault}; rename one of them")
@@ -49,6 +58,11 @@ def _find(settings: PrepSettings, data: Data) -> Discovery:
     found = name_slides(paired, settings.slide_pattern)
     if not found.candidates:
         raise PairingError(_no_pair(data, found))
+    return found
+
+
+def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
+    """The candidates in the split that the settings ask for."""
     holds_out = settings.val_fraction or settings.val_slides
     if (settings.split is SplitRule.BY_SLIDE or holds_out) and not settings.slide_pattern:
         require_slides(found)

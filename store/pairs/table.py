@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import hypot
 
 from store.schema import Box, SchemaError, Split, check_name
 from store.untrusted.names import PICTURE, clash, text_fault
+
+SLIDES_SHOWN = 60  # of a split, in a text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,3 +104,17 @@ def check_distinct(names: Iterable[str], what: str) -> None:
     """Raise SchemaError unless each name, with `.png` added to it, is a file of its own on every disk."""
     if fault := clash(names):
         raise SchemaError(f"{what}: {fault}; give each another name")
+
+
+def describe_slides(pairs: Sequence[Pair]) -> str:
+    """The slides of pairs by name, each with the number of its tiles; of very many the first.
+
+    >>> pair = Pair(id="a", slide="s", he="a.png", ihc="b.png", he_digest="", ihc_digest="")
+    >>> describe_slides([pair, pair])
+    's (2)'
+    """
+    tiles = Counter(pair.slide for pair in pairs)
+    if len(tiles) == len(pairs) > SLIDES_SHOWN:
+        return "each tile counts as a slide"
+    listed = ", ".join(f"{slide} ({tiles[slide]})" for slide in sorted(tiles)[:SLIDES_SHOWN])
+    return listed + (f", and {len(tiles) - SLIDES_SHOWN} more" if len(tiles) > SLIDES_SHOWN else "")

@@ -11,6 +11,7 @@ from prep.build.describe import describe_geometry, describe_plan
 from prep.build.plan import make_plan
 from prep.settings import PrepSettings, Recipe, SplitRule
 from prep.views import plan_geometries
+from store.pairs.table import Pair, describe_slides
 from tests.support.tiles import TILES, lanczos, single, write_tiles
 
 
@@ -69,8 +70,10 @@ def test_a_plan_fits_100_columns_and_names_what_matters(mist: Path) -> None:
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[0] == "tiles: H&E to HER2, tiles of 128 px, views of 64 px, recipe paper"
-    assert lines[1:4] == [
-        "  pairs     3 in train (1 slide), 3 in test (1 slide: s3)",
+    assert lines[1:6] == [
+        "  pairs     3 in train (1 slide), 3 in test (1 slide)",
+        "  train     s2 (3)",
+        "  test      s3 (3)",
         "  layout    mist",
         "  split     published, seed 0; none of 2 slides occurs in more than one split",
     ]
@@ -129,9 +132,20 @@ def test_tiles_of_train_that_are_test_tiles_too_are_leakage(tmp_path: Path) -> N
     assert "IHC tiles of test" not in said
 
 
-def test_many_held_out_slides_are_not_all_listed(tmp_path: Path) -> None:
+def test_the_slides_of_every_split_are_listed_with_their_tiles(tmp_path: Path) -> None:
     for key, stain in enumerate("AB"):
         write_tiles(tmp_path / "d" / f"train{stain}", ["t1_0_0"], key)
         write_tiles(tmp_path / "d" / f"val{stain}", [f"s{n}_0_0" for n in range(8)], 10 + key)
     said = " ".join(describe_plan(make_plan(lanczos(), single(tmp_path / "d"), threads=1)).split())
-    assert "1 in train (1 slide), 8 in test (8 slides: s0, s1, s2, s3, s4, s5, …)" in said
+    assert "1 in train (1 slide), 8 in test (8 slides)" in said
+    assert "train t1 (1) test s0 (1), s1 (1), s2 (1), s3 (1), s4 (1), s5 (1), s6 (1), s7 (1) layout" in said
+
+
+def test_of_very_many_slides_the_first_are_listed() -> None:
+    many = [pair_of(f"s{n:03}", f"{n}_{tile}") for n in range(61) for tile in range(2)]
+    assert describe_slides(many).endswith("s059 (2), and 1 more")
+    assert describe_slides(many[::2]) == "each tile counts as a slide"
+
+
+def pair_of(slide: str, name: str) -> Pair:
+    return Pair(id=name, slide=slide, he=name, ihc=name, he_digest="", ihc_digest="")

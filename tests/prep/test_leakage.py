@@ -123,7 +123,7 @@ def test_one_he_picture_beside_four_stains_is_refused_by_slide(tmp_path: Path) -
     with pytest.raises(
         PairingError, match=r"2 of 2 H&E tiles of val are also in train .*; 2 of 2 H&E tiles of test are"
     ):
-        plan.refuse_leakage()
+        plan.refuse(skip_bad=False)
 
 
 def leaks_of(train: PictureU8, test: PictureU8) -> list[Leak]:
