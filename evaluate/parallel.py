@@ -19,7 +19,8 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from store.cli import track
-from store.process import count_cores, keep_freed_memory
+from store.machine.cores import count_cores
+from store.process import keep_freed_memory
 from store.schema import RunError
 
 THREADS = 4  # pictures at the same time in one process: decoding, sha256 and sums release the interpreter

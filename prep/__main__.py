@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from store.cli import run_app
-from store.process import count_cores
+from store.machine.cores import count_cores
 from store.schema import SettingsError, Split
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from tqdm import tqdm
 
+from store.machine.cores import limit_libraries
 from store.schema import Interrupted, MagstainError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {percentage:.0f} %, {rate_fmt}, {r
 
 def run_app(app: typer.Typer) -> None:
     """Run a command line and exit: 0 done, 2 wrong input, 3 run it again, 1 (with a trace) a bug."""
+    limit_libraries()  # the commands import them
     try:
         app(standalone_mode=True)
     except SystemExit as leaving:

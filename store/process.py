@@ -1,4 +1,4 @@
-"""The process: stop on request, which cores and how much memory it may use, versions of installed packages.
+"""The process: stop on request, what the C library does with freed memory, versions of installed packages.
 
 **Stop.** After the first signal the work is saved and then stops; the second signal stops it immediately. SIGINT is
 Ctrl-C, SIGTERM comes from schedulers and the system, SIGUSR1 is the warning that Slurm sends with `--signal`. Signals
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +24,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
-from pathlib import Path
 from types import FrameType
 
 from store.schema import MagstainError
@@ -33,7 +31,6 @@ from store.schema import MagstainError
 TOGETHER = 1.0  # s
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # mallopt(3), glibc
-MOST_BYTES = 2**62  # of a control group without a limit
 MOST = 2**31 - 1  # bytes free at the end of the heap above which they would be returned
 KEEPING = {  # the same as environment variables, for a process that is started later
     "MALLOC_TRIM_THRESHOLD_": str(MOST),
@@ -51,24 +48,6 @@ SHOWN = 160  # characters of what an error says
 UNKNOWN = "unknown"  # the version of a package that is not installed as a distribution
 PROVIDERS = {  # distributions that install the same package instead of the usual one
     "opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupFiles:
-    """Where a version of Linux control groups says how much memory a group may take, takes, and could drop."""
-
-    folder: str
-    limit: str
-    used: str
-    idle: str  # a line of memory.stat
-
-
-CGROUPS = {  # by the controllers in /proc/self/cgroup: version 2 has none there
-    "": GroupFiles(folder="", limit="memory.max", used="memory.current", idle="inactive_file"),
-    "memory": GroupFiles(
-        folder="memory", limit="memory.limit_in_bytes", used="memory.usage_in_bytes", idle="total_inactive_file"
-    ),
 }
 
 
@@ -110,39 +89,6 @@ def stop_requests(say: Callable[[str], None]) -> Iterator[Stop]:
         yield stop
     finally:
         restore()
-
-
-def count_cores() -> int:
-    """The processor cores that this process may use, which are fewer than the machine has under Slurm or taskset."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def spare_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that this process can still take: what is free, or what its control group (Slurm, a container) has left.
-
-    0 where the system does not say.
-    """
-    try:
-        free = re.search(r"MemAvailable: +(\d+) kB", (proc / "meminfo").read_text(encoding="ascii"))
-        spare = [1024 * int(free[1])] if free else [0]
-        for line in (proc / "self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, controllers, name = line.split(":", 2)
-            if files := CGROUPS.get(controllers):
-                spare += _left_in_groups(groups / files.folder, name.lstrip("/"), files)
-    except (OSError, ValueError):
-        return 0
-    return max(0, min(spare))
-
-
-def _left_in_groups(top: Path, name: str, files: GroupFiles) -> Iterator[int]:
-    """Bytes that a control group and each group around it may still take; files that they keep in memory can go."""
-    for group in (top / name, *(top / name).parents[: len(Path(name).parts)]):
-        if (group / files.limit).is_file() and (limit := (group / files.limit).read_text(encoding="ascii").strip()):
-            idle = re.search(
-                rf"^{files.idle} (\d+)$", (group / "memory.stat").read_text(encoding="ascii"), re.MULTILINE
-            )
-            used = int((group / files.used).read_text(encoding="ascii")) - (int(idle[1]) if idle else 0)
-            yield int(limit) - used if limit != "max" else MOST_BYTES
 
 
 def wait_passively() -> None:

@@ -24,7 +24,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"location", "weights"},
         {"foreign"},
         {"images", "stain", "files", "cli", "process", "run_files"},
-        {"settings", "pairs"},
+        {"settings", "pairs", "machine"},
         {"schema"},
         {"untrusted"},
     ),

@@ -27,7 +27,7 @@ from evaluate.parallel import read_ahead
 from evaluate.protocol import PROTOCOLS, FeatureSpec
 from store.cli import track
 from store.images import PictureU8
-from store.process import spare_memory
+from store.machine.memory import spare_memory
 
 PIXELS = 1 << 20  # of the pictures that go through a network together
 GPU_PIXELS = 8 << 20  # the same on a GPU: all pictures of a place

@@ -15,7 +15,8 @@ from prep.build.runner import Processes
 from prep.settings import Device, PrepSettings
 from prep.upscaling.upscale import UpscalerChoice
 from store.cli import say
-from store.process import KEEPING, Stop, count_cores
+from store.machine.cores import count_cores
+from store.process import KEEPING, Stop
 from store.schema import SettingsError
 
 DEATHS = 3  # workers that may die at one unit before it is given up; `distributed` counts these separately

@@ -32,7 +32,7 @@ from store.format.layout import Unit
 from store.format.manifest import all_units, read_root
 from store.location.base import Location
 from store.location.open import locate
-from store.process import spare_memory
+from store.machine.memory import spare_memory
 from store.writing.repair import Repair, start_repair
 from store.writing.writer import StoreWriter, finish_sealing
 

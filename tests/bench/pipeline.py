@@ -36,7 +36,8 @@ from prep.tiles.discovery import Data
 from store.format.codec import encode_picture
 from store.images import PictureU8
 from store.location.base import Location
-from store.process import count_cores, keep_freed_memory
+from store.machine.cores import count_cores
+from store.process import keep_freed_memory
 from store.reader import Store
 from store.schema import Stain
 from tests.bench.pictures import Pixels, find_sets

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 
 import pytest
 
@@ -116,56 +115,3 @@ def test_versions_are_those_of_the_distributions_or_unknown(monkeypatch: pytest.
     }
     installed["opencv-python"] = "4.10.0"
     assert installed_versions(["opencv-python"]) == {"opencv-python": "4.10.0"}
-
-
-def write_system(place: Path, group: str, files: dict[str, str]) -> tuple[Path, Path]:
-    """A /proc with 64 GB free, and the files of control groups."""
-    proc, groups = place / "proc", place / "cgroup"
-    (proc / "self").mkdir(parents=True)
-    (proc / "meminfo").write_text("MemTotal:   99000000 kB\nMemAvailable:   64000000 kB\n")
-    (proc / "self" / "cgroup").write_text(group)
-    for name, text in files.items():
-        (groups / name).parent.mkdir(parents=True, exist_ok=True)
-        (groups / name).write_text(text)
-    return proc, groups
-
-
-def group_2(limit: str, used: int, idle: int) -> dict[str, str]:
-    return {"memory.max": limit, "memory.current": f"{used}\n", "memory.stat": f"anon 5\ninactive_file {idle}\n"}
-
-
-def named(folder: str, files: dict[str, str]) -> dict[str, str]:
-    return {f"{folder}/{name}": text for name, text in files.items()}
-
-
-JOB = named("slurm/job", group_2("max\n", 5, 0)) | named("slurm", group_2("8000\n", 3000, 1000))
-OLD = {
-    "memory/job/memory.limit_in_bytes": "900\n",
-    "memory/job/memory.usage_in_bytes": "400\n",
-    "memory/job/memory.stat": "inactive_file 7\ntotal_inactive_file 100\n",
-    "memory/memory.limit_in_bytes": "9223372036854771712\n",
-    "memory/memory.usage_in_bytes": "500\n",
-    "memory/memory.stat": "total_inactive_file 0\n",
-}
-
-
-@pytest.mark.parametrize(
-    ("group", "files", "spare"),
-    [
-        ("0::/\n", {}, 64_000_000 * 1024),
-        ("0::/slurm/job\n", JOB, 6000),
-        ("0::/\n", group_2("5000", 9000, 0), 0),
-        ("4:memory:/job\n1:cpu,cpuacct:/job\n0::/\n", OLD, 600),
-        ("nonsense", {}, 0),
-        ("0::/a\n", named("a", group_2("many", 1, 1)), 0),
-    ],
-    ids=["no group", "a group around", "used up", "version 1", "unknown words", "no number"],
-)
-def test_spare_memory_is_what_is_free_and_what_the_control_group_has_left(
-    group: str, files: dict[str, str], spare: int, tmp_path: Path
-) -> None:
-    assert process.spare_memory(*write_system(tmp_path, group, files)) == spare
-
-
-def test_without_a_system_that_says_so_no_memory_is_spare(tmp_path: Path) -> None:
-    assert process.spare_memory(tmp_path, tmp_path) == 0

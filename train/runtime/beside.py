@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
-from store.process import count_cores
+from store.machine.cores import count_cores
 
 T = TypeVar("T")
 R = TypeVar("R")

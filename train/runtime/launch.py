@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 from store.cli import DONE, OUR_BUG, RUN_AGAIN, YOUR_INPUT
-from store.process import WATCHED, count_cores
+from store.machine.cores import LIMITED, count_cores
+from store.process import WATCHED
 
 GRACE = 30.0  # s that the others have to end after one failed; they may wait for it forever
 POLL = 0.1  # s
@@ -99,7 +100,8 @@ def _start(rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
     """In a session of its own, so that Ctrl-C in a terminal reaches it once, from the launcher."""
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
     defaults = {"OMP_NUM_THREADS": str(max(1, count_cores() // count))}
-    environment = defaults | os.environ | {name: str(value) for name, value in told.items()}
+    given = {name: value for name, value in os.environ.items() if name not in LIMITED}  # that is for a lone process
+    environment = defaults | given | {name: str(value) for name, value in told.items()}
     environment["MASTER_ADDR"] = "127.0.0.1"
     return subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment, start_new_session=True)
 
