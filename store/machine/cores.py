@@ -1,7 +1,7 @@
-"""The processor cores that this process may use, which are fewer than the machine has under a scheduler or in a container.
+"""The processor cores that this process may use: fewer than the machine has under a scheduler or in a container.
 
-Libraries count cores in ways of their own: PyTorch and OpenBLAS know the affinity and no quota, others know neither. They
-read the variables of `LIBRARIES`.
+Libraries count cores in ways of their own: PyTorch and OpenBLAS know the affinity, and no quota. They read the
+variables of `LIBRARIES`.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from prep.build.run import build
 from prep.build.runner import Clock, Processes, Stage
 from store.format.manifest import journal_of
 from store.location.local import Folder
+from store.machine.cores import count_cores
 from store.schema import StoreError
 from store.writing.journal import Journal
 from store.writing.writer import StoreWriter
