@@ -2,9 +2,9 @@
 
 Reading is strict, because a wrongly read picture cannot be recognised in a store: cv2 reads a truncated JPEG with grey
 rows, Pillow opens a 16-bit RGB PNG as 8-bit RGB and accepts a PNG without its end. So the bytes are read once, the
-container is checked to its end here, and Pillow decodes all of it. Lossless conversions are done and noted (grey,
-palette, opaque alpha, EXIF orientation); anything else is refused. Changed bytes in the scan of a JPEG cannot be
-detected.
+container is checked to its end (`store/pictures`), and Pillow decodes all of it. Lossless conversions are done and
+noted (grey, palette, opaque alpha, bands that are no colour, EXIF orientation); anything else is refused. Changed bytes
+in the scan of a JPEG cannot be detected. What a file claims about its colours and its scale is kept, never applied.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import contextlib
 import hashlib
 import io
 import os
-import re
 import stat
 import threading
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,23 +23,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from store.pictures.claims import NOTHING, Claims, gamma_of, profile_name, scale_of
+from store.pictures.containers import HEADER_LOCK, Container, check_container, too_many_bits
+from store.pictures.unreadable import TiffKind, jpeg_refusal, tiff_refusal
 from store.schema import PictureError, StoreError
-from store.untrusted.tiff import count_pictures
 
 PictureU8 = NDArray[np.uint8]  # [H,W,3] RGB
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
-_SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"BM": "BMP",
-}
 _FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 _LOSSLESS = {"L": "grey", "1": "black and white", "P": "palette"}
 _REFUSED = {  # a store keeps why a pair was skipped: every text of a PictureError is part of its seal, do not reword it
@@ -51,19 +42,29 @@ _REFUSED = {  # a store keeps why a pair was skipped: every text of a PictureErr
     "F": "holds floating point numbers; scale it to 8-bit RGB yourself",
     "I": "holds 32-bit integers; scale it to 8-bit RGB yourself",
 }
-_BITS_TAG, _ORIENTATION_TAG = 258, 274  # TIFF 6.0, section 8; EXIF has the same numbers
-_MOST_PICTURES = 1000  # that are counted in a file
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in JPEG scans FF00 is a stuffed byte, FFD0 to FFD7 are restarts
-_HEADER_LOCK = threading.Lock()  # warnings.catch_warnings is not thread-safe
+_ORIENTATION_TAG = 274  # TIFF 6.0, section 8; EXIF has the same number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A decoded file: u8 [H,W,3] RGB, the conversions that were done, the sha256 of the bytes of the file in hex."""
+    """A decoded file: u8 [H,W,3] RGB, the conversions that were done, the sha256 of the bytes of the file in hex.
+
+    `claims` is what the file says about its colours and its scale.
+    """
 
     pixels: NDArray[np.uint8]
     notes: tuple[str, ...]
     digest: str
+    claims: Claims = NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decoded:
+    """A picture as Pillow decoded it, whether it was rotated as EXIF says, and what its file claims."""
+
+    image: Image.Image
+    turned: bool
+    claims: Claims
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -73,8 +74,17 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 def load_picture(path: Path) -> Picture:
     """The picture, which is read-only, the conversions, and the digest of exactly the bytes that were decoded."""
-    image, notes, digest = _load(path)
-    return Picture(pixels=np.asarray(image, dtype=np.uint8), notes=notes, digest=digest)
+    data = _read_bytes(path)
+    container = check_container(path, data)
+    decoded = _decode(path, container)
+    image, notes = _to_rgb(path, decoded.image)
+    notes = (*notes, *_dropped(container.tiff))
+    if decoded.turned:
+        notes = (*notes, "rotated as its EXIF orientation says")
+    if _FORMAT_OF.get(path.suffix.lower(), container.kind) != container.kind:
+        notes = (*notes, f"named {path.suffix} but holds {container.kind}")
+    digest = hashlib.sha256(data).hexdigest()
+    return Picture(pixels=np.asarray(image, dtype=np.uint8), notes=notes, digest=digest, claims=decoded.claims)
 
 
 def digest_picture(path: Path) -> str:
@@ -108,19 +118,6 @@ def _write(path: Path, pixels: NDArray[np.uint8], kind: str, options: Sequence[i
         ) from error
 
 
-def _load(path: Path) -> tuple[Image.Image, tuple[str, ...], str]:
-    """The picture as RGB, the conversions that were done, the sha256 of the bytes of the file in hex."""
-    data = _read_bytes(path)
-    kind = _check_container(path, data)
-    image, turned = _decode(path, data)
-    image, notes = _to_rgb(path, image)
-    if turned:
-        notes = (*notes, "rotated as its EXIF orientation says")
-    if _FORMAT_OF.get(path.suffix.lower(), kind) != kind:
-        notes = (*notes, f"named {path.suffix} but holds {kind}")
-    return image, notes, hashlib.sha256(data).hexdigest()
-
-
 def _read_bytes(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
@@ -138,86 +135,20 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _check_container(path: Path, data: bytes) -> str:
-    """The kind of file, after checks that Pillow does not make: missing ends, checksums, bits per channel."""
-    kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), "")
-    if kind == "PNG":
-        _check_png(path, data)
-    elif kind == "JPEG":
-        _check_jpeg(path, data)
-    elif kind == "TIFF":
-        _check_tiff(path, data)
-    elif not kind:
-        raise PictureError(
-            f"{path}: is no picture, whatever its name says: it begins with {data[:8]!r}; "
-            "give JPEG, PNG, TIFF or BMP files, or leave it out"
-        )
-    return kind
-
-
-def _check_png(path: Path, data: bytes) -> None:
-    """Walk the chunks: length, type, content, CRC-32 of type and content (PNG specification, section 5.3)."""
-    place, name = 8, b""
-    while name != b"IEND":
-        length, name = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
-        end = place + 12 + length
-        if end > len(data):
-            raise _truncated(path, "PNG", len(data))
-        if zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            raise PictureError(f"{path}: damaged PNG, wrong checksum at byte {place}; fetch or export it again")
-        depth = data[place + 16 : place + 17]
-        if name == b"IHDR" and depth > b"\x08":
-            raise _too_many_bits(path, depth[0])
-        place = end
-
-
-def _check_jpeg(path: Path, data: bytes) -> None:
-    """Walk the segments up to the end marker (FFD9); bytes after it, such as padding, are ignored."""
-    place = 2
-    while (found := _MARKER.search(data, place)) is not None:
-        marker, place = data[found.end() - 1], found.end()
-        if marker == 0xD9:
-            return
-        if marker != 0x01:  # the one marker without a length
-            place += int.from_bytes(data[place : place + 2])
-    raise _truncated(path, "JPEG", len(data))
-
-
-def _check_tiff(path: Path, data: bytes) -> None:
-    """Bits per channel of the first page: Pillow reads 16-bit RGB as 8-bit and does not support 32-bit RGB."""
-    if count_pictures(data, _MOST_PICTURES + 1) > _MOST_PICTURES:
-        raise PictureError(
-            f"{path}: holds more than {_MOST_PICTURES:,} pictures; save the one that is meant as a file of its own"
-        )
+def _decode(path: Path, container: Container) -> _Decoded:
+    """The decoded picture, upright."""
     try:
-        with _HEADER_LOCK, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            big = data[2:3] == b"+" or data[3:4] == b"+"
-            directory = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if big else 8])
-            stream = io.BytesIO(data)
-            stream.seek(directory.next)
-            directory.load(stream)
-            bits = max(directory.get(_BITS_TAG, (1,)))
-    except MemoryError:  # of this machine, not of the file
-        raise
-    except Exception as error:  # a damaged file makes Pillow raise anything from OSError to TypeError
-        raise _truncated(path, "TIFF", len(data)) from error
-    if bits > 8:
-        raise _too_many_bits(path, bits)
-
-
-def _decode(path: Path, data: bytes) -> tuple[Image.Image, bool]:
-    """The decoded picture, upright, and whether it was rotated as EXIF says."""
-    try:
-        with _HEADER_LOCK, warnings.catch_warnings():
+        with HEADER_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # unusual metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "BMP"))
+            opened = Image.open(io.BytesIO(container.data), formats=("JPEG", "PNG", "TIFF", "BMP"))
             turned = opened.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)
             frames = getattr(opened, "n_frames", 1)
+            claims = _claims(opened, container)
         if frames == 1:
             opened.load()
-            return ImageOps.exif_transpose(opened) if turned else opened, turned  # it copies where nothing is turned
+            upright = ImageOps.exif_transpose(opened) if turned else opened  # it copies where nothing is turned
+            return _Decoded(image=upright, turned=turned, claims=claims)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise PictureError(
             f"{path}: is larger than {Image.MAX_IMAGE_PIXELS:,} px, no tile; cut it into square tiles first"
@@ -225,11 +156,42 @@ def _decode(path: Path, data: bytes) -> tuple[Image.Image, bool]:
     except Exception as error:  # a damaged file makes Pillow raise anything from OSError to TypeError
         if isinstance(error, MemoryError) or str(error).startswith("out of memory"):  # of this machine, not of the file
             raise MemoryError(f"{path} cannot be decoded") from error
+        if refusal := _refusal(container):
+            raise PictureError(f"{path}: {refusal}") from error
         reason = "no decoder knows its layout" if isinstance(error, UnidentifiedImageError) else str(error)
         raise PictureError(
             f"{path}: cannot be decoded whole ({reason}); it is truncated or damaged: fetch or export it again"
         ) from error
+    if container.kind == "JPEG":
+        raise PictureError(
+            f"{path}: is an MPO, a JPEG of {frames} pictures as cameras write it; save its first picture as a file of "
+            "its own, for example with Pillow: Image.open(…).convert('RGB').save('….png')"
+        )
     raise PictureError(f"{path}: holds {frames} pictures; save the one that is meant as a file of its own")
+
+
+def _refusal(container: Container) -> str:
+    """Why a whole file has no decoder here; empty if its kind does not explain it."""
+    return jpeg_refusal(container.data) if container.kind == "JPEG" else tiff_refusal(container.tiff)
+
+
+def _claims(opened: Image.Image, container: Container) -> Claims:
+    """What the file says about its colours and its scale; what cannot be read is never an error."""
+    profile, gamma, mpp, where = "", "", 0.0, ""
+    with contextlib.suppress(Exception):  # damaged metadata make Pillow raise anything
+        if found := container.profile or opened.info.get("icc_profile"):
+            profile = profile_name(found)
+    with contextlib.suppress(Exception):
+        gamma = gamma_of(opened.info, opened.getexif())
+    with contextlib.suppress(Exception):
+        mpp, where = scale_of(opened.info, getattr(opened, "tag_v2", {}))
+    return Claims(profile=profile, gamma=gamma, mpp=mpp, mpp_from=where)
+
+
+def _dropped(kind: TiffKind) -> tuple[str, ...]:
+    """The note on bands of a TIFF that are neither colour nor alpha, if it has some."""
+    bands = " and ".join(map(str, kind.dropped))
+    return (f"dropped band {bands}, which the file calls neither a colour nor alpha",) if bands else ()
 
 
 def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -244,16 +206,8 @@ def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...
     elif image.mode in _LOSSLESS:
         image, notes = image.convert("RGB"), (f"{_LOSSLESS[image.mode]} to RGB",)
     elif image.mode.startswith("I;"):
-        raise _too_many_bits(path, 16)
+        raise too_many_bits(path, 16)
     elif image.mode != "RGB":
         reason = _REFUSED.get(image.mode, f"has pixels of kind {image.mode}; convert it to 8-bit RGB yourself")
         raise PictureError(f"{path}: {reason}")
     return image, notes
-
-
-def _truncated(path: Path, kind: str, size: int) -> PictureError:
-    return PictureError(f"{path}: truncated {kind}, it breaks off after {size} bytes; fetch or export it again")
-
-
-def _too_many_bits(path: Path, bits: int) -> PictureError:
-    return PictureError(f"{path}: has {bits} bits per channel, more than a store keeps; scale it to 8-bit RGB yourself")

@@ -139,7 +139,6 @@ def test_what_is_no_picture_says_so(tmp_path: Path) -> None:
         "or leave it out"
     )
     assert "cannot be decoded whole" in refusal(put(tmp_path, "c.bmp", b"BM is how this text begins"))
-    assert "is no picture" in refusal(put(tmp_path, "d.png", encode(Image.fromarray(TILE), "WEBP")))
     assert refusal(tmp_path) == "is a folder, not a picture; name a file"
     assert refusal(tmp_path / "missing.png").startswith("no such file")
 
