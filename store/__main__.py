@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from store.cli import run_app
-from store.schema import Split, StoreError
+from store.schema import Split, Stain, StoreError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Inspect and verify a store; fetch weight files.")
 
@@ -51,23 +51,27 @@ def show(
     store: StoreArgument,
     split: Annotated[Split, typer.Option("--split", help="the split of the pair")] = Split.TEST,
     pair: Annotated[str, typer.Option("--pair", metavar="ID|N", help="the id of the pair, or its number from 0")] = "0",
+    stain: Annotated[
+        Stain | None, typer.Option("--stain", help="show this stain alone; default: both of a pair, H&E if unpaired")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="PNG", help="the file to write; default: <store>-<split>-<number>.png here"),
     ] = None,
 ) -> None:
-    """Draw a contact sheet of one pair: the tile and every zoom, H&E beside IHC."""
-    from store.contact_sheet import draw_pair, find_row
+    """Draw a contact sheet of one pair: the tile and every zoom, H&E beside IHC; of unpaired tiles one alone."""
+    from store.contact_sheet import draw_pair, find_row, stains_shown
     from store.images import write_png
     from store.reader import Store
 
     if out and out.suffix.lower() != ".png":
         raise StoreError(f"--out {out}: the sheet is a PNG file; use {out.with_suffix('.png')}")
     opened = Store.open(store)
-    row = find_row(opened, split, pair)
-    file = out or Path(f"{Path(opened.location.name).stem}-{split}-{row}.png")
-    write_png(file, draw_pair(opened, split, row))
-    typer.echo(f"contact sheet of {opened.pairs(split)[row].id}: {file}")
+    first = next(iter(stains_shown(opened, split, stain)), Stain.HE)
+    row = find_row(opened, split, pair, first)
+    file = out or Path(f"{Path(opened.location.name).stem}-{split}-{row}{f'-{stain}' if stain else ''}.png")
+    write_png(file, draw_pair(opened, split, row, stain))
+    typer.echo(f"contact sheet of {opened.pairs(split)[row].id_of(first)}: {file}")
 
 
 @app.command()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.images import PictureU8
-from store.overview import describe_picture
+from store.overview import STAINS, describe_picture
 from store.reader import TILE, Store
 from store.schema import Box, SchemaError, Split, Stain, StoreError
 
@@ -23,7 +23,6 @@ MARGIN, GAP = 24, 12
 NARROWEST = 560  # so that a sheet of one small picture has room for its title
 PAPER, FRAME, RULE = 255, 205, 225  # grey values
 
-COLUMNS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
 COLOURS = ((0, 160, 255), (0, 200, 70), (250, 210, 0))  # of boxes, RGB: unlike the colours of H&E and DAB
 LINE = 1 / 128  # thickness of the line of a box, as a fraction of the side of the tile
 
@@ -172,11 +171,23 @@ def _wrap(text: str, ink: Ink, room: int) -> list[str]:
     return lines
 
 
-def find_row(store: Store, split: Split, pair: str) -> int:
-    """The row of a pair, given its id or its number from 0. Raises StoreError with the nearest ids."""
-    ids = [row.id for row in store.pairs(split)]
+def stains_shown(store: Store, split: Split, stain: Stain | None) -> tuple[Stain, ...]:
+    """The stains of a contact sheet: both of a pair, one of an unpaired store, which are of different places."""
+    if stain:
+        return (stain,)
+    return tuple(Stain) if store.manifest.paired else tuple(one for one in Stain if store.rows(split, one))[:1]
+
+
+def find_row(store: Store, split: Split, pair: str, stain: Stain = Stain.HE) -> int:
+    """The row of a pair, given its id or its number from 0. Raises StoreError with the nearest ids.
+
+    In an unpaired store it is the row of a tile of `stain`.
+    """
+    pairs = store.pairs(split)
+    ids = [pairs[row].id_of(stain) for row in store.rows(split, stain)]
     if not ids:
-        raise StoreError(f"no pairs in {split} of {store.address}; it has {', '.join(store.manifest.counts)}")
+        what = "pairs" if store.manifest.paired else f"{STAINS[stain]} tiles"
+        raise StoreError(f"no {what} in {split} of {store.address}; it has {', '.join(store.manifest.counts)}")
     if pair in ids:
         return ids.index(pair)
     if pair.isdecimal() and int(pair) < len(ids):
@@ -187,41 +198,52 @@ def find_row(store: Store, split: Split, pair: str) -> int:
     )
 
 
-def draw_pair(store: Store, split: Split, row: int) -> NDArray[np.uint8]:
-    """The contact sheet of the pair in `row` of a split, u8 [H,W,3] RGB."""
+def draw_pair(store: Store, split: Split, row: int, stain: Stain | None = None) -> NDArray[np.uint8]:
+    """The contact sheet of the pair in `row` of a split, u8 [H,W,3] RGB; of an unpaired store, or with `stain`, of one.
+
+    Raises StoreError if the row of an unpaired store has no such tile.
+    """
     manifest, pair = store.manifest, store.pairs(split)[row]
-    rows = [_draw_tile(store, split, row)] if TILE in store.views(split) else []
-    rows += [_draw_view(store, split, row, view.name, index) for view in manifest.views for index in range(view.count)]
+    shown = stains_shown(store, split, stain)
+    rows = [_draw_tile(store, split, row, shown)] if TILE in store.views(split) else []
+    rows += [
+        _draw_view(store, split, row, view.name, index, shown) for view in manifest.views for index in range(view.count)
+    ]
+    unpaired = "" if manifest.paired else "unpaired; "
+    files = " and ".join(pair.tile_of(stain) for stain in shown)
     return draw_sheet(
         title=(
-            f"{'SYNTHETIC, drawn and not tissue: ' if manifest.synthetic else ''}{manifest.name} {split} {pair.id}, "
+            f"{'SYNTHETIC, drawn and not tissue: ' if manifest.synthetic else ''}{manifest.name} {split} "
+            f"{pair.id_of(shown[0])}, "
             f"enlarged by {manifest.upscaler.name}"
         ),
-        columns=tuple(COLUMNS.values()),
+        columns=tuple(STAINS[stain] for stain in shown),
         rows=rows,
-        footer=(f"slide {pair.slide}; {pair.he} and {pair.ihc}; recipe {manifest.recipe}; seal {manifest.seal[:12]}"),
+        footer=(
+            f"{unpaired}slide {pair.slide_of(shown[0])}; {files}; recipe {manifest.recipe}; seal {manifest.seal[:12]}"
+        ),
         side=320,
     )
 
 
-def _draw_tile(store: Store, split: Split, row: int) -> Row:
+def _draw_tile(store: Store, split: Split, row: int, shown: Sequence[Stain]) -> Row:
     """The tile as delivered, with the boxes of all zooms above 1."""
     zoomed = [view for view in store.manifest.views if view.zoom > 1]
     pictures = []
-    for stain in Stain:
+    for stain in shown:
         picture = store.picture(split, TILE, stain, row)
         for place, view in enumerate(zoomed):
             for index in range(view.count):
-                _outline(picture, store.box(split, view.name, row, index), COLOURS[place % len(COLOURS)])
+                _outline(picture, store.box(split, view.name, row, index, stain), COLOURS[place % len(COLOURS)])
         pictures.append(picture)
     return Row(label=f"tile: {store.side(TILE)} px as delivered, with the boxes of the views", pictures=tuple(pictures))
 
 
-def _draw_view(store: Store, split: Split, row: int, view: str, index: int) -> Row:
-    box = store.box(split, view, row, index)
+def _draw_view(store: Store, split: Split, row: int, view: str, index: int, shown: Sequence[Stain]) -> Row:
+    box = store.box(split, view, row, index, shown[0])
     return Row(
         label=f"{view}: {describe_picture(store.manifest.view(view), store.manifest)}",
-        pictures=tuple(store.picture(split, view, stain, row, index) for stain in Stain),
+        pictures=tuple(store.picture(split, view, stain, row, index) for stain in shown),
         captions=(f"box: {box.side} px at top {box.top}, left {box.left}",),
     )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import takewhile
-from operator import attrgetter
 
 from store.cli import wrapped
 from store.files import disk_errors
-from store.pairs.table import Skipped, describe_slides
+from store.pairs.table import Pair, Skipped, describe_slides
 from store.reader import Store
 from store.schema import Manifest, Source, Split, Stain, Upscaler, View
 
 SHOWN = 10  # skipped pairs; the table `skipped` of the store has all of them
+STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
 INDENT = 12  # columns of the name of a fact
 
 
@@ -40,7 +41,8 @@ def describe(store: Store) -> str:
 
 def describe_view(view: View, manifest: Manifest) -> str:
     """How many pictures of a pair a view has, and how they are made."""
-    return f"{_plural(view.count, 'picture')} per pair, {describe_picture(view, manifest)}"
+    each = "pair" if manifest.paired else "tile"
+    return f"{_plural(view.count, 'picture')} per {each}, {describe_picture(view, manifest)}"
 
 
 def describe_picture(view: View, manifest: Manifest) -> str:
@@ -72,9 +74,32 @@ def _line(name: str, text: str) -> str:
 
 
 def _describe_split(store: Store, split: Split) -> str:
-    slides = {pair.slide for pair in store.pairs(split)}
-    count = f"{_plural(store.manifest.counts[split], 'pair')} of {_plural(len(slides), 'slide')}"
-    return f"{count}: {describe_slides(store.pairs(split))}"
+    pairs = store.pairs(split)
+    if store.manifest.paired:
+        return f"{_plural(len(pairs), 'pair')} of {_describe_slides(pairs, Stain.HE)}"
+    parts = [
+        f"{len(store.rows(split, one)):,} {name} of {_describe_slides(pairs, one)}" for one, name in STAINS.items()
+    ]
+    return f"unpaired, {'; '.join(parts)}"
+
+
+def _describe_slides(pairs: Sequence[Pair], stain: Stain) -> str:
+    slides = {pair.slide_of(stain) for pair in pairs if pair.tile_of(stain)}
+    return _plural(len(slides), "slide") + (f": {describe_slides(pairs, stain)}" if slides else "")
+
+
+def describe_counts(manifest: Manifest) -> str:
+    """How much each split has: pairs, or the tiles of each stain of an unpaired store.
+
+    `4 train, 2 test`, or `unpaired: 4 H&E and 3 IHC train, 2 H&E and 0 IHC test`.
+    """
+    if manifest.paired:
+        return ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
+    of_split = [
+        f"{' and '.join(f'{manifest.tiles_of(split, stain)} {name}' for stain, name in STAINS.items())} {split}"
+        for split in manifest.counts
+    ]
+    return f"unpaired: {', '.join(of_split)}"
 
 
 def describe_leakage(store: Store, split: Split) -> list[str]:
@@ -85,25 +110,26 @@ def describe_leakage(store: Store, split: Split) -> list[str]:
     before = [pair for other in takewhile(lambda other: other is not split, Split) for pair in store.pairs(other)]
     own = store.pairs(split)
     copies = store.manifest.leakage.get(split) or {
-        stain: len([pair for pair in own if digest(pair) in known])
-        for stain, digest in (
-            (Stain.HE, attrgetter("he_digest")),
-            (Stain.IHC, attrgetter("ihc_digest")),
-        )
-        if (known := {digest(pair) for pair in before})
+        stain: len([pair for pair in own if pair.tile_of(stain) and pair.digest_of(stain) in known])
+        for stain in Stain
+        if (known := {pair.digest_of(stain) for pair in before if pair.tile_of(stain)})
     }
-    shared = {pair.slide for pair in own} & {pair.slide for pair in before}
-    names = {Stain.HE: "H&E", Stain.IHC: "IHC"}
-    found = [f"{count} of {len(own)} {names[stain]} tiles of {split}" for stain, count in copies.items() if count]
-    if shared:
-        found.append(f"{len(shared)} of {_plural(len({pair.slide for pair in own}), 'slide')} of {split}")
+    slides, seen = (frozenset[str]().union(*(pair.slides for pair in pairs)) for pairs in (own, before))
+    found = [
+        f"{count} of {len(store.rows(split, stain))} {STAINS[stain]} tiles of {split}"
+        for stain, count in copies.items()
+        if count
+    ]
+    if shared := slides & seen:
+        found.append(f"{len(shared)} of {_plural(len(slides), 'slide')} of {split}")
     return [f"{text} are also in another split (leakage): its scores are optimistic" for text in found]
 
 
 def _skipped(skipped: tuple[Skipped, ...]) -> list[tuple[str, str]]:
     shown = [("", f"{bad.split} {bad.id!r}: {bad.reason}") for bad in skipped[:SHOWN]]
     more = [("", f"and {len(skipped) - SHOWN} more")] if len(skipped) > SHOWN else []
-    return [("skipped", _plural(len(skipped), "pair") if skipped else "none"), *shown, *more]
+    paired = all(bad.he and bad.ihc for bad in skipped)
+    return [("skipped", _plural(len(skipped), "pair" if paired else "tile") if skipped else "none"), *shown, *more]
 
 
 def _on_disk(store: Store) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from store.format.arrays import read_rows
 from store.format.codec import decode_planes, require
+from store.format.layout import box_array
 from store.format.manifest import read_sealed
 from store.format.shard_reading import neighbours, read_chunk, read_index, side_by_side
 from store.format.tables import read_pairs, read_skipped
@@ -29,7 +30,7 @@ TILE = "tile"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A picture to translate: the name of its prediction, its slide, the row of its pair, its index in the pair."""
+    """A picture of one stain: its name, as of its prediction, its slide, the row of its pair, its index in the pair."""
 
     name: str
     slide: str
@@ -82,8 +83,13 @@ class Store:
         if split not in self._pairs:
             pairs = read_pairs(self.location, split) if split in self.manifest.counts else ()
             self._check_rows(f"{split}/pair", len(pairs), self.manifest.counts.get(split, 0))
+            self._check_tiles(split, pairs)
             self._pairs[split] = pairs
         return self._pairs[split]
+
+    def rows(self, split: Split, stain: Stain) -> range:
+        """The rows of a split that have a picture of a stain: all of them, or the first ones of an unpaired store."""
+        return range(self.manifest.tiles_of(split, stain))
 
     def skipped(self) -> tuple[Skipped, ...]:
         """The skipped pairs and the reasons."""
@@ -113,7 +119,8 @@ class Store:
     ) -> NDArray[np.uint8]:
         """One picture as planes, u8 [3,H,W], written into `out` (contiguous) if given.
 
-        Raises StoreError if its shard is missing or its bytes were altered: a lost picture is never returned as black.
+        Raises StoreError if its shard is missing or its bytes were altered, or if the row of an unpaired store has no
+        such picture: a picture that is not there is never returned as black.
         """
         planes = np.empty((3, self.side(view), self.side(view)), np.uint8) if out is None else out
         self.many_planes(split, view, stain, [(pair, index)], [planes])
@@ -135,7 +142,7 @@ class Store:
         side, array = self.side(view), f"{split}/{view}/{stain}"
         by_unit: dict[int, list[tuple[int, int]]] = {}
         for n, (pair, index) in enumerate(places):
-            unit, slot = divmod(self._row(split, view, pair, index), self.manifest.unit * self.count(view))
+            unit, slot = divmod(self._row(split, view, stain, pair, index), self.manifest.unit * self.count(view))
             by_unit.setdefault(unit, []).append((slot, n))
             assert outs[n].shape == (3, side, side), outs[n].shape
             assert outs[n].dtype == np.uint8, outs[n].dtype
@@ -162,13 +169,13 @@ class Store:
             for offset, length, n in run:
                 decode_planes(data[offset - first : offset - first + length], outs[n], self.manifest.codec)
 
-    def box(self, split: Split, view: str, pair: int, index: int = 0) -> Box:
-        """The box on the tile that a picture shows, in tile pixels."""
-        self._row(split, view, pair, index)
+    def box(self, split: Split, view: str, pair: int, index: int = 0, stain: Stain = Stain.HE) -> Box:
+        """The box on the tile that a picture shows, in tile pixels; the two stains of a pair share it."""
+        self._row(split, view, stain, pair, index)
         if view == TILE:
             return Box(top=0, left=0, side=self.manifest.tile_side)
         unit, row = divmod(pair, self.manifest.unit)
-        array = f"{split}/{view}/box"
+        array = box_array(self.manifest, split, view, stain)
         if (array, unit) not in self._boxes:
             rows = min(self.manifest.unit, self.manifest.counts[split] - unit * self.manifest.unit)
             self._boxes[array, unit] = self._read_boxes(array, unit, (rows, self.count(view), 3))
@@ -186,13 +193,21 @@ class Store:
         if rows != due:
             raise self._unreadable(f"table {table}", StoreError(f"it has {rows} rows instead of {due}"))
 
+    def _check_tiles(self, split: Split, pairs: Sequence[Pair]) -> None:
+        """Raise StoreError unless the rows that name a tile of a stain are those that have its pictures."""
+        for stain in Stain:
+            named = [row for row, pair in enumerate(pairs) if pair.tile_of(stain)]
+            if named != list(self.rows(split, stain)):
+                what = f"{len(named)} rows name {stain} tiles where the first {len(self.rows(split, stain))} have some"
+                raise self._unreadable(f"table {split}/pair", StoreError(what))
+
     def _unreadable(self, what: str, error: Exception) -> StoreError:
         return StoreError(
             f"{what} of {self.location} cannot be read ({error}); "
             f"`python -m store verify {self.location}` lists all damage"
         )
 
-    def _row(self, split: Split, view: str, pair: int, index: int) -> int:
+    def _row(self, split: Split, view: str, stain: Stain, pair: int, index: int) -> int:
         """The position of a picture in its array, counted over pairs and the pictures of each pair."""
         if view not in self.views(split):
             raise StoreError(f"no view {view!r} in {split} of {self.location}; it has {', '.join(self.views(split))}")
@@ -202,19 +217,32 @@ class Store:
                 f"no picture {index} of pair {pair} in {split}/{view} of {self.location}: it has {pairs} pairs with "
                 f"{count} each"
             )
+        if pair not in self.rows(split, stain):
+            raise StoreError(
+                f"row {pair} of {split} of {self.location} has no {stain} picture: the store is unpaired, and only its "
+                f"first {len(self.rows(split, stain))} rows have one"
+            )
         return pair * count + index
 
 
-def plan_targets(store: Store, split: Split, view: str) -> list[Target]:
-    """The pictures of a split and view in the order of the store. Raises RunError if there are none."""
+def plan_targets(store: Store, split: Split, view: str, stain: Stain = Stain.HE) -> list[Target]:
+    """The pictures of a split, view and stain in the order of the store. Raises RunError if there are none."""
     if view not in store.views(split):
         raise RunError(f"{store.address} has no view {view!r} of {split}; it has {', '.join(store.views(split))}")
     pairs, count = store.pairs(split), store.count(view)
     if not pairs:
         present = ", ".join(f"{name} ({number})" for name, number in store.manifest.counts.items())
         raise RunError(f"{store.address} has no {split} pairs; it has {present}: choose one with --split")
+    rows = store.rows(split, stain)
+    if not rows:
+        raise RunError(f"{store.address} is unpaired and has no {stain} picture in {split}; choose another --split")
     return [
-        Target(name=picture_name(pair.id, index, count), slide=pair.slide, pair=row, index=index)
-        for row, pair in enumerate(pairs)
+        Target(
+            name=picture_name(pairs[row].id_of(stain), index, count),
+            slide=pairs[row].slide_of(stain),
+            pair=row,
+            index=index,
+        )
+        for row in rows
         for index in range(count)
     ]

@@ -5,6 +5,7 @@ Lengths are pixels, boxes are in tile pixels, `mpp` is micrometres per pixel. Pu
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -131,7 +132,8 @@ class Upscaler:
 class Manifest:
     """What a store is; its root attribute `manifest`. Holds nothing that depends on workers, hosts or time.
 
-    `leakage` counts the pictures of a held-out split that are also in another one, where that was allowed.
+    `leakage` counts the pictures of a held-out split that are also in another one, where that was allowed. Where the
+    stains are not `paired`, `tiles` counts those of each, and a split has as many rows as its more frequent stain.
     """
 
     __pydantic_config__ = FORBID_UNKNOWN
@@ -158,6 +160,7 @@ class Manifest:
     codec: Codec = Codec.PORTABLE
     leakage: dict[Split, dict[Stain, int]] = field(default_factory=dict)
     paired: bool = True  # whether the H&E and the IHC of a row show one place
+    tiles: dict[Split, dict[Stain, int]] = field(default_factory=dict)
     sealed: bool = False
     seal: str = ""
 
@@ -170,6 +173,14 @@ class Manifest:
         zooms = [view.zoom for view in self.views]
         if not zooms or len(set(zooms)) < len(zooms):
             raise SchemaError(f"manifest of {self.name!r}: zooms {zooms}: give at least one, and none twice")
+        rows = {split: max(tiles.values(), default=0) for split, tiles in self.tiles.items()}
+        complete = all(tiles.keys() == set(Stain) and min(tiles.values()) >= 0 for tiles in self.tiles.values())
+        if not complete or rows != ({} if self.paired else self.counts):
+            raise SchemaError(
+                f"manifest of {self.name!r}: tiles {json.dumps(self.tiles)} of {json.dumps(self.counts)} rows, "
+                f"paired = {self.paired}: unpaired, a split has as many rows as tiles of its more frequent stain; "
+                "paired, tiles are not counted"
+            )
 
     def view(self, name: str) -> View:
         """The view called `name` (x1, x2, x4)."""
@@ -177,6 +188,10 @@ class Manifest:
             if view.name == name:
                 return view
         raise StoreError(f"no view {name!r} in this store; it has {', '.join(v.name for v in self.views)}")
+
+    def tiles_of(self, split: Split, stain: Stain) -> int:
+        """How many tiles of a stain a split has; they are in its first rows."""
+        return self.counts.get(split, 0) if self.paired else self.tiles.get(split, {}).get(stain, 0)
 
     def has_tiles(self, split: Split) -> bool:
         """Whether the tiles as delivered are stored: always in val and test, in train if `keep_tiles`."""

@@ -54,6 +54,11 @@ def _numbers(manifest: Manifest) -> list[tuple[str, float, float]]:
         ("skipped", manifest.skipped, PAIRS),
         ("views", len(manifest.views), VIEWS),
         *((f"counts.{split}", pairs, PAIRS) for split, pairs in manifest.counts.items()),
+        *(
+            (f"tiles.{split}.{stain}", n, PAIRS)
+            for split, tiles in manifest.tiles.items()
+            for stain, n in tiles.items()
+        ),
         *((f"zoom of {view.name}", view.zoom, ZOOM) for view in manifest.views),
         *((f"count of {view.name}", view.count, COUNT) for view in manifest.views),
         *((f"mpp.{name}", mpp, 1e6) for name, mpp in manifest.mpp.items()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from store.schema import Manifest, Split, Stain
+from store.schema import Manifest, Split, Stain, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayPlan:
-    """One array: its path, its shape, the chunk that is read at once, the shard that is written at once."""
+    """One array: its path, its shape, the chunk that is read at once, the shard that is written at once.
+
+    Its first `rows` hold something. In an unpaired split the stain that has fewer tiles has no chunks in the others.
+    """
 
     path: str
     dtype: str
@@ -41,6 +44,7 @@ class ArrayPlan:
     chunk: tuple[int, ...]
     shard: tuple[int, ...]
     dimensions: tuple[str, ...]
+    rows: int
 
     @property
     def pictures(self) -> bool:
@@ -50,7 +54,11 @@ class ArrayPlan:
     @property
     def nbytes(self) -> int:
         """Bytes of the array before compression."""
-        return prod(self.shape) * (1 if self.dtype == "uint8" else 4)
+        return self.rows * prod(self.shape[1:]) * (1 if self.dtype == "uint8" else 4)
+
+    def held(self, unit: Unit) -> int:
+        """How many rows of a unit hold something; they are its first ones."""
+        return max(0, min(unit.stop, self.rows) - unit.first)
 
     def shard_name(self, unit: Unit) -> str:
         """The file of a unit's shard, relative to the store."""
@@ -76,42 +84,45 @@ def raw_bytes(manifest: Manifest) -> int:
 
 def plan_arrays(manifest: Manifest, split: Split) -> list[ArrayPlan]:
     """The arrays of a split that its units fill, in the fixed order of their digests."""
-    pairs, unit, side = manifest.counts[split], manifest.unit, manifest.view_side
+    side, tile = manifest.view_side, manifest.tile_side
     plans: list[ArrayPlan] = []
     for view in manifest.views:
-        picture = (side, side, 3)
-        plans += [
-            ArrayPlan(
-                path=f"{split}/{view.name}/{stain}",
-                dtype="uint8",
-                shape=(pairs, view.count, *picture),
-                chunk=(1, 1, *picture),
-                shard=(unit, view.count, *picture),
-                dimensions=("pair", "view", "y", "x", "rgb"),
-            )
-            for stain in Stain
-        ]
-        plans.append(
-            ArrayPlan(
-                path=f"{split}/{view.name}/box",
-                dtype="int32",
-                shape=(pairs, view.count, 3),
-                chunk=(unit, view.count, 3),
-                shard=(unit, view.count, 3),
-                dimensions=("pair", "view", "top_left_side"),
-            )
-        )
+        plans += [_plan_pictures(manifest, split, view.name, stain, (view.count, side, side, 3)) for stain in Stain]
+        boxed = [Stain.HE] if manifest.paired else list(Stain)
+        plans += [_plan_boxes(manifest, split, view, stain) for stain in boxed]
     if manifest.has_tiles(split):
-        tile = (manifest.tile_side, manifest.tile_side, 3)
-        plans += [
-            ArrayPlan(
-                path=f"{split}/tile/{stain}",
-                dtype="uint8",
-                shape=(pairs, *tile),
-                chunk=(1, *tile),
-                shard=(unit, *tile),
-                dimensions=("pair", "y", "x", "rgb"),
-            )
-            for stain in Stain
-        ]
+        plans += [_plan_pictures(manifest, split, "tile", stain, (tile, tile, 3)) for stain in Stain]
     return plans
+
+
+def box_array(manifest: Manifest, split: Split, view: str, stain: Stain) -> str:
+    """The path of the boxes of a stain: the two pictures of a pair share them, unpaired ones have their own."""
+    return f"{split}/{view}/{'box' if manifest.paired else f'{stain}_box'}"
+
+
+def _plan_pictures(manifest: Manifest, split: Split, view: str, stain: Stain, shape: tuple[int, ...]) -> ArrayPlan:
+    """The pictures of a view and stain; `shape` is that of all pictures of a row."""
+    *several, height, width, rgb = shape
+    return ArrayPlan(
+        path=f"{split}/{view}/{stain}",
+        dtype="uint8",
+        shape=(manifest.counts[split], *shape),
+        chunk=(1, *(1 for _ in several), height, width, rgb),
+        shard=(manifest.unit, *shape),
+        dimensions=("pair", *("view" for _ in several), "y", "x", "rgb"),
+        rows=manifest.tiles_of(split, stain),
+    )
+
+
+def _plan_boxes(manifest: Manifest, split: Split, view: View, stain: Stain) -> ArrayPlan:
+    """The boxes of the pictures of a view, and of a stain where the two have boxes of their own."""
+    shard = (manifest.unit, view.count, 3)
+    return ArrayPlan(
+        path=box_array(manifest, split, view.name, stain),
+        dtype="int32",
+        shape=(manifest.counts[split], view.count, 3),
+        chunk=shard,
+        shard=shard,
+        dimensions=("pair", "view", "top_left_side"),
+        rows=manifest.tiles_of(split, stain),
+    )

@@ -26,7 +26,11 @@ from store.untrusted.documents import parse_object, shorten
 JOURNAL = ".journal"
 ROOT = "zarr.json"  # the name of the root document
 COPY = "skipped/id/root.copy"  # a copy of the sealed root; in the folder of an array, where Zarr looks for no groups
-LATER: dict[str, object] = {"leakage": {}, "paired": True}  # facts that are left out where they are as before
+LATER: dict[str, object] = {
+    "leakage": {},
+    "paired": True,
+    "tiles": {},
+}  # facts that are left out where they are as before
 UNSEALED = "0" * 64  # the place of the seal while it is computed
 REPAIR = f"to repair a damaged {ROOT}, run the `prep build` that made the store with --repair"
 

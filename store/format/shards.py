@@ -46,14 +46,14 @@ def lay_out(manifest: Manifest, table: Table) -> dict[str, bytes]:
 def encode_unit(
     manifest: Manifest, unit: Unit, blocks: Mapping[str, NDArray[Any]], *, threads: int = 1
 ) -> dict[str, bytes]:
-    """The shards of a unit by file name. `blocks` holds, by array path, the rows of the unit.
+    """The shards of a unit by file name. `blocks` holds, by array path, the rows of the unit that hold something.
 
     The bytes do not depend on the number of threads.
     """
     chunks: dict[str, list[Parts]] = {}
     with ThreadPoolExecutor(threads) as pool:
         for plan in plan_arrays(manifest, unit.split):
-            block, shape = blocks[plan.path], (len(unit.pairs), *plan.shape[1:])
+            block, shape = blocks[plan.path], (plan.held(unit), *plan.shape[1:])
             assert block.shape == shape, (plan.path, block.shape, shape)  # a shorter block would be filled up
             assert block.dtype == plan.dtype, (plan.path, block.dtype)  # 300 would be stored as 44
             if plan.pictures:
@@ -90,12 +90,13 @@ def _join_pictures(plan: ArrayPlan, unit: Unit, chunks: Sequence[Parts]) -> Part
     """One shard of pictures in zarr's format, without zarr, which adds 1.6 ms for each picture.
 
     The chunks in the order of their rows, then the offset and length of each, u64, then the crc32c of these numbers
-    (Zarr sharding codec 1.0). Rows that a short last unit does not have are marked as missing.
+    (Zarr sharding codec 1.0). Rows that a short last unit does not have are marked as missing, and those that have no
+    tile of this stain: a shard may be an index only.
     """
-    assert len(chunks) == len(unit.pairs) * prod(plan.shard[1:-3]), (plan.path, len(chunks))
+    assert len(chunks) == plan.held(unit) * prod(plan.shard[1:-3]), (plan.path, len(chunks))
     index = np.full((prod(plan.shard[:-3]), 2), MISSING, "<u8")
     index[: len(chunks), 1] = lengths = [sum(map(len, chunk)) for chunk in chunks]
-    index[: len(chunks), 0] = np.cumsum([0, *lengths[:-1]])
+    index[: len(chunks), 0] = np.cumsum([0, *lengths])[:-1]
     return *chain.from_iterable(chunks), with_checksum(index.tobytes())
 
 

@@ -18,6 +18,7 @@ from store.schema import Box, SchemaError, Split, StoreError
 
 CHUNK = 4096  # rows that are read at once
 TEXT = ("id", "slide", "he", "ihc")
+OWN_TEXT = ("ihc_id", "ihc_slide")  # of unpaired stores
 DIGESTS = ("he_digest", "ihc_digest")
 BOXES = ("he_box", "ihc_box")  # these, shift and confidence are there if the pairs have them
 SHIFT, CONFIDENCE = "shift", "confidence"
@@ -27,7 +28,7 @@ SKIPPED = ("id", "split", "he", "ihc", "reason")
 def write_tables(group: Group, table: Table) -> None:
     """Write `<split>/pair/…` for every split that has pairs, and `skipped/…`."""
     for split, pairs in table.pairs.items():
-        for name in TEXT:
+        for name in (*TEXT, *(OWN_TEXT if any(pair.ihc_id for pair in pairs) else ())):
             write_text(group, f"{split}/pair/{name}", [getattr(pair, name) for pair in pairs])
         for name in DIGESTS:
             digests = np.array([list(bytes.fromhex(getattr(pair, name))) for pair in pairs], np.uint8)
@@ -40,7 +41,8 @@ def write_tables(group: Group, table: Table) -> None:
 
 def read_pairs(location: Location, split: Split) -> tuple[Pair, ...]:
     """The pair table of a split, in the order of its rows."""
-    text = {name: read_text(location, f"{split}/pair/{name}") for name in TEXT}
+    named = (*TEXT, *(OWN_TEXT if location.exists(f"{split}/pair/{OWN_TEXT[0]}/zarr.json") else ()))
+    text = {name: read_text(location, f"{split}/pair/{name}") for name in named}
     digests = {name: _read_digests(location, f"{split}/pair/{name}") for name in DIGESTS}
     columns: dict[str, list[Any]] = text | digests | _read_boxes(location, split) | _read_registration(location, split)
     rows = _rows(location, f"{split}/pair", list(columns.values()))
@@ -78,10 +80,11 @@ def _rows(location: Location, path: str, columns: list[list[Any]]) -> list[tuple
 def _write_boxes(group: Group, split: Split, pairs: Sequence[Pair]) -> None:
     """The squares of the source pictures, i32 [pair, (top, left, side)] for each stain, if tiles were cut from them."""
     for name in BOXES:
-        boxes = [box for pair in pairs if (box := getattr(pair, name))]
-        if boxes:
-            assert len(boxes) == len(pairs), f"{split}: {name} of some pairs only"
-            rows = np.array([(box.top, box.left, box.side) for box in boxes], np.int32)
+        boxes = [getattr(pair, name) for pair in pairs]
+        if any(boxes):
+            tiles = [getattr(pair, name.removesuffix("_box")) for pair in pairs]
+            assert all(box for box, tile in zip(boxes, tiles, strict=True) if tile), f"{split}: {name} of some only"
+            rows = np.array([(box.top, box.left, box.side) if box else (0, 0, 0) for box in boxes], np.int32)
             write_numbers(group, f"{split}/pair/{name}", rows, ("pair", "top left side"))
 
 
@@ -101,7 +104,9 @@ def _read_boxes(location: Location, split: Split) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     for name in BOXES:
         if rows := _read_numbers(location, f"{split}/pair/{name}", (3,)):
-            columns[name] = [Box(top=int(top), left=int(left), side=int(side)) for top, left, side in rows]
+            columns[name] = [
+                Box(top=int(top), left=int(left), side=int(side)) if side else None for top, left, side in rows
+            ]
     return columns
 
 

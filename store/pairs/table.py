@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import hypot
 
-from store.schema import Box, SchemaError, Split, check_name
+from store.schema import Box, SchemaError, Split, Stain, check_name
 from store.untrusted.names import PICTURE, clash, text_fault
 
 SLIDES_SHOWN = 60  # of a split, in a text
+NO_DIGEST = "0" * 64  # of a tile that is not there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,9 @@ class Pair:
     `id` is the tile's name without the folder of its split and without suffix, unique within a split. `he` and `ihc`
     are the names of the source files relative to the data folder, the digests their sha256 in hex.
 
+    In an unpaired store a row is no pair: its IHC has an id (`ihc_id`) and a slide (`ihc_slide`) of its own, and one of
+    the two tiles may not be there: its name is empty then, its digest NO_DIGEST.
+
     `he_box` and `ihc_box` are the squares of the source pictures that the tiles are, in their pixels, where tiles were
     cut; `registration` is there if it was measured.
     """
@@ -52,13 +56,42 @@ class Pair:
     he_box: Box | None = None
     ihc_box: Box | None = None
     registration: Registration | None = None
+    ihc_id: str = ""
+    ihc_slide: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.id, "pair", PICTURE)
-        check_name(self.he, "H&E tile")
-        check_name(self.ihc, "IHC tile")
-        if fault := text_fault(self.slide):
-            raise SchemaError(f"slide {self.slide!r} of pair {self.id!r} {fault}; use a word")
+        for name, digest, what in ((self.he, self.he_digest, "H&E tile"), (self.ihc, self.ihc_digest, "IHC tile")):
+            if name or digest != NO_DIGEST:
+                check_name(name, what)
+        if not (self.he or self.ihc):
+            raise SchemaError(f"row {self.id!r} has neither an H&E nor an IHC tile; give it one")
+        if self.ihc_id:
+            check_name(self.ihc_id, "IHC tile", PICTURE)
+        for slide, tile in ((self.slide, self.he), (self.ihc_slide, self.ihc_id)):
+            if (slide or tile) and (fault := text_fault(slide)):
+                raise SchemaError(f"slide {slide!r} of pair {self.id!r} {fault}; use a word")
+
+    def id_of(self, stain: Stain) -> str:
+        """The id of the tile of a stain."""
+        return self.ihc_id if stain is Stain.IHC and self.ihc_id else self.id
+
+    def slide_of(self, stain: Stain) -> str:
+        """The slide of the tile of a stain."""
+        return self.ihc_slide if stain is Stain.IHC and self.ihc_id else self.slide
+
+    def tile_of(self, stain: Stain) -> str:
+        """The source file of the tile of a stain; empty if the row has none."""
+        return self.he if stain is Stain.HE else self.ihc
+
+    def digest_of(self, stain: Stain) -> str:
+        """The digest of the source file of a stain."""
+        return self.he_digest if stain is Stain.HE else self.ihc_digest
+
+    @property
+    def slides(self) -> frozenset[str]:
+        """The slides of its tiles."""
+        return frozenset(self.slide_of(stain) for stain in Stain if self.tile_of(stain))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +119,7 @@ class Table:
     @property
     def slides(self) -> dict[Split, frozenset[str]]:
         """The slides of every split."""
-        return {split: frozenset(pair.slide for pair in pairs) for split, pairs in self.pairs.items()}
+        return {split: frozenset().union(*(pair.slides for pair in pairs)) for split, pairs in self.pairs.items()}
 
     @property
     def leaking(self) -> tuple[str, ...]:
@@ -106,15 +139,15 @@ def check_distinct(names: Iterable[str], what: str) -> None:
         raise SchemaError(f"{what}: {fault}; give each another name")
 
 
-def describe_slides(pairs: Sequence[Pair]) -> str:
-    """The slides of pairs by name, each with the number of its tiles; of very many the first.
+def describe_slides(pairs: Sequence[Pair], stain: Stain = Stain.HE) -> str:
+    """The slides of pairs, or of the tiles of a stain, each with the number of its tiles; of very many the first.
 
     >>> pair = Pair(id="a", slide="s", he="a.png", ihc="b.png", he_digest="", ihc_digest="")
     >>> describe_slides([pair, pair])
     's (2)'
     """
-    tiles = Counter(pair.slide for pair in pairs)
-    if len(tiles) == len(pairs) > SLIDES_SHOWN:
+    tiles = Counter(pair.slide_of(stain) for pair in pairs if pair.tile_of(stain))
+    if len(tiles) == tiles.total() > SLIDES_SHOWN:
         return "each tile counts as a slide"
     listed = ", ".join(f"{slide} ({tiles[slide]})" for slide in sorted(tiles)[:SLIDES_SHOWN])
     return listed + (f", and {len(tiles) - SLIDES_SHOWN} more" if len(tiles) > SLIDES_SHOWN else "")
