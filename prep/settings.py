@@ -64,6 +64,13 @@ class SplitRule(StrEnum):
     BY_SLIDE = "by-slide"
 
 
+class Edge(StrEnum):
+    """What happens to the rest of a picture at its right and lower edge, which is narrower than a square."""
+
+    DROP = "drop"  # it is in no tile
+    SHIFT = "shift"  # the last square is moved inward until it ends at the edge, and shares pixels with the one before
+
+
 class Layout(StrEnum):
     """How a data folder is laid out; `auto` reads it from the names of its folders."""
 
@@ -83,6 +90,9 @@ class PrepSettings:
     name: str = ""  # of the data set; empty: the name of the data folder
     stain: str = "IHC"  # the marker: HER2, ER, PR, Ki67, …
     layout: Layout = Layout.AUTO
+    tile_side: int = 0  # of the squares that are cut from pictures of any size; 0: each picture is one tile
+    stride: int = 0  # from one square to the next; 0: tile_side. Without tile_side: of tiles <slide>_<row>_<column>
+    edge: Edge = Edge.DROP  # of pictures that are no whole number of squares; never padding
     recipe: Recipe = Recipe.PAPER  # M2: R1 as written in the paper
     view_side: int = 512  # M1: the side of the baseline's crops
     boxes: int = 1  # M7: boxes per pair and zoom
@@ -107,6 +117,8 @@ class PrepSettings:
 
     def __post_init__(self) -> None:
         for name, value, least in (
+            ("tile_side", self.tile_side, 0),
+            ("stride", self.stride, 0),
             ("view_side", self.view_side, 16),
             ("boxes", self.boxes, 1),
             ("margin", self.margin, 0),
@@ -120,6 +132,11 @@ class PrepSettings:
         for name, share in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
             if not 0 <= share < 1:
                 raise SettingsError(f"{name} = {share}: must be at least 0 and below 1")
+        if self.edge is Edge.SHIFT and not self.tile_side:
+            raise SettingsError(
+                "edge = shift moves squares that are cut, and tile_side = 0 cuts none; give the side of the squares, "
+                f"for example {how_to_set('tile_side=512')}"
+            )
         if self.test_slides and self.split is not SplitRule.BY_SLIDE:
             raise SettingsError(
                 f"test_slides = {list(self.test_slides)} chooses the test set, and split = {self.split} takes the one "
@@ -133,6 +150,9 @@ class PrepSettings:
 _BEFORE: dict[str, object] = {
     "allow_leakage": False,
     "kernels": Kernels.PLAIN,
+    "tile_side": 0,
+    "stride": 0,
+    "edge": Edge.DROP,
     "test_slides": [],
     "val_slides": [],
 }

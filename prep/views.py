@@ -26,6 +26,7 @@ RECIPES: dict[Recipe, tuple[tuple[int, Source], ...]] = {
     Recipe.NATIVE: ((1, Source.NATIVE), (2, Source.NATIVE), (4, Source.NATIVE)),  # R2: zoom into the tile
     Recipe.WIDE: ((1, Source.NATIVE), (2, Source.NATIVE), (4, Source.NATIVE), (8, Source.NATIVE)),  # R4
 }
+LEAST_SIDE = 32  # px of a tile with views of the least side
 ENLARGEMENTS = (2, 4)  # one BSRGAN for each
 MAC_PER_PIXEL = {2: 16_873_920, 4: 17_926_848}  # of BSRGAN, per input pixel, counted over its layers
 
@@ -51,7 +52,7 @@ class Geometry:
             near = ", ".join(str(n) for n in (tile // step * step, (tile // step + 1) * step) if n)
             raise SchemaError(
                 f"tile side {tile} px does not divide by {step} (2 x zoom {zoom}); nearest that do: {near}; "
-                "cut the tiles to such a side"
+                f"cut the tiles to such a side, as {how_to_set(f'tile_side={tile // step * step or step}')} does"
             )
         if self.view.source is Source.FIELD and tile < self.view_side:
             raise SchemaError(
@@ -118,6 +119,36 @@ def plan_geometries(settings: PrepSettings, tile_side: int, *, example: str = ""
     except SchemaError as error:
         raise SchemaError(f"{example}: {error}" if example else str(error)) from error
     return tuple(reversed(largest_zoom_first))
+
+
+def check_tile_side(settings: PrepSettings) -> None:
+    """Raise SchemaError, with the nearest side that does, if squares of `tile_side` px do not fit the recipe."""
+    if settings.tile_side:
+        plan_geometries(settings, settings.tile_side)
+
+
+def cut_to_fit(settings: PrepSettings, sides: Sequence[int]) -> str:
+    """How a person sets squares that fit the recipe and pictures of these shortest sides; empty if none do.
+
+    Twice the view side is taken before the view side, and that before the largest side; a picture that is too small is
+    left out of account if others are not.
+    """
+    for most in sorted(sides):
+        wanted = [side for side in (2 * settings.view_side, settings.view_side) if side <= most]
+        for tile_side in (*wanted, *range(most, 1, -1)):
+            if _fits(settings, tile_side):
+                return how_to_set(f"tile_side={tile_side}")
+    step = 4 * max(zoom for zoom, _ in RECIPES[settings.recipe])
+    tile_side = min(sides, default=0) // step * step
+    return how_to_set(f"tile_side={tile_side}", f"view_side={tile_side // 2}") if tile_side >= LEAST_SIDE else ""
+
+
+def _fits(settings: PrepSettings, tile_side: int) -> bool:
+    try:
+        plan_geometries(settings, tile_side)
+    except SchemaError:
+        return False
+    return True
 
 
 def super_resolution_flop(geometries: tuple[Geometry, ...], pairs: int) -> int:

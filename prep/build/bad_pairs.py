@@ -12,19 +12,29 @@ SKIP = "--skip-bad (make: SKIP_BAD=1)"
 SHOWN = 5  # of each kind in an error, which is one line
 
 
-def refuse_bad(skipped: Sequence[Skipped], layout: Layout) -> None:
-    """Raise PairingError if there is a bad pair: how many of which kind, the first names with reasons, what to do."""
+def refuse_bad(skipped: Sequence[Skipped], layout: Layout, cut: str = "") -> None:
+    """Raise PairingError if there is a bad pair: how many of which kind, the first names with reasons, what to do.
+
+    `cut` says how squares are cut from pictures that have the wrong shape, if there are any.
+    """
     if skipped:
-        raise PairingError(f"{_listing(skipped)}; correct them, or skip them with {SKIP}{_layout_hint(layout)}")
+        raise PairingError(
+            f"{_listing(skipped)}; correct them, or skip them with {SKIP}{cut_hint(cut)}{_layout_hint(layout)}"
+        )
 
 
-def refuse_empty(table: Table, layout: Layout) -> None:
+def refuse_empty(table: Table, layout: Layout, cut: str = "") -> None:
     """Raise PairingError if train has no pair, with the reasons of the bad ones."""
     if Split.TRAIN not in table.pairs:
         raise PairingError(
             f"no pair is left in train: {_listing(table.skipped)}; give tiles that can be read and paired"
-            f"{_layout_hint(layout)}"
+            f"{cut_hint(cut)}{_layout_hint(layout)}"
         )
+
+
+def cut_hint(cut: str) -> str:
+    """For pictures that have the wrong shape: how tiles are cut from them."""
+    return f"; squares can be cut from pictures of any size and shape: {cut}" if cut else ""
 
 
 def count_bad(skipped: Sequence[Skipped], *, skip_bad: bool) -> str:

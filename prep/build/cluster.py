@@ -21,6 +21,7 @@ from distributed import KilledWorker, as_completed
 from prep.build.dask_client import DEATHS, await_workers, capacity, gpu_share, open_client
 from prep.build.runner import Clock, Committed, PairsOfUnit, Processes, Stage
 from prep.build.units import Work, enlarge_unit, pack_unit, read_unit
+from prep.tiles.decoded import expecting
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
 from store.cli import say
 from store.format.layout import Unit
@@ -85,7 +86,7 @@ def run_unit(work: Work, unit: Unit, pairs: tuple[Pair, ...], location: Location
         return clock.seconds
     with ThreadPoolExecutor(threads) as pool:
         with clock.time(Stage.READING):
-            loaded = read_unit(work, unit, pairs, pool)
+            loaded = read_unit(work, unit, pairs, pool, expecting(pairs))
         upscaler = _load(work.upscaler)
         with clock.time(Stage.ENLARGING), _ENLARGING:  # waiting for the device is its time
             enlarged = enlarge_unit(loaded, upscaler)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prep.build.bad_pairs import count_bad, describe_bad
+from prep.build.bad_pairs import count_bad, cut_hint, describe_bad
 from prep.build.plan import BuildPlan
 from prep.settings import Enlarger, Precision, how_to_set
 from prep.tiles.leakage import describe_leaks
+from prep.tiles.squares import describe_cut
 from prep.views import Geometry
 from store.cli import wrapped
 from store.pairs.table import Table, describe_slides
@@ -25,13 +26,14 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
         ("pairs", _describe_pairs(plan.table)),
         *((str(split), describe_slides(pairs)) for split, pairs in plan.table.pairs.items()),
         ("layout", f"{plan.layout}"),
+        *([("tiles", describe_cut(plan.cut))] if plan.cut.cutting else []),
         ("split", f"{manifest.split}, seed {manifest.seed}; {_describe_leaks(plan.table)}"),
         *((geometry.view.name, describe_geometry(geometry)) for geometry in plan.geometries),
         *([("mpp", _describe_mpp(manifest))] if manifest.mpp else []),
         ("upscaler", _describe_upscaler(manifest)),
         ("size", f"{plan.raw_bytes / 1e9:,.3f} GB before compression, codec {manifest.codec}"),
         ("compute", _describe_compute(plan)),
-        *([("bad", count_bad(skipped, skip_bad=skip_bad))] if skipped else []),
+        *([("bad", count_bad(skipped, skip_bad=skip_bad) + cut_hint(plan.to_cut))] if skipped else []),
         *(("", describe_bad(bad)) for bad in skipped),
         *(("note", note) for note in (*plan.notes, *_leak_note(plan.table.leaking), *_copy_notes(plan))),
     ]

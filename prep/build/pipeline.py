@@ -41,6 +41,7 @@ class Pipeline:
         After a stop is requested no other unit is started. What is enlarged by then, or when another unit fails, is
         finished; after a unit that could not be written no later one is committed.
         """
+        self._decoded.expect(pair for _, pairs in units for pair in pairs)
         waiting, ahead = iter(units), 1 + -(-self._threads // self._work.manifest.unit)
         reading: deque[Future[Loaded]] = deque()
         writing: deque[Future[Unit]] = deque()

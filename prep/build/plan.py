@@ -19,8 +19,9 @@ from prep.tiles.discovery import Data, find_pairs
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Leak, refuse_leaks
 from prep.tiles.pairs import Discovery
+from prep.tiles.squares import Cut, cutting_of
 from prep.upscaling.upscale import UpscalerChoice
-from prep.views import Geometry, plan_geometries, super_resolution_flop
+from prep.views import Geometry, cut_to_fit, plan_geometries, super_resolution_flop
 from store.cli import track
 from store.format.codec import require
 from store.format.layout import raw_bytes
@@ -43,6 +44,8 @@ class BuildPlan:
     raw_bytes: int  # of all arrays before compression
     notes: tuple[str, ...]
     leaks: tuple[Leak, ...]
+    cut: Cut
+    to_cut: str  # how squares are cut from pictures whose shape makes them bad; empty if there are none
 
     @property
     def work(self) -> Work:
@@ -62,7 +65,7 @@ class BuildPlan:
         """Raise what stops a build of this plan, all of it: bad pairs that are not skipped, pictures in two splits."""
         refusals = Refusals()
         with refusals.collect():
-            refuse_bad(() if skip_bad else self.table.skipped, self.layout)
+            refuse_bad(() if skip_bad else self.table.skipped, self.layout, self.to_cut)
         with refusals.collect():
             refuse_leaks(self.leaks, self.manifest.counts, allowed=self.settings.allow_leakage)
         refusals.raise_all()
@@ -95,8 +98,10 @@ def plan_build(
     """
     require(settings.codec)
     refusals = Refusals() if refusals is None else refusals
-    inspected = inspect_pairs(discovery, threads=threads, decoded=decoded)
-    checked = collect_pairs(discovery, track(inspected, what="checking", unit="pair", total=len(discovery.candidates)))
+    cutting = cutting_of(settings)
+    inspected = inspect_pairs(discovery, threads=threads, cutting=cutting, decoded=decoded)
+    watched = track(inspected, what="checking", unit="pair", total=len(discovery.candidates))
+    checked = collect_pairs(discovery, watched, cutting)
     geometries = _plan_views(settings, discovery, checked, refusals, skip_bad=skip_bad)
     flop = super_resolution_flop(geometries, sum(len(pairs) for pairs in checked.table.pairs.values()))
     synthetic = is_synthetic(data.he)
@@ -113,6 +118,8 @@ def plan_build(
         raw_bytes=raw_bytes(manifest),
         notes=(*discovery.notes, *checked.notes),
         leaks=checked.leaks,
+        cut=checked.cut,
+        to_cut=cut_to_fit(settings, checked.to_cut),
     )
 
 
@@ -123,7 +130,7 @@ def look_ahead(settings: PrepSettings, discovery: Discovery, refusals: Refusals)
     """
     if refusals:
         first = replace(discovery, candidates=discovery.candidates[:1], unpaired=())
-        checked = collect_pairs(first, inspect_pairs(first, threads=1))
+        checked = collect_pairs(first, inspect_pairs(first, threads=1, cutting=cutting_of(settings)))
         for pairs in checked.table.pairs.values():
             with refusals.collect():
                 plan_geometries(settings, checked.tile_side, example=pairs[0].he)
@@ -134,15 +141,15 @@ def _plan_views(
     settings: PrepSettings, discovery: Discovery, checked: Checked, refusals: Refusals, *, skip_bad: bool
 ) -> tuple[Geometry, ...]:
     """The views that tiles of this side give. Raises all that is refused if there can be no plan."""
-    table, geometries = checked.table, tuple[Geometry, ...]()
+    table, geometries, to_cut = checked.table, tuple[Geometry, ...](), cut_to_fit(settings, checked.to_cut)
     with refusals.collect():
-        refuse_empty(table, discovery.layout)
+        refuse_empty(table, discovery.layout, to_cut)
     for pairs in [*table.pairs.values()][:1]:
         with refusals.collect():
             geometries = plan_geometries(settings, checked.tile_side, example=pairs[0].he)
     if refusals and Split.TRAIN in table.pairs:
         with refusals.collect():
-            refuse_bad(() if skip_bad else table.skipped, discovery.layout)
+            refuse_bad(() if skip_bad else table.skipped, discovery.layout, to_cut)
         with refusals.collect():
             totals = {split: len(pairs) for split, pairs in table.pairs.items()}
             refuse_leaks(checked.leaks, totals, allowed=settings.allow_leakage)

@@ -124,7 +124,7 @@ def repair(
         say(f"{location} is intact, there is nothing to repair")
         return
     say(_describe_repair(location, found))
-    write_units(replace(plan, manifest=found.manifest), location, processes)
+    write_units(replace(plan, manifest=found.manifest), location, processes, Decoded())
     say(f"repaired: {location} has the seal {read_root(location).manifest.seal}")
 
 

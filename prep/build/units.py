@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from prep.tiles.decoded import NONE_KEPT, Decoded
+from prep.tiles.decoded import Decoded, expecting
 from prep.tiles.layouts import Sources
 from prep.tiles.reading import read_pair
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
@@ -74,9 +74,7 @@ class Loaded:
     windows: tuple[Windows, ...]
 
 
-def read_unit(
-    work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor, decoded: Decoded = NONE_KEPT
-) -> Loaded:
+def read_unit(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor, decoded: Decoded) -> Loaded:
     """Read the pairs of a unit, pack what is finished, cut the windows of the views to enlarge.
 
     Raises PairingError if a source changed since it was checked.
@@ -116,7 +114,7 @@ def build_unit(work: Work, unit: Unit, pairs: Sequence[Pair], threads: int) -> d
     """The shards of a unit by file name; nothing is written."""
     upscaler = make_upscaler(work.upscaler)
     with ThreadPoolExecutor(threads) as pool:
-        shards = pack_unit(work, enlarge_unit(read_unit(work, unit, pairs, pool), upscaler), pool)
+        shards = pack_unit(work, enlarge_unit(read_unit(work, unit, pairs, pool, expecting(pairs)), upscaler), pool)
     return {name: b"".join(parts) for name, parts in shards.items()}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prep.build.pipeline import Pipeline
 from prep.build.plan import BuildPlan
 from prep.build.runner import Processes, Runner
-from prep.tiles.decoded import NONE_KEPT, Decoded
+from prep.tiles.decoded import Decoded
 from store.cli import progress, say, track
 from store.format.layout import Unit
 from store.format.manifest import all_units
@@ -21,7 +21,7 @@ LISTED = 10  # units in a line
 ROUNDS = 3  # how often damaged units are written; more often, a disk does not return what was written
 
 
-def write_units(plan: BuildPlan, location: Location, processes: Processes, decoded: Decoded = NONE_KEPT) -> None:
+def write_units(plan: BuildPlan, location: Location, processes: Processes, decoded: Decoded) -> None:
     """Write every unit that is missing, then the seal; Interrupted when a signal stopped it between two units.
 
     The upscaler is loaded before anything is written, and not at all if only the seal is missing. A unit that is

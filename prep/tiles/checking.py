@@ -10,15 +10,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Fingerprint, Leak, Print, find_leaks, fingerprint
 from prep.tiles.pairs import Candidate, Discovery
-from prep.tiles.reading import SourcePair, cut_squares, in_px, read_sources
+from prep.tiles.reading import SourcePair, cut_squares, read_sources
+from prep.tiles.shapes import common_field, field_fault, halves_fault, shape_fault
+from prep.tiles.squares import WHOLE, Cut, Cutting, Field, count_cut, name_square, plan_squares
 from store.pairs.table import Pair, Skipped, Table
-from store.schema import PictureError, Split, Stain
+from store.schema import Box, PictureError, Split, Stain
 
 BLANK_NAMED = 20  # pictures of one colour, in a note
 
@@ -27,13 +30,16 @@ BLANK_NAMED = 20  # pictures of one colour, in a note
 class Checked:
     """The pairs that can be stored and the bad ones, the side of every tile in px, notes for a person.
 
-    `leaks` are the pictures of held-out splits that are also in another one.
+    `leaks` are the pictures of held-out splits that are also in another one. `cut` says what was cut from larger
+    pictures. `to_cut` are the shortest sides of the pictures whose shape makes them bad.
     """
 
     table: Table
     tile_side: int
     notes: tuple[str, ...]
     leaks: tuple[Leak, ...]
+    cut: Cut
+    to_cut: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +49,38 @@ class SoundPair:
     candidate: Candidate
     pair: Pair
     side: int
+    field: Field
     notes: tuple[tuple[str, str], ...]  # source name, what was converted
     prints: tuple[Fingerprint, Fingerprint]  # H&E, IHC
 
 
-Inspected = tuple[SoundPair | Skipped, ...]  # of one candidate: one for each tile that is cut from its pictures
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """A bad pair that squares could be cut from: its shortest side is `side` px."""
+
+    skipped: Skipped
+    side: int
 
 
-def inspect_pairs(discovery: Discovery, *, threads: int, decoded: Decoded = NONE_KEPT) -> Iterator[Inspected]:
+Inspected = tuple[SoundPair | Misfit | Skipped, ...]  # of one candidate: one for each tile cut from its pictures
+
+
+def inspect_pairs(
+    discovery: Discovery, *, threads: int, cutting: Cutting = WHOLE, decoded: Decoded = NONE_KEPT
+) -> Iterator[Inspected]:
     """Read the pictures of every candidate strictly; the tiles of each, in the order of the candidates.
 
     `decoded` keeps of the sound ones what fits.
     """
+    inspect = partial(_inspect, discovery.sources, cutting=cutting, decoded=decoded)
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
-        yield from pool.map(lambda candidate: _inspect(discovery.sources, candidate, decoded), discovery.candidates)
+        yield from pool.map(inspect, discovery.candidates)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def collect_pairs(discovery: Discovery, inspected: Iterable[Inspected]) -> Checked:
+def collect_pairs(discovery: Discovery, inspected: Iterable[Inspected], cutting: Cutting = WHOLE) -> Checked:
     """The table of what was inspected.
 
     The side of the store's tiles is the most frequent one (of equally frequent ones the largest); pairs of another side
@@ -70,12 +88,17 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[Inspected]) -> Check
     """
     sound: list[SoundPair] = []
     skipped = list(discovery.unpaired)
+    sides: list[int] = []  # of pictures that are no tiles
     for result in chain.from_iterable(inspected):
         if isinstance(result, SoundPair):
             sound.append(result)
+        elif isinstance(result, Misfit):
+            skipped.append(result.skipped)
+            sides.append(result.side)
         else:
             skipped.append(result)
     tile_side = _common_side(sound)
+    sides += [result.side for result in sound if result.side != tile_side]
     skipped += [
         _bad(r.candidate, f"is {r.side} px, most tiles are {tile_side} px, and a store holds one size; cut it again")
         for r in sound
@@ -88,45 +111,54 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[Inspected]) -> Check
         tile_side=tile_side,
         notes=(*_conversion_notes(sound), *_blank_notes(sound)),
         leaks=(*_leaks(sound, Stain.HE), *_leaks(sound, Stain.IHC)),
+        cut=_count_cut(cutting, sound),
+        to_cut=tuple(sides),
     )
 
 
-def make_tiles(candidate: Candidate, read: SourcePair) -> Inspected:
+def make_tiles(candidate: Candidate, read: SourcePair, cutting: Cutting) -> Inspected:
     """The tiles of a candidate whose sources were read: sound pairs, or bad ones with the reason."""
-    if read.he.shape != read.ihc.shape:
-        he, ihc = in_px(read.he), in_px(read.ihc)
-        return (_bad(candidate, f"H&E is {he}, IHC is {ihc}; the two must show one field: cut them alike"),)
-    if read.he.shape[0] != read.he.shape[1]:
-        return (_bad(candidate, f"is {in_px(read.he)}, and a tile must be square; cut it again"),)
-    return (_sound_pair(candidate, read),)
+    if fault := halves_fault(read, cutting):
+        return (_bad(candidate, fault),)
+    field = common_field(read)
+    if not cutting:
+        fault = shape_fault(read)
+        side = min(field.height, field.width)
+        return (Misfit(skipped=_bad(candidate, fault), side=side),) if fault else (_sound_pair(candidate, read, field),)
+    if fault := field_fault(read, field, cutting):
+        return (_bad(candidate, fault),)
+    return tuple(_sound_pair(candidate, read, field, box) for box in plan_squares(cutting, field))
 
 
-def _inspect(sources: Sources, candidate: Candidate, decoded: Decoded) -> Inspected:
+def _inspect(sources: Sources, candidate: Candidate, cutting: Cutting, decoded: Decoded) -> Inspected:
     try:
         read = read_sources(sources, candidate.he, candidate.ihc)
     except PictureError as error:
         return (_bad(candidate, str(error)),)
-    tiles = make_tiles(candidate, read)
+    tiles = make_tiles(candidate, read, cutting)
     if sound := [tile for tile in tiles if isinstance(tile, SoundPair)]:
         decoded.keep(sound[0].pair, read.pictures)
     return tiles
 
 
-def _sound_pair(candidate: Candidate, read: SourcePair) -> SoundPair:
+def _sound_pair(candidate: Candidate, read: SourcePair, field: Field, box: Box | None = None) -> SoundPair:
     """A tile of a candidate, with all that is measured on its two pictures as delivered, u8 [S,S,3] each."""
     pair = Pair(
-        id=candidate.id,
+        id=name_square(candidate.id, box) if box else candidate.id,
         slide=candidate.slide,
         he=candidate.he,
         ihc=candidate.ihc,
         he_digest=read.he_file.digest,
         ihc_digest=read.ihc_file.digest,
+        he_box=box,
+        ihc_box=box,
     )
     he_u8, ihc_u8 = cut_squares(read.pictures, pair)
     return SoundPair(
         candidate=candidate,
         pair=pair,
         side=he_u8.shape[0],
+        field=field,
         notes=_conversions(pair, read),
         prints=(fingerprint(he_u8), fingerprint(ihc_u8)),
     )
@@ -151,10 +183,24 @@ def _leaks(sound: Sequence[SoundPair], stain: Stain) -> list[Leak]:
     """The pictures of one stain that are in two splits."""
     prints: dict[Split, list[Print]] = {}
     for result in sound:
-        he, ihc = result.prints
-        name, of = (result.pair.he, he) if stain is Stain.HE else (result.pair.ihc, ihc)
+        name, of = _names(result)[stain], result.prints[stain is Stain.IHC]
         prints.setdefault(result.candidate.split, []).append(Print(name=name, of=of))
     return find_leaks(prints, stain)
+
+
+def _names(result: SoundPair) -> dict[Stain, str]:
+    """What a person calls the two tiles: their sources, with the place of the square in them."""
+    sources = {Stain.HE: (result.pair.he, result.pair.he_box), Stain.IHC: (result.pair.ihc, result.pair.ihc_box)}
+    return {stain: f"{name} at y={box.top} x={box.left}" if box else name for stain, (name, box) in sources.items()}
+
+
+def _count_cut(cutting: Cutting, sound: Sequence[SoundPair]) -> Cut:
+    """What was cut from the pictures of these pairs."""
+    pictures: dict[tuple[str, str], tuple[Field, list[Box]]] = {}
+    for result in sound:
+        _, boxes = pictures.setdefault((result.pair.he, result.pair.ihc), (result.field, []))
+        boxes += [result.pair.he_box] if result.pair.he_box else []
+    return count_cut(cutting, pictures.values())
 
 
 def _rows(sound: Sequence[SoundPair], split: Split) -> tuple[Pair, ...]:
@@ -162,12 +208,12 @@ def _rows(sound: Sequence[SoundPair], split: Split) -> tuple[Pair, ...]:
 
 
 def _conversion_notes(sound: Sequence[SoundPair]) -> tuple[str, ...]:
-    examples: dict[str, list[str]] = {}
+    examples: dict[str, dict[str, None]] = {}  # the names of sources, each once
     for result in sound:
         for name, note in result.notes:
-            examples.setdefault(note, []).append(name)
+            examples.setdefault(note, {})[name] = None
     return tuple(
-        f"{len(names)} picture(s) {note}, for example {names[0]!r}" for note, names in sorted(examples.items())
+        f"{len(names)} picture(s) {note}, for example {next(iter(names))!r}" for note, names in sorted(examples.items())
     )
 
 
@@ -176,7 +222,7 @@ def _blank_notes(sound: Sequence[SoundPair]) -> list[str]:
     notes = []
     for split in Split:
         held = [result for result in sound if result.candidate.split is split]
-        prints = (pair for r in held for pair in zip((r.pair.he, r.pair.ihc), r.prints, strict=True))
+        prints = (pair for r in held for pair in zip(_names(r).values(), r.prints, strict=True))
         if names := list(dict.fromkeys(name for name, of in prints if of.blank)):
             more = f" and {len(names) - BLANK_NAMED} more" if len(names) > BLANK_NAMED else ""
             notes.append(

@@ -13,6 +13,7 @@ from prep.settings import PrepSettings, SplitRule, how_to_set
 from prep.tiles.layouts import find_data_set, two_folders
 from prep.tiles.pairs import Discovery, pair_tiles
 from prep.tiles.splits import hold_out_val, name_slides, require_slides, resplit
+from prep.views import check_tile_side
 from store.schema import PairingError, Split
 from store.untrusted.names import clash
 
@@ -38,8 +39,10 @@ class Data:
 def find_pairs(settings: PrepSettings, data: Data, refusals: Refusals | None = None) -> Discovery:
     """The candidates in the data folders, in the split that the settings ask for.
 
-    Raises PairingError. With `refusals` a split that is refused is collected there, and the candidates are not split.
+    Raises PairingError, or SchemaError if squares of the side that the settings ask for do not fit the recipe. With
+    `refusals` a split that is refused is collected there, and the candidates are not split.
     """
+    check_tile_side(settings)
     found = _find(settings, data)
     if refusals is None:
         found = _split(settings, data, found)

@@ -27,6 +27,11 @@ class SourcePair:
     ihc_file: Picture
 
     @property
+    def joined(self) -> bool:
+        """Whether one file holds both pictures, H&E left, IHC right."""
+        return self.he_file is self.ihc_file
+
+    @property
     def pictures(self) -> PairU8:
         """H&E and IHC."""
         return self.he, self.ihc
@@ -38,24 +43,23 @@ def read_sources(sources: Sources, he: str, ihc: str) -> SourcePair:
     if not sources.joined:
         ihc_file = _read_one(sources.ihc, ihc)
         return SourcePair(he=he_file.pixels, ihc=ihc_file.pixels, he_file=he_file, ihc_file=ihc_file)
-    height, width = he_file.pixels.shape[:2]
-    if width != 2 * height:
-        raise PictureError(
-            f"is {in_px(he_file.pixels)}, and a side-by-side picture must be twice as wide as high; "
-            "cut it again, or choose another layout"
-        )
-    halves = he_file.pixels[:, :height].copy(), he_file.pixels[:, height:].copy()  # [S,2S,3], H&E left
-    return SourcePair(he=halves[0], ihc=halves[1], he_file=he_file, ihc_file=he_file)
+    half = he_file.pixels.shape[1] // 2  # [H,2W,3], H&E left
+    he_u8, ihc_u8 = he_file.pixels[:, :half].copy(), he_file.pixels[:, half:].copy()
+    return SourcePair(he=he_u8, ihc=ihc_u8, he_file=he_file, ihc_file=he_file)
 
 
 def read_pair(sources: Sources, pair: Pair, decoded: Decoded = NONE_KEPT) -> PairU8:
     """H&E and IHC tile of a checked pair, u8 [S,S,3] each; raises PairingError if a file changed since the check."""
-    if kept := decoded.take(pair):
-        _refuse_change(pair, _digest_one(sources.he, pair.he), _digest_one(sources.ihc, pair.ihc))
-        return cut_squares(kept, pair)
-    read = read_sources(sources, pair.he, pair.ihc)
-    _refuse_change(pair, read.he_file.digest, read.ihc_file.digest)
-    return cut_squares(read.pictures, pair)
+
+    def prove(kept: PairU8 | None) -> PairU8:
+        if kept:
+            _refuse_change(pair, _digest_one(sources.he, pair.he), _digest_one(sources.ihc, pair.ihc))
+            return kept
+        read = read_sources(sources, pair.he, pair.ihc)
+        _refuse_change(pair, read.he_file.digest, read.ihc_file.digest)
+        return read.pictures
+
+    return cut_squares(decoded.take(pair, prove), pair)
 
 
 def cut_squares(pictures: PairU8, pair: Pair) -> PairU8:

@@ -24,6 +24,7 @@ from prep.build.runner import Processes
 from prep.build.settle import choose
 from prep.build.units import Loaded, enlarge_unit, read_unit
 from prep.settings import Enlarger
+from prep.tiles.decoded import expecting
 from prep.tiles.discovery import Data
 from prep.upscaling.upscale import Enlarges, make_upscaler
 from store.format.manifest import all_units
@@ -38,8 +39,9 @@ def load_units(plan: BuildPlan) -> list[Loaded]:
     """Every unit with its windows in memory."""
     with ThreadPoolExecutor(THREADS) as pool:
         return [
-            read_unit(plan.work, unit, plan.table.pairs[unit.split][unit.first : unit.stop], pool)
+            read_unit(plan.work, unit, pairs, pool, expecting(pairs))
             for unit in all_units(plan.manifest)
+            for pairs in [plan.table.pairs[unit.split][unit.first : unit.stop]]
         ]
 
 

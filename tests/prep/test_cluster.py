@@ -21,6 +21,7 @@ from prep.build.run import build
 from prep.build.runner import Committed, PairsOfUnit, Processes, Stage
 from prep.build.units import Loaded, Work, read_unit
 from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings
+from prep.tiles.decoded import Decoded
 from prep.upscaling.upscale import Enlarges, Lanczos, UpscalerChoice
 from store.format.layout import Unit
 from store.images import PictureU8
@@ -86,9 +87,12 @@ def on(cluster: SpecCluster) -> Processes:
     return Processes(threads=1, scheduler=cluster.scheduler_address)
 
 
-def test_units_on_a_scheduler_give_the_same_store(mist: Path, tmp_path: Path, cluster: SpecCluster) -> None:
-    run(lanczos(), mist, tmp_path / "here.zarr")
-    build(lanczos(), single(mist), tmp_path / "there.zarr", skip_bad=False, processes=on(cluster))
+@pytest.mark.parametrize("changes", [{}, {"tile_side": 64, "view_side": 32}], ids=["tiles", "squares"])
+def test_units_on_a_scheduler_give_the_same_store(
+    changes: dict[str, object], mist: Path, tmp_path: Path, cluster: SpecCluster
+) -> None:
+    run(lanczos(**changes), mist, tmp_path / "here.zarr")
+    build(lanczos(**changes), single(mist), tmp_path / "there.zarr", skip_bad=False, processes=on(cluster))
     assert contents(tmp_path / "there.zarr") == contents(tmp_path / "here.zarr")
     assert len(cluster.workers) == 2  # the cluster of the scheduler still runs
 
@@ -115,12 +119,12 @@ def test_a_unit_that_fails_for_a_moment_is_tried_again_and_one_that_always_fails
 ) -> None:
     calls: dict[str, int] = {}
 
-    def fails(times: int) -> Callable[[Work, Unit, Sequence[Pair], ThreadPoolExecutor], Loaded]:
-        def read(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor) -> Loaded:
+    def fails(times: int) -> Callable[[Work, Unit, Sequence[Pair], ThreadPoolExecutor, Decoded], Loaded]:
+        def read(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExecutor, decoded: Decoded) -> Loaded:
             calls[unit.name] = calls.get(unit.name, 0) + 1
             if unit.split is Split.TEST and unit.index == 1 and calls[unit.name] <= times:
                 raise StoreError("the file server was busy")
-            return read_unit(work, unit, pairs, pool)
+            return read_unit(work, unit, pairs, pool, decoded)
 
         return read
 
