@@ -29,7 +29,7 @@ from train.run.generator_file import Trained, load_generator
 from train.run.inference import Levels, batches_change_nothing, translate, translate_batch, translation_mode
 from train.run.picture_set import Made
 from train.runtime.beside import read_ahead, write_behind
-from train.runtime.device import resolve
+from train.runtime.device import idle_gpu, resolve
 from train.settings import Precision
 
 T = TypeVar("T")
@@ -144,6 +144,8 @@ def _plan_of(trained: Trained, store: Store, split: Split, view: str, targets: l
 def _work(trained: Trained, store: Store, split: Split, view: str, device: str, batch: int) -> Iterator[Work]:
     """The generator on the device, ready to translate."""
     compute, targets = resolve(device, Precision.FP32), plan_targets(store, split, view)
+    if why := idle_gpu(device):
+        say(f"warning: {why}. Pictures are translated on the CPU; --device cpu says that they should be")
     compute.configure(search=len(targets) >= SEARCHED)
     switch(fused=False)  # pictures do not depend on whether Triton runs here
     generator = compute.place(trained.generator)

@@ -12,6 +12,8 @@ from evaluate.features.lpips import TRUNK_NETWORK, Perceptual, Trunk, load_perce
 from evaluate.features.networks import PREPROCESS, Pooled, find_weights, pooled, read_parameters
 from evaluate.features.winograd import quicken
 from evaluate.protocol import FILES, FeatureSpec, Network
+from store.cli import say
+from store.machine.gpus import check_gpus, refusal_of, start_gpu, unused_gpu
 from store.schema import RunError, WeightsError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -78,12 +80,27 @@ def install(network: nn.Module, device: torch.device) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """A device by name; `auto` is the GPU if there is one. Numbers are float32 on every device."""
+    """A device by name; `auto` is the GPU if there is one. Numbers are float32 on every device.
+
+    Raises RunError for a name that is unknown or a GPU that is not here, SettingsError for one that PyTorch cannot use.
+    """
     if name not in DEVICES:
         raise RunError(f"no device {name!r}; choose one of {', '.join(DEVICES)} with --device")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RunError("no device 'cuda' on this machine: PyTorch finds no GPU; choose auto or cpu with --device")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if refusal_of(torch.cuda):
+        why = unused_gpu(torch.cuda, torch.version.cuda)
+        if name == "cuda":
+            raise RunError(
+                f"no device 'cuda' on this machine: {why or 'PyTorch finds no GPU'}; or choose auto or cpu with "
+                "--device"
+            )
+        if why:
+            say(f"warning: {why}. Feature networks run on the CPU; --device cpu says that they should")
+        return torch.device("cpu")
+    check_gpus(torch.cuda, [0], f"--device {name}", "--device cpu")
+    start_gpu(torch.cuda, 0, f"--device {name}", "--device cpu")
+    return torch.device("cuda")
 
 
 def require_all(networks: Networks) -> None:

@@ -44,7 +44,7 @@ def open_client(processes: Processes, choice: UpscalerChoice) -> Iterator[Client
             yield client
         return
     dask.config.set({"distributed.scheduler.allowed-failures": DEATHS})
-    with _cluster(processes.workers, _count_gpus(choice)) as cluster, Client(cluster) as client:
+    with _cluster(processes.workers, _count_gpus(choice, processes.workers)) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -62,12 +62,13 @@ def _scheduler_client(address: str) -> Iterator[Client]:
         yield client
 
 
-def _count_gpus(choice: UpscalerChoice) -> int:
-    """The GPUs of this machine that the upscaler uses."""
+def _count_gpus(choice: UpscalerChoice, workers: int) -> int:
+    """The GPUs of this machine that the upscaler can use. Raises SettingsError if one that a worker gets cannot be."""
     if not choice.on_gpu:
         return 0
-    from prep.upscaling.devices import count_gpus
+    from prep.upscaling.devices import check_device, count_gpus
 
+    check_device(Device.CUDA, range(min(workers, count_gpus())))
     return count_gpus()
 
 

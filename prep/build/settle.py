@@ -50,12 +50,12 @@ def choose(settings: PrepSettings) -> PrepSettings:
     Raises SettingsError if it lacks the device or cannot run the kernels.
     """
     from prep.upscaling.bsrgan import DTYPES
-    from prep.upscaling.devices import best_device, best_precision, check_device
+    from prep.upscaling.devices import best_device, best_precision, start_device
     from prep.upscaling.memory import best_batch
     from prep.upscaling.ways import best_kernels, check_kernels
 
     device = best_device() if settings.device is Device.AUTO else settings.device
-    check_device(device)
+    start_device(device)
     precision = best_precision(device) if settings.precision is Precision.AUTO else settings.precision
     dtype = DTYPES[precision]
     kernels = best_kernels(dtype, device) if settings.kernels is Kernels.AUTO else settings.kernels

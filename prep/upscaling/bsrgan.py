@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from prep.settings import Device, Kernels, Precision, how_to_set
 from prep.upscaling.blocks import Blocks, activate, run_plain
-from prep.upscaling.devices import check_device
+from prep.upscaling.devices import start_device
 from prep.upscaling.ways import check_kernels, make_blocks
 from store.foreign.kinds import read_plain
 from store.images import PictureU8
@@ -155,7 +155,7 @@ class Bsrgan:
         Raises SettingsError if this machine lacks the device or cannot run the kernels, WeightsError if a file is
         missing or damaged.
         """
-        check_device(device)
+        start_device(device)
         check_kernels(kernels, DTYPES[precision], device)
         wanted = {factor: weight for factor, weight in BSRGAN_FILES.items() if factor in factors}
         files = {factor: locate(weight, folder or weights_folder()) for factor, weight in wanted.items()}

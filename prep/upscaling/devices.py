@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from prep.settings import Device, Precision, how_to_set
+from store.cli import say
+from store.machine.gpus import check_gpus, refusal_of, start_gpu, unused_gpu
 from store.schema import SettingsError
+
+ON_CPU = how_to_set("device=cpu")
 
 
 def best_device() -> Device:
-    """A GPU if this machine has one."""
-    return Device.CUDA if torch.cuda.is_available() else Device.CPU
+    """A GPU if PyTorch can use one here; where one seems to be here that it cannot use, a line says so."""
+    if not refusal_of(torch.cuda):
+        return Device.CUDA
+    if why := unused_gpu(torch.cuda, torch.version.cuda):
+        say(f"warning: {why}. Super-resolution runs on the CPU; {ON_CPU} says that it should")
+    return Device.CPU
 
 
 def best_precision(device: Device) -> Precision:
@@ -24,13 +34,24 @@ def best_precision(device: Device) -> Precision:
     return Precision.BF16 if native else Precision.FP32
 
 
-def check_device(device: Device) -> None:
-    """Raise SettingsError if a GPU is asked for and this machine has none."""
-    if device is Device.CUDA and not torch.cuda.is_available():
+def check_device(device: Device, numbers: Sequence[int] = (0,)) -> None:
+    """Raise SettingsError if GPUs are used, and this machine has none or PyTorch has no kernels for one of them."""
+    if device is not Device.CUDA:
+        return
+    if refusal_of(torch.cuda):
+        why = unused_gpu(torch.cuda, torch.version.cuda) or "this machine shows no NVIDIA GPU to torch"
         raise SettingsError(
-            "device = cuda: this machine shows no NVIDIA GPU to torch; run it on a machine with one, or build another "
-            f"store with {how_to_set('device=cpu')} (all of a store is made on one kind of device)"
+            f"device = cuda: {why}; run it on a machine with one, or build another store with {ON_CPU} (all of a store "
+            "is made on one kind of device)"
         )
+    check_gpus(torch.cuda, numbers, "device = cuda", f"{ON_CPU}, for another store")
+
+
+def start_device(device: Device) -> None:
+    """Check a device that this process uses, and start it. Raises SettingsError where that is not possible."""
+    check_device(device)
+    if device is Device.CUDA:
+        start_gpu(torch.cuda, 0, "device = cuda", f"{ON_CPU}, for another store")
 
 
 def count_gpus() -> int:

@@ -28,8 +28,9 @@ from evaluate.features.weights import WeightsFolder, choose_device, require_all
 from evaluate.metrics.paired import phv
 from evaluate.protocol import FILES, FeatureSpec, Network
 from store.files import digest_file
-from store.schema import RunError, WeightsError
+from store.schema import RunError, SettingsError, WeightsError
 from tests.support.feature_networks import loaded, parameters
+from tests.support.gpus import H100, V100, forget, hide, pretend
 from tests.support.places import GOLDEN
 
 NUMBERS = GOLDEN / "inception_pytorch_fid.npz"
@@ -256,6 +257,34 @@ def test_a_folder_of_weights_gives_the_networks_whose_files_it_holds(
         require_all(networks)
     with pytest.raises(RunError, match="no device 'tpu'; choose one of auto, cpu, cuda"):
         choose_device("tpu")
+
+
+def test_a_gpu_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget(monkeypatch, tmp_path)
+    hide(monkeypatch, "Found no NVIDIA driver on your system.")
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(RunError, match="no device 'cuda' on this machine: PyTorch finds no GPU; or choose auto or cpu"):
+        choose_device("cuda")
+    assert capsys.readouterr().err == ""
+    hide(monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device("auto").type == choose_device("cpu").type == "cpu"
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("warning: a GPU is here (SLURM_JOB_GPUS=0), but PyTorch cannot use it: CUDA_VISIBLE_DEVICES")
+    with pytest.raises(RunError, match=r"machine: a GPU is here \(SLURM_JOB_GPUS=0\), but .* hides it; unset"):
+        choose_device("cuda")
+    pretend(monkeypatch, V100)
+    for name in ("auto", "cuda"):
+        with pytest.raises(
+            SettingsError, match=rf"--device {name}: this GPU is 7\.0, this torch begins at 7\.5.*--device cpu"
+        ):
+            choose_device(name)
+    assert choose_device("cpu").type == "cpu"
+    pretend(monkeypatch, H100)
+    assert choose_device("auto").type == choose_device("cuda").type == "cuda"
 
 
 def test_missing_weights_are_none_and_wrong_ones_an_error(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from store.schema import SettingsError, Split, Stain, WeightsError
 from store.weights import BSRGAN_FILES, FOLDER_VARIABLE
 from tests.bench.networks import TRAINED, published_names, write_seeded
 from tests.bench.pictures import SHARED
+from tests.support.gpus import H100, forget, hide, pretend
 from tests.support.places import GOLDEN
 from tests.support.tiles import run
 
@@ -395,7 +396,8 @@ def test_too_little_memory_is_an_error_with_the_setting_to_change(
 
 
 def test_a_missing_device_is_refused_before_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    forget(monkeypatch, tmp_path)
+    hide(monkeypatch)
     with pytest.raises(SettingsError, match="device = cuda: this machine shows no NVIDIA GPU"):
         Bsrgan.from_weights(Precision.FP16, 4, Device.CUDA, (2, 4), folder=tmp_path)
 
@@ -403,7 +405,7 @@ def test_a_missing_device_is_refused_before_a_file_is_read(tmp_path: Path, monke
 def test_a_store_begun_with_kernels_that_cannot_run_here_is_refused_before_a_file_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pretend(monkeypatch, H100)
     monkeypatch.setattr("prep.upscaling.ways.fault", lambda *_: "RuntimeError: no compiler")
     choice = UpscalerChoice(
         enlarger=Enlarger.BSRGAN,

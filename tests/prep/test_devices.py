@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from prep.settings import Device, Precision
+from prep.build.dask_client import _count_gpus
+from prep.build.settle import choose
+from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings
 from prep.upscaling.devices import best_device, best_precision, check_device
+from prep.upscaling.upscale import UpscalerChoice
 from store.schema import SettingsError
+from tests.support.gpus import H100, V100, forget, hide, pretend
+
+ON_GPU = UpscalerChoice(
+    enlarger=Enlarger.BSRGAN,
+    device=Device.CUDA,
+    precision=Precision.FP16,
+    kernels=Kernels.PLAIN,
+    batch=4,
+    factors=frozenset({2}),
+)
 
 
 def test_which_precision_a_device_gets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,10 +38,38 @@ def test_which_precision_a_device_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert best_precision(Device.CUDA) is Precision.FP16
 
 
-def test_a_gpu_is_used_where_there_is_one_and_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for present, best in ((True, Device.CUDA), (False, Device.CPU)):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda present=present: present)
-        assert best_device() is best
-        check_device(best)
+def test_a_gpu_is_used_where_there_is_one_and_refused_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget(monkeypatch, tmp_path)
+    pretend(monkeypatch, H100)
+    assert best_device() is Device.CUDA
+    check_device(Device.CUDA)
+    hide(monkeypatch, "Found no NVIDIA driver on your system.")
+    assert best_device() is Device.CPU
+    check_device(Device.CPU)
+    assert capsys.readouterr().err == ""
     with pytest.raises(SettingsError, match=r"device = cuda: .*build another store with --set device=cpu \(make: SET="):
         check_device(Device.CUDA)
+
+
+def test_a_gpu_that_is_hidden_is_named_and_one_without_kernels_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget(monkeypatch, tmp_path)
+    hide(monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert best_device() is Device.CPU
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("warning: a GPU is here (SLURM_JOB_GPUS=0), but PyTorch cannot use it: CUDA_VISIBLE_DEVICES")
+    with pytest.raises(SettingsError, match=r"^device = cuda: a GPU is here \(SLURM_JOB_GPUS=0\), but .* hides it; "):
+        choose(PrepSettings(device=Device.CUDA))
+    pretend(monkeypatch, H100, V100)
+    check_device(Device.CUDA)
+    with pytest.raises(SettingsError, match=r"this GPU is 7\.0, this torch begins at 7\.5 \(cuda:1"):
+        _count_gpus(ON_GPU, workers=2)
+    pretend(monkeypatch, V100)
+    for asked in (Device.CUDA, Device.AUTO):
+        with pytest.raises(SettingsError, match=r"this GPU is 7\.0, this torch begins at 7\.5.*--set device=cpu"):
+            choose(PrepSettings(device=asked))

@@ -19,6 +19,7 @@ from store.reader import Store
 from store.schema import SettingsError, StoreError
 from store.settings import plain, validate
 from store.writing.writer import open_writer
+from tests.support.gpus import H100, forget, hide, pretend
 from tests.support.stores import small_manifest, small_table
 
 ON_A_GPU = PrepSettings(device=Device.CUDA, precision=Precision.BF16, kernels=Kernels.TRITON, batch=8)
@@ -103,14 +104,15 @@ def test_a_repair_takes_what_the_store_says(started: Folder) -> None:
 
 
 def test_a_machine_decides_by_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    forget(monkeypatch, tmp_path)
+    hide(monkeypatch)
     settled = choose(PrepSettings())
     assert settled.device is Device.CPU
     assert settled.precision is best_precision(Device.CPU)
     with pytest.raises(SettingsError, match="device = cuda: this machine shows no NVIDIA GPU"):
         choose(PrepSettings(device=Device.CUDA))
     assert (settled.kernels, settled.batch) == (Kernels.PLAIN, 4)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pretend(monkeypatch, H100)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**32, 2**32))
     monkeypatch.setattr("prep.upscaling.ways.fault", lambda *_: "")
     on_a_gpu: dict[str, Any] = {

@@ -11,6 +11,7 @@ from train.data.sampling import ReadingOrder
 from train.loop.session import Run
 from train.methods.registry import METHODS
 from train.run.snapshots import sample_split
+from train.runtime.device import idle_gpu
 from train.settings import Norm, Use
 
 COLUMN = 12  # characters of the first column
@@ -56,7 +57,7 @@ def _batch(order: ReadingOrder) -> str:
 
 def _notes(run: Run) -> list[str]:
     settings, order = run.settings, run.order
-    notes = []
+    notes = [why] if (why := idle_gpu(settings.device)) else []
     if not run.store.manifest.counts.get(Split.VAL, 0):
         shown = sample_split(run.store)
         notes.append(

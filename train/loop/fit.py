@@ -16,6 +16,7 @@ from store.run_files import RunFolder
 from store.schema import Interrupted, RunError, StoreError
 from train.data.loader import RawBatch, read_batches
 from train.loop.announce import announce
+from train.loop.cpu_hours import warn_of_cpu
 from train.loop.finished import is_finished
 from train.loop.schedule import set_learning_rate
 from train.loop.session import Run, adapt_to_store, build, compile_run, facts_of, header_of, make_step
@@ -68,6 +69,7 @@ def fit(
                 return
             run.console.say(announce(run, facts))
             start = _resume(run)
+            warn_of_cpu(run, start.step)
             if ranks.first:
                 prune(folder, settings.keep_every)  # a start that was killed may have left one more
             wanted = Wanted(stop=stop, launcher=launcher)

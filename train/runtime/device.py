@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from store.machine.gpus import check_gpus, refusal_of, start_gpu, unused_gpu
 from store.schema import SettingsError
 from train.runtime.distributed import ALONE, Ranks
 from train.settings import Precision
 
 AMPERE = 8  # the first compute capability with TF32 products
+ON_CPU = "--set device=cpu (predict: --device cpu)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,8 @@ class Compute:
 def resolve(device: str, precision: Precision, ranks: Ranks = ALONE) -> Compute:
     """The device named `device` (auto, cpu, cuda, cuda:1) and the precision that `auto` stands for on it.
 
-    With several processes on a machine each uses the GPU of its number. Raises SettingsError.
+    With several processes on a machine each uses the GPU of its number. Raises SettingsError if it is not here, if
+    PyTorch has no kernels for it (also for `auto`: nobody who has a GPU waits for a CPU), or if it cannot be started.
     """
     found = _device(device, ranks)
     if precision is Precision.AUTO:
@@ -77,9 +80,15 @@ def resolve(device: str, precision: Precision, ranks: Ranks = ALONE) -> Compute:
     return Compute(device=found, precision=precision)
 
 
-def _device(name: str, ranks: Ranks) -> torch.device:
+def idle_gpu(name: str) -> str:
+    """Why a run on the device `name` leaves a GPU idle that seems to be here; "" if it does not, or if it should."""
+    return unused_gpu(torch.cuda, torch.version.cuda) if name == "auto" else ""
+
+
+def _device(asked: str, ranks: Ranks) -> torch.device:
+    name = asked
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cpu" if refusal_of(torch.cuda) else "cuda"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -91,11 +100,16 @@ def _device(name: str, ranks: Ranks) -> torch.device:
     if ranks.count > 1 and device.index is not None:
         raise SettingsError(f"device = {name!r} for {ranks.count} processes: each needs its own GPU; use auto or cuda")
     index = device.index if device.index is not None else ranks.local
+    if refusal_of(torch.cuda):
+        reason = unused_gpu(torch.cuda, torch.version.cuda) or "PyTorch finds no GPU on this machine"
+        raise SettingsError(f"device = {name!r}: {reason}; or use auto or cpu")
     if index >= torch.cuda.device_count():
         raise SettingsError(
             f"device = {name!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices on this machine, and process "
             f"{ranks.local} of it would use number {index}; use auto or cpu, or start fewer processes"
         )
+    check_gpus(torch.cuda, [index], f"device = {asked}", ON_CPU)
+    start_gpu(torch.cuda, index, f"device = {asked}", ON_CPU)
     return torch.device("cuda", index)
 
 
