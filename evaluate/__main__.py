@@ -160,6 +160,7 @@ def figure(
     from store.run_files import RunFolder
 
     opened = Store.open(store) if store else open_store_of(RunFolder(run))
+    require_pairs(opened, "a figure shows a pair")
     row = median_row(opened, split) if pair is None else find_row(opened, split, pair)
     typer.echo(f"wrote {write_figure(out, draw_figure(run, opened, split, row))}", err=True)
 

@@ -42,6 +42,8 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_method_runs.py::test_a_run_ends_in_pictures": ("pix2pix",),
     "tests/train/test_skipped_steps.py::test_a_broken_step": ("pix2pix",),
     "tests/train/test_threads.py::test_threads": (),
+    "tests/train/test_unpaired_store.py::test_a_run_is": ("[cut]",),
+    "tests/train/test_unpaired_store.py::test_workers": (),
     "tests/train/test_launch.py::test_a_signal": (),
     "tests/train/test_launch.py::test_two_processes": (),
     "tests/train/test_full_disk.py": ("event_files",),

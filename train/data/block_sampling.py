@@ -79,7 +79,7 @@ def sample_blocks(order: ReadingOrder, epoch: int) -> list[list[PairRef]]:
     """The pairs of an epoch, as many as the store has, in blocks of neighbours that share view and picture number.
 
     Shuffled, each pair comes once; with replacement, blocks are drawn with replacement. Unpaired, the IHC is another
-    block of neighbours, in random order.
+    block of neighbours, in random order; of an unpaired store with more IHC, the H&E is.
     """
     generator = np.random.default_rng((order.seed, epoch))
     starts = range(0, order.pairs, order.block)
@@ -101,12 +101,14 @@ def sample_blocks(order: ReadingOrder, epoch: int) -> list[list[PairRef]]:
 def _sample_block(order: ReadingOrder, generator: np.random.Generator, start: int, size: int) -> list[PairRef]:
     """`size` pairs from pair number `start` on."""
     view = order.views[int(generator.choice(len(order.views), p=[view.share for view in order.views]))]
-    he = _picture_refs(order, generator, range(start, start + size), view.view, view.count)
+    own = _picture_refs(order, generator, range(start, start + size), view.view, view.count)
     if order.paired:
-        return [PairRef(he=ref, ihc=ref) for ref in he]
-    other = int(generator.integers(order.pairs - size + 1))
-    shuffled = [other + int(n) for n in generator.permutation(size)]
-    ihc = _picture_refs(order, generator, shuffled, view.view, view.count)
+        return [PairRef(he=ref, ihc=ref) for ref in own]
+    rows = order.pairs - order.lacking_he - order.lacking_ihc  # of the other stain, which may have fewer
+    first = int(generator.integers(max(rows - size, 0) + 1))
+    shuffled = [(first + int(n)) % rows for n in generator.permutation(size)]
+    other = _picture_refs(order, generator, shuffled, view.view, view.count)
+    he, ihc = (other, own) if order.lacking_he else (own, other)
     return [PairRef(he=one, ihc=two) for one, two in zip(he, ihc, strict=True)]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.reader import TILE, Store
-from store.schema import SettingsError, Split
+from store.schema import SettingsError, Split, Stain
 from train.settings import DataSettings, Sampling
 
 
@@ -52,7 +52,8 @@ class ViewShare:
 class ReadingOrder:
     """What a run reads, step by step.
 
-    An epoch is as many pairs seen as the store has; the last ones, too few for a step, are dropped, as published.
+    An epoch is as many pairs seen as the store has; the last ones, too few for a step, are dropped, as published. Of an
+    unpaired store `pairs` counts the more frequent stain, and the other one lacks some.
     Epochs and steps are counted from 1. A step uses `accumulate` batches of each process; which pairs it uses in total
     does not depend on how they are divided among processes, unless they are read in blocks.
     """
@@ -69,6 +70,8 @@ class ReadingOrder:
     processes: int = 1
     block: int = 0
     buffer: int = 256
+    lacking_he: int = 0
+    lacking_ihc: int = 0
 
     def __post_init__(self) -> None:
         if self.pairs < self.effective_batch:
@@ -115,6 +118,8 @@ class ReadingOrder:
             paired=self.paired,
             sampling=self.sampling,
             flip=self.flip,
+            lacking_he=self.lacking_he,
+            lacking_ihc=self.lacking_ihc,
         )
 
     def batches(self, done: int, rank: int = 0) -> Iterator[list[PairRef]]:
@@ -130,24 +135,40 @@ class ReadingOrder:
 
 
 def sample_pairs(
-    seed: tuple[int, int], *, pairs: int, views: Sequence[ViewShare], paired: bool, sampling: Sampling, flip: bool
+    seed: tuple[int, int],
+    *,
+    pairs: int,
+    views: Sequence[ViewShare],
+    paired: bool,
+    sampling: Sampling,
+    flip: bool,
+    lacking_he: int = 0,
+    lacking_ihc: int = 0,
 ) -> list[PairRef]:
     """As many pairs as there are, a pure function of `seed` = (seed, epoch).
 
     For each a pair, a view, one of the view's pictures, a flip and a crop are drawn. Pairs come with replacement, as in
     the ASP repository, or each once. Unpaired, the IHC is drawn separately: from any pair, with replacement, in the
     same view, so that magnifications agree, with its own flip and crop. Source: the unaligned data set of the CycleGAN
-    and CUT repositories.
+    and CUT repositories. Of an unpaired store with more IHC each IHC comes once too, and the H&E again and again, as
+    often as each other.
     """
     generator = np.random.default_rng(seed)
-    if sampling is Sampling.REPLACEMENT:
-        rows = generator.integers(0, pairs, size=pairs)
-    else:
-        rows = generator.permutation(pairs)
+    rows = _sample_rows(generator, pairs - lacking_he, pairs, sampling)
     chosen = [views[n] for n in generator.choice(len(views), size=pairs, p=[view.share for view in views])]
     he = _picture_refs(generator, rows, chosen, flip)
-    ihc = he if paired else _picture_refs(generator, generator.integers(0, pairs, size=pairs), chosen, flip)
+    if paired:
+        return [PairRef(he=ref, ihc=ref) for ref in he]
+    others = Sampling.SHUFFLED if lacking_he and sampling is Sampling.SHUFFLED else Sampling.REPLACEMENT
+    ihc = _picture_refs(generator, _sample_rows(generator, pairs - lacking_ihc, pairs, others), chosen, flip)
     return [PairRef(he=one, ihc=other) for one, other in zip(he, ihc, strict=True)]
+
+
+def _sample_rows(generator: np.random.Generator, rows: int, size: int, sampling: Sampling) -> NDArray[np.int64]:
+    """`size` of the first `rows` rows: with replacement, or all of them in random order, again and again."""
+    if sampling is Sampling.REPLACEMENT:
+        return generator.integers(0, rows, size=size)
+    return np.concatenate([generator.permutation(rows) for _ in range(-(-size // rows))])[:size]
 
 
 def _picture_refs(
@@ -175,6 +196,9 @@ def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int, 
     pairs = store.manifest.counts.get(Split.TRAIN, 0)
     if pairs == 0:
         raise SettingsError(f"{store.address} has no train pairs; build a store whose split leaves some for training")
+    he, ihc = (len(store.rows(Split.TRAIN, stain)) for stain in Stain)
+    if not (he and ihc):
+        raise SettingsError(f"{store.address} has {he} H&E and {ihc} IHC tiles in train; training needs both stains")
     weights = settings.view_weights or (1.0,) * len(settings.views)
     return ReadingOrder(
         seed=seed,
@@ -192,6 +216,8 @@ def plan_order(store: Store, settings: DataSettings, *, seed: int, epochs: int, 
         processes=processes,
         block=settings.block,
         buffer=settings.buffer,
+        lacking_he=pairs - he,
+        lacking_ihc=pairs - ihc,
     )
 
 

@@ -6,7 +6,7 @@ from shlex import quote
 
 from store.cli import wrapped
 from store.records.facts import RunFacts
-from store.schema import Split
+from store.schema import Split, Stain
 from train.data.sampling import ReadingOrder
 from train.loop.session import Run
 from train.methods.registry import METHODS
@@ -22,13 +22,15 @@ def announce(run: Run, facts: RunFacts) -> str:
     settings, order, manifest = run.settings, run.order, run.store.manifest
     views = ", ".join(f"{view.view} ({view.share:.0%})" for view in order.views)
     unpaired = "" if order.paired else "; unpaired: each H&E picture goes with the IHC of a random pair"
+    amount = f"{order.pairs} train pairs"
+    if not manifest.paired:
+        he, ihc = (manifest.tiles_of(Split.TRAIN, stain) for stain in Stain)
+        amount = f"{he} H&E and {ihc} IHC train tiles"
+        unpaired = f"; unpaired: both stains are drawn separately, {order.pairs} of each in an epoch"
     lines = {
         "method": f"{settings.method}: {METHODS[settings.method].title}",
         "store": f"{facts.store}: H&E to {manifest.stain}{', SYNTHETIC DATA' * manifest.synthetic}",
-        "data": (
-            f"{order.pairs} train pairs, views {views} of {manifest.view_side} px, enlarged by {facts.upscaler}"
-            f"{unpaired}"
-        ),
+        "data": (f"{amount}, views {views} of {manifest.view_side} px, enlarged by {facts.upscaler}{unpaired}"),
         "loss": " + ".join(f"{weight:g} x {name}" for name, weight in run.method.weights.items()),
         "length": (
             f"{order.epochs} epochs x {order.steps_per_epoch} steps of batch {_batch(order)} = {order.steps} steps on "
@@ -58,7 +60,12 @@ def _batch(order: ReadingOrder) -> str:
 def _notes(run: Run) -> list[str]:
     settings, order = run.settings, run.order
     notes = [why] if (why := idle_gpu(settings.device)) else []
-    if not run.store.manifest.counts.get(Split.VAL, 0):
+    if not run.store.manifest.paired:
+        notes.append(
+            f"the store is unpaired: there is no validation (SSIM and PSNR need pairs: n/a), and samples show H&E of "
+            f"{sample_split(run.store)} and translations, without a real IHC beside them"
+        )
+    elif not run.store.manifest.counts.get(Split.VAL, 0):
         shown = sample_split(run.store)
         notes.append(
             f"the store has no val pairs: there is no validation, and samples show {shown} pairs, which the run learns "

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from store.reader import Store
 from store.records.facts import RunFacts
 from store.run_files import RunFolder
+from store.schema import SettingsError
 from train.data.batch import Batch
 from train.data.sampling import ReadingOrder, plan_order
 from train.kernels.launching import choose
@@ -21,6 +22,7 @@ from train.loop.captured import Captured, CudaRecorder, Uncaptured, wants_graph
 from train.loop.ema import Ema
 from train.loop.step import OptimisationStep, make_optimisers, trial_step
 from train.methods.base import Method
+from train.methods.outline import names_without_pairs
 from train.methods.registry import build_method, check_multiple
 from train.networks.compiling import compile_passes
 from train.run.console import Console
@@ -75,6 +77,8 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
     if watched and (busy := describe_busy_cores(threads)):
         console.say(busy)
     epochs = settings.optimiser.epochs
+    if settings.data.paired and not store.manifest.paired:
+        raise SettingsError(_no_pairs(store, settings))
     order = plan_order(store, settings.data, seed=settings.seed, epochs=epochs, processes=ranks.count)
     torch.manual_seed(settings.seed)  # layers take no generator; the process belongs to the run
     method = build_method(settings)
@@ -95,6 +99,14 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
         emas=(Ema(method.generator, settings.ema),) if settings.ema else (),
         graph=graph,
     )
+
+
+def _no_pairs(store: Store, settings: TrainSettings) -> str:
+    """Why settings that use pairs cannot be trained on an unpaired store, and what can."""
+    able = names_without_pairs()
+    asked = f"method = {settings.method} with data.paired = true compares a translation with the IHC of the same place"
+    remedy = "set data.paired=false" if settings.method in able else f"use a method that does not: {', '.join(able)}"
+    return f"{store.address} is unpaired: its H&E and IHC are of different places, and {asked}; {remedy}"
 
 
 def make_step(run: Run) -> Captured | Uncaptured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from torch.nn import functional as F
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
+from store.schema import SettingsError
 from train.methods.base import Method
-from train.methods.registry import build_method
+from train.methods.recipes import load_recipe
+from train.methods.registry import METHODS, build_method
 from train.settings import TrainSettings
 
 FILLING = (Tensor.normal_, init.normal_, init.xavier_normal_, F.normalize)  # of their first tensor; no shape changes
@@ -22,6 +25,16 @@ def build_outline(settings: TrainSettings) -> Method[Any]:
     """The method that the settings name, its networks on the meta device. Raises SettingsError as `build_method`."""
     with torch.device("meta"), _WithoutValues():
         return build_method(settings)
+
+
+def names_without_pairs() -> list[str]:
+    """The methods that can be trained without pairs, as published: all that are built with `data.paired = false`."""
+    able = []
+    for name in METHODS:
+        with suppress(SettingsError):
+            build_outline(load_recipe((), (f"method={name}", "data.paired=false")))
+            able.append(name)
+    return able
 
 
 class _WithoutValues(TorchFunctionMode):

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from store.files import disk_errors, write_whole
+from store.overview import describe_counts
 from store.reader import Store
 from store.records.facts import RunFacts
 from store.run_files import RunFolder
@@ -37,7 +38,8 @@ def model_card(
     stain, name = markdown_word(manifest.stain), markdown_word(folder.path.resolve().name)
     upscaler, device = _cell(facts.upscaler), _cell(str(facts.device))
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", settings)), default=0))
-    counts = ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
+    counts = describe_counts(manifest)
+    trained = f"{facts.pairs} train pairs" if manifest.paired else "the train tiles of both stains, unpaired"
     mpp = ", ".join(f"{view} {value:g}" for view, value in manifest.mpp.items()) or "not stated"
     synthetic = SYNTHETIC if facts.synthetic else ""
     return f"""# {name}: H&E to {stain} by {header.method}
@@ -59,7 +61,7 @@ it was not tested on other scanners, staining protocols, organs or magnification
 | store | {_cell(manifest.name)}, seal `{manifest.seal}` |
 | stain | {_cell(manifest.stain)} |
 | pairs | {counts}; split {manifest.split} |
-| trained on | {facts.pairs} train pairs, views {", ".join(header.settings.data.views)} at {manifest.view_side} px |
+| trained on | {trained}, views {", ".join(header.settings.data.views)} at {manifest.view_side} px |
 | micrometres per pixel | {mpp} |
 | views enlarged by | {upscaler} |
 | terms of use | those of the data set also apply to this file and to anyone who receives it |

@@ -17,7 +17,7 @@ from store.cli import Progress
 from store.images import write_png
 from store.reader import Store
 from store.run_files import RunFolder
-from store.schema import Split
+from store.schema import Split, Stain
 from train.data.block_sampling import pairs_of_step
 from train.data.sampling import ReadingOrder
 from train.methods.base import ADVERSARIAL, DISCRIMINATOR
@@ -127,8 +127,9 @@ class Reporter:
 
     def _pairs_of(self, step: int) -> str:
         """The ids of the pairs that a step used, the first of them."""
-        rows = [row for pair in pairs_of_step(self.order, step) for row in (pair.he.pair, pair.ihc.pair)]
-        ids = [self.store.pairs(Split.TRAIN)[row].id for row in dict.fromkeys(rows)]
+        pairs = self.store.pairs(Split.TRAIN)
+        of_step = [(pairs[pair.he.pair], pairs[pair.ihc.pair]) for pair in pairs_of_step(self.order, step)]
+        ids = list(dict.fromkeys(name for he, ihc in of_step for name in (he.id_of(Stain.HE), ihc.id_of(Stain.IHC))))
         return ", ".join(ids[:MOST_PAIRS]) + (f" and {len(ids) - MOST_PAIRS} more" if len(ids) > MOST_PAIRS else "")
 
     def flush(self) -> None:

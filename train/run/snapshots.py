@@ -35,11 +35,14 @@ class SampleRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """The fixed part of a run's contact sheets: H&E and real IHC as rows, u8, and the text around them."""
+    """The fixed part of a run's contact sheets: H&E and its real IHC as rows, u8, and the text around them.
+
+    In an unpaired store no H&E has a real IHC.
+    """
 
     refs: list[SampleRef]
     rows: list[Row]
-    columns: tuple[str, str, str]
+    columns: tuple[str, ...]
     synthetic: bool
     footer: str
 
@@ -55,13 +58,13 @@ class Example:
 
 def sample_split(store: Store) -> Split:
     """The split whose pictures are shown: val, else train. Never test: settings are chosen by what is shown."""
-    return Split.VAL if store.manifest.counts.get(Split.VAL, 0) else Split.TRAIN
+    return Split.VAL if store.rows(Split.VAL, Stain.HE) else Split.TRAIN
 
 
 def choose_samples(store: Store, views: Sequence[str]) -> list[SampleRef]:
     """Pictures spread over the split that is shown, in turn from each view; for `tile` it is the whole tile."""
     split = sample_split(store)
-    pairs = store.manifest.counts[split]
+    pairs = len(store.rows(split, Stain.HE))
     shown = min(SHOWN, pairs)
     return [SampleRef(split=split, view=views[n % len(views)], pair=n * pairs // shown) for n in range(shown)]
 
@@ -69,22 +72,23 @@ def choose_samples(store: Store, views: Sequence[str]) -> list[SampleRef]:
 def read_samples(store: Store, refs: list[SampleRef]) -> Samples:
     """Read the pictures of the contact sheets, once per run."""
     manifest = store.manifest
+    shown = {Stain.HE: "H&E"} | ({Stain.IHC: f"{manifest.stain}, real"} if manifest.paired else {})
     rows = []
     for ref in refs:
-        he, ihc = (store.picture(ref.split, ref.view, stain, ref.pair) for stain in Stain)
-        rows.append(Row(label=f"{store.pairs(ref.split)[ref.pair].id}, {ref.view}", pictures=(he, ihc)))
+        pictures = tuple(store.picture(ref.split, ref.view, stain, ref.pair) for stain in shown)
+        rows.append(Row(label=f"{store.pairs(ref.split)[ref.pair].id}, {ref.view}", pictures=pictures))
     footer = f"store {manifest.name}, views enlarged by {manifest.upscaler.name}"
     return Samples(
         refs=refs,
         rows=rows,
-        columns=("H&E", f"{manifest.stain}, real", f"{manifest.stain}, translated"),
+        columns=(*shown.values(), f"{manifest.stain}, translated"),
         synthetic=manifest.synthetic,
         footer=f"{footer}; synthetic, not tissue" if manifest.synthetic else footer,
     )
 
 
 def draw_samples(samples: Samples, fakes: Sequence[NDArray[np.uint8]], title: str) -> NDArray[np.uint8]:
-    """H&E, real IHC and translation, u8 [S,S,3] each, side by side, u8 [H,W,3]."""
+    """H&E, its real IHC and translation, u8 [S,S,3] each, side by side, u8 [H,W,3]."""
     rows = [Row(label=row.label, pictures=(*row.pictures, fake)) for row, fake in zip(samples.rows, fakes, strict=True)]
     return draw_sheet(
         title=f"{'SYNTHETIC DATA. ' * samples.synthetic}{title}, pictures of {samples.refs[0].split}",
@@ -96,8 +100,8 @@ def draw_samples(samples: Samples, fakes: Sequence[NDArray[np.uint8]], title: st
 
 
 def choose_examples(store: Store, views: Sequence[str]) -> list[Example]:
-    """Up to 16 pictures spread over val, in turn from each view; none if the store has no val pairs."""
-    pairs = store.manifest.counts.get(Split.VAL, 0)
+    """Up to 16 pictures spread over val, in turn from each view; none if the store has no val pairs or no pairs."""
+    pairs = store.manifest.counts.get(Split.VAL, 0) if store.manifest.paired else 0
     shown = min(VALIDATED, pairs)
     chosen = [(n * pairs // shown, views[n % len(views)]) for n in range(shown)]
     return [
