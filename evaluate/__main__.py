@@ -154,6 +154,7 @@ def figure(
 ) -> None:
     """Draw one pair: H&E, real and translated IHC in every view. Predict every view first."""
     from evaluate.report.figure import draw_figure, median_row, write_figure
+    from evaluate.scored_set import require_pairs
     from store.contact_sheet import find_row
     from store.reader import Store
     from store.records.facts import open_store_of

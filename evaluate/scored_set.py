@@ -17,6 +17,15 @@ from store.run_files import PredictionFolder, RunFolder
 from store.schema import RunError, Split
 
 
+def require_pairs(store: Store, why: str) -> None:
+    """Raise RunError for an unpaired store."""
+    if not store.manifest.paired:
+        raise RunError(
+            f"{store.address} is unpaired: no H&E has a real IHC of its own place, and {why}; use a store of pairs of "
+            "the same stain: give it with --store, here and to `train predict`"
+        )
+
+
 def place_in(run: Path, store: Store | None, split: Split, view: str) -> PredictionFolder:
     """Where the predictions and scores of a run are: for a store, or (None) for its own."""
     folder = RunFolder(run)

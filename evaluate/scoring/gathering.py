@@ -7,8 +7,11 @@ from pathlib import Path
 from evaluate.inputs.image_set import ImageSet, assemble, stored_sets
 from evaluate.inputs.predictions import take_predictions
 from evaluate.metrics.standing import Standing, find_baselines, find_standing
+from evaluate.scored_set import require_pairs
 from store.reader import Store, plan_targets
-from store.schema import RunError, Split
+from store.schema import Split
+
+MEASURED = "SSIM, PSNR, LPIPS, PHV, agreement of stains and misregistration need one for each"
 
 
 def gather(
@@ -16,15 +19,10 @@ def gather(
 ) -> tuple[ImageSet, Standing]:
     """The predictions of a run, or foreign `pictures`, and all that they are compared with and that is known of it.
 
-    Every picture counts once. RunError for an unpaired store; RunError or PictureError if one of the split is missing, damaged, of another size or not
-    of the split.
+    Every picture counts once. RunError for an unpaired store, RunError or PictureError if a picture of the split is
+    missing, damaged, of another size or not of the split.
     """
-    if not store.manifest.paired:
-        raise RunError(
-            f"{store.address} is unpaired, so no translation has a real IHC of its own place: SSIM, PSNR, LPIPS, PHV, "
-            "the agreement of stains and misregistration cannot be measured. Score the run on a store of pairs of the "
-            "same stain: name it with --store, after `train predict` on it"
-        )
+    require_pairs(store, MEASURED)
     targets = plan_targets(store, split, view)
     predictions = take_predictions(run, pictures, store, split, view, targets, workers)
     baselines = find_baselines(store, cache, workers)
