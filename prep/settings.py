@@ -77,8 +77,11 @@ class Layout(StrEnum):
     AUTO = "auto"
     MIST = "mist"
     BCI = "bci"
+    SPLIT_FIRST = "split-first"
     FOLDERS = "folders"
     SIDE_BY_SIDE = "side-by-side"
+    BY_NAME = "by-name"  # with he_name and ihc_name
+    TABLE = "table"  # with --pairs-from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,9 @@ class PrepSettings:
     name: str = ""  # of the data set; empty: the name of the data folder
     stain: str = "IHC"  # the marker: HER2, ER, PR, Ki67, …
     layout: Layout = Layout.AUTO
+    he_name: str = ""  # of H&E pictures without suffix, {} being the id of the pair: {}_HE; empty: the id alone
+    ihc_name: str = ""  # of IHC pictures: {}_IHC
+    ignore_case: bool = False  # pair names that differ in upper and lower case only; the id is that of the H&E
     tile_side: int = 0  # of the squares that are cut from pictures of any size; 0: each picture is one tile
     stride: int = 0  # from one square to the next; 0: tile_side. Without tile_side: of tiles <slide>_<row>_<column>
     edge: Edge = Edge.DROP  # of pictures that are no whole number of squares; never padding
@@ -149,6 +155,9 @@ class PrepSettings:
 # settings that came later, and the value of each that leaves the bytes of a store as they were before it
 _BEFORE: dict[str, object] = {
     "allow_leakage": False,
+    "he_name": "",
+    "ihc_name": "",
+    "ignore_case": False,
     "kernels": Kernels.PLAIN,
     "tile_side": 0,
     "stride": 0,

@@ -120,10 +120,10 @@ def test_a_metric_is_added_and_printed(small_store: Store, tmp_path: Path) -> No
 
 
 def test_a_layout_is_added_and_built(tmp_path: Path) -> None:
-    for number, (split, stain) in enumerate((s, t) for s in ("train", "test") for t in ("HE", "IHC")):
+    for number, (split, stain) in enumerate((s, t) for s in ("train", "test") for t in ("HES", "DAB")):
         write_tiles(tmp_path / "tiles" / split / stain, TILES[:3] if split == "train" else TILES[3:6], number)
     sets = ("--set", "upscaler=lanczos", "--set", "view_side=64")
     build = ("prep", "build", "--data", tmp_path / "tiles", "--store", tmp_path / "s.zarr", *sets)
     done = follow("Add a data-set layout", tmp_path / "copy", build, ("store", "verify", tmp_path / "s.zarr"))
-    assert re.search(r"layout +split-first", done.stderr)
+    assert re.search(r"read as: +split-first, 3 train \+ 3 test pairs", done.stderr)
     assert Store.open(tmp_path / "s.zarr").manifest.counts == {Split.TRAIN: 3, Split.TEST: 3}

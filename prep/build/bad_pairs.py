@@ -12,15 +12,15 @@ SKIP = "--skip-bad (make: SKIP_BAD=1)"
 SHOWN = 5  # of each kind in an error, which is one line
 
 
-def refuse_bad(skipped: Sequence[Skipped], layout: Layout, cut: str = "") -> None:
+def refuse_bad(skipped: Sequence[Skipped], layout: Layout, cut: str = "", names: str = "") -> None:
     """Raise PairingError if there is a bad pair: how many of which kind, the first names with reasons, what to do.
 
-    `cut` says how squares are cut from pictures that have the wrong shape, if there are any.
+    `cut` says how squares are cut from pictures that have the wrong shape, and `names` which settings would pair more
+    names, if there are such.
     """
     if skipped:
-        raise PairingError(
-            f"{_listing(skipped)}; correct them, or skip them with {SKIP}{cut_hint(cut)}{_layout_hint(layout)}"
-        )
+        way = f"{names}; or correct them" if names else "correct them"
+        raise PairingError(f"{_listing(skipped)}; {way}, or skip them with {SKIP}{cut_hint(cut)}{_layout_hint(layout)}")
 
 
 def refuse_empty(table: Table, layout: Layout, cut: str = "") -> None:

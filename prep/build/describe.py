@@ -25,7 +25,7 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
     facts = [
         ("pairs", _describe_pairs(plan.table)),
         *((str(split), describe_slides(pairs)) for split, pairs in plan.table.pairs.items()),
-        ("layout", f"{plan.layout}"),
+        ("read as:", plan.read_as),
         *([("tiles", describe_cut(plan.cut))] if plan.cut.cutting else []),
         ("split", f"{manifest.split}, seed {manifest.seed}; {_describe_leaks(plan.table)}"),
         *((geometry.view.name, describe_geometry(geometry)) for geometry in plan.geometries),
@@ -35,6 +35,7 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
         ("compute", _describe_compute(plan)),
         *([("bad", count_bad(skipped, skip_bad=skip_bad) + cut_hint(plan.to_cut))] if skipped else []),
         *(("", describe_bad(bad)) for bad in skipped),
+        *([("names", plan.hint)] if plan.hint else []),
         *(("note", note) for note in (*plan.notes, *_leak_note(plan.table.leaking), *_copy_notes(plan))),
     ]
     title = (

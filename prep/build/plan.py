@@ -18,6 +18,7 @@ from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.discovery import Data, find_pairs
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Leak, refuse_leaks
+from prep.tiles.names.naming import describe_hint
 from prep.tiles.pairs import Discovery
 from prep.tiles.squares import Cut, cutting_of
 from prep.upscaling.upscale import UpscalerChoice
@@ -37,6 +38,8 @@ class BuildPlan:
     manifest: Manifest
     table: Table
     layout: Layout
+    read_as: str
+    hint: str  # the settings that would pair more names
     sources: Sources
     geometries: tuple[Geometry, ...]
     factors: frozenset[int]  # by which the upscaler enlarges
@@ -65,7 +68,7 @@ class BuildPlan:
         """Raise what stops a build of this plan, all of it: bad pairs that are not skipped, pictures in two splits."""
         refusals = Refusals()
         with refusals.collect():
-            refuse_bad(() if skip_bad else self.table.skipped, self.layout, self.to_cut)
+            refuse_bad(() if skip_bad else self.table.skipped, self.layout, self.to_cut, self.hint)
         with refusals.collect():
             refuse_leaks(self.leaks, self.manifest.counts, allowed=self.settings.allow_leakage)
         refusals.raise_all()
@@ -111,6 +114,8 @@ def plan_build(
         manifest=manifest,
         table=checked.table,
         layout=discovery.layout,
+        read_as=discovery.read_as,
+        hint=describe_hint(discovery.hint),
         sources=discovery.sources,
         geometries=geometries,
         factors=frozenset(int(geometry.factor) for geometry in geometries if geometry.enlarged),
@@ -149,7 +154,7 @@ def _plan_views(
             geometries = plan_geometries(settings, checked.tile_side, example=pairs[0].he)
     if refusals and Split.TRAIN in table.pairs:
         with refusals.collect():
-            refuse_bad(() if skip_bad else table.skipped, discovery.layout, to_cut)
+            refuse_bad(() if skip_bad else table.skipped, discovery.layout, to_cut, describe_hint(discovery.hint))
         with refusals.collect():
             totals = {split: len(pairs) for split, pairs in table.pairs.items()}
             refuse_leaks(checked.leaks, totals, allowed=settings.allow_leakage)

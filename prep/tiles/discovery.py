@@ -10,11 +10,13 @@ from pathlib import Path
 
 from prep.refusals import Refusals
 from prep.settings import PrepSettings, SplitRule, how_to_set
+from prep.tiles.folders.recognise import Asked
 from prep.tiles.layouts import find_data_set, two_folders
+from prep.tiles.names.naming import WITHOUT, Naming, check_template
 from prep.tiles.pairs import Discovery, pair_tiles
 from prep.tiles.splits import hold_out_val, name_slides, require_slides, resplit
 from prep.views import check_tile_side
-from store.schema import PairingError, Split
+from store.schema import PairingError, SettingsError, Split
 from store.untrusted.names import clash
 
 
@@ -56,10 +58,13 @@ def find_pairs(settings: PrepSettings, data: Data, refusals: Refusals | None = N
 
 
 def _find(settings: PrepSettings, data: Data) -> Discovery:
-    data_set = find_data_set(data.he, settings.layout) if data.single else two_folders(data.he, data.ihc)
-    paired = pair_tiles(data_set)
-    found = name_slides(paired, settings.slide_pattern)
-    if not found.candidates:
+    for name, template in (("he_name", settings.he_name), ("ihc_name", settings.ihc_name)):
+        check_template(name, template)
+    naming = Naming(he=settings.he_name or WITHOUT, ihc=settings.ihc_name or WITHOUT, ignore_case=settings.ignore_case)
+    asked = Asked(layout=settings.layout, stain=settings.stain, by_name=naming.he != naming.ihc)
+    data_set = find_data_set(data.he, asked) if data.single else two_folders(data.he, data.ihc)
+    found = name_slides(pair_tiles(data_set, naming), settings.slide_pattern)
+    if not any(candidate.split is Split.TRAIN for candidate in found.candidates):
         raise PairingError(_no_pair(data, found))
     return found
 
@@ -85,15 +90,23 @@ def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
         )
     if not holds_out:
         return found
+    if any(candidate.split is Split.VAL for candidate in found.candidates):
+        raise SettingsError(
+            f"val_fraction and val_slides hold pairs of train out for val, and {data.he} has val pairs of its own; "
+            f"leave these settings away, or draw all splits anew: {how_to_set('split=by-slide')}"
+        )
     return hold_out_val(found, seed=settings.seed, val_fraction=settings.val_fraction, val_slides=settings.val_slides)
 
 
 def _no_pair(data: Data, found: Discovery) -> str:
-    """The error if no names agree: how many tiles each stain has, with a name of each."""
-    he, ihc = ([name for name in names if name] for names in zip(*((t.he, t.ihc) for t in found.unpaired), strict=True))
+    """The error if no names of train agree: how many tiles each stain has, with a name of each, and what would do."""
+    bad = [tile for tile in found.unpaired if tile.split is Split.TRAIN]
+    he, ihc = [tile.he for tile in bad if tile.he], [tile.ihc for tile in bad if tile.ihc]
     where = data.he if data.single else f"{data.he} and {data.ihc}"
+    examples = [f"{len(names)} {stain} tile(s)" + (f", for example {names[0]!r}" if names else "")
+                for stain, names in (("H&E", he), ("IHC", ihc))]  # fmt: skip
+    other = "give the two tiles of a pair the same name (suffixes such as .png may differ)"
     return (
-        f"{where}: no pair was found: no H&E and IHC tile have the same name; {len(he)} H&E tile(s), for example "
-        f"{he[0]!r}, and {len(ihc)} IHC tile(s), for example {ihc[0]!r}; give the two tiles of a pair the same name "
-        "(suffixes such as .png may differ)"
+        f"{where}: no pair was found: no H&E and IHC tile have the same name; {', and '.join(examples)}; "
+        f"{found.hint or f'{other}, or list the pairs: --pairs-from pairs.csv (make: PAIRS=pairs.csv)'}"
     )

@@ -1,26 +1,24 @@
-"""The layouts of data folders: which one a folder has, and the pictures in it.
+"""A data folder as a data set: which layout it has, and the tiles of each stain in every split.
 
 Reads folders, never pictures. Upper and lower case of folder names do not matter; names of pictures are not changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from prep.settings import Layout, how_to_set
+from prep.tiles.folders.known import KnownSet, known_set
+from prep.tiles.folders.recognise import Asked, NotRead, Reading, Side, recognise
+from prep.tiles.folders.tree import Folder, is_picture, list_tree
 from store.images import SUFFIXES
 from store.schema import PairingError, Split
 from store.untrusted.names import PICTURE, name_fault
 
-_NEEDS = {
-    Layout.MIST: "mist: trainA trainB and valA valB or testA testB (also below TrainValAB), A = H&E, B = IHC",
-    Layout.BCI: "bci: HE/train HE/test IHC/train IHC/test",
-    Layout.FOLDERS: "folders: HE and IHC, or two folders named by --he and --ihc (make: HE= IHC=)",
-    Layout.SIDE_BY_SIDE: "side-by-side: pictures with H&E left and IHC right, or train and test with such pictures",
-}
-_HELD_OUT = ("val", "test")  # MIST publishes its test set as `val`, BCI as `test`
+NAMED = 3  # files in a note
+AUTO = Asked()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,195 +35,189 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """The two folders of one split; the same folder twice when one file holds both pictures."""
+class Tile:
+    """A picture: its `name` below its folder without suffix, and its source name relative to the data folder."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitTiles:
+    """The tiles of one split, of each stain in the order of their names; the same ones if one file holds both.
+
+    `he_folder` and `ihc_folder` are the names of their folders, for a person.
+    """
 
     split: Split
-    he: Path
-    ihc: Path
+    he: tuple[Tile, ...]
+    ihc: tuple[Tile, ...]
+    he_folder: str
+    ihc_folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """A data set that was found: its layout, its tiles, notes on what else lies there, the published set that it is."""
+
+    layout: Layout
+    sources: Sources
+    splits: tuple[SplitTiles, ...]
+    folders: tuple[str, ...]
+    notes: tuple[str, ...]
+    known: KnownSet | None = None
+    parts: tuple[int, ...] = ()
+
+    @property
+    def published(self) -> bool:
+        """Whether the folders contain a test set."""
+        return len(self.splits) > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The pictures below a folder, as sorted relative names with '/', and the names of all other files."""
+    """The pictures of a folder, as sorted names with '/', and the other names in it."""
 
     pictures: tuple[str, ...]
     ignored: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataSet:
-    """A data set that was found: its layout, the folders that names are relative to, the folders of each split.
-
-    `listings` has the pictures of every folder of the parts.
-    """
-
-    layout: Layout
-    sources: Sources
-    parts: tuple[Part, ...]
-    listings: Mapping[Path, Listing]
-
-    @property
-    def published(self) -> bool:
-        """Whether the folders contain a test set."""
-        return len(self.parts) > 1
-
-
-def find_data_set(data: Path, layout: Layout) -> DataSet:
-    """The data set in folder `data`, in the given layout, or with `auto` in the first one that fits.
-
-    Raises PairingError with what the layout needs.
-    """
-    folders = _folders(data)
-    for kind in [layout] if layout is not Layout.AUTO else _FINDERS:
-        if parts := _FINDERS[kind](data):
-            sources = Sources(he=data, ihc=data, joined=kind is Layout.SIDE_BY_SIDE)
-            return DataSet(layout=kind, sources=sources, parts=parts, listings=_list_all(parts))
-    found = ", ".join(repr(folder.name) for folder in folders.values()) or "no folders"
-    inside = [f.name for f in folders.values() if layout is Layout.AUTO and any(find(f) for find in _FINDERS.values())]
-    hint = f"; did you mean {str(data / inside[0])!r}?" if inside else ""
-    needs = "; ".join(_NEEDS.values()) if layout is Layout.AUTO else _NEEDS[layout]
-    raise PairingError(f"{data}: no tiles in layout {layout}: it holds {found} and needs one of {needs}{hint}")
+def find_data_set(data: Path, asked: Asked = AUTO) -> DataSet:
+    """The data set in folder `data`, read as is asked for. Raises PairingError with what it lacks."""
+    root = list_tree(data)
+    reading = recognise(root, asked)
+    if isinstance(reading, NotRead):
+        raise PairingError(f"{data}: {reading.reason}")
+    index = {folder.paths[0]: folder for folder in root.below()}
+    paths = dict.fromkeys(path for side in reading.sides for path in (*side.he, *side.ihc))
+    listings = {path: _list_pictures(index[path], data) for path in paths}
+    _require_pictures(data, reading.sides, listings)
+    splits = tuple(_tiles_of(side, listings) for side in reading.sides)
+    joined = reading.layout is Layout.SIDE_BY_SIDE
+    return DataSet(
+        layout=reading.layout,
+        sources=Sources(he=data, ihc=data, joined=joined),
+        splits=splits,
+        folders=tuple(paths),
+        notes=(*_ignored_notes(listings), *_aside_notes(root, listings)),
+        known=_known(reading, root.name, asked.stain, splits),
+        parts=reading.parts,
+    )
 
 
 def two_folders(he: Path, ihc: Path) -> DataSet:
     """A data set of two folders, one for each stain; PairingError if one is missing or both are the same."""
-    for folder in (he, ihc):
-        _folders(folder)
+    he_root, ihc_root = list_tree(he), list_tree(ihc)
     if he.samefile(ihc):
         raise PairingError(
             f"{he}: is given for both H&E and IHC; name two folders, or for pictures that hold both stains use --data "
             f"with {how_to_set('layout=side-by-side')}"
         )
-    parts = (Part(split=Split.TRAIN, he=he, ihc=ihc),)
+    listed = {folder: _list_pictures(root, folder) for folder, root in ((he, he_root), (ihc, ihc_root))}
+    for folder, listing in listed.items():
+        if not listing.pictures:
+            raise PairingError(f"{folder}: {_no_pictures()}")
+    tiles = SplitTiles(
+        split=Split.TRAIN,
+        he=tuple(_tiles(".", listed[he])),
+        ihc=tuple(_tiles(".", listed[ihc])),
+        he_folder=he.name,
+        ihc_folder=ihc.name,
+    )
+    ignored = Listing(pictures=(), ignored=tuple(name for listing in listed.values() for name in listing.ignored))
     sources = Sources(he=he, ihc=ihc, joined=False)
-    return DataSet(layout=Layout.FOLDERS, sources=sources, parts=parts, listings=_list_all(parts))
+    return DataSet(
+        layout=Layout.FOLDERS,
+        sources=sources,
+        splits=(tiles,),
+        folders=(str(he), str(ihc)),
+        notes=_ignored_notes({".": ignored}),
+    )
 
 
-def _list_all(parts: Sequence[Part]) -> dict[Path, Listing]:
-    """The pictures of every folder of the parts; a folder of both stains is listed once."""
-    folders = dict.fromkeys(folder for part in parts for folder in (part.he, part.ihc))
-    return {folder: list_pictures(folder) for folder in folders}
-
-
-def list_pictures(folder: Path) -> Listing:
-    """Every picture below `folder`; hidden names and other suffixes are ignored.
-
-    Raises PairingError if there is none, or for a name that cannot be stored as text.
-    """
-    files = sorted(_walk(folder, "", ()))
-    pictures = [name for name in files if _is_picture(Path(name))]
+def _list_pictures(folder: Folder, data: Path) -> Listing:
+    """The names below a folder of tiles. Raises PairingError for a name that cannot be stored as text."""
+    names = sorted(_names(folder))
+    pictures = [name for name in names if is_picture(name)]
     for name in pictures:
         if fault := name_fault(name.removesuffix(PurePosixPath(name).suffix), PICTURE) or name_fault(name):
-            raise PairingError(f"{folder}: the file name {name!r} {fault}; rename the file")
-    if not pictures:
-        raise PairingError(f"{folder}: holds no pictures ({', '.join(sorted(SUFFIXES))}); put the tiles there")
-    return Listing(pictures=tuple(pictures), ignored=tuple(name for name in files if not _is_picture(Path(name))))
+            raise PairingError(f"{data / folder.paths[0]}: the file name {name!r} {fault}; rename the file")
+    return Listing(pictures=tuple(pictures), ignored=tuple(name for name in names if not is_picture(name)))
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Names below a folder; links are followed, but one to a folder above is listed as a file."""
-    status = folder.stat()
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        yield f"{prefix.rstrip('/')} (a link to a folder above)"
-        return
-    for entry in _entries(folder):
-        name = f"{prefix}{entry.name}"
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield from _walk(entry, f"{name}/", (*above, identity))
-        else:
-            yield name
+def _names(folder: Folder, prefix: str = "") -> Iterator[str]:
+    """The names of all files below a folder; PairingError for a folder that cannot be listed."""
+    if folder.fault:
+        raise PairingError(f"{folder.paths[0]}: cannot be listed ({folder.fault}); name a folder that can be read")
+    yield from (prefix + name for name in folder.files)
+    for child in folder.folders:
+        yield from _names(child, f"{prefix}{child.name}/")
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def _require_pictures(data: Path, sides: Iterable[Side], listings: Mapping[str, Listing]) -> None:
+    for paths in (paths for side in sides for paths in (side.he, side.ihc)):
+        if not any(listings[path].pictures for path in paths):
+            raise PairingError(f"{data / paths[0]}: {_no_pictures()}")
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except FileNotFoundError as error:
-        raise PairingError(
-            f"{folder}: no such folder; check the path of the tiles (--data, --he, --ihc; make: DATA=, HE=, IHC=)"
-        ) from error
-    except OSError as error:
-        raise PairingError(f"{folder}: cannot be listed ({error.strerror}); name a folder that can be read") from error
+def _no_pictures() -> str:
+    return f"holds no pictures ({', '.join(sorted(SUFFIXES))}); put the tiles there"
 
 
-def _folders(folder: Path) -> dict[str, Path]:
-    """The folders directly inside, by name in lower case."""
-    folders: dict[str, Path] = {}
-    for entry in _entries(folder):
-        if entry.is_dir() and not entry.name.startswith("."):
-            other = folders.setdefault(entry.name.lower(), entry)
-            if other is not entry:
-                raise PairingError(
-                    f"{folder}: {other.name!r} and {entry.name!r} differ in case only; rename one of them"
-                )
-    return folders
-
-
-def _split_names(folder: Path, present: Callable[[str], bool]) -> list[tuple[Split, str]]:
-    """The parts that exist, with their split; val and test are two names for the test set."""
-    held_out = [name for name in _HELD_OUT if present(name)]
-    if len(held_out) > 1:
-        raise PairingError(f"{folder}: has val and test, and either is the published test set; keep one of them")
-    return [(Split.TRAIN, "train"), *((Split.TEST, name) for name in held_out)]
-
-
-def _find_mist(data: Path) -> tuple[Part, ...]:
-    root = _folders(data).get("trainvalab", data)
-    folders = _folders(root)
-    if not {"traina", "trainb"} & folders.keys():
-        return ()
-    names = _split_names(root, lambda name: bool({f"{name}a", f"{name}b"} & folders.keys()))
-    return tuple(
-        Part(split=split, he=_need(root, folders, f"{name}A"), ihc=_need(root, folders, f"{name}B"))
-        for split, name in names
+def _tiles_of(side: Side, listings: Mapping[str, Listing]) -> SplitTiles:
+    he, ihc = ([tile for path in paths for tile in _tiles(path, listings[path])] for paths in (side.he, side.ihc))
+    return SplitTiles(
+        split=side.split,
+        he=tuple(he),
+        ihc=tuple(ihc),
+        he_folder=_last(side.he),
+        ihc_folder=_last(side.ihc),
     )
 
 
-def _find_bci(data: Path) -> tuple[Part, ...]:
-    stains = _folders(data)
-    if not {"he", "ihc"} <= stains.keys():
-        return ()
-    he, ihc = _folders(stains["he"]), _folders(stains["ihc"])
-    if "train" not in he.keys() | ihc.keys():
-        return ()
-    names = _split_names(data, lambda name: name in he.keys() | ihc.keys())
-    return tuple(
-        Part(split=split, he=_need(stains["he"], he, name), ihc=_need(stains["ihc"], ihc, name))
-        for split, name in names
-    )
+def _tiles(path: str, listing: Listing) -> Iterator[Tile]:
+    """The pictures of the folder `path`."""
+    for name in listing.pictures:
+        yield Tile(name=name.removesuffix(PurePosixPath(name).suffix), source=_below(path, name))
 
 
-def _find_folders(data: Path) -> tuple[Part, ...]:
-    stains = _folders(data)
-    if not {"he", "ihc"} <= stains.keys():
-        return ()
-    return (Part(split=Split.TRAIN, he=stains["he"], ihc=stains["ihc"]),)
+def _below(path: str, name: str) -> str:
+    return name if path == "." else f"{path}/{name}"
 
 
-def _find_joined(data: Path) -> tuple[Part, ...]:
-    folders = _folders(data)
-    if "train" in folders:
-        names = _split_names(data, lambda name: name in folders)
-        return tuple(Part(split=split, he=folders[name], ihc=folders[name]) for split, name in names)
-    if any(_is_picture(entry) for entry in _entries(data)):
-        return (Part(split=Split.TRAIN, he=data, ihc=data),)
-    return ()
+def _last(paths: Sequence[str]) -> str:
+    """The name of a folder, or of the same one in several parts."""
+    return " and ".join(dict.fromkeys(path.rpartition("/")[2] for path in paths))
 
 
-def _need(root: Path, folders: dict[str, Path], name: str) -> Path:
-    if name.lower() not in folders:
-        raise PairingError(f"{root}: has no folder {name!r}, but its counterpart exists; add it or remove the other")
-    return folders[name.lower()]
+def _ignored_notes(listings: Mapping[str, Listing]) -> tuple[str, ...]:
+    """A note on the names among tiles that are no pictures of tiles, if there are any."""
+    ignored = [_below(path, name) for path, listing in listings.items() for name in listing.ignored]
+    return (f"ignored {len(ignored)} file(s) that are no tiles: {_some(ignored)}",) if ignored else ()
 
 
-_FINDERS: dict[Layout, Callable[[Path], tuple[Part, ...]]] = {
-    Layout.MIST: _find_mist,
-    Layout.BCI: _find_bci,
-    Layout.FOLDERS: _find_folders,
-    Layout.SIDE_BY_SIDE: _find_joined,
-}
+def _aside_notes(root: Folder, listings: Mapping[str, Listing]) -> tuple[str, ...]:
+    """A note on the pictures of other folders than those that are read, if there are any."""
+    aside = [
+        _below(folder.paths[0], name)
+        for folder in _outside(root, listings.keys())
+        for name in folder.files
+        if is_picture(name)
+    ]
+    return (f"left aside {len(aside)} picture(s) in other folders: {_some(aside)}",) if aside else ()
+
+
+def _outside(folder: Folder, read: Iterable[str]) -> Iterator[Folder]:
+    """The folders that are not below one of those that are read."""
+    if folder.paths[0] not in read:
+        yield folder
+        for child in folder.folders:
+            yield from _outside(child, read)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:NAMED])) + (", …" if len(names) > NAMED else "")
+
+
+def _known(reading: Reading, folder: str, stain: str, splits: Iterable[SplitTiles]) -> KnownSet | None:
+    return known_set(reading, folder, stain, [tile.name for split in splits for tile in split.he])

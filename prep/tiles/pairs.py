@@ -1,18 +1,23 @@
 """Pair the tiles of a data set: which H&E and IHC tile belong together, and which have no counterpart.
 
-The two tiles of a pair have the same path below their folders, without suffix. Only names are read here, no picture.
-Tiles without a counterpart are collected; whether they stop a build is the caller's choice.
+The two tiles of a pair have the same path below their folders, without suffix, or what a template leaves of it. Only
+names are read here, no picture. Tiles without a counterpart are collected; whether they stop a build is the caller's
+choice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
 from prep.settings import Layout
-from prep.tiles.layouts import DataSet, Part, Sources
+from prep.tiles.layouts import DataSet, Sources, SplitTiles, Tile
+from prep.tiles.names.naming import Hint, Naming, pair_id, suggest
 from store.pairs.table import Skipped
 from store.schema import PairingError, Split
+
+FOLDERS_NAMED = 6
+SAME = Naming()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +40,8 @@ class Candidate:
 class Discovery:
     """The contents of a data folder: candidates in the order of (split, id), tiles without counterpart, notes.
 
-    `published` says whether the folders contain a test set; otherwise every candidate is in train.
+    `published` says whether the folders contain a test set; otherwise every candidate is in train. `read_as` says how
+    the folders were read, and `hint` which settings would pair more of the names.
     """
 
     layout: Layout
@@ -44,66 +50,111 @@ class Discovery:
     candidates: tuple[Candidate, ...]
     unpaired: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    read_as: str
+    hint: Hint | None = None
 
 
-def pair_tiles(data_set: DataSet) -> Discovery:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """The tiles of a split by the key of their id, with the id, and the tiles whose names fit no template."""
+
+    he: Mapping[str, tuple[str, Tile]]
+    ihc: Mapping[str, tuple[str, Tile]]
+    strange: int
+
+
+def pair_tiles(data_set: DataSet, naming: Naming = SAME) -> Discovery:
     """The candidates of a data set in its published split, their slides not named yet. Raises PairingError."""
     candidates: list[Candidate] = []
     unpaired: list[Skipped] = []
-    for part in data_set.parts:
-        he = _names_by_id(data_set, part.he, data_set.sources.he)
-        ihc = he if data_set.sources.joined else _names_by_id(data_set, part.ihc, data_set.sources.ihc)
+    strange = 0
+    for tiles in data_set.splits:
+        named = name_tiles(tiles, naming)
+        strange += named.strange
         candidates += [
-            Candidate(id=tile, split=part.split, slide="", he=he[tile], ihc=ihc[tile])
-            for tile in he.keys() & ihc.keys()
+            Candidate(id=one, split=tiles.split, slide="", he=tile.source, ihc=named.ihc[key][1].source)
+            for key, (one, tile) in named.he.items()
+            if key in named.ihc
         ]
-        unpaired += [_unpaired(part, tile, he, ihc) for tile in sorted(he.keys() ^ ihc.keys())]
+        unpaired += [_unpaired(tiles, key, named) for key in sorted(named.he.keys() ^ named.ihc.keys())]
     unpaired.sort(key=lambda tile: (tile.he == "", list(Split).index(tile.split), tile.id))
+    notes = [*data_set.notes, *([f"ignored {strange} picture(s) whose names fit no template"] if strange else [])]
     return Discovery(
         layout=data_set.layout,
         sources=data_set.sources.absolute(),
         published=data_set.published,
         candidates=tuple(sorted(candidates, key=lambda candidate: candidate.rank)),
         unpaired=tuple(unpaired),
-        notes=_ignored_note(data_set),
+        notes=(*notes, *_incomplete_note(data_set, candidates)),
+        read_as=_read_as(data_set, candidates),
+        hint=_hint(data_set, naming, len(candidates)) if unpaired or not candidates else None,
     )
 
 
-def _names_by_id(data_set: DataSet, folder: Path, root: Path) -> dict[str, str]:
-    """Source name of each tile in a folder by its id; source names are relative to `root`."""
-    tiles: dict[str, str] = {}
-    for name in data_set.listings[folder].pictures:
-        tile, source = name.removesuffix(PurePosixPath(name).suffix), _source_name(folder, root, name)
-        if other := tiles.get(tile):
-            raise PairingError(f"{other!r} and {source!r} have the same name without suffix; keep one of them")
-        tiles[tile] = source
-    return tiles
+def name_tiles(tiles: SplitTiles, naming: Naming) -> Named:
+    """The tiles of a split by their ids. Raises PairingError if two of a stain have one id."""
+    if tiles.he == tiles.ihc and naming.he == naming.ihc:
+        he = _by_key(tiles.he, naming.he, naming)
+        return Named(he=he, ihc=he, strange=len(tiles.he) - len(he))
+    he, ihc = _by_key(tiles.he, naming.he, naming), _by_key(tiles.ihc, naming.ihc, naming)
+    seen = {tile.source for found in (he, ihc) for _, tile in found.values()}
+    return Named(he=he, ihc=ihc, strange=len({tile.source for tile in (*tiles.he, *tiles.ihc)} - seen))
 
 
-def _source_name(folder: Path, root: Path, name: str) -> str:
-    """The name of a file below `folder`, relative to `root`."""
-    return name if folder == root else f"{folder.relative_to(root).as_posix()}/{name}"
+def _by_key(tiles: Sequence[Tile], template: str, naming: Naming) -> dict[str, tuple[str, Tile]]:
+    """Tiles with their ids, by what is equal for the two of a pair."""
+    found: dict[str, tuple[str, Tile]] = {}
+    for tile in tiles:
+        one = pair_id(tile.name, template)
+        if one is None:
+            continue
+        key = naming.key(one)
+        if other := found.get(key):
+            raise PairingError(f"{other[1].source!r} and {tile.source!r} {_same(other[0], one)}; keep one of them")
+        found[key] = one, tile
+    return found
 
 
-def _unpaired(part: Part, tile: str, he: dict[str, str], ihc: dict[str, str]) -> Skipped:
-    missing, folder = ("IHC", part.ihc) if tile in he else ("H&E", part.he)
+def _same(one: str, two: str) -> str:
+    if one == two:
+        return "have the same name without suffix"
+    return "are one name, but for the form of Unicode or upper and lower case"
+
+
+def _unpaired(tiles: SplitTiles, key: str, named: Named) -> Skipped:
+    missing, folder = ("IHC", tiles.ihc_folder) if key in named.he else ("H&E", tiles.he_folder)
+    one = (named.he.get(key) or named.ihc[key])[0]
     return Skipped(
-        id=tile,
-        split=part.split,
-        he=he.get(tile, ""),
-        ihc=ihc.get(tile, ""),
-        reason=f"no {missing} tile of that name in {folder.name}",
+        id=one,
+        split=tiles.split,
+        he=named.he[key][1].source if key in named.he else "",
+        ihc=named.ihc[key][1].source if key in named.ihc else "",
+        reason=f"no {missing} tile of that name in {folder}",
     )
 
 
-def _ignored_note(data_set: DataSet) -> tuple[str, ...]:
-    """A note on the files that are no pictures, if there are any."""
-    roots: dict[Path, Path] = {}
-    for part in data_set.parts:
-        roots |= {part.he: data_set.sources.he, part.ihc: data_set.sources.ihc}
-    ignored = [(folder, name) for folder in roots for name in data_set.listings[folder].ignored]
-    if not ignored:
+def _hint(data_set: DataSet, naming: Naming, pairs: int) -> Hint | None:
+    """The settings that would pair more names; folders and splits are kept apart by what stands before their names."""
+    he = [f"{tiles.split}/{tile.name}" for tiles in data_set.splits for tile in tiles.he]
+    ihc = [f"{tiles.split}/{tile.name}" for tiles in data_set.splits for tile in tiles.ihc]
+    return None if data_set.sources.joined else suggest(he, ihc, naming, pairs)
+
+
+def _read_as(data_set: DataSet, candidates: Sequence[Candidate]) -> str:
+    """The layout and the pairs of each split, for a person."""
+    counts = [f"{sum(one.split is tiles.split for one in candidates)} {tiles.split}" for tiles in data_set.splits]
+    pairs = " + ".join(counts) if data_set.published else f"{len(candidates)}"
+    folders = data_set.folders
+    named = " ".join(folders[:FOLDERS_NAMED]) + (" …" if len(folders) > FOLDERS_NAMED else "")
+    title = "MIST" if data_set.layout is Layout.MIST else data_set.known.name if data_set.known else data_set.layout
+    return f"{title}, {pairs} pairs, in {named}"
+
+
+def _incomplete_note(data_set: DataSet, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """A note if the set is a published one and not all of it is here."""
+    known = data_set.known
+    here = [sum((one.split is Split.TRAIN) is train for one in candidates) for train in (True, False)]
+    if known is None or here == [known.train, known.test]:
         return ()
-    shown = ", ".join(repr(_source_name(folder, roots[folder], name)) for folder, name in ignored[:3])
-    shown += ", …" if len(ignored) > 3 else ""
-    return (f"ignored {len(ignored)} file(s) that are no pictures: {shown}",)
+    parts = f" in parts {', '.join(map(str, data_set.parts))} of a download" if data_set.parts else ""
+    return (f"{known.size}, here are {here[0]} + {here[1]}{parts}",)

@@ -74,7 +74,7 @@ def test_a_plan_fits_100_columns_and_names_what_matters(mist: Path) -> None:
         "  pairs     3 in train (1 slide), 3 in test (1 slide)",
         "  train     s2 (3)",
         "  test      s3 (3)",
-        "  layout    mist",
+        "  read as:  MIST, 3 train + 3 test pairs, in trainA trainB valA valB",
         "  split     published, seed 0; none of 2 slides occurs in more than one split",
     ]
     assert "  mpp       tile 0.4661, x1 0.9322, x2 0.4661, x4 0.23305 um per pixel" in lines
@@ -138,7 +138,7 @@ def test_the_slides_of_every_split_are_listed_with_their_tiles(tmp_path: Path) -
         write_tiles(tmp_path / "d" / f"val{stain}", [f"s{n}_0_0" for n in range(8)], 10 + key)
     said = " ".join(describe_plan(make_plan(lanczos(), single(tmp_path / "d"), threads=1)).split())
     assert "1 in train (1 slide), 8 in test (8 slides)" in said
-    assert "train t1 (1) test s0 (1), s1 (1), s2 (1), s3 (1), s4 (1), s5 (1), s6 (1), s7 (1) layout" in said
+    assert "train t1 (1) test s0 (1), s1 (1), s2 (1), s3 (1), s4 (1), s5 (1), s6 (1), s7 (1) read as:" in said
 
 
 def test_of_very_many_slides_the_first_are_listed() -> None:

@@ -88,7 +88,7 @@ def test_no_pair_at_all_is_an_error_with_a_name_of_each_stain(tmp_path: Path, sp
             caught.value
         )
         assert "s_0_1_HE.png', and 3 IHC tile(s), for example '" in str(caught.value)
-        assert "s_0_1_IHC.jpg'; give the two tiles of a pair the same name" in str(caught.value)
+        assert "s_0_1_IHC.jpg'; --set 'he_name={}_HE' --set 'ihc_name={}_IHC' (make: SET=" in str(caught.value)
 
 
 def test_a_data_set_without_a_test_set_needs_a_split_by_slide(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from prep.settings import Layout
+from prep.tiles.folders.recognise import Asked
 from prep.tiles.layouts import find_data_set, two_folders
 from prep.tiles.pairs import Discovery, pair_tiles
 from prep.tiles.splits import name_slides
@@ -25,7 +26,7 @@ def touch(folder: Path, *names: str) -> None:
 
 def discover(data: Path, layout: Layout = Layout.AUTO, slide_pattern: str = "") -> Discovery:
     """The candidates in a data folder, in its published split."""
-    return name_slides(pair_tiles(find_data_set(data, layout)), slide_pattern)
+    return name_slides(pair_tiles(find_data_set(data, Asked(layout=layout))), slide_pattern)
 
 
 def discover_folders(he: Path, ihc: Path) -> Discovery:

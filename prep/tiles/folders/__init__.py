@@ -1,0 +1,1 @@
+"""How a data folder is read: its listing, what names of folders say, which layout they make."""

@@ -1,0 +1,83 @@
+"""Why folders are not read: sentences without the name of the data folder, each with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prep.settings import Layout, how_to_set
+from prep.tiles.folders.slots import Slot, marker_of, paths_of, title_of
+from prep.tiles.folders.tree import ARCHIVES, Folder
+from prep.tiles.folders.words import Role, read_word
+from store.images import SUFFIXES
+
+SHOWN = 8  # names in an error
+NEEDS = {
+    Layout.MIST: "mist: trainA trainB and valA valB or testA testB (also below TrainValAB), A = H&E, B = IHC",
+    Layout.BCI: "bci: HE/train HE/test IHC/train IHC/test",
+    Layout.SPLIT_FIRST: "split-first: train/HE train/IHC test/HE test/IHC",
+    Layout.FOLDERS: "folders: HE and IHC, or two folders named by --he and --ihc (make: HE= IHC=)",
+    Layout.SIDE_BY_SIDE: "side-by-side: pictures with H&E left and IHC right, or train and test with such pictures",
+    Layout.BY_NAME: "by-name: pictures of both stains in one folder, told apart by he_name and ihc_name",
+}
+BY_TABLE = "a table of the pairs: --pairs-from pairs.csv (make: PAIRS=pairs.csv)"
+
+
+def tell_several(ways: Sequence[Sequence[Slot]]) -> str:
+    """That the folders can be read in several ways, each with how to choose it."""
+    markers, layouts = [marker_of(way) for way in ways], [way[0].word.layout for way in ways]
+    told = [f"{way[0].word.layout} of {paths_of(way)}" for way in ways]
+    if len(set(markers)) == len(ways) and all(markers):
+        told = [f"{one} with stain={title_of(way)}" for one, way in zip(told, ways, strict=True)]
+        example = f"stain={title_of(ways[0])}"
+    elif len(set(layouts)) == len(ways):
+        told = [f"{one} with layout={layout}" for one, layout in zip(told, layouts, strict=True)]
+        example = f"layout={layouts[0]}"
+    else:
+        return (
+            f"can be read in {len(ways)} ways: {'; '.join(told)}; name the folder around one of them (--data; make: "
+            "DATA=), or both of its folders (--he and --ihc; make: HE= IHC=)"
+        )
+    return f"can be read in {len(ways)} ways: {'; '.join(told)}; choose one, for example {how_to_set(example)}"
+
+
+def tell_other_stain(stain: str, ways: Sequence[Sequence[Slot]]) -> str:
+    """That the folders are of other stains than the one that is asked for."""
+    titles = list(dict.fromkeys(title_of(way) for way in ways))
+    return (
+        f"stain = {stain}, but its folders are of {' or '.join(titles)}; correct one of them, for example "
+        f"{how_to_set(f'stain={titles[0]}')}"
+    )
+
+
+def tell_half(folder: Folder, slots: Sequence[Slot]) -> str:
+    """What is missing where folders say what they hold and make no layout together."""
+    said = [slot for slot in slots if slot.word.role]
+    if empty := [slot.where for slot in said if not slot.folder.pictures]:
+        return f"{empty[0]!r} holds no pictures ({', '.join(sorted(SUFFIXES))}); put the tiles there"
+    by_role = {role: [slot for slot in said if slot.word.role is role] for role in (Role.HE, Role.IHC)}
+    held = [f"{paths_of(found)} for {role}" for role, found in by_role.items() if found]
+    if len(held) == 2:
+        return (f"its folders do not match: {' and '.join(held)}; the folders of both stains must be laid "
+                       f"out alike, or give {BY_TABLE}")  # fmt: skip
+    others = [child.name for child in folder.folders if child.pictures and read_word(child.name) is None]
+    if by_role[Role.HE]:
+        hint = f"; if it is {others[0]!r}, set its name: {how_to_set(f'stain={others[0]}')}" if others else ""
+        return (f"has folders of H&E ({paths_of(by_role[Role.HE])}) and none whose name says IHC, such as IHC, "
+                       f"HER2, B or label{hint}; or name both with --he and --ihc (make: HE= IHC=)")  # fmt: skip
+    if by_role[Role.IHC]:
+        return (f"has folders of IHC ({paths_of(by_role[Role.IHC])}) and none whose name says H&E, such as HE, "
+                       "A or input; or name both with --he and --ihc (make: HE= IHC=)")  # fmt: skip
+    return ""
+
+
+def tell_nothing(root: Folder, layout: Layout) -> str:
+    """What lies in a folder that is not read, and what would be."""
+    held = _listed([repr(folder.name) for folder in root.folders]) or "no folders"
+    needs = "; ".join([*NEEDS.values(), BY_TABLE]) if layout is Layout.AUTO else NEEDS[layout]
+    packed = [name for name in root.files if name.lower().endswith(ARCHIVES)]
+    hint = f"; {packed[0]!r} is an archive: unpack it" if packed else ""
+    return f"no tiles in layout {layout}: it holds {held} and needs one of {needs}{hint}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,0 +1,158 @@
+"""Which two file names are one pair: templates of both stains, and the templates that would fit where none do.
+
+A template such as `{}_HE` says what a name has beside the id of its pair; with two `{}` the id is both, joined by `_`.
+Two forms of Unicode are one name; upper and lower case are told apart unless a setting says that they are not.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from prep.settings import how_to_set
+from store.schema import PairingError
+
+SEPARATOR = re.compile(r"[\s_.\-]+")
+WITHOUT = "{}"  # a template that is not needed
+EXAMPLES = 2000  # names of a stain that are looked at for a hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """How names say their pair: a template for each stain, and whether upper and lower case are told apart."""
+
+    he: str = WITHOUT
+    ihc: str = WITHOUT
+    ignore_case: bool = False
+
+    def key(self, pair_id: str) -> str:
+        """What is equal for the two names of a pair."""
+        composed = unicodedata.normalize("NFC", pair_id)
+        return unicodedata.normalize("NFC", composed.casefold()) if self.ignore_case else composed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """The settings that pair more names than now, and how many pairs they give."""
+
+    settings: tuple[str, ...]
+    pairs: int
+
+    def __str__(self) -> str:
+        return f"{how_to_set(*self.settings)} gives {self.pairs} pair(s)"
+
+
+def describe_hint(hint: Hint | None) -> str:
+    """A hint for a person; empty if there is none."""
+    return str(hint) if hint else ""
+
+
+def pair_id(name: str, template: str) -> str | None:
+    """The id in a name without suffix; its folders stay. None if the name does not fit the template.
+
+    >>> pair_id("slide7/a_HE", "{}_HE"), pair_id("7_IHC_0_1", "{}_IHC_{}"), pair_id("a_IHC", "{}_HE")
+    ('slide7/a', '7_0_1', None)
+    """
+    if template in ("", WITHOUT):
+        return name
+    folder, slash, last = name.rpartition("/")
+    found = re.fullmatch("(.+)".join(map(re.escape, template.split(WITHOUT))), last, re.DOTALL)
+    return f"{folder}{slash}{'_'.join(found.groups())}" if found else None
+
+
+def suggest(he: Sequence[str], ihc: Sequence[str], naming: Naming, pairs: int) -> Hint | None:
+    """The settings that would give more pairs of these names than the `pairs` there are; None if none are found."""
+    ways = [Naming(he=naming.he, ihc=naming.ihc, ignore_case=True), *_template_ways(he, ihc)]
+    counted = [(count_pairs(he, ihc, way), -n, way) for n, way in enumerate(ways)]
+    best, _, way = max(counted)
+    if best <= pairs:
+        return None
+    settings = [f"{key}={value}" for key, value in (("he_name", way.he), ("ihc_name", way.ihc)) if value != WITHOUT]
+    return Hint(settings=(*settings, *(["ignore_case=true"] if way.ignore_case else [])), pairs=best)
+
+
+def count_pairs(he: Sequence[str], ihc: Sequence[str], naming: Naming) -> int:
+    """How many pairs these names make; none if two names of a stain would be one."""
+    keys = []
+    for names, template in ((he, naming.he), (ihc, naming.ihc)):
+        found = [naming.key(one) for name in names if (one := pair_id(name, template)) is not None]
+        keys.append(set(found))
+        if len(keys[-1]) < len(found):
+            return 0
+    return len(keys[0] & keys[1])
+
+
+def _template_ways(he: Sequence[str], ihc: Sequence[str]) -> list[Naming]:
+    """The templates that names of the two stains differ by: one term that one or both have and the other has not."""
+    taken = [_by_rest(names[:EXAMPLES]) for names in (he, ihc)]
+    votes: Counter[tuple[str, str]] = Counter()
+    for rest in taken[0].keys() & taken[1].keys():
+        votes.update(product(taken[0][rest], taken[1][rest]))
+    likely = [templates for templates, _ in votes.most_common(8)]
+    ends = _ends(he, ihc)
+    return [
+        Naming(he=a, ihc=b, ignore_case=fold) for fold in (False, True) for a, b in [*likely, *([ends] if ends else [])]
+    ]
+
+
+def _by_rest(names: Sequence[str]) -> Mapping[str, set[str]]:
+    """The ids that names have without one of their terms, with the templates that give them."""
+    found: dict[str, set[str]] = {}
+    for name in names:
+        for template in _templates(name.rpartition("/")[2]):
+            rest = pair_id(name, template)
+            if rest is not None:
+                found.setdefault(unicodedata.normalize("NFC", rest).casefold(), set()).add(template)
+    return found
+
+
+def _templates(name: str) -> Iterator[str]:
+    """The templates of a name that leave one of its terms out, if that is no number."""
+    yield WITHOUT
+    gaps = [match.span() for match in SEPARATOR.finditer(name)]
+    starts, ends = [0, *(end for _, end in gaps)], [*(start for start, _ in gaps), len(name)]
+    for start, end in zip(starts, ends, strict=True):
+        term = name[start:end]
+        if not term or term.isdigit() or "{" in term or "}" in term or len(gaps) == 0:
+            continue
+        if start == 0:
+            yield f"{name[: gaps[0][1]]}{{}}"
+        elif end == len(name):
+            yield f"{{}}{name[gaps[-1][0] :]}"
+        else:
+            before, after = max(s for s, e in gaps if e <= start), min(e for s, e in gaps if s >= end)
+            yield f"{{}}{name[before:after]}{{}}"
+
+
+def _ends(he: Sequence[str], ihc: Sequence[str]) -> tuple[str, str] | None:
+    """The templates of what all names of a stain begin and end with, as far as the stains differ in it."""
+    lasts = [[name.rpartition("/")[2] for name in names] for names in (he, ihc)]
+    if not all(lasts):
+        return None
+    fronts, backs = [_common(names) for names in lasts], [_common([n[::-1] for n in names])[::-1] for names in lasts]
+    same = len(_common([front[::-1] for front in fronts]))  # what is before the id in both is part of it
+    fronts = [front[: len(front) - same] for front in fronts]
+    same = len(_common(backs))
+    backs = [back[same:] for back in backs]
+    he_name, ihc_name = (f"{front}{{}}{back}" for front, back in zip(fronts, backs, strict=True))
+    return he_name, ihc_name
+
+
+def _common(names: Sequence[str]) -> str:
+    """What all names begin with."""
+    first, last = min(names), max(names)
+    length = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
+
+
+def check_template(name: str, template: str) -> None:
+    """Raise PairingError unless a template has a place for the id and no folder."""
+    if template and (WITHOUT not in template or "/" in template):
+        raise PairingError(
+            f"{name} = {template!r}: a template has {{}} where the id of the pair stands, and no folder; for example "
+            f"{how_to_set(f'{name}={{}}_HE')}"
+        )
