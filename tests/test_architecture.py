@@ -32,7 +32,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"__main__"},
         {"build", "fidelity"},
         {"demo", "tiles", "upscaling"},
-        {"views", "refusals"},
+        {"views", "refusals", "registration"},
         {"settings"},
     ),
     "train": (
@@ -74,6 +74,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "store/images.py",
         "store/contact_sheet.py",
         "prep/views.py",
+        "prep/registration/estimate.py",
         "prep/tiles/leakage.py",
         "prep/upscaling/upscale.py",
         "prep/build/pipeline.py",
@@ -100,9 +101,11 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "evaluate/metrics/fid_kid.py",
         "evaluate/metrics/statistics.py",
         "prep/fidelity/measures.py",
+        "prep/registration/correlation.py",
     },
     "skimage": {
         "prep/fidelity/measures.py",
+        "prep/registration/density.py",
         "store/stain/dab.py",
         "train/run/snapshots.py",
     },

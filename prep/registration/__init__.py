@@ -1,0 +1,1 @@
+"""How far the two pictures of a pair are apart."""
