@@ -18,8 +18,9 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, TypeVar
 
-from store.cli import track
+from store.cli import say, track
 from store.machine.cores import count_cores
+from store.machine.shared_memory import processes_fault
 from store.process import keep_freed_memory
 from store.schema import RunError
 
@@ -70,6 +71,9 @@ def in_parallel(
     `work` and the items must be picklable. The first error of the items is raised here; RunError if a process dies.
     """
     processes = min(workers, len(items) * pixels // SHARE)
+    if processes > 1 and (fault := processes_fault(processes)):
+        say(f"note: {what} in threads of one process, which is slower: {fault}")
+        processes = 1
     if processes < 2:
         return in_threads(work, items, what, min(THREADS, workers))
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(pickle.dumps(work),))

@@ -16,6 +16,7 @@ from prep.settings import Device, PrepSettings
 from prep.upscaling.upscale import UpscalerChoice
 from store.cli import say
 from store.machine.cores import count_cores
+from store.machine.shared_memory import processes_fault
 from store.process import KEEPING, Stop
 from store.schema import SettingsError
 
@@ -43,6 +44,8 @@ def open_client(processes: Processes, choice: UpscalerChoice) -> Iterator[Client
         with _scheduler_client(processes.scheduler) as client:
             yield client
         return
+    if fault := processes_fault(processes.workers):
+        raise SettingsError(f"--workers {processes.workers} (make: WORKERS=): {fault}, or build without this option")
     dask.config.set({"distributed.scheduler.allowed-failures": DEATHS})
     with _cluster(processes.workers, _count_gpus(choice, processes.workers)) as cluster, Client(cluster) as client:
         yield client

@@ -13,7 +13,7 @@ from tests.bench.gpu_machine import Machine, table
 from tests.bench.plain import PlainAsp
 from tests.bench.step import CONTRASTIVE
 from tests.support.tiny_run import NARROW_CONTRAST
-from train.data.loader import RawBatch
+from train.data.batch import RawBatch
 from train.kernels.launching import choose, settle
 from train.loop.captured import WARM_UP, Captured, CudaRecorder, Uncaptured
 from train.loop.step import OptimisationStep, make_optimisers, seed_layers, step_generator

@@ -133,3 +133,11 @@ def test_ctrl_c_ends_all_processes_in_one_line_and_nobody_outlives_the_parent(
         assert running.returncode == 3
         lines = [line for line in said.splitlines() if "waiting: " not in line]
         assert lines == ["stopped by Ctrl-C: what is already written is kept; run the same command to resume"]
+
+
+def test_where_no_processes_can_start_threads_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("evaluate.parallel.processes_fault", lambda count: f"no room for {count} of them")
+    assert in_parallel(str, [1, 2, 3], "counting", workers=2, pixels=1 << 30) == ["1", "2", "3"]
+    assert "note: counting in threads of one process, which is slower: no room for 2 of them" in capsys.readouterr().err

@@ -176,6 +176,12 @@ def test_a_scheduler_that_does_not_answer(mist: Path, tmp_path: Path, monkeypatc
             build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=processes)
 
 
+def test_workers_that_cannot_start_are_refused(mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_client, "processes_fault", lambda count: f"no room for {count}; make some")
+    with pytest.raises(SettingsError, match=r"^--workers 2 \(make: WORKERS=\): no room for 2; make some, or"):
+        build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=Processes(threads=1, workers=2))
+
+
 @pytest.mark.parametrize(
     ("named", "expected"),
     [

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from train.data.loader import RawBatch
+from train.data.batch import RawBatch
 from train.loop.captured import Captured, Recorder, Take, Uncaptured
 from train.loop.ema import Ema
 from train.loop.schedule import set_learning_rate

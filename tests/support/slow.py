@@ -67,6 +67,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_describe.py::test_describe_says_parameters": (),
     "tests/train/test_describe.py::test_every_method": (),
     "tests/train/test_describe.py::test_the_memory": ("asp",),
+    "tests/train/test_transport.py::test_in_a_shared": (),
     "tests/train/test_memory.py::test_a_run_says": ("step", "place"),
     "tests/train/test_picture_set.py::test_a_kill_at_any_call": (),
     "tests/train/test_picture_set.py::test_another_store": (),

@@ -15,8 +15,9 @@ from store.location.local import Folder
 from store.reader import TILE, Store
 from store.schema import Split, Stain
 from tests.support.stores import build_small_store
+from train.data.batch import RawBatch
 from train.data.block_sampling import buffered_shuffle, plan_all_reads, plan_reads, sample_blocks
-from train.data.loader import RawBatch, read_batches, to_batch
+from train.data.loader import read_batches, to_batch
 from train.data.sampling import PairRef, ReadingOrder, ViewShare, plan_order
 from train.settings import DataSettings, Sampling
 

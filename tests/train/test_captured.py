@@ -24,7 +24,8 @@ from tests.support.replaying import SIDE, OnDevice, StandIn, Trained, draw_bytes
 from tests.support.runs import assert_equal, state
 from tests.support.tiny_run import CPU, TINY
 from tests.support.toy_method import MINE
-from train.data.loader import RawBatch, to_batch
+from train.data.batch import RawBatch
+from train.data.loader import to_batch
 from train.loop import captured, session
 from train.loop.captured import MOST, WARM_UP, CudaRecorder, Uncaptured, wants_graph
 from train.loop.fit import fit

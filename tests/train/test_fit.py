@@ -22,8 +22,8 @@ from store.run_files import RunFolder
 from store.schema import Interrupted, RunError, SettingsError
 from tests.support.runs import assert_equal, newest, state
 from tests.support.tiny_run import TINY
-from train.data.batch import Batch
-from train.data.loader import RawBatch, to_batch
+from train.data.batch import Batch, RawBatch
+from train.data.loader import to_batch
 from train.loop import captured
 from train.loop import fit as loop
 from train.loop.fit import fit

@@ -15,7 +15,8 @@ import torch
 
 from store.reader import TILE, Store
 from store.schema import SettingsError, Split, Stain, StoreError
-from train.data.loader import RawBatch, StorePictures, read_batches, to_batch
+from train.data.batch import RawBatch
+from train.data.loader import StorePictures, read_batches, to_batch
 from train.data.sampling import PairRef, PictureRef, ReadingOrder, ViewShare, plan_order, sample_pairs
 from train.settings import DataSettings, Sampling
 

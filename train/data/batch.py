@@ -1,8 +1,9 @@
-"""A batch of pairs on the device, in [-1, 1]: what a training step uses."""
+"""A batch of pairs as it comes from the store, and on the device in [-1, 1], as a training step uses it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,13 @@ class Batch:
 
     he: Tensor
     ihc: Tensor
+
+
+class RawBatch(NamedTuple):
+    """A batch as it comes from the store: `pixels` u8 [2,B,S,S,3] (he, ihc), `flips` bool [2,B]."""
+
+    pixels: Tensor
+    flips: Tensor
 
 
 def to_signed(pixels: Tensor) -> Tensor:

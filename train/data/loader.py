@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from multiprocessing.context import BaseContext
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -23,16 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from store.process import WATCHED, keep_freed_memory
 from store.reader import TILE, Store
 from store.schema import MagstainError, RunError, Split, Stain
-from train.data.batch import Batch, to_signed
+from train.data.batch import Batch, RawBatch, to_signed
 from train.data.block_sampling import plan_all_reads
 from train.data.sampling import PairRef, PictureRef, ReadingOrder
-
-
-class RawBatch(NamedTuple):
-    """A batch as it comes from the store: `pixels` u8 [2,B,S,S,3] (he, ihc), `flips` bool [2,B]."""
-
-    pixels: Tensor
-    flips: Tensor
+from train.data.transport import AHEAD, Unpacker, pack
 
 
 class StorePictures(Dataset[Any]):
@@ -76,6 +71,11 @@ def _interleave(planes: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     assert merged is out or np.shares_memory(merged, out)
 
 
+def bytes_of_batch(store: Store, order: ReadingOrder) -> int:
+    """The bytes of the pictures that are read at once."""
+    return 2 * max(order.batch, order.block) * store.manifest.view_side**2 * 3
+
+
 def read_batches(
     store: Store, order: ReadingOrder, *, done: int, workers: int, pin: bool, rank: int = 0
 ) -> Generator[RawBatch]:
@@ -94,21 +94,25 @@ def read_batches(
 
 def _read_ahead(store: Store, lists: Iterator[list[PairRef]], workers: int, pin: bool) -> Generator[RawBatch]:
     """The pictures of each list of pairs, in their order."""
-    loader = DataLoader(
-        StorePictures(store),
-        batch_sampler=lists,
-        num_workers=workers,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]  # a batch is read as one, not collated from a list
-        pin_memory=pin,
-        generator=torch.Generator(),  # else the loader draws from the global generator
-        multiprocessing_context=_clean_processes() if workers else None,
-        worker_init_fn=_start_worker,
-    )
+    with warnings.catch_warnings():  # that there are more workers than cores, of which it counts those of the affinity
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader = DataLoader(
+            StorePictures(store),
+            batch_sampler=lists,
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            collate_fn=pack if workers else _as_it_is,  # type: ignore[arg-type]  # a batch is read as one, not collated
+            pin_memory=pin,
+            generator=torch.Generator(),  # else the loader draws from the global generator
+            multiprocessing_context=_clean_processes() if workers else None,
+            worker_init_fn=_start_worker,
+        )
+    unpack = Unpacker(pin=pin)
     try:
         for batch in loader:
             if isinstance(batch, MagstainError):
                 raise batch
-            yield cast(RawBatch, batch)
+            yield unpack(batch) if workers else cast(RawBatch, batch)
     except RuntimeError as error:
         if not workers or "DataLoader worker" not in str(error):
             raise

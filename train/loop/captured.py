@@ -14,7 +14,8 @@ from typing import Protocol
 import torch
 
 from store.schema import SettingsError
-from train.data.loader import RawBatch, to_batch
+from train.data.batch import RawBatch
+from train.data.loader import to_batch
 from train.loop.inputs import Branches, Inputs, branches_of
 from train.loop.step import OptimisationStep
 from train.loop.undo import is_broken, pools_of

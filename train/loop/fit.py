@@ -14,7 +14,9 @@ from store.process import Stop, stop_requests
 from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import Interrupted, RunError, StoreError
-from train.data.loader import RawBatch, read_batches
+from train.data.batch import RawBatch
+from train.data.loader import bytes_of_batch, read_batches
+from train.data.transport import plan_readers
 from train.loop.announce import announce
 from train.loop.cpu_hours import warn_of_cpu
 from train.loop.finished import is_finished
@@ -196,7 +198,10 @@ def _decide(run: Run, step: int) -> list[Decisions]:
 
 def _read_from(run: Run, done: int) -> Generator[RawBatch]:
     """The batches of this process after `done` steps."""
-    workers, pin = run.settings.data.workers, run.compute.cuda
+    readers = plan_readers(run.settings.data.workers, bytes_of_batch(run.store, run.order))
+    if readers.note:
+        run.console.say(readers.note)
+    workers, pin = readers.processes, run.compute.cuda
     return read_batches(run.store, run.order, done=done, workers=workers, pin=pin, rank=run.ranks.rank)
 
 

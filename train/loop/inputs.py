@@ -12,8 +12,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from train.data.batch import Batch
-from train.data.loader import RawBatch, prepare
+from train.data.batch import Batch, RawBatch
+from train.data.loader import prepare
 from train.methods.decisions import Decisions
 
 Branches = tuple[bool, ...]
