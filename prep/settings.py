@@ -24,10 +24,11 @@ class Recipe(StrEnum):
 
 
 class Enlarger(StrEnum):
-    """What enlarges a patch: BSRGAN as in the paper, or Lanczos interpolation, which is used on request only."""
+    """What enlarges a patch: BSRGAN as in the paper; on request Lanczos interpolation, or networks given as files."""
 
     BSRGAN = "bsrgan"
     LANCZOS = "lanczos"
+    FILE = "file"
 
 
 class Device(StrEnum):
@@ -105,6 +106,8 @@ class PrepSettings:
     margin: int = 16  # of real pixels around a patch while it is enlarged, cut off afterwards
     mpp: float = 0.0  # 0.4661 for MIST; 0 is unknown
     upscaler: Enlarger = Enlarger.BSRGAN
+    upscaler_file: str = ""  # the network of upscaler = file, or two of them, x2 and x4, with a comma between
+    upscaler_licence: str = ""  # of its weights, such as BSD-3-Clause; empty: what is found in or beside the file
     device: Device = Device.AUTO  # the device that is used is stored, and a build that is resumed keeps it
     precision: Precision = Precision.AUTO  # as device; fp16 on a GPU, bf16 or fp32 on a CPU: measured in prep/README.md
     kernels: Kernels = Kernels.AUTO  # as device; plain on a CPU; on a GPU compiled, in fp32 single
@@ -135,6 +138,12 @@ class PrepSettings:
         ):
             if value < least:
                 raise SettingsError(f"{name} = {value}: must be at least {least}")
+        for name, text in (("upscaler_file", self.upscaler_file), ("upscaler_licence", self.upscaler_licence)):
+            if text and self.upscaler is not Enlarger.FILE:
+                raise SettingsError(
+                    f"{name} = {text}: this goes with upscaler = file, and upscaler = {self.upscaler}; give "
+                    f"{how_to_set('upscaler=file')} as well, or leave it out"
+                )
         for name, share in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
             if not 0 <= share < 1:
                 raise SettingsError(f"{name} = {share}: must be at least 0 and below 1")
@@ -164,6 +173,8 @@ _BEFORE: dict[str, object] = {
     "edge": Edge.DROP,
     "test_slides": [],
     "val_slides": [],
+    "upscaler_file": "",  # never recorded: the place of a file is a matter of the machine; the manifest has its digest
+    "upscaler_licence": "",
 }
 
 
@@ -171,6 +182,7 @@ def recorded(settings: PrepSettings) -> dict[str, object]:
     """The settings as a manifest holds them: those that came later only if they are not as before."""
     decided = replace(
         settings,
+        upscaler_file="",
         kernels=Kernels.PLAIN if settings.kernels is Kernels.AUTO else settings.kernels,
         batch=settings.batch or BATCH,
     )

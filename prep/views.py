@@ -9,7 +9,7 @@ it. All windows of a view have one size: at an edge of the source a window is sh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
@@ -104,9 +104,12 @@ class Geometry:
         """Boxes start at multiples of this many tile pixels: on whole pixels of the source too; always even."""
         return lcm(2, Fraction(self.tile_side, self.source_side).numerator)
 
-    def flop(self) -> int:
-        """Floating point operations that BSRGAN needs for one picture; 1 multiply-add counts as 2."""
-        return 2 * MAC_PER_PIXEL[int(self.factor)] * self.window_side**2 if self.enlarged else 0
+    def flop(self, macs: Mapping[int, int] = MAC_PER_PIXEL) -> int:
+        """Floating point operations of a network for one picture, BSRGAN's unless others are given by factor.
+
+        One multiply-add counts as 2.
+        """
+        return 2 * macs[int(self.factor)] * self.window_side**2 if self.enlarged else 0
 
 
 def plan_geometries(settings: PrepSettings, tile_side: int, *, example: str = "") -> tuple[Geometry, ...]:
@@ -151,9 +154,9 @@ def _fits(settings: PrepSettings, tile_side: int) -> bool:
     return True
 
 
-def super_resolution_flop(geometries: tuple[Geometry, ...], pairs: int) -> int:
-    """Floating point operations of BSRGAN for both stains of `pairs` pairs, margins included."""
-    return sum(2 * pairs * geometry.view.count * geometry.flop() for geometry in geometries)
+def super_resolution_flop(geometries: tuple[Geometry, ...], pairs: int, macs: Mapping[int, int] = MAC_PER_PIXEL) -> int:
+    """Floating point operations of super-resolution for both stains of `pairs` pairs, margins included."""
+    return sum(2 * pairs * geometry.view.count * geometry.flop(macs) for geometry in geometries)
 
 
 def draw_box(tile_side: int, zoom: int, grid: int, generator: np.random.Generator) -> Box:

@@ -64,9 +64,20 @@ def describe_upscaler(upscaler: Upscaler) -> str:
     """What enlarged the views, and with which weights."""
     if not upscaler.digests:
         return f"{upscaler.name}: a plain filter, not super-resolution"
-    weights = ", ".join(f"{factor} sha256 {digest}" for factor, digest in upscaler.digests.items())
+    weights = ", ".join(
+        f"{factor}{_describe_network(upscaler, factor)} sha256 {digest}" for factor, digest in upscaler.digests.items()
+    )
     kernels = f", kernels {upscaler.kernels}" if upscaler.kernels else ""
     return f"{upscaler.name}, {upscaler.precision}{kernels}, batches of {upscaler.batch}; {weights}"
+
+
+def _describe_network(upscaler: Upscaler, factor: str) -> str:
+    """Which network made the views of a factor, if it was given as a file."""
+    network = upscaler.networks.get(factor)
+    if network is None:
+        return ""
+    halved = f", its x{network.scale} result averaged" if factor != f"x{network.scale}" else ""
+    return f" by {network.architecture} {network.file}{halved}, licence {network.licence},"
 
 
 def _line(name: str, text: str) -> str:

@@ -116,8 +116,26 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFile:
+    """A super-resolution network that was given as a file: its scale is the factor by which it enlarges.
+
+    `licence` is that of the weights, or "unknown".
+    """
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    architecture: str
+    file: str
+    scale: int
+    licence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upscaler:
-    """What enlarged the views: its name, and for each factor the sha256 of the weights (none for a plain filter)."""
+    """What enlarged the views: its name, and for each factor the sha256 of the weights (none for a plain filter).
+
+    `networks` says for each factor which file has these weights, where it is not BSRGAN's; the name is theirs then.
+    """
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -126,6 +144,7 @@ class Upscaler:
     precision: str
     batch: int
     kernels: str = ""  # of a network, if they are not the plain ones of its library
+    networks: dict[str, NetworkFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "obstore": {"store/location/s3.py", "store/location/s3_client.py"},
     "PIL": {"store/images.py", "store/pictures/containers.py", "store/pictures/unreadable.py"},
     "pydantic": {"store/settings.py"},
-    "safetensors": {"train/run/generator_file.py"},
+    "safetensors": {"prep/upscaling/spandrel_network.py", "train/run/generator_file.py"},
     "scipy": {
         "evaluate/metrics/agreement.py",
         "evaluate/metrics/fid_kid.py",
@@ -109,10 +109,11 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "store/stain/dab.py",
         "train/run/snapshots.py",
     },
+    "spandrel": {"prep/upscaling/spandrel_network.py"},
     "tensorboard": {"train/run/event_files.py"},
     "torch": WITH_TORCH
     | {name for name in NAMES if name.startswith("prep/upscaling/")}
-    - {"prep/upscaling/__init__.py", "prep/upscaling/upscale.py"},
+    - {f"prep/upscaling/{name}.py" for name in ("__init__", "given", "licences", "upscale")},
     "torch_fidelity": {"evaluate/features/networks.py"},
     "torchvision": {"prep/upscaling/bsrgan.py", "evaluate/features/networks.py"},
     "tqdm": {

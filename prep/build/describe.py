@@ -109,7 +109,7 @@ def _describe_upscaler(manifest: Manifest) -> str:
 
 
 def _describe_compute(plan: BuildPlan) -> str:
-    if plan.manifest.upscaler.name != Enlarger.BSRGAN:
+    if plan.manifest.upscaler.name == Enlarger.LANCZOS:
         return "no super-resolution"
     tflop = plan.flop / 1e12
     times = ", ".join(f"{_about(tflop / rate)} on {device}" for device, rate in RATES.items())

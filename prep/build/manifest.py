@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from prep.settings import BATCH, Enlarger, Kernels, PrepSettings, recorded
 from prep.tiles.leakage import Leak, count_leaks
+from prep.upscaling.given import GivenNetwork, by_factor, record_networks
 from prep.views import Geometry
 from store.format.bounds import check_bounds
 from store.pairs.table import Table
@@ -14,7 +16,12 @@ from store.schema import FORMAT, Codec, Manifest, Upscaler
 from store.weights import BSRGAN_FILES
 
 SOFTWARE = ("magstain", "numcodecs", "numpy", "opencv-python", "pillow", "zarr")  # what the bytes of a store depend on
-NETWORKS = ("basicsr", "torch")  # what BSRGAN's views depend on as well
+NETWORKS: dict[Enlarger, tuple[str, ...]] = {  # what enlarged views depend on as well
+    Enlarger.BSRGAN: ("basicsr", "torch"),
+    Enlarger.LANCZOS: (),
+    Enlarger.FILE: ("spandrel", "torch"),
+}
+NOBODY: Mapping[int, GivenNetwork] = MappingProxyType({})
 PACKERS = {Codec.PORTABLE: (), Codec.COMPACT: ("imagecodecs",)}  # what the bytes of packed pictures depend on as well
 
 
@@ -25,10 +32,11 @@ def plan_manifest(
     *,
     synthetic: bool,
     leaks: Sequence[Leak] = (),
+    networks: Sequence[GivenNetwork] = (),
 ) -> Manifest:
     """The manifest of the store that these settings make of these pairs; `leaks` are recorded if they are allowed."""
     tile_side = geometries[0].tile_side
-    packages = SOFTWARE + (NETWORKS if settings.upscaler is Enlarger.BSRGAN else ()) + PACKERS[settings.codec]
+    packages = SOFTWARE + NETWORKS[settings.upscaler] + PACKERS[settings.codec]
     manifest = Manifest(
         format=FORMAT,
         name=settings.name,
@@ -41,7 +49,7 @@ def plan_manifest(
         keep_tiles=settings.keep_tiles,
         margin=settings.margin,
         mpp=_mpp(settings, geometries),
-        upscaler=record_upscaler(settings),
+        upscaler=record_upscaler(settings, require_networks(networks, geometries)),
         unit=settings.unit,
         counts={split: len(pairs) for split, pairs in table.pairs.items()},
         skipped=len(table.skipped),
@@ -56,18 +64,25 @@ def plan_manifest(
     return manifest
 
 
-def record_upscaler(settings: PrepSettings) -> Upscaler:
-    """The record of the upscaler in the manifest; needs no weight files, because their digests are known."""
+def require_networks(networks: Sequence[GivenNetwork], geometries: Sequence[Geometry]) -> dict[int, GivenNetwork]:
+    """The network for each factor of these views, if networks were given. Raises SettingsError if one is missing."""
+    views = {int(geometry.factor): geometry.view.name for geometry in geometries if geometry.enlarged}
+    return by_factor(networks, views, views) if networks else {}
+
+
+def record_upscaler(settings: PrepSettings, chosen: Mapping[int, GivenNetwork] = NOBODY) -> Upscaler:
+    """The record of the upscaler in the manifest; `chosen` are the networks that were given, by factor.
+
+    BSRGAN needs no weight files here, because their digests are known.
+    """
+    batch = settings.batch or BATCH
+    kernels = "" if settings.kernels in (Kernels.AUTO, Kernels.PLAIN) else settings.kernels
     if settings.upscaler is Enlarger.LANCZOS:
-        return Upscaler(name=settings.upscaler, digests={}, precision="u8", batch=settings.batch or BATCH)
+        return Upscaler(name=settings.upscaler, digests={}, precision="u8", batch=batch)
+    if settings.upscaler is Enlarger.FILE:
+        return record_networks(chosen, settings.precision, batch, kernels)
     digests = {f"x{factor}": weight.sha256 for factor, weight in BSRGAN_FILES.items()}
-    return Upscaler(
-        name=settings.upscaler,
-        digests=digests,
-        precision=settings.precision,
-        batch=settings.batch or BATCH,
-        kernels="" if settings.kernels in (Kernels.AUTO, Kernels.PLAIN) else settings.kernels,
-    )
+    return Upscaler(name=settings.upscaler, digests=digests, precision=settings.precision, batch=batch, kernels=kernels)
 
 
 def _mpp(settings: PrepSettings, geometries: tuple[Geometry, ...]) -> dict[str, float]:

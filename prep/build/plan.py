@@ -5,10 +5,11 @@ Reads folders and, once, every picture; writes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prep.build.bad_pairs import refuse_bad, refuse_empty
-from prep.build.manifest import plan_manifest
+from prep.build.manifest import plan_manifest, require_networks
 from prep.build.units import Work
 from prep.demo.draw import is_synthetic
 from prep.refusals import Refusals
@@ -21,8 +22,9 @@ from prep.tiles.leakage import Leak, refuse_leaks
 from prep.tiles.names.naming import describe_hint
 from prep.tiles.pairs import Discovery
 from prep.tiles.squares import Cut, cutting_of
-from prep.upscaling.upscale import UpscalerChoice
-from prep.views import Geometry, cut_to_fit, plan_geometries, super_resolution_flop
+from prep.upscaling.given import GivenNetwork, by_factor
+from prep.upscaling.upscale import UpscalerChoice, read_networks
+from prep.views import MAC_PER_PIXEL, Geometry, cut_to_fit, plan_geometries, super_resolution_flop
 from store.cli import track
 from store.format.codec import require
 from store.format.layout import raw_bytes
@@ -43,7 +45,8 @@ class BuildPlan:
     sources: Sources
     geometries: tuple[Geometry, ...]
     factors: frozenset[int]  # by which the upscaler enlarges
-    flop: int  # of super-resolution, if BSRGAN enlarges
+    networks: tuple[GivenNetwork, ...]  # that were given as files
+    flop: int  # of super-resolution
     raw_bytes: int  # of all arrays before compression
     notes: tuple[str, ...]
     leaks: tuple[Leak, ...]
@@ -61,6 +64,7 @@ class BuildPlan:
             kernels=settings.kernels,
             batch=settings.batch,
             factors=self.factors,
+            networks=self.networks,
         )
         return Work(manifest=self.manifest, sources=self.sources, geometries=self.geometries, upscaler=upscaler)
 
@@ -74,14 +78,26 @@ class BuildPlan:
         refusals.raise_all()
 
 
-def make_plan(settings: PrepSettings, data: Data, *, threads: int, skip_bad: bool = False) -> BuildPlan:
-    """Find and check the pairs of the data folders and plan the store.
+def make_plan(
+    settings: PrepSettings,
+    data: Data,
+    *,
+    threads: int,
+    skip_bad: bool = False,
+    networks: tuple[GivenNetwork, ...] | None = None,
+) -> BuildPlan:
+    """Find and check the pairs of the data folders and plan the store; `networks` are read unless they are given.
 
     Raises MagstainError: all that is refused before there can be a plan, after every picture was read.
     """
     settings, refusals = replace(settings, name=settings.name or data.name), Refusals()
+    networks = read_networks(settings) if networks is None else networks
     discovery = find_pairs(settings, data, refusals)
-    return plan_build(settings, data, discovery, threads=threads, refusals=refusals, skip_bad=skip_bad)
+    if networks:
+        look_ahead(settings, discovery, Refusals(), networks)
+    return plan_build(
+        settings, data, discovery, threads=threads, refusals=refusals, skip_bad=skip_bad, networks=networks
+    )
 
 
 def plan_build(
@@ -93,6 +109,7 @@ def plan_build(
     decoded: Decoded = NONE_KEPT,
     refusals: Refusals | None = None,
     skip_bad: bool = False,
+    networks: tuple[GivenNetwork, ...] = (),
 ) -> BuildPlan:
     """Check every candidate strictly, with progress on stderr, and plan the store; `decoded` keeps what it can.
 
@@ -106,9 +123,13 @@ def plan_build(
     watched = track(inspected, what="checking", unit="pair", total=len(discovery.candidates))
     checked = collect_pairs(discovery, watched, cutting)
     geometries = _plan_views(settings, discovery, checked, refusals, skip_bad=skip_bad)
-    flop = super_resolution_flop(geometries, sum(len(pairs) for pairs in checked.table.pairs.values()))
     synthetic = is_synthetic(data.he)
-    manifest = plan_manifest(settings, checked.table, geometries, synthetic=synthetic, leaks=checked.leaks)
+    manifest = plan_manifest(
+        settings, checked.table, geometries, synthetic=synthetic, leaks=checked.leaks, networks=networks
+    )
+    factors = frozenset(int(geometry.factor) for geometry in geometries if geometry.enlarged)
+    macs = {factor: network.macs for factor, network in by_factor(networks, factors).items()} if networks else None
+    count = sum(len(pairs) for pairs in checked.table.pairs.values())
     return BuildPlan(
         settings=settings,
         manifest=manifest,
@@ -118,8 +139,9 @@ def plan_build(
         hint=describe_hint(discovery.hint),
         sources=discovery.sources,
         geometries=geometries,
-        factors=frozenset(int(geometry.factor) for geometry in geometries if geometry.enlarged),
-        flop=flop,
+        factors=factors,
+        networks=networks,
+        flop=super_resolution_flop(geometries, count, macs or MAC_PER_PIXEL),
         raw_bytes=raw_bytes(manifest),
         notes=(*discovery.notes, *checked.notes),
         leaks=checked.leaks,
@@ -128,17 +150,20 @@ def plan_build(
     )
 
 
-def look_ahead(settings: PrepSettings, discovery: Discovery, refusals: Refusals) -> None:
+def look_ahead(
+    settings: PrepSettings, discovery: Discovery, refusals: Refusals, networks: Sequence[GivenNetwork] = ()
+) -> None:
     """Raise what was refused, and what the first pair says about the settings, before all pictures are read.
 
-    Returns if nothing was refused.
+    Returns if nothing was refused; where networks were given, only if one makes each view of the first pair.
     """
-    if refusals:
+    if refusals or networks:
         first = replace(discovery, candidates=discovery.candidates[:1], unpaired=())
         checked = collect_pairs(first, inspect_pairs(first, threads=1, cutting=cutting_of(settings)))
         for pairs in checked.table.pairs.values():
             with refusals.collect():
-                plan_geometries(settings, checked.tile_side, example=pairs[0].he)
+                geometries = plan_geometries(settings, checked.tile_side, example=pairs[0].he)
+                require_networks(networks, geometries)
     refusals.raise_all()
 
 

@@ -5,6 +5,7 @@ No check leaves anything behind.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 from prep.build.plan import BuildPlan
@@ -83,6 +84,17 @@ def check_weights(enlarger: Enlarger) -> None:
     if enlarger is Enlarger.BSRGAN and not present:
         with lanczos_hint():
             locate(BSRGAN_FILES[4], folder)
+
+
+def settings_to_repair(given: PrepSettings | None, location: Location) -> PrepSettings:
+    """The settings that were given, else those of the store; of them the file of a network alone is never stored.
+
+    So `upscaler=file upscaler_file=PATH` alone means the settings of the store.
+    """
+    if given is None:
+        return stored_settings(location)
+    alone = given.upscaler_file and given == PrepSettings(upscaler=Enlarger.FILE, upscaler_file=given.upscaler_file)
+    return replace(stored_settings(location), upscaler_file=given.upscaler_file) if alone else given
 
 
 def stored_settings(location: Location) -> PrepSettings:

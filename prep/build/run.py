@@ -17,10 +17,10 @@ from prep.build.preflight import (
     check_weights,
     check_writable,
     is_finished,
-    stored_settings,
+    settings_to_repair,
 )
 from prep.build.runner import Processes
-from prep.build.settle import settle
+from prep.build.settle import find_networks, settle
 from prep.build.units import build_unit
 from prep.build.write import write_units
 from prep.refusals import Refusals
@@ -48,7 +48,8 @@ def build(
     Raises MagstainError for an error that a user can correct, Interrupted when a signal stopped it between two units.
     """
     location = locate(address)
-    settings = settle(settings, location, name=data.name, scheduler=processes.scheduler)
+    networks = find_networks(settings, location)
+    settings = settle(settings, location, name=data.name, scheduler=processes.scheduler, networks=networks)
     if is_finished(location, settings):
         finish_sealing(location)
         say(f"{location} already exists, finished and with these settings; the data folder was not read")
@@ -57,11 +58,19 @@ def build(
     check_idle(location)
     refusals = Refusals()
     discovery = find_pairs(settings, data, refusals)
-    look_ahead(settings, discovery, refusals)
+    look_ahead(settings, discovery, refusals, networks)
     if not processes.cluster:
         check_weights(settings.upscaler)
     decoded = Decoded(0 if processes.cluster else spare_memory() // SHARE)
-    plan = plan_build(settings, data, discovery, threads=processes.threads, decoded=decoded, skip_bad=skip_bad)
+    plan = plan_build(
+        settings,
+        data,
+        discovery,
+        threads=processes.threads,
+        decoded=decoded,
+        skip_bad=skip_bad,
+        networks=networks,
+    )
     say(describe_plan(plan, skip_bad=skip_bad))
     plan.refuse(skip_bad=skip_bad)
     check_free_space(location, plan)
@@ -79,9 +88,10 @@ def preview(
     Reads every picture and writes nothing. What the plan refuses is not raised: the caller says the words first.
     """
     location = locate(address)
-    settings = settle(settings, location, name=data.name)
+    networks = find_networks(settings, location)
+    settings = settle(settings, location, name=data.name, networks=networks)
     finished = is_finished(location, settings)
-    plan = make_plan(settings, data, threads=threads, skip_bad=skip_bad)
+    plan = make_plan(settings, data, threads=threads, skip_bad=skip_bad, networks=networks)
     check_writable(location)
     check_free_space(location, plan)
     missing = [] if finished else StoreWriter(location, plan.manifest).pending()
@@ -104,9 +114,11 @@ def repair(
     it between two units.
     """
     location = locate(address)
-    settings = settle(settings or stored_settings(location), location, name=data.name, repair=True)
+    settings = settings_to_repair(settings, location)
+    networks = find_networks(settings, location)
+    settings = settle(settings, location, name=data.name, repair=True, networks=networks)
     check_idle(location)
-    plan = make_plan(settings, data, threads=processes.threads)
+    plan = make_plan(settings, data, threads=processes.threads, networks=networks)
 
     def prove(unit: Unit) -> dict[str, bytes]:
         return build_unit(plan.work, unit, plan.table.pairs[unit.split][unit.first : unit.stop], processes.threads)

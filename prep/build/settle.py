@@ -8,8 +8,11 @@ not imported.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from prep.settings import BATCH, Device, Enlarger, Kernels, Precision, PrepSettings, how_to_set
+from prep.upscaling.given import GivenNetwork, as_recorded
+from prep.upscaling.upscale import read_networks
 from store.format.manifest import ROOT
 from store.location.base import Location
 from store.schema import StoreError
@@ -17,7 +20,13 @@ from store.writing.repair_checks import intact_root
 
 
 def settle(
-    settings: PrepSettings, location: Location, *, name: str = "", scheduler: str = "", repair: bool = False
+    settings: PrepSettings,
+    location: Location,
+    *,
+    name: str = "",
+    scheduler: str = "",
+    repair: bool = False,
+    networks: tuple[GivenNetwork, ...] = (),
 ) -> PrepSettings:
     """The settings as the store records them: values in place of `auto` and of a batch of 0, `name` if they give none.
 
@@ -28,7 +37,7 @@ def settle(
     if not _has_auto(settings):
         return settings
     if repair and settings.device is Device.CPU and settings.precision is not Precision.AUTO:
-        return choose(settings)  # a CPU has one way, and one batch unless another was set
+        return choose(settings, networks)  # a CPU has one way, and one batch unless another was set
     if repair:
         raise StoreError(
             f"{location}: its {ROOT} is missing or damaged, so it does not say on which device and in which precision "
@@ -40,16 +49,27 @@ def settle(
     if scheduler:
         from prep.build.dask_client import ask_worker
 
-        return ask_worker(choose, settings, scheduler)
-    return choose(settings)
+        return ask_worker(partial(choose, networks=networks) if networks else choose, settings, scheduler)
+    return choose(settings, networks)
 
 
-def choose(settings: PrepSettings) -> PrepSettings:
-    """The settings with what is best on the machine that runs this.
+def find_networks(settings: PrepSettings, location: Location) -> tuple[GivenNetwork, ...]:
+    """The networks that the settings name as files, under the names and terms that a store records if there is one.
 
-    Raises SettingsError if it lacks the device or cannot run the kernels.
+    Raises SettingsError or WeightsError if a file is missing, no such network, or not the one of the store.
     """
-    from prep.upscaling.bsrgan import DTYPES
+    networks, root = read_networks(settings), intact_root(location)
+    return as_recorded(networks, root.manifest.upscaler, settings.upscaler_licence) if root else networks
+
+
+def choose(settings: PrepSettings, networks: tuple[GivenNetwork, ...] = ()) -> PrepSettings:
+    """The settings with what is best on the machine that runs this, for BSRGAN or the networks that were given.
+
+    Raises SettingsError if it lacks the device or cannot run the kernels, or a network the precision.
+    """
+    if networks:
+        return _choose_for_files(settings, networks)
+    from prep.upscaling.batches import DTYPES
     from prep.upscaling.devices import best_device, best_precision, start_device
     from prep.upscaling.memory import best_batch
     from prep.upscaling.ways import best_kernels, check_kernels
@@ -61,6 +81,27 @@ def choose(settings: PrepSettings) -> PrepSettings:
     kernels = best_kernels(dtype, device) if settings.kernels is Kernels.AUTO else settings.kernels
     check_kernels(kernels, dtype, device)
     batch = settings.batch or best_batch(settings.view_side, settings.margin, dtype, kernels, device)
+    return replace(settings, device=device, precision=precision, kernels=kernels, batch=batch)
+
+
+def _choose_for_files(settings: PrepSettings, networks: tuple[GivenNetwork, ...]) -> PrepSettings:
+    from prep.upscaling.devices import best_device, start_device
+    from prep.upscaling.trials import (
+        check_file_kernels,
+        check_precision,
+        choose_batch,
+        choose_kernels,
+        choose_precision,
+    )
+
+    device = best_device() if settings.device is Device.AUTO else settings.device
+    start_device(device)
+    precision, kernels = settings.precision, settings.kernels
+    precision = choose_precision(networks, device) if precision is Precision.AUTO else precision
+    check_precision(networks, precision)
+    kernels = choose_kernels(precision, device) if kernels is Kernels.AUTO else kernels
+    check_file_kernels(networks, kernels, precision, device)
+    batch = settings.batch or choose_batch(networks, settings.view_side, settings.margin, precision, kernels, device)
     return replace(settings, device=device, precision=precision, kernels=kernels, batch=batch)
 
 
@@ -85,4 +126,4 @@ def _as_recorded(settings: PrepSettings, location: Location) -> PrepSettings:
 def _has_auto(settings: PrepSettings) -> bool:
     """Whether something that is needed is not decided yet."""
     decided = "auto" not in (settings.device, settings.precision, settings.kernels) and settings.batch
-    return settings.upscaler is Enlarger.BSRGAN and not decided
+    return settings.upscaler is not Enlarger.LANCZOS and not decided

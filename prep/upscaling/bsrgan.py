@@ -1,8 +1,8 @@
 """BSRGAN: the published network from basicsr's modules, verified weights, batched `enlarge` on a device.
 
-Pictures are u8 RGB in and out; the network computes in [0,1], its output is clamped and rounded as in the published
-script. In half precision only the convolutions between the first and the last layer are half: the sums that run through
-the whole network stay fp32, which raises the PSNR of bf16 against fp32 by 6 dB at no cost in time.
+Output is clamped and rounded as in the published script. In half precision only the convolutions between the first and
+the last layer are half: the sums that run through the whole network stay fp32, which raises the PSNR of bf16 against
+fp32 by 6 dB at no cost in time.
 Source: Zhang et al., Designing a Practical Degradation Model for Deep Blind Image Super-Resolution (ICCV 2021).
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -21,18 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prep.settings import Device, Kernels, Precision, how_to_set
+from prep.settings import Device, Kernels, Precision
+from prep.upscaling.batches import DTYPES, NetworkUpscaler
 from prep.upscaling.blocks import Blocks, activate, run_plain
 from prep.upscaling.devices import start_device
 from prep.upscaling.ways import check_kernels, make_blocks
 from store.foreign.kinds import read_plain
-from store.images import PictureU8
-from store.process import device_memory
 from store.schema import WeightsError
 from store.weights import BSRGAN_FILES, locate, weights_folder
 
-VARIED = 16  # grey levels between darkest and lightest; a picture that varies less is flat: empty glass in JPEG does
-DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 NAMES = {  # BSRGAN's names to basicsr's; all others are the same
     "RRDB_trunk": "body",
     "RDB1": "rdb1",
@@ -66,13 +63,23 @@ class RrdbEnlarger(nn.Module):
     pixels first and runs at half the resolution.
     """
 
+    remedy = "check the weights with `python -m store weights`"
+    alone = False
+
     def __init__(self, factor: int, features: int = 64, blocks: int = 23, growth: int = 32) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor, self.title = factor, f"BSRGAN x{factor}"
         self.net = _import_rrdbnet()(3, 3, scale=4, num_feat=features, num_block=blocks, num_grow_ch=growth)
         if factor == 2:
             del self.net.conv_up2
         self.blocks: Blocks = partial(run_plain, self.net.body)
+
+    def prepared(self, precision: Precision, kernels: Kernels, device: torch.device) -> RrdbEnlarger:
+        """A copy on the device that computes in this precision and way, for inference."""
+        copy = deepcopy(self).float().eval().requires_grad_(False).lower(DTYPES[precision])
+        copy = copy.to(device).to(memory_format=torch.channels_last)
+        copy.blocks = make_blocks(kernels, copy.net.body)
+        return copy
 
     def lower(self, dtype: torch.dtype) -> RrdbEnlarger:
         """Compute in `dtype` from now on, except the first and the last layer and the sums."""
@@ -123,22 +130,8 @@ def load_enlarger(file: Path, factor: int) -> RrdbEnlarger:
     return enlarger
 
 
-class Bsrgan:
-    """Enlarges batches of patches by 2 or 4 on a device; one network for each factor."""
-
-    def __init__(
-        self,
-        networks: Mapping[int, RrdbEnlarger],
-        precision: Precision,
-        batch: int,
-        device: torch.device,
-        kernels: Kernels = Kernels.PLAIN,
-    ) -> None:
-        self._device, self._precision, self._batch, self._kernels = device, precision, batch, kernels
-        self._exact = {factor: network.float().eval().requires_grad_(False) for factor, network in networks.items()}
-        self._networks = {
-            factor: self._on_device(network, precision, kernels) for factor, network in self._exact.items()
-        }
+class Bsrgan(NetworkUpscaler):
+    """Enlarges batches of patches by 2 or 4 on a device by the published networks."""
 
     @classmethod
     def from_weights(
@@ -161,69 +154,3 @@ class Bsrgan:
         files = {factor: locate(weight, folder or weights_folder()) for factor, weight in wanted.items()}
         networks = {factor: load_enlarger(file, factor) for factor, file in files.items()}
         return cls(networks, precision, batch, torch.device(device), kernels)
-
-    @torch.inference_mode()
-    def enlarge(self, pictures: PictureU8, factor: int, names: Sequence[str] = ()) -> PictureU8:
-        """u8 [B,h,w,3] to u8 [B,h x factor,w x factor,3], in batches; clamped to [0,1], times 255, rounded.
-
-        A result that is not finite, or is one colour where the picture is not, is computed again in fp32. Raises
-        WeightsError with the picture's name (of `names`, one each) if that is no better, DeviceMemoryError if the
-        device has too little memory.
-        """
-        given = torch.from_numpy(pictures)
-        enlarged, sound = self._run(
-            self._networks[factor], given, 1 if self._kernels is Kernels.SINGLE else self._batch
-        )
-        if not sound.all():
-            doubtful = (~sound).nonzero().flatten()
-            exact = self._on_device(self._exact[factor], Precision.FP32, Kernels.PLAIN)
-            together = self._batch if self._kernels is Kernels.PLAIN else 1  # in fp32 a GPU is slower with more
-            enlarged[doubtful], better = self._run(exact, given[doubtful], together)
-            if not better.all():
-                index = int(doubtful[~better][0])
-                raise WeightsError(
-                    f"{names[index] if names else f'picture {index}'}: BSRGAN x{factor} made numbers that are not "
-                    f"finite, or one flat colour, of it, in {self._precision} and again in fp32; check the weights "
-                    "with `python -m store weights`, then the device; nothing of its unit was written"
-                )
-        return enlarged.numpy()
-
-    def _on_device(self, network: RrdbEnlarger, precision: Precision, kernels: Kernels) -> RrdbEnlarger:
-        """A copy of an fp32 network on the device, computing in another precision and way."""
-        copy = deepcopy(network).lower(DTYPES[precision]).to(self._device).to(memory_format=torch.channels_last)
-        copy.blocks = make_blocks(kernels, copy.net.body)
-        return copy
-
-    def _run(self, network: RrdbEnlarger, pictures: Tensor, together: int) -> tuple[Tensor, Tensor]:
-        """The enlarged pictures, and which of them are sound; waits for the device once, at the end.
-
-        Algorithms are chosen by shape and never by timing, and fp32 is never TF32: the same batch gives the same bytes.
-        From a GPU each batch is copied while the next one is computed, which takes page-locked memory.
-        """
-        count, height, width, _ = pictures.shape
-        shape, locked = (count, network.factor * height, network.factor * width, 3), self._device.type == "cuda"
-        lower = f", or build another store with {how_to_set(f'batch={together // 2}')}" if together > 1 else ""
-        with (
-            device_memory(f"{together} windows of {pictures.shape[1]} px", f"stop other programs on the device{lower}"),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
-            given = pictures.pin_memory() if locked else pictures
-            enlarged, sound = torch.empty(shape, dtype=torch.uint8, pin_memory=locked), list[Tensor]()
-            for batch, place in zip(torch.split(given, together), torch.split(enlarged, together), strict=True):
-                made, good = self._run_batch(network, batch)
-                place.copy_(made, non_blocking=locked)
-                sound.append(good)
-            return enlarged, torch.cat(sound).cpu()  # after this on the stream nothing is on its way
-
-    def _run_batch(self, network: RrdbEnlarger, batch: Tensor) -> tuple[Tensor, Tensor]:
-        given = batch.to(self._device, non_blocking=True)  # u8 [B,h,w,3]
-        planes = given.permute(0, 3, 1, 2).float() / 255  # [B,3,h,w], channels last
-        exact = network(planes)
-        enlarged = exact.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        flat = (_range(enlarged) == 0) & (_range(given) >= VARIED)
-        return enlarged, exact.isfinite().flatten(1).all(1) & ~flat
-
-
-def _range(pictures: Tensor) -> Tensor:
-    """Grey levels between the darkest and the lightest pixel, the largest over the channels; u8 [B,h,w,3] to [B]."""
-    return (pictures.amax((1, 2)) - pictures.amin((1, 2))).amax(1)

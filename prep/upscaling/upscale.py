@@ -1,4 +1,4 @@
-"""What enlarges a patch: the common protocol, Lanczos interpolation, and the choice between it and BSRGAN."""
+"""What enlarges a patch: the common protocol, Lanczos interpolation, and the choice between it and networks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from prep.settings import Device, Enlarger, Kernels, Precision, how_to_set
+from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings, how_to_set
+from prep.upscaling.given import SCALES, GivenNetwork, split_paths
 from store.images import PictureU8
-from store.schema import WeightsError
+from store.schema import SettingsError, WeightsError
 
 
 class Enlarges(Protocol):
@@ -35,7 +36,7 @@ class Lanczos:
 class UpscalerChoice:
     """The upscaler of a build, decided: every process of the build loads the same one, and none chooses again.
 
-    `factors` are those that the views need. Lanczos has none of these.
+    `factors` are those that the views need, `networks` the files that were given. Lanczos has none of these.
     """
 
     enlarger: Enlarger
@@ -44,6 +45,7 @@ class UpscalerChoice:
     kernels: Kernels
     batch: int
     factors: frozenset[int]
+    networks: tuple[GivenNetwork, ...] = ()
 
     def __post_init__(self) -> None:
         decided = "auto" not in (self.device, self.precision, self.kernels) and self.batch
@@ -52,7 +54,7 @@ class UpscalerChoice:
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU is needed."""
-        return self.enlarger is Enlarger.BSRGAN and self.device is Device.CUDA
+        return self.enlarger is not Enlarger.LANCZOS and self.device is Device.CUDA
 
 
 def make_upscaler(choice: UpscalerChoice) -> Enlarges:
@@ -63,10 +65,42 @@ def make_upscaler(choice: UpscalerChoice) -> Enlarges:
     """
     if choice.enlarger is Enlarger.LANCZOS:
         return Lanczos()
+    if choice.enlarger is Enlarger.FILE:
+        from prep.upscaling.spandrel_network import FileUpscaler
+
+        return FileUpscaler.from_files(
+            choice.precision, choice.batch, choice.device, choice.factors, choice.networks, choice.kernels
+        )
     from prep.upscaling.bsrgan import Bsrgan
 
     with lanczos_hint():
         return Bsrgan.from_weights(choice.precision, choice.batch, choice.device, choice.factors, choice.kernels)
+
+
+def read_networks(settings: PrepSettings) -> tuple[GivenNetwork, ...]:
+    """The networks that the settings name, by scale, each loaded and tried once; none unless upscaler = file.
+
+    Raises SettingsError if no file is named or two have one scale, WeightsError if a file holds no network that
+    enlarges RGB pictures by 2 or 4.
+    """
+    if settings.upscaler is not Enlarger.FILE:
+        return ()
+    if not settings.upscaler_file:
+        raise SettingsError(
+            "upscaler = file names no file; give the path of a super-resolution network, for example "
+            f"{how_to_set('upscaler=file', 'upscaler_file=weights/x4.pth')}, also to resume or repair a store: its "
+            "manifest holds the digest of the file, not its place"
+        )
+    from prep.upscaling.spandrel_network import inspect_network
+
+    networks = [inspect_network(path, settings.upscaler_licence) for path in split_paths(settings.upscaler_file)]
+    for scale in SCALES:
+        if len(same := [network for network in networks if network.scale == scale]) > 1:
+            raise SettingsError(
+                f"upscaler_file names two networks of scale {scale} ({same[0].record.file}, {same[1].record.file}); "
+                "give one for each scale"
+            )
+    return tuple(sorted(networks, key=lambda network: network.scale))
 
 
 @contextmanager

@@ -78,5 +78,10 @@ def _words(manifest: Manifest) -> list[tuple[str, str]]:
         ("kernels", upscaler.kernels),
         *(("mpp", name) for name in manifest.mpp),
         *(("upscaler", text) for entry in upscaler.digests.items() for text in entry),
+        *(
+            ("upscaler", text)
+            for factor, network in upscaler.networks.items()
+            for text in (factor, network.architecture, network.file, network.licence)
+        ),
         *(("software", text) for entry in manifest.software.items() for text in entry),
     ]

@@ -26,6 +26,7 @@ from store.untrusted.documents import parse_object, shorten
 JOURNAL = ".journal"
 ROOT = "zarr.json"  # the name of the root document
 COPY = "skipped/id/root.copy"  # a copy of the sealed root; in the folder of an array, where Zarr looks for no groups
+LATER_OF_UPSCALER = {"kernels", "networks"}  # facts of the upscaler that are left out where they are empty
 LATER: dict[str, object] = {
     "leakage": {},
     "paired": True,
@@ -87,7 +88,7 @@ def _seal_of(document: bytes, seal: str) -> str:
 def root_document(manifest: Manifest, files: Mapping[str, str]) -> bytes:
     """The bytes of the root `zarr.json`; later facts are left out where empty, as in stores older than they."""
     facts = {name: fact for name, fact in plain(manifest).items() if name not in LATER or fact != LATER[name]}
-    facts["upscaler"] = {name: fact for name, fact in facts["upscaler"].items() if name != "kernels" or fact}
+    facts["upscaler"] = {k: fact for k, fact in facts["upscaler"].items() if k not in LATER_OF_UPSCALER or fact}
     attributes = {"manifest": facts, "files": dict(files)}
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     return json.dumps(document, indent=2, ensure_ascii=False).encode()

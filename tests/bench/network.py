@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prep.settings import Device, Kernels, Precision, PrepSettings
-from prep.upscaling.bsrgan import DTYPES, Bsrgan, RrdbEnlarger, load_enlarger
+from prep.upscaling.batches import DTYPES
+from prep.upscaling.bsrgan import Bsrgan, RrdbEnlarger, load_enlarger
 from prep.upscaling.devices import best_precision
 from prep.views import MAC_PER_PIXEL, plan_geometries, shrink
 from store.process import keep_freed_memory

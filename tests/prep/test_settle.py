@@ -11,7 +11,7 @@ import torch
 
 from prep.build.preflight import stored_settings
 from prep.build.settle import choose, settle
-from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings, recorded
+from prep.settings import _BEFORE, Device, Enlarger, Kernels, Precision, PrepSettings, recorded
 from prep.upscaling.devices import best_precision
 from store.format.manifest import COPY, ROOT
 from store.location.local import Folder
@@ -53,7 +53,7 @@ def test_a_store_from_before_kernels_and_batches_were_chosen_is_resumed_as_it_wa
         pass
     resumed = settle(PrepSettings(), Folder(tmp_path / "s.zarr"))
     assert resumed == replace(ON_A_GPU, kernels=Kernels.PLAIN, batch=4)
-    assert recorded(resumed) == {name: value for name, value in before.items() if name != "allow_leakage"}
+    assert recorded(resumed) == {name: value for name, value in before.items() if name not in _BEFORE}
 
 
 def test_the_way_is_recorded_where_it_is_not_the_plain_one() -> None:
