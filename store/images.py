@@ -87,6 +87,15 @@ def load_picture(path: Path) -> Picture:
     return Picture(pixels=np.asarray(image, dtype=np.uint8), notes=notes, digest=digest, claims=decoded.claims)
 
 
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Height and width in px as the head of a file says, None if it cannot be read; what is damaged is seen later."""
+    with contextlib.suppress(Exception), HEADER_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=("JPEG", "PNG", "TIFF", "BMP")) as opened:
+            return opened.height, opened.width
+    return None
+
+
 def digest_picture(path: Path) -> str:
     """The sha256 of the bytes of a picture's file in hex; decodes nothing. Raises PictureError if it cannot be read."""
     return hashlib.sha256(_read_bytes(path)).hexdigest()

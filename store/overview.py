@@ -133,7 +133,13 @@ def describe_leakage(store: Store, split: Split) -> list[str]:
     ]
     if shared := slides & seen:
         found.append(f"{len(shared)} of {_plural(len(slides), 'slide')} of {split}")
-    return [f"{text} are also in another split (leakage): its scores are optimistic" for text in found]
+    warnings = [f"{text} are also in another split (leakage): its scores are optimistic" for text in found]
+    if count := store.manifest.overlaps.get(split):
+        warnings.append(
+            f"{count} of {_plural(len(own), 'tile')} of {split} share pixels with tiles of another split (leakage): "
+            "its scores are optimistic"
+        )
+    return warnings
 
 
 def _skipped(skipped: tuple[Skipped, ...]) -> list[tuple[str, str]]:

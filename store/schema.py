@@ -151,8 +151,9 @@ class Upscaler:
 class Manifest:
     """What a store is; its root attribute `manifest`. Holds nothing that depends on workers, hosts or time.
 
-    `leakage` counts the pictures of a held-out split that are also in another one, where that was allowed. Where the
-    stains are not `paired`, `tiles` counts those of each, and a split has as many rows as its more frequent stain.
+    `leakage` counts the pictures of a held-out split that are also in another one, `overlaps` the tiles that share
+    pixels with one of another split, where that was allowed. Where the stains are not `paired`, `tiles` counts those of
+    each, and a split has as many rows as its more frequent stain.
     """
 
     __pydantic_config__ = FORBID_UNKNOWN
@@ -178,6 +179,7 @@ class Manifest:
     software: dict[str, str]
     codec: Codec = Codec.PORTABLE
     leakage: dict[Split, dict[Stain, int]] = field(default_factory=dict)
+    overlaps: dict[Split, int] = field(default_factory=dict)
     paired: bool = True  # whether the H&E and the IHC of a row show one place
     tiles: dict[Split, dict[Stain, int]] = field(default_factory=dict)
     sealed: bool = False

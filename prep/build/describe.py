@@ -8,6 +8,7 @@ from prep.build.bad_pairs import count_bad, cut_hint, describe_bad
 from prep.build.plan import BuildPlan
 from prep.settings import Enlarger, Precision, how_to_set
 from prep.tiles.leakage import describe_leaks
+from prep.tiles.overlaps.sharing import describe_overlaps
 from prep.tiles.squares import describe_cut
 from prep.views import Geometry
 from store.cli import wrapped
@@ -89,8 +90,9 @@ def _leak_note(leaking: Sequence[str]) -> tuple[str, ...]:
 
 
 def _copy_notes(plan: BuildPlan) -> list[str]:
-    """A note for each stain and held-out split some of whose pictures are also in another split."""
-    said = describe_leaks(plan.leaks, plan.manifest.counts)
+    """A note for each held-out split some of whose pictures, or parts of them, are also in another split."""
+    counts = plan.manifest.counts
+    said = [*describe_leaks(plan.leaks, counts), *describe_overlaps(plan.overlaps, counts)]
     return [f"{text}: test scores will be optimistic, and every table will say so" for text in said]
 
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from prep.settings import BATCH, Enlarger, Kernels, PrepSettings, recorded
 from prep.tiles.leakage import Leak, count_leaks
+from prep.tiles.overlaps.sharing import Overlap, count_overlaps
 from prep.upscaling.given import GivenNetwork, by_factor, record_networks
 from prep.views import Geometry
 from store.format.bounds import check_bounds
@@ -33,8 +34,12 @@ def plan_manifest(
     synthetic: bool,
     leaks: Sequence[Leak] = (),
     networks: Sequence[GivenNetwork] = (),
+    overlaps: Sequence[Overlap] = (),
 ) -> Manifest:
-    """The manifest of the store that these settings make of these pairs; `leaks` are recorded if they are allowed."""
+    """The manifest of the store that these settings make of these pairs.
+
+    `leaks` and `overlaps` are recorded if they are allowed.
+    """
     tile_side = geometries[0].tile_side
     packages = SOFTWARE + NETWORKS[settings.upscaler] + PACKERS[settings.codec]
     manifest = Manifest(
@@ -59,6 +64,7 @@ def plan_manifest(
         software=installed_versions(packages),
         codec=settings.codec,
         leakage=count_leaks(leaks) if settings.allow_leakage else {},
+        overlaps=count_overlaps(overlaps) if settings.allow_leakage else {},
     )
     check_bounds(manifest)
     return manifest

@@ -20,6 +20,7 @@ from prep.tiles.discovery import Data, find_pairs
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Leak, refuse_leaks
 from prep.tiles.names.naming import describe_hint
+from prep.tiles.overlaps.sharing import Overlap
 from prep.tiles.pairs import Discovery
 from prep.tiles.squares import Cut, cutting_of
 from prep.upscaling.given import GivenNetwork, by_factor
@@ -50,6 +51,7 @@ class BuildPlan:
     raw_bytes: int  # of all arrays before compression
     notes: tuple[str, ...]
     leaks: tuple[Leak, ...]
+    overlaps: tuple[Overlap, ...]
     cut: Cut
     to_cut: str  # how squares are cut from pictures whose shape makes them bad; empty if there are none
 
@@ -74,7 +76,7 @@ class BuildPlan:
         with refusals.collect():
             refuse_bad(() if skip_bad else self.table.skipped, self.layout, self.to_cut, self.hint)
         with refusals.collect():
-            refuse_leaks(self.leaks, self.manifest.counts, allowed=self.settings.allow_leakage)
+            refuse_leaks(self.leaks, self.overlaps, self.manifest.counts, allowed=self.settings.allow_leakage)
         refusals.raise_all()
 
 
@@ -124,12 +126,19 @@ def plan_build(
     checked = collect_pairs(discovery, watched, cutting)
     geometries = _plan_views(settings, discovery, checked, refusals, skip_bad=skip_bad)
     synthetic = is_synthetic(data.he)
-    manifest = plan_manifest(
-        settings, checked.table, geometries, synthetic=synthetic, leaks=checked.leaks, networks=networks
-    )
     factors = frozenset(int(geometry.factor) for geometry in geometries if geometry.enlarged)
     macs = {factor: network.macs for factor, network in by_factor(networks, factors).items()} if networks else None
     count = sum(len(pairs) for pairs in checked.table.pairs.values())
+    leaks, overlaps = checked.leaks, checked.overlaps
+    manifest = plan_manifest(
+        settings,
+        checked.table,
+        geometries,
+        synthetic=synthetic,
+        leaks=leaks,
+        overlaps=overlaps,
+        networks=networks,
+    )
     return BuildPlan(
         settings=settings,
         manifest=manifest,
@@ -144,7 +153,8 @@ def plan_build(
         flop=super_resolution_flop(geometries, count, macs or MAC_PER_PIXEL),
         raw_bytes=raw_bytes(manifest),
         notes=(*discovery.notes, *checked.notes),
-        leaks=checked.leaks,
+        leaks=leaks,
+        overlaps=overlaps,
         cut=checked.cut,
         to_cut=cut_to_fit(settings, checked.to_cut),
     )
@@ -182,6 +192,6 @@ def _plan_views(
             refuse_bad(() if skip_bad else table.skipped, discovery.layout, to_cut, describe_hint(discovery.hint))
         with refusals.collect():
             totals = {split: len(pairs) for split, pairs in table.pairs.items()}
-            refuse_leaks(checked.leaks, totals, allowed=settings.allow_leakage)
+            refuse_leaks(checked.leaks, checked.overlaps, totals, allowed=settings.allow_leakage)
     refusals.raise_all()
     return geometries

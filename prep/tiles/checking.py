@@ -16,6 +16,8 @@ from itertools import chain
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Fingerprint, Leak, Print, find_leaks, fingerprint
+from prep.tiles.overlaps.places import place_tile, read_corner, with_stride
+from prep.tiles.overlaps.sharing import Overlap, Placed, find_overlaps
 from prep.tiles.pairs import Candidate, Discovery
 from prep.tiles.reading import SourcePair, cut_squares, read_sources
 from prep.tiles.shapes import common_field, field_fault, halves_fault, shape_fault
@@ -30,7 +32,8 @@ BLANK_NAMED = 20  # pictures of one colour, in a note
 class Checked:
     """The pairs that can be stored and the bad ones, the side of every tile in px, notes for a person.
 
-    `leaks` are the pictures of held-out splits that are also in another one. `cut` says what was cut from larger
+    `leaks` are the pictures of held-out splits that are also in another one, `overlaps` the tiles that share pixels
+    with one of another split. `cut` says what was cut from larger
     pictures. `to_cut` are the shortest sides of the pictures whose shape makes them bad.
     """
 
@@ -38,6 +41,7 @@ class Checked:
     tile_side: int
     notes: tuple[str, ...]
     leaks: tuple[Leak, ...]
+    overlaps: tuple[Overlap, ...]
     cut: Cut
     to_cut: tuple[int, ...]
 
@@ -111,6 +115,7 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[Inspected], cutting:
         tile_side=tile_side,
         notes=(*_conversion_notes(sound), *_blank_notes(sound)),
         leaks=(*_leaks(sound, Stain.HE), *_leaks(sound, Stain.IHC)),
+        overlaps=tuple(find_overlaps(_placed(sound, cutting))),
         cut=_count_cut(cutting, sound),
         to_cut=tuple(sides),
     )
@@ -192,6 +197,20 @@ def _names(result: SoundPair) -> dict[Stain, str]:
     """What a person calls the two tiles: their sources, with the place of the square in them."""
     sources = {Stain.HE: (result.pair.he, result.pair.he_box), Stain.IHC: (result.pair.ihc, result.pair.ihc_box)}
     return {stain: f"{name} at y={box.top} x={box.left}" if box else name for stain, (name, box) in sources.items()}
+
+
+def _placed(sound: Sequence[SoundPair], cutting: Cutting) -> list[Placed]:
+    """The tiles with their places in the pictures that their names tell of."""
+    corners = with_stride([read_corner(result.candidate.id) for result in sound], cutting.steps)
+    return [
+        Placed(
+            name=result.pair.id,
+            split=result.candidate.split,
+            slide=result.pair.slide,
+            place=place_tile(corner, (result.field.height, result.field.width), result.pair.he_box) if corner else None,
+        )
+        for result, corner in zip(sound, corners, strict=True)
+    ]
 
 
 def _count_cut(cutting: Cutting, sound: Sequence[SoundPair]) -> Cut:

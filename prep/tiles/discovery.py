@@ -13,6 +13,7 @@ from prep.settings import PrepSettings, SplitRule, how_to_set
 from prep.tiles.folders.recognise import Asked
 from prep.tiles.layouts import find_data_set, two_folders
 from prep.tiles.names.naming import WITHOUT, Naming, check_template
+from prep.tiles.overlaps.together import check_stride, keep_together
 from prep.tiles.pairs import Discovery, pair_tiles
 from prep.tiles.splits import hold_out_val, name_slides, require_slides, resplit
 from prep.views import check_tile_side
@@ -46,6 +47,7 @@ def find_pairs(settings: PrepSettings, data: Data, refusals: Refusals | None = N
     """
     check_tile_side(settings)
     found = _find(settings, data)
+    check_stride(settings, found)
     if refusals is None:
         found = _split(settings, data, found)
     else:
@@ -75,6 +77,7 @@ def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
     if (settings.split is SplitRule.BY_SLIDE or holds_out) and not settings.slide_pattern:
         require_slides(found)
     if settings.split is SplitRule.BY_SLIDE:
+        found, groups = keep_together(settings, found)
         return resplit(
             found,
             seed=settings.seed,
@@ -82,6 +85,7 @@ def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
             test_fraction=settings.test_fraction,
             test_slides=settings.test_slides,
             val_slides=settings.val_slides,
+            groups=groups,
         )
     if not found.published:
         raise PairingError(
@@ -95,7 +99,14 @@ def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
             f"val_fraction and val_slides hold pairs of train out for val, and {data.he} has val pairs of its own; "
             f"leave these settings away, or draw all splits anew: {how_to_set('split=by-slide')}"
         )
-    return hold_out_val(found, seed=settings.seed, val_fraction=settings.val_fraction, val_slides=settings.val_slides)
+    found, groups = keep_together(settings, found)
+    return hold_out_val(
+        found,
+        seed=settings.seed,
+        val_fraction=settings.val_fraction,
+        val_slides=settings.val_slides,
+        groups=groups,
+    )
 
 
 def _no_pair(data: Data, found: Discovery) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prep.settings import how_to_set
+from prep.tiles.overlaps.sharing import Overlap, describe_overlaps
 from store.images import PictureU8
 from store.schema import PairingError, Split, Stain
 
@@ -110,14 +111,23 @@ def describe_leaks(leaks: Sequence[Leak], totals: Mapping[Split, int]) -> list[s
     return sentences
 
 
-def refuse_leaks(leaks: Sequence[Leak], totals: Mapping[Split, int], *, allowed: bool) -> None:
-    """Raise PairingError if a picture is in two splits, unless the settings allow it."""
-    if leaks and not allowed:
-        raise PairingError(
-            f"{'; '.join(describe_leaks(leaks, totals))}: scores on pictures that were trained on say nothing; keep "
-            f"copies in one split (by {how_to_set('split=by-slide')} and a slide_pattern that gives them one slide), "
-            f"leave them out, or allow them, which every table will say: {how_to_set('allow_leakage=true')}"
-        )
+def refuse_leaks(
+    leaks: Sequence[Leak], overlaps: Sequence[Overlap], totals: Mapping[Split, int], *, allowed: bool
+) -> None:
+    """Raise PairingError if a picture, or a part of one, is in two splits, unless the settings allow it."""
+    if allowed or not (leaks or overlaps):
+        return
+    by_slide, found = (
+        how_to_set("split=by-slide"),
+        [*describe_leaks(leaks, totals), *describe_overlaps(overlaps, totals)],
+    )
+    ways = [f"keep copies in one split (by {by_slide} and a slide_pattern that gives them one slide), "] * bool(leaks)
+    if overlaps:
+        ways.append(f"keep tiles that share pixels in one split, as {by_slide} does, give other pictures other names, ")
+    raise PairingError(
+        f"{'; '.join(found)}: scores on pictures that were trained on say nothing; {''.join(ways)}"
+        f"leave them out, or allow them, which every table will say: {how_to_set('allow_leakage=true')}"
+    )
 
 
 def _originals(held_out: Sequence[Print], known: Sequence[Print]) -> list[str]:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from prep.settings import how_to_set
 from prep.tiles.pairs import Candidate, Discovery
@@ -19,6 +20,9 @@ from store.schema import PairingError, SettingsError, Split
 EXAMPLE = how_to_set("slide_pattern=^(.*)_y")  # for names such as slide7_y0_x512
 NAMES_SHOWN = 12  # slides in an error
 GRID_NAME = r"^(.+)_\d+_\d+$"  # MIST: <slide>_<row>_<column>, seen for validation files
+
+
+NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,23 +99,69 @@ def resplit(
     test_fraction: float,
     test_slides: Sequence[str] = (),
     val_slides: Sequence[str] = (),
+    groups: Mapping[str, str] = NO_GROUPS,
 ) -> Discovery:
     """The same candidates in a split in which no slide occurs twice, whatever split was published.
 
-    Slides that are named are held out, and for a part of which none is named a fraction.
+    Slides that are named are held out, and for a part of which none is named a fraction. Slides of one of the `groups`
+    stay together.
     """
     tiles = Counter(candidate.slide for candidate in discovery.candidates)
     named = _named(tiles, {Split.TEST: test_slides, Split.VAL: val_slides})
-    splits = split_by_slide(tiles, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction, named=named)
+    splits = _split_groups(
+        tiles, groups, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction, named=named
+    )
     return _assign(discovery, [splits[candidate.slide] for candidate in discovery.candidates])
 
 
-def hold_out_val(discovery: Discovery, *, seed: int, val_fraction: float, val_slides: Sequence[str] = ()) -> Discovery:
+def hold_out_val(
+    discovery: Discovery,
+    *,
+    seed: int,
+    val_fraction: float,
+    val_slides: Sequence[str] = (),
+    groups: Mapping[str, str] = NO_GROUPS,
+) -> Discovery:
     """The published split with some slides of train held out as `val`: those that are named, or a fraction."""
     tiles = Counter(candidate.slide for candidate in discovery.candidates if candidate.split is Split.TRAIN)
     named = _named(tiles, {Split.VAL: val_slides})
-    splits = split_by_slide(tiles, seed=seed, val_fraction=val_fraction, test_fraction=0, named=named)
+    splits = _split_groups(tiles, groups, seed=seed, val_fraction=val_fraction, test_fraction=0, named=named)
     return _assign(discovery, [splits[c.slide] if c.split is Split.TRAIN else c.split for c in discovery.candidates])
+
+
+def _split_groups(
+    tiles: Mapping[str, int],
+    groups: Mapping[str, str],
+    *,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
+    named: Mapping[str, Split],
+) -> dict[str, Split]:
+    """A split for each slide, the same for all slides of a group; else as `split_by_slide`."""
+    of_group = Counter[str]()
+    for slide, count in tiles.items():
+        of_group[groups.get(slide, slide)] += count
+    held: dict[str, tuple[str, Split]] = {}
+    for slide, split in named.items():
+        other, chosen = held.setdefault(groups.get(slide, slide), (slide, split))
+        if chosen is not split:
+            raise PairingError(
+                f"{chosen}_slides names {other!r} and {split}_slides {slide!r}, and tiles of the two share pixels; "
+                "name both in one of them"
+            )
+    try:
+        splits = split_by_slide(
+            of_group,
+            seed=seed,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            named={group: split for group, (_, split) in held.items()},
+        )
+    except PairingError as error:
+        together = f"; slides whose tiles share pixels count as one: {', '.join(sorted(groups)[:NAMES_SHOWN])}"
+        raise PairingError(f"{error}{together if groups else ''}") from error
+    return {slide: splits[groups.get(slide, slide)] for slide in tiles}
 
 
 def split_by_slide(

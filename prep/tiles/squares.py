@@ -6,7 +6,7 @@ Pure functions of sizes; all lengths are px of the picture. No pixel is ever mad
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 from prep.settings import Edge, Layout, PrepSettings, how_to_set
@@ -19,13 +19,15 @@ SLACK = 16  # by which the H&E and the IHC picture of one field may differ in he
 class Cutting:
     """Squares of `side` px, `stride` px apart; of side 0 where each picture is one tile.
 
-    `halves` says whether a picture that holds both stains may have any size: it is then cut in the middle.
+    `halves` says whether a picture that holds both stains may have any size: it is then cut in the middle. `steps` is
+    how far tiles that are delivered as `<slide>_<row>_<column>` are apart, 0 where it is not known.
     """
 
     side: int
     stride: int
     edge: Edge
     halves: bool
+    steps: int = 0
 
     def __bool__(self) -> bool:
         return self.side > 0
@@ -61,7 +63,7 @@ class Cut:
 def cutting_of(settings: PrepSettings) -> Cutting:
     """How the settings cut pictures."""
     if not settings.tile_side:
-        return WHOLE
+        return replace(WHOLE, steps=settings.stride)
     return Cutting(
         side=settings.tile_side,
         stride=settings.stride or settings.tile_side,

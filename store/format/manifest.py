@@ -29,6 +29,7 @@ COPY = "skipped/id/root.copy"  # a copy of the sealed root; in the folder of an 
 LATER_OF_UPSCALER = {"kernels", "networks"}  # facts of the upscaler that are left out where they are empty
 LATER: dict[str, object] = {
     "leakage": {},
+    "overlaps": {},
     "paired": True,
     "tiles": {},
 }  # facts that are left out where they are as before

@@ -53,9 +53,10 @@ def test_what_was_cut_is_said() -> None:
 
 
 def test_a_picture_is_one_tile_unless_a_side_is_set() -> None:
-    assert cutting_of(PrepSettings()) is WHOLE
+    assert cutting_of(PrepSettings()) == WHOLE
     assert not WHOLE
-    assert cutting_of(PrepSettings(stride=256)) is WHOLE  # it says how far tiles that are delivered are apart
+    delivered = cutting_of(PrepSettings(stride=256))
+    assert (bool(delivered), delivered.steps) == (False, 256)
     how = cutting_of(PrepSettings(tile_side=512, layout=Layout.SIDE_BY_SIDE))
     assert (how.side, how.stride, how.edge, how.halves) == (512, 512, Edge.DROP, True)
 
