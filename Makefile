@@ -13,9 +13,9 @@ READY := $(ENV)/made-$(KEY)
 PY    := $(ENV)/bin/python
 
 # ---- what the stages work on: the demo, unless a variable names something else
-NAME   := $(if $(DATA)$(HE),$(shell basename '$(or $(DATA),$(shell dirname '$(HE)'))'),$(if $(STORE),$(shell basename '$(STORE)' .zarr),demo))
-IS_DEMO = $(filter demo,$(if $(DATA)$(HE)$(STORE),other,demo))
-TILES   = $(if $(HE),--he '$(HE)' --ihc '$(IHC)',--data '$(or $(DATA),data/demo)')
+NAME   := $(if $(DATA)$(HE),$(shell basename '$(or $(DATA),$(shell dirname '$(HE)'))'),$(if $(PAIRS),$(shell basename '$(PAIRS)' .csv),$(if $(STORE),$(shell basename '$(STORE)' .zarr),demo)))
+IS_DEMO = $(filter demo,$(if $(DATA)$(HE)$(PAIRS)$(STORE),other,demo))
+TILES   = $(if $(HE),--he '$(HE)' --ihc '$(IHC)',$(if $(DATA),--data '$(DATA)',$(if $(PAIRS),,--data data/demo)))$(if $(PAIRS), --pairs-from '$(PAIRS)')
 ZARR    = $(or $(STORE),data/$(NAME).zarr)
 FOLDER  = $(or $(RUN),runs/$(NAME)$(if $(METHOD),-$(METHOD)))
 SPLIT  ?= test
@@ -24,7 +24,7 @@ VIEW   ?= tile
 # ---- the rows of the paper's two tables: `cut` is CUT as published, `cut_paired` what the paper's row is reported to be
 METHODS ?= pix2pix cyclegan cut cut_paired pyramid_p2p asp attention_gan
 ROWS    ?= baseline multi attention both
-BUILT    = $(if $(and $(STORE),$(if $(DATA)$(HE),,STORE)),,prepare)
+BUILT    = $(if $(and $(STORE),$(if $(DATA)$(HE)$(PAIRS),,STORE)),,prepare)
 
 # ---- SET and CONFIG belong to the one stage that the command line names; where it names both, PREP_… and TRAIN_… do
 STAGES       := $(filter prepare train compare ablation,$(MAKECMDGOALS))
@@ -51,7 +51,7 @@ help:
 	@echo '  make demo      set up, then prepare, train and score the synthetic demo (about 10 minutes)'
 	@echo '  make test      set up, then run all tests (about 11 minutes); test-fast: most of them in 2.5'
 	@echo
-	@echo '  make prepare   tiles -> store    DATA=DIR, or HE=DIR IHC=DIR; STORE= CONFIG= SET='
+	@echo '  make prepare   tiles -> store    DATA=DIR, or HE=DIR IHC=DIR, or PAIRS=CSV; STORE= CONFIG= SET='
 	@echo '                 SKIP_BAD=1 skip bad pairs, DRY_RUN=1 only print the plan, REPAIR=1 rebuild'
 	@echo '                 damaged parts, WORKERS=N or SCHEDULER=ADDRESS use several processes'
 	@echo '  make train     store -> run      STORE= RUN= METHOD= CONFIG= SET=; PROCESSES=N one per GPU'
@@ -95,7 +95,7 @@ $(READY):
 	@touch $@
 
 demo:
-	@$(MAKE) --no-print-directory prepare train eval DATA= HE= IHC= STORE= RUN= CONFIG= SET= SPLIT=test VIEW=tile
+	@$(MAKE) --no-print-directory prepare train eval DATA= HE= IHC= PAIRS= STORE= RUN= CONFIG= SET= SPLIT=test VIEW=tile
 	@echo 'report         runs/demo/predictions/test/tile/report.html'
 	@echo 'contact sheet  runs/demo/predictions/test/tile/contact.png'
 	@echo 'store          data/demo.zarr   (.venv/bin/python -m store info data/demo.zarr)'

@@ -22,10 +22,13 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make a store
 
 DataOption = Annotated[
     str,
-    typer.Option("--data", metavar="DIR", help="data folder: MIST, BCI, HE and IHC, or side-by-side pictures"),
+    typer.Option("--data", metavar="DIR", help="data folder: MIST, BCI, HE and IHC, and others"),
 ]
 HeOption = Annotated[str, typer.Option("--he", metavar="DIR", help="H&E tiles; with --ihc, instead of --data")]
 IhcOption = Annotated[str, typer.Option("--ihc", metavar="DIR", help="IHC tiles, under the names of the H&E tiles")]
+PairsOption = Annotated[
+    str, typer.Option("--pairs-from", metavar="CSV", help="table of pairs: he, ihc; slide, split, id if you like")
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="TOML|NAME", help="settings: a file or a preset (demo); else the paper's"),
@@ -60,6 +63,7 @@ def plan(
     data: DataOption = "",
     he: HeOption = "",
     ihc: IhcOption = "",
+    pairs_from: PairsOption = "",
     config: ConfigOption = None,
     overrides: SetOption = None,
     threads: ThreadsOption = THREADS,
@@ -76,7 +80,7 @@ def plan(
     from prep.build.describe import describe_plan
     from prep.build.plan import make_plan
 
-    planned = make_plan(_settings(config, overrides), _data(data, he, ihc), threads=threads)
+    planned = make_plan(_settings(config, overrides), _data(data, he, ihc, pairs_from), threads=threads)
     typer.echo(describe_plan(planned))
     planned.refuse(skip_bad=True)
 
@@ -90,6 +94,7 @@ def build(
     data: DataOption = "",
     he: HeOption = "",
     ihc: IhcOption = "",
+    pairs_from: PairsOption = "",
     config: ConfigOption = None,
     overrides: SetOption = None,
     skip_bad: SkipBadOption = False,
@@ -126,7 +131,7 @@ def build(
     from store.weights import use_weights_folder
 
     _check_options(cluster=bool(workers and scheduler), repair=repair, dry_run=dry_run, trust_settings=trust_settings)
-    settings, tiles = _settings(config, overrides), _data(data, he, ihc)
+    settings, tiles = _settings(config, overrides), _data(data, he, ihc, pairs_from)
     processes = Processes(threads=threads, workers=workers, scheduler=scheduler)
     keep_freed_memory()
     if weights:
@@ -189,14 +194,20 @@ def _settings(config: Path | None, overrides: list[str] | None) -> PrepSettings:
     return load(PrepSettings, resolve_preset(config, PRESETS) if config else None, overrides or [])
 
 
-def _data(data: str, he: str, ihc: str) -> Data:
-    """The data folders: `data` alone, or `he` with `ihc`; an empty one is not given (make passes empty values on)."""
+def _data(data: str, he: str, ihc: str, pairs_from: str = "") -> Data:
+    """The data folders: `data` alone, or `he` with `ihc`, or that of the table of pairs.
+
+    An empty one is not given: make passes empty values on.
+    """
     from prep.tiles.discovery import Data
 
+    table = Path(pairs_from) if pairs_from else None
+    if table and not data and not he and not ihc:
+        return Data(he=table.parent, ihc=table.parent, table=table)
     if data and not he and not ihc:
-        return Data(he=Path(data), ihc=Path(data))
+        return Data(he=Path(data), ihc=Path(data), table=table)
     if he and ihc and not data:
-        return Data(he=Path(he), ihc=Path(ihc))
+        return Data(he=Path(he), ihc=Path(ihc), table=table)
     if data:
         raise SettingsError("--data and --he/--ihc exclude each other; name the tiles with one of them (make: DATA=)")
     if he:
@@ -204,7 +215,8 @@ def _data(data: str, he: str, ihc: str) -> Data:
     if ihc:
         raise SettingsError("--ihc is given without --he; name the folder of the H&E tiles as well (make: HE=DIR)")
     raise SettingsError(
-        "no tiles are named; give --data DIR (make: DATA=DIR), or --he DIR and --ihc DIR (make: HE=DIR IHC=DIR)"
+        "no tiles are named; give --data DIR (make: DATA=DIR), or --he DIR and --ihc DIR (make: HE=DIR IHC=DIR), or a "
+        "table of pairs with --pairs-from CSV (make: PAIRS=CSV)"
     )
 
 

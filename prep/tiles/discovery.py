@@ -15,6 +15,7 @@ from prep.tiles.layouts import find_data_set, two_folders
 from prep.tiles.names.naming import WITHOUT, Naming, check_template
 from prep.tiles.overlaps.together import check_stride, keep_together
 from prep.tiles.pairs import Discovery, pair_tiles
+from prep.tiles.row_pairs import pair_rows
 from prep.tiles.splits import hold_out_val, name_slides, require_slides, resplit
 from prep.views import check_tile_side
 from store.schema import PairingError, SettingsError, Split
@@ -23,10 +24,14 @@ from store.untrusted.names import clash
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Where the tiles are: one data folder, or (`he` and `ihc` differ) one folder for each stain."""
+    """Where the tiles are: one data folder, or (`he` and `ihc` differ) one folder for each stain.
+
+    A table of pairs names the tiles in the folders; without one they are found by what folders and files are called.
+    """
 
     he: Path
     ihc: Path
+    table: Path | None = None
 
     @property
     def single(self) -> bool:
@@ -64,8 +69,18 @@ def _find(settings: PrepSettings, data: Data) -> Discovery:
         check_template(name, template)
     naming = Naming(he=settings.he_name or WITHOUT, ihc=settings.ihc_name or WITHOUT, ignore_case=settings.ignore_case)
     asked = Asked(layout=settings.layout, stain=settings.stain, by_name=naming.he != naming.ihc)
-    data_set = find_data_set(data.he, asked) if data.single else two_folders(data.he, data.ihc)
-    found = name_slides(pair_tiles(data_set, naming), settings.slide_pattern)
+    if data.table:
+        found = pair_rows(data.table, data.he, data.ihc, asked.layout)
+        if found.slides_named and settings.slide_pattern:
+            raise SettingsError(
+                f"slide_pattern = {settings.slide_pattern!r}, and {data.table} has a column slide; give one of both"
+            )
+    else:
+        data_set = find_data_set(data.he, asked) if data.single else two_folders(data.he, data.ihc)
+        found = pair_tiles(data_set, naming)
+    found = found if found.slides_named else name_slides(found, settings.slide_pattern)
+    if data.table and not any(candidate.split is Split.TRAIN for candidate in found.candidates):
+        raise PairingError(f"{data.table}: no row is a pair of train whose files exist; add such rows")
     if not any(candidate.split is Split.TRAIN for candidate in found.candidates):
         raise PairingError(_no_pair(data, found))
     return found
@@ -74,7 +89,7 @@ def _find(settings: PrepSettings, data: Data) -> Discovery:
 def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
     """The candidates in the split that the settings ask for."""
     holds_out = settings.val_fraction or settings.val_slides
-    if (settings.split is SplitRule.BY_SLIDE or holds_out) and not settings.slide_pattern:
+    if (settings.split is SplitRule.BY_SLIDE or holds_out) and not (settings.slide_pattern or found.slides_named):
         require_slides(found)
     if settings.split is SplitRule.BY_SLIDE:
         found, groups = keep_together(settings, found)
@@ -89,8 +104,8 @@ def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
         )
     if not found.published:
         raise PairingError(
-            f"{data.he}: layout {found.layout} has no test set of its own, and split = published needs one; "
-            f"set split=by-slide to hold slides out for test: {how_to_set('split=by-slide')}"
+            f"{data.table or data.he}: layout {found.layout} has no test set of its own, and split = published needs "
+            f"one; set split=by-slide to hold slides out for test: {how_to_set('split=by-slide')}"
         )
     if not holds_out:
         return found

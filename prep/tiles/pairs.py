@@ -41,7 +41,8 @@ class Discovery:
     """The contents of a data folder: candidates in the order of (split, id), tiles without counterpart, notes.
 
     `published` says whether the folders contain a test set; otherwise every candidate is in train. `read_as` says how
-    the folders were read, and `hint` which settings would pair more of the names.
+    the folders were read, `hint` which settings would pair more of the names, and `slides_named` whether the candidates
+    have their slides.
     """
 
     layout: Layout
@@ -51,6 +52,7 @@ class Discovery:
     unpaired: tuple[Skipped, ...]
     notes: tuple[str, ...]
     read_as: str
+    slides_named: bool = False
     hint: Hint | None = None
 
 

@@ -60,17 +60,22 @@ def is_picture(name: str) -> bool:
 
 def list_tree(folder: Path) -> Folder:
     """The listing of a folder that a person named. Raises PairingError if it is none, or something else than tiles."""
-    if not folder.is_dir():
-        raise PairingError(f"{folder}: {_no_folder(folder)}")
+    check_folder(folder)
     root = _list(folder, ".", folder.resolve().name, ())
     if root.fault:
         raise PairingError(f"{folder}: cannot be listed ({root.fault}); name a folder that can be read")
-    if STORE_ROOT in root.files:
+    return root
+
+
+def check_folder(folder: Path) -> None:
+    """Raise PairingError if a path that a person named is no folder, or a store."""
+    if not folder.is_dir():
+        raise PairingError(f"{folder}: {_no_folder(folder)}")
+    if (folder / STORE_ROOT).exists():
         raise PairingError(
             f"{folder}: is a Zarr store, not a folder of tiles; name the folder of the tiles that it was built from "
             "(--data; make: DATA=), and look into the store with `python -m store info`"
         )
-    return root
 
 
 def _no_folder(folder: Path) -> str:
