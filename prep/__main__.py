@@ -86,6 +86,24 @@ def plan(
 
 
 @app.command()
+def cut(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder of the tiles; those that are there stay")],
+    data: DataOption = "",
+    he: HeOption = "",
+    ihc: IhcOption = "",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    skip_bad: SkipBadOption = False,
+    threads: ThreadsOption = THREADS,
+) -> None:
+    """Cut pictures into PNG files of square tiles, those that build cuts; run again, it goes on where it stopped."""
+    from prep.cutting.files import cut_files
+
+    done = cut_files(_settings(config, overrides), _data(data, he, ihc), out, threads=threads, skip_bad=skip_bad)
+    typer.echo(f"{done.new} new tiles are in {out}, and {done.kept} that were there\n{done.text}", err=True)
+
+
+@app.command()
 def build(
     store: Annotated[
         str,

@@ -30,6 +30,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
     ),
     "prep": (
         {"__main__"},
+        {"cutting"},
         {"build", "fidelity"},
         {"demo", "tiles", "upscaling"},
         {"views", "refusals", "registration"},

@@ -51,7 +51,7 @@ def find_pairs(settings: PrepSettings, data: Data, refusals: Refusals | None = N
     `refusals` a split that is refused is collected there, and the candidates are not split.
     """
     check_tile_side(settings)
-    found = _find(settings, data)
+    found = find_candidates(settings, data)
     check_stride(settings, found)
     if refusals is None:
         found = _split(settings, data, found)
@@ -64,7 +64,8 @@ def find_pairs(settings: PrepSettings, data: Data, refusals: Refusals | None = N
     return found
 
 
-def _find(settings: PrepSettings, data: Data) -> Discovery:
+def find_candidates(settings: PrepSettings, data: Data) -> Discovery:
+    """The candidates in the data folders, in the split that the data come with. Raises PairingError."""
     for name, template in (("he_name", settings.he_name), ("ihc_name", settings.ihc_name)):
         check_template(name, template)
     naming = Naming(he=settings.he_name or WITHOUT, ihc=settings.ihc_name or WITHOUT, ignore_case=settings.ignore_case)

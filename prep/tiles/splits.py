@@ -5,6 +5,7 @@ Tiles of one slide are similar, so no slide should occur in two splits. Pure fun
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import re
@@ -19,6 +20,8 @@ from store.schema import PairingError, SettingsError, Split
 
 EXAMPLE = how_to_set("slide_pattern=^(.*)_y")  # for names such as slide7_y0_x512
 NAMES_SHOWN = 12  # slides in an error
+OF_SQUARES = r"^(.+)_y\d+_x\d+$"  # of pictures whose names do not say their slide
+GRID_OF_SQUARES = r"([^/]+)_\d+_\d+_y\d+_x\d+$"
 GRID_NAME = r"^(.+)_\d+_\d+$"  # MIST: <slide>_<row>_<column>, seen for validation files
 
 
@@ -67,6 +70,19 @@ def slides_by_grid(ids: Sequence[str], owners: Sequence[str]) -> Slides:
     if all(re.search(GRID_NAME, stem) for stem in stems):
         return slides_by_pattern(stems, GRID_NAME)
     return slide_per_tile(ids, owners)
+
+
+def pattern_of_squares(found: Discovery, given: str) -> str:
+    """The `slide_pattern` by which squares of these pictures have the slides of the pictures.
+
+    It is the one that was `given` if it does; else, where names do not say the slide, each picture has its own.
+    """
+    squares = [f"{candidate.id}_y0_x0" for candidate in found.candidates]
+    for pattern in filter(None, (given, GRID_OF_SQUARES)):
+        with contextlib.suppress(PairingError):
+            if list(slides_by_pattern(squares, pattern).names) == [candidate.slide for candidate in found.candidates]:
+                return pattern
+    return OF_SQUARES
 
 
 def require_slides(found: Discovery) -> None:
