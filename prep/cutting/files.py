@@ -23,7 +23,7 @@ from prep.tiles.discovery import Data, find_candidates
 from prep.tiles.layouts import Sources
 from prep.tiles.pairs import Discovery
 from prep.tiles.reading import read_pair
-from prep.tiles.splits import pattern_of_squares
+from prep.tiles.slides import pattern_of_squares
 from prep.tiles.squares import cutting_of, describe_cut
 from store.cli import say, track
 from store.images import PictureU8, read_picture, write_png

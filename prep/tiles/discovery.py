@@ -16,7 +16,8 @@ from prep.tiles.names.naming import WITHOUT, Naming, check_template
 from prep.tiles.overlaps.together import check_stride, keep_together
 from prep.tiles.pairs import Discovery, pair_tiles
 from prep.tiles.row_pairs import pair_rows
-from prep.tiles.splits import hold_out_val, name_slides, require_slides, resplit
+from prep.tiles.slides import name_slides, require_slides
+from prep.tiles.splits import hold_out_val, resplit
 from prep.views import check_tile_side
 from store.schema import PairingError, SettingsError, Split
 from store.untrusted.names import clash

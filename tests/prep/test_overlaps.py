@@ -105,11 +105,11 @@ def test_overlaps_and_groups_are_those_of_the_plain_way(seed: int) -> None:
     found = find_overlaps(tiles)
     assert {one.name for one in found} == expected
     by_name = {tile.name: tile for tile in tiles}
-    for one in found:
-        tile, other = by_name[one.name], by_name[one.original]
-        assert (one.split, one.other) == (tile.split, other.split)
+    for leak in found:
+        tile, other = by_name[leak.name], by_name[leak.original]
+        assert (leak.split, leak.other) == (tile.split, other.split)
         assert overlap(tile, other)
-        assert rank[one.other] < rank[one.split]
+        assert rank[leak.other] < rank[leak.split]
     groups = {tile.slide: tile.slide for tile in tiles}
     for _ in tiles:  # until nothing changes any more
         for one in tiles:

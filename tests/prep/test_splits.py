@@ -7,7 +7,8 @@ import random
 import pytest
 
 from prep.settings import PrepSettings, SplitRule
-from prep.tiles.splits import slide_per_tile, slides_by_grid, slides_by_pattern, split_by_slide
+from prep.tiles.slides import slide_per_tile, slides_by_grid, slides_by_pattern
+from prep.tiles.splits import split_by_slide
 from store.schema import PairingError, SettingsError, Split
 
 
