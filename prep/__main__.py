@@ -67,6 +67,9 @@ def plan(
     config: ConfigOption = None,
     overrides: SetOption = None,
     threads: ThreadsOption = THREADS,
+    registration: Annotated[
+        bool, typer.Option("--registration", help="measure how far the two pictures of each pair are apart")
+    ] = False,
 ) -> None:
     """Say what would be built, and write nothing.
 
@@ -80,7 +83,8 @@ def plan(
     from prep.build.describe import describe_plan
     from prep.build.plan import make_plan
 
-    planned = make_plan(_settings(config, overrides), _data(data, he, ihc, pairs_from), threads=threads)
+    given = [*(overrides or []), *(["registration=true"] if registration else [])]
+    planned = make_plan(_settings(config, given), _data(data, he, ihc, pairs_from), threads=threads)
     typer.echo(describe_plan(planned))
     planned.refuse(skip_bad=True)
 

@@ -72,6 +72,13 @@ class Edge(StrEnum):
     SHIFT = "shift"  # the last square is moved inward until it ends at the edge, and shares pixels with the one before
 
 
+class Align(StrEnum):
+    """How the IHC of a pair is moved before its tile is cut, by the shift that was measured."""
+
+    NONE = "none"
+    SHIFT = "shift"  # by whole pixels, where the estimate can be trusted
+
+
 class Layout(StrEnum):
     """How a data folder is laid out; `auto` reads it from the names of its folders."""
 
@@ -100,6 +107,10 @@ class PrepSettings:
     tile_side: int = 0  # of the squares that are cut from pictures of any size; 0: each picture is one tile
     stride: int = 0  # from one square to the next; 0: tile_side. Without tile_side: of tiles <slide>_<row>_<column>
     edge: Edge = Edge.DROP  # of pictures that are no whole number of squares; never padding
+    registration: bool = False  # measure how far the two pictures of each pair are apart; implied by the next three
+    max_shift: int = 0  # px: pairs that are further apart are left out; 0: none is
+    min_confidence: float = 0.0  # pairs whose estimate is less certain are left out; 0: none is
+    align: Align = Align.NONE
     recipe: Recipe = Recipe.PAPER  # M2: R1 as written in the paper
     view_side: int = 512  # M1: the side of the baseline's crops
     boxes: int = 1  # M7: boxes per pair and zoom
@@ -128,6 +139,7 @@ class PrepSettings:
         for name, value, least in (
             ("tile_side", self.tile_side, 0),
             ("stride", self.stride, 0),
+            ("max_shift", self.max_shift, 0),
             ("view_side", self.view_side, 16),
             ("boxes", self.boxes, 1),
             ("margin", self.margin, 0),
@@ -147,6 +159,8 @@ class PrepSettings:
         for name, share in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
             if not 0 <= share < 1:
                 raise SettingsError(f"{name} = {share}: must be at least 0 and below 1")
+        if not 0 <= self.min_confidence <= 1:
+            raise SettingsError(f"min_confidence = {self.min_confidence}: must be 0 to 1, for example 0.5")
         if self.edge is Edge.SHIFT and not self.tile_side:
             raise SettingsError(
                 "edge = shift moves squares that are cut, and tile_side = 0 cuts none; give the side of the squares, "
@@ -160,6 +174,11 @@ class PrepSettings:
         if both := sorted({*self.test_slides} & {*self.val_slides}):
             raise SettingsError(f"slide {both[0]!r} is in test_slides and in val_slides; name it in one of them")
 
+    @property
+    def registers(self) -> bool:
+        """Whether the shift of every pair is measured."""
+        return bool(self.registration or self.max_shift or self.min_confidence or self.align is not Align.NONE)
+
 
 # settings that came later, and the value of each that leaves the bytes of a store as they were before it
 _BEFORE: dict[str, object] = {
@@ -171,6 +190,10 @@ _BEFORE: dict[str, object] = {
     "tile_side": 0,
     "stride": 0,
     "edge": Edge.DROP,
+    "registration": False,
+    "max_shift": 0,
+    "min_confidence": 0.0,
+    "align": Align.NONE,
     "test_slides": [],
     "val_slides": [],
     "upscaler_file": "",  # never recorded: the place of a file is a matter of the machine; the manifest has its digest
@@ -185,6 +208,7 @@ def recorded(settings: PrepSettings) -> dict[str, object]:
         upscaler_file="",
         kernels=Kernels.PLAIN if settings.kernels is Kernels.AUTO else settings.kernels,
         batch=settings.batch or BATCH,
+        registration=settings.registers,
     )
     return {name: value for name, value in plain(decided).items() if name not in _BEFORE or value != _BEFORE[name]}
 

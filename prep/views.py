@@ -146,6 +146,11 @@ def cut_to_fit(settings: PrepSettings, sides: Sequence[int]) -> str:
     return how_to_set(f"tile_side={tile_side}", f"view_side={tile_side // 2}") if tile_side >= LEAST_SIDE else ""
 
 
+def largest_side(settings: PrepSettings, most: int) -> int:
+    """The largest side of a tile, at most `most` px, that fits the recipe; 0 if there is none."""
+    return next((side for side in range(most, 1, -1) if _fits(settings, side)), 0)
+
+
 def _fits(settings: PrepSettings, tile_side: int) -> bool:
     try:
         plan_geometries(settings, tile_side)

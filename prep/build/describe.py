@@ -6,28 +6,32 @@ from collections.abc import Sequence
 
 from prep.build.bad_pairs import count_bad, cut_hint, describe_bad
 from prep.build.plan import BuildPlan
+from prep.registration.matching import describe_rules
 from prep.settings import Enlarger, Precision, how_to_set
 from prep.tiles.leakage import describe_leaks
 from prep.tiles.overlaps.sharing import describe_overlaps
 from prep.tiles.squares import describe_cut
 from prep.views import Geometry
 from store.cli import wrapped
-from store.pairs.table import Table, describe_slides
+from store.pairs.shifts import describe_shifts, summarise_shifts
+from store.pairs.table import Skipped, Table, describe_slides
 from store.schema import Manifest, Source
 
 LABEL = 10  # columns of a line's label
 LEAKS_SHOWN = 3  # slides in a note
+LEFT_OUT_SHOWN = 10  # pairs; a build names all
 RATES = {"two CPU cores": 0.37, "an H200": 100.0}  # TFLOP/s of super-resolution, measured: prep/README.md
 
 
 def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
     """Pairs, split, views, size, operations of super-resolution, bad pairs, notes."""
-    manifest, skipped = plan.manifest, plan.table.skipped
+    manifest, skipped = plan.manifest, plan.bad
     facts = [
         ("pairs", _describe_pairs(plan.table)),
         *((str(split), describe_slides(pairs)) for split, pairs in plan.table.pairs.items()),
         ("read as:", plan.read_as),
         *([("tiles", describe_cut(plan.cut))] if plan.cut.cutting else []),
+        *_describe_shifts(plan),
         ("split", f"{manifest.split}, seed {manifest.seed}; {_describe_leaks(plan.table)}"),
         *((geometry.view.name, describe_geometry(geometry)) for geometry in plan.geometries),
         *([("mpp", _describe_mpp(manifest))] if manifest.mpp else []),
@@ -36,6 +40,8 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
         ("compute", _describe_compute(plan)),
         *([("bad", count_bad(skipped, skip_bad=skip_bad) + cut_hint(plan.to_cut))] if skipped else []),
         *(("", describe_bad(bad)) for bad in skipped),
+        *([("left out", _count_left_out(plan.left_out))] if plan.left_out else []),
+        *(("", describe_bad(one)) for one in plan.left_out[:LEFT_OUT_SHOWN]),
         *([("names", plan.hint)] if plan.hint else []),
         *(("note", note) for note in (*plan.notes, *_leak_note(plan.table.leaking), *_copy_notes(plan))),
     ]
@@ -72,6 +78,17 @@ def _describe_pairs(table: Table) -> str:
     return ", ".join(
         f"{len(table.pairs[split])} in {split} ({_slides(len(slides))})" for split, slides in table.slides.items()
     )
+
+
+def _describe_shifts(plan: BuildPlan) -> list[tuple[str, str]]:
+    """How far the pairs are apart, if it was measured, and which of them the settings would leave out."""
+    shifts = summarise_shifts(pair for pairs in plan.table.pairs.values() for pair in pairs)
+    return [("shifts", describe_shifts(shifts)), ("", describe_rules(shifts))] if shifts else []
+
+
+def _count_left_out(left_out: Sequence[Skipped]) -> str:
+    more = f"; the first {LEFT_OUT_SHOWN}:" if len(left_out) > LEFT_OUT_SHOWN else ":"
+    return f"{len(left_out)} {'pair' if len(left_out) == 1 else 'pairs'}, because of settings{more}"
 
 
 def _describe_leaks(table: Table) -> str:

@@ -23,6 +23,7 @@ NETWORKS: dict[Enlarger, tuple[str, ...]] = {  # what enlarged views depend on a
     Enlarger.FILE: ("spandrel", "torch"),
 }
 NOBODY: Mapping[int, GivenNetwork] = MappingProxyType({})
+MEASURES = ("scikit-image", "scipy")  # what measured shifts depend on as well
 PACKERS = {Codec.PORTABLE: (), Codec.COMPACT: ("imagecodecs",)}  # what the bytes of packed pictures depend on as well
 
 
@@ -42,6 +43,7 @@ def plan_manifest(
     """
     tile_side = geometries[0].tile_side
     packages = SOFTWARE + NETWORKS[settings.upscaler] + PACKERS[settings.codec]
+    packages += MEASURES if settings.registers else ()
     manifest = Manifest(
         format=FORMAT,
         name=settings.name,

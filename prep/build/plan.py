@@ -13,10 +13,13 @@ from prep.build.manifest import plan_manifest, require_networks
 from prep.build.units import Work
 from prep.demo.draw import is_synthetic
 from prep.refusals import Refusals
+from prep.registration.matching import matching_of
 from prep.settings import Layout, PrepSettings
-from prep.tiles.checking import Checked, collect_pairs, inspect_pairs
+from prep.tiles.aligning import align_whole
+from prep.tiles.checking import collect_pairs, inspect_pairs
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.discovery import Data, find_pairs
+from prep.tiles.inspected import Checked
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Leak, refuse_leaks
 from prep.tiles.names.naming import describe_hint
@@ -29,7 +32,7 @@ from prep.views import MAC_PER_PIXEL, Geometry, cut_to_fit, plan_geometries, sup
 from store.cli import track
 from store.format.codec import require
 from store.format.layout import raw_bytes
-from store.pairs.table import Table
+from store.pairs.table import Skipped, Table
 from store.schema import Manifest, Split
 
 
@@ -50,6 +53,7 @@ class BuildPlan:
     flop: int  # of super-resolution
     raw_bytes: int  # of all arrays before compression
     notes: tuple[str, ...]
+    left_out: tuple[Skipped, ...]  # by settings; the end of table.skipped
     leaks: tuple[Leak, ...]
     overlaps: tuple[Overlap, ...]
     cut: Cut
@@ -70,11 +74,16 @@ class BuildPlan:
         )
         return Work(manifest=self.manifest, sources=self.sources, geometries=self.geometries, upscaler=upscaler)
 
+    @property
+    def bad(self) -> tuple[Skipped, ...]:
+        """The skipped pairs that have a fault."""
+        return self.table.skipped[: len(self.table.skipped) - len(self.left_out)]
+
     def refuse(self, *, skip_bad: bool) -> None:
         """Raise what stops a build of this plan, all of it: bad pairs that are not skipped, pictures in two splits."""
         refusals = Refusals()
         with refusals.collect():
-            refuse_bad(() if skip_bad else self.table.skipped, self.layout, self.to_cut, self.hint)
+            refuse_bad(() if skip_bad else self.bad, self.layout, self.to_cut, self.hint)
         with refusals.collect():
             refuse_leaks(self.leaks, self.overlaps, self.manifest.counts, allowed=self.settings.allow_leakage)
         refusals.raise_all()
@@ -120,10 +129,10 @@ def plan_build(
     """
     require(settings.codec)
     refusals = Refusals() if refusals is None else refusals
-    cutting = cutting_of(settings)
-    inspected = inspect_pairs(discovery, threads=threads, cutting=cutting, decoded=decoded)
+    cutting, matching = cutting_of(settings), matching_of(settings)
+    inspected = inspect_pairs(discovery, threads=threads, cutting=cutting, measured=matching.measured, decoded=decoded)
     watched = track(inspected, what="checking", unit="pair", total=len(discovery.candidates))
-    checked = collect_pairs(discovery, watched, cutting)
+    checked = align_whole(settings, collect_pairs(discovery, watched, cutting, matching), matching)
     geometries = _plan_views(settings, discovery, checked, refusals, skip_bad=skip_bad)
     synthetic = is_synthetic(data.he)
     factors = frozenset(int(geometry.factor) for geometry in geometries if geometry.enlarged)
@@ -153,6 +162,7 @@ def plan_build(
         flop=super_resolution_flop(geometries, count, macs or MAC_PER_PIXEL),
         raw_bytes=raw_bytes(manifest),
         notes=(*discovery.notes, *checked.notes),
+        left_out=checked.left_out,
         leaks=leaks,
         overlaps=overlaps,
         cut=checked.cut,
@@ -189,7 +199,7 @@ def _plan_views(
             geometries = plan_geometries(settings, checked.tile_side, example=pairs[0].he)
     if refusals and Split.TRAIN in table.pairs:
         with refusals.collect():
-            refuse_bad(() if skip_bad else table.skipped, discovery.layout, to_cut, describe_hint(discovery.hint))
+            refuse_bad(() if skip_bad else checked.bad, discovery.layout, to_cut, describe_hint(discovery.hint))
         with refusals.collect():
             totals = {split: len(pairs) for split, pairs in table.pairs.items()}
             refuse_leaks(checked.leaks, checked.overlaps, totals, allowed=settings.allow_leakage)

@@ -2,6 +2,8 @@
 
 Source of phase correlation: Kuglin & Hines 1975. Two stains differ in contrast at every frequency, and serial sections
 share only coarse structure, so the amplitudes are flattened in part (`whitening`), within a band of frequencies.
+Numbers have double precision: a store keeps what comes of them, in whole px and per cent, so that a machine that rounds
+the last digit in another way must not change it.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from scipy.ndimage import maximum_filter
 
 from prep.registration.density import DensityMap
 
-Surface = NDArray[np.float32]  # [2R+1,2R+1], of the shifts -R to R down and right
+Surface = NDArray[np.float64]  # [2R+1,2R+1], of the shifts -R to R down and right
 FLAT = 1e-5  # optical density: maps that vary less are of one colour
-LOW = np.float32(1e-6)  # of the highest amplitude: a lower one is not made equal to the others
+LOW = 1e-6  # of the highest amplitude: a lower one is not made equal to the others
 TINY = 1e-12
 
 
@@ -48,16 +50,16 @@ def correlate(first: DensityMap, second: DensityMap, band: Band, reach: int) -> 
     first, second: [H,W]. All zeros if one of them is flat.
     """
     if min(float(one.std()) for one in (first, second)) < FLAT:
-        return np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
-    window = np.outer(*(np.hanning(length + 2)[1:-1] for length in first.shape)).astype(np.float32)
+        return np.zeros((2 * reach + 1, 2 * reach + 1))
+    window = np.outer(*(np.hanning(length + 2)[1:-1] for length in first.shape))
     shape = tuple(fft.next_fast_len(length, real=True) for length in first.shape)
     spectra = [fft.rfft2((one - np.vdot(one, window) / window.sum()) * window, s=shape) for one in (first, second)]
     cross = spectra[1] * np.conj(spectra[0])
     amplitude = np.abs(cross)
-    cross *= _weights(shape, band) / (amplitude + LOW * amplitude.max()) ** np.float32(band.whitening)
+    cross *= _weights(shape, band) / (amplitude + LOW * amplitude.max()) ** band.whitening
     shifts = np.arange(-reach, reach + 1)
     surface = fft.irfft2(cross, s=shape)[np.ix_(shifts, shifts)]
-    return np.asarray((surface - surface.mean()) / max(float(surface.std()), TINY), np.float32)
+    return np.asarray((surface - surface.mean()) / max(float(surface.std()), TINY))
 
 
 def find_peak(surface: Surface, apart: int) -> Peak:
@@ -85,9 +87,9 @@ def _vertex(line: Surface, place: int) -> float:
     return 0.5 * (before - after) / bend if bend < 0 else 0.0
 
 
-def _weights(shape: tuple[int, ...], band: Band) -> NDArray[np.float32]:
+def _weights(shape: tuple[int, ...], band: Band) -> NDArray[np.float64]:
     """The weight of each frequency of a real spectrum [H,W//2+1]: both maps are filtered, so the filter is squared."""
     squares = fft.fftfreq(shape[0]) ** 2, fft.rfftfreq(shape[1]) ** 2
     blurs = [-2 * (np.pi * deviation) ** 2 for deviation in (band.fine, band.coarse)]
     fine, coarse = (np.outer(*(np.exp(blur * axis) for axis in squares)) for blur in blurs)
-    return np.asarray((fine - coarse) ** 2, np.float32)
+    return np.asarray((fine - coarse) ** 2)

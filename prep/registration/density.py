@@ -15,11 +15,11 @@ from skimage.color import hed_from_rgb
 
 from store.images import PictureU8
 
-DensityMap: TypeAlias = NDArray[np.float32]
+DensityMap: TypeAlias = NDArray[np.float64]
 WHITE = 255
 RED, HAEMATOXYLIN = 0, 0  # channel of a picture; column of the deconvolution matrix
-OPTICAL = (-np.log10(np.maximum(np.arange(WHITE + 1), 1) / WHITE)).astype(np.float32)  # of a grey level; black is 2.4
-SHARES = OPTICAL * hed_from_rgb[:, HAEMATOXYLIN, None].astype(np.float32)  # [3,256], of haematoxylin
+OPTICAL = -np.log10(np.maximum(np.arange(WHITE + 1), 1) / WHITE)  # of a grey level; black is 2.4
+SHARES = OPTICAL * hed_from_rgb[:, HAEMATOXYLIN, None]  # [3,256], of haematoxylin
 
 
 def densities(picture: PictureU8) -> tuple[DensityMap, DensityMap]:

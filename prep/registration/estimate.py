@@ -107,7 +107,7 @@ def _reduce(picture: PictureU8, side: int) -> PictureU8:
 
 def _surface(maps: Maps, band: Band, reach: int) -> Surface:
     """The sum over densities."""
-    return np.asarray(sum(correlate(he, ihc, band, reach) for he, ihc in maps), np.float32)
+    return np.asarray(sum(correlate(he, ihc, band, reach) for he, ihc in maps))
 
 
 def _overlap(maps: Maps, down: int, right: int) -> Maps:

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
+from prep.registration.estimate import register
+from prep.registration.matching import UNMEASURED, Matching
+from prep.tiles.aligning import match_pairs
 from prep.tiles.decoded import NONE_KEPT, Decoded
+from prep.tiles.inspected import Checked, Inspected, Misfit, SoundPair
 from prep.tiles.layouts import Sources
-from prep.tiles.leakage import Fingerprint, Leak, Print, find_leaks, fingerprint
+from prep.tiles.leakage import Leak, Print, find_leaks, fingerprint
 from prep.tiles.overlaps.places import place_tile, read_corner, with_stride
-from prep.tiles.overlaps.sharing import Overlap, Placed, find_overlaps
+from prep.tiles.overlaps.sharing import Placed, find_overlaps
 from prep.tiles.pairs import Candidate, Discovery
 from prep.tiles.reading import SourcePair, cut_squares, read_sources
 from prep.tiles.shapes import common_field, field_fault, halves_fault, shape_fault
@@ -28,55 +32,19 @@ from store.schema import Box, PictureError, Split, Stain
 BLANK_NAMED = 20  # pictures of one colour, in a note
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """The pairs that can be stored and the bad ones, the side of every tile in px, notes for a person.
-
-    `leaks` are the pictures of held-out splits that are also in another one, `overlaps` the tiles that share pixels
-    with one of another split. `cut` says what was cut from larger
-    pictures. `to_cut` are the shortest sides of the pictures whose shape makes them bad.
-    """
-
-    table: Table
-    tile_side: int
-    notes: tuple[str, ...]
-    leaks: tuple[Leak, ...]
-    overlaps: tuple[Overlap, ...]
-    cut: Cut
-    to_cut: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SoundPair:
-    """A pair whose pictures were read completely and agree with each other."""
-
-    candidate: Candidate
-    pair: Pair
-    side: int
-    field: Field
-    notes: tuple[tuple[str, str], ...]  # source name, what was converted
-    prints: tuple[Fingerprint, Fingerprint]  # H&E, IHC
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Misfit:
-    """A bad pair that squares could be cut from: its shortest side is `side` px."""
-
-    skipped: Skipped
-    side: int
-
-
-Inspected = tuple[SoundPair | Misfit | Skipped, ...]  # of one candidate: one for each tile cut from its pictures
-
-
 def inspect_pairs(
-    discovery: Discovery, *, threads: int, cutting: Cutting = WHOLE, decoded: Decoded = NONE_KEPT
+    discovery: Discovery,
+    *,
+    threads: int,
+    cutting: Cutting = WHOLE,
+    measured: bool = False,
+    decoded: Decoded = NONE_KEPT,
 ) -> Iterator[Inspected]:
     """Read the pictures of every candidate strictly; the tiles of each, in the order of the candidates.
 
-    `decoded` keeps of the sound ones what fits.
+    `measured` says whether the shift of each tile is measured; `decoded` keeps of the sound ones what fits.
     """
-    inspect = partial(_inspect, discovery.sources, cutting=cutting, decoded=decoded)
+    inspect = partial(_inspect, discovery.sources, cutting=cutting, measured=measured, decoded=decoded)
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
         yield from pool.map(inspect, discovery.candidates)
@@ -84,8 +52,10 @@ def inspect_pairs(
         pool.shutdown(cancel_futures=True)
 
 
-def collect_pairs(discovery: Discovery, inspected: Iterable[Inspected], cutting: Cutting = WHOLE) -> Checked:
-    """The table of what was inspected.
+def collect_pairs(
+    discovery: Discovery, inspected: Iterable[Inspected], cutting: Cutting = WHOLE, matching: Matching = UNMEASURED
+) -> Checked:
+    """The table of what was inspected, without the pairs that `matching` leaves out.
 
     The side of the store's tiles is the most frequent one (of equally frequent ones the largest); pairs of another side
     are bad, and so are tiles without a counterpart.
@@ -108,12 +78,13 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[Inspected], cutting:
         for r in sound
         if r.side != tile_side
     ]
-    sound = [result for result in sound if result.side == tile_side]
+    sound, left_out = match_pairs([result for result in sound if result.side == tile_side], matching)
     pairs = {split: rows for split in Split if (rows := _rows(sound, split))}
     return Checked(
-        table=Table(pairs=pairs, skipped=tuple(skipped)),
+        table=Table(pairs=pairs, skipped=(*skipped, *left_out)),
         tile_side=tile_side,
         notes=(*_conversion_notes(sound), *_blank_notes(sound)),
+        left_out=left_out,
         leaks=(*_leaks(sound, Stain.HE), *_leaks(sound, Stain.IHC)),
         overlaps=tuple(find_overlaps(_placed(sound, cutting))),
         cut=_count_cut(cutting, sound),
@@ -121,7 +92,7 @@ def collect_pairs(discovery: Discovery, inspected: Iterable[Inspected], cutting:
     )
 
 
-def make_tiles(candidate: Candidate, read: SourcePair, cutting: Cutting) -> Inspected:
+def make_tiles(candidate: Candidate, read: SourcePair, cutting: Cutting, *, measured: bool = False) -> Inspected:
     """The tiles of a candidate whose sources were read: sound pairs, or bad ones with the reason."""
     if fault := halves_fault(read, cutting):
         return (_bad(candidate, fault),)
@@ -129,24 +100,28 @@ def make_tiles(candidate: Candidate, read: SourcePair, cutting: Cutting) -> Insp
     if not cutting:
         fault = shape_fault(read)
         side = min(field.height, field.width)
-        return (Misfit(skipped=_bad(candidate, fault), side=side),) if fault else (_sound_pair(candidate, read, field),)
+        if fault:
+            return (Misfit(skipped=_bad(candidate, fault), side=side),)
+        return (_sound_pair(candidate, read, field, measured=measured),)
     if fault := field_fault(read, field, cutting):
         return (_bad(candidate, fault),)
-    return tuple(_sound_pair(candidate, read, field, box) for box in plan_squares(cutting, field))
+    return tuple(_sound_pair(candidate, read, field, box, measured=measured) for box in plan_squares(cutting, field))
 
 
-def _inspect(sources: Sources, candidate: Candidate, cutting: Cutting, decoded: Decoded) -> Inspected:
+def _inspect(sources: Sources, candidate: Candidate, cutting: Cutting, measured: bool, decoded: Decoded) -> Inspected:
     try:
         read = read_sources(sources, candidate.he, candidate.ihc)
     except PictureError as error:
         return (_bad(candidate, str(error)),)
-    tiles = make_tiles(candidate, read, cutting)
+    tiles = make_tiles(candidate, read, cutting, measured=measured)
     if sound := [tile for tile in tiles if isinstance(tile, SoundPair)]:
         decoded.keep(sound[0].pair, read.pictures)
     return tiles
 
 
-def _sound_pair(candidate: Candidate, read: SourcePair, field: Field, box: Box | None = None) -> SoundPair:
+def _sound_pair(
+    candidate: Candidate, read: SourcePair, field: Field, box: Box | None = None, *, measured: bool = False
+) -> SoundPair:
     """A tile of a candidate, with all that is measured on its two pictures as delivered, u8 [S,S,3] each."""
     pair = Pair(
         id=name_square(candidate.id, box) if box else candidate.id,
@@ -161,7 +136,7 @@ def _sound_pair(candidate: Candidate, read: SourcePair, field: Field, box: Box |
     he_u8, ihc_u8 = cut_squares(read.pictures, pair)
     return SoundPair(
         candidate=candidate,
-        pair=pair,
+        pair=replace(pair, registration=register(he_u8, ihc_u8)) if measured else pair,
         side=he_u8.shape[0],
         field=field,
         notes=_conversions(pair, read),

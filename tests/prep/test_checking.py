@@ -10,7 +10,8 @@ from PIL import Image, ImageFile
 
 from prep.build.bad_pairs import refuse_bad
 from prep.settings import Layout
-from prep.tiles.checking import Checked, collect_pairs, inspect_pairs
+from prep.tiles.checking import collect_pairs, inspect_pairs
+from prep.tiles.inspected import Checked
 from prep.tiles.pairs import Discovery
 from prep.tiles.reading import read_pair
 from prep.tiles.splits import resplit

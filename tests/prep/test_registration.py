@@ -142,10 +142,7 @@ def test_correlation_agrees_with_a_slow_plain_one() -> None:
     """A sum over every shift in a padded picture, without a band, has its maximum at the same place."""
     generator = np.random.default_rng(0)
     large = generator.normal(size=(48, 48))
-    first, second = (
-        large[8:40, 8:40].astype(np.float32),
-        large[5:37, 12:44].astype(np.float32),
-    )  # shows it 3 down, 4 left
+    first, second = large[8:40, 8:40], large[5:37, 12:44]  # the second shows it 3 down, 4 to the left
     peak = find_peak(correlate(first, second, PLAIN, 7), 2)
     sums = {
         (down, right): np.vdot(first[7:-7, 7:-7], second[7 + down : 25 + down, 7 + right : 25 + right])
