@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from glob import escape
 from math import inf, isnan, nan
@@ -27,7 +27,21 @@ T = TypeVar("T")
 
 DIGEST = "sha256"  # the key of a record's own digest
 RENAMED = {"draws": "pairs_seen"}  # keys in records of earlier versions
+SWEPT = 5  # times that a file is written, if other machines remove it meanwhile
 PARTIAL = ".partial"  # the ending of a file's name until it is complete; zarr uses the same one
+
+UNSUPPORTED = {
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOTTY,
+    errno.EBADF,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+}  # a file system without an operation, or for this user
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again, or write elsewhere",
@@ -39,6 +53,8 @@ _REMEDIES = {
     errno.EISDIR: "a folder is in the place of a file: remove it and run the same command again",
     errno.ENOTEMPTY: "a folder is in the place of a file: remove it and run the same command again",
     errno.EEXIST: "a file is in the place of a folder: remove it and run the same command again",
+    errno.EBUSY: "a program has it open: end it and run the same command again, or write elsewhere",
+    errno.ETXTBSY: "a program has it open: end it and run the same command again, or write elsewhere",
     errno.ENAMETOOLONG: "the name is too long for this disk: shorten it",
 }
 
@@ -58,15 +74,19 @@ def disk_errors(path: object) -> Iterator[None]:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file atomically: under another name, synced, renamed. An interruption leaves the old file or the new.
 
-    What killed processes left of their attempts to write the same file is removed.
+    What killed processes left of their attempts to write the same file is removed; a machine that does not see the lock
+    of another removes what that one is writing, which is then written again.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")  # of two processes each has its own
     try:
-        with _open_locked(partial) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            partial.replace(path)
+        for tries_left in reversed(range(SWEPT)):
+            with _open_locked(partial) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                with suppress(FileNotFoundError) if tries_left else nullcontext():
+                    partial.replace(path)
+                    break
         _sweep(path)
     except OSError:
         with suppress(OSError):
@@ -166,12 +186,23 @@ def with_current_names(
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or a folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file or a folder is on the disk; a folder as far as its file system can, its files are synced."""
+    with suppress_unsupported() if path.is_dir() else nullcontext():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def suppress_unsupported() -> Iterator[None]:
+    """Go on where a file system does not know an operation or does not allow it."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        yield
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
 
 
 def sync_all(files: Iterable[Path]) -> None:
@@ -206,35 +237,9 @@ def files_of(folder: Path) -> Iterator[str]:
     yield from sorted((Path(place) / name).relative_to(folder).as_posix() for place, _, names in walk for name in names)
 
 
-@contextmanager
-def locked(file: Path, what: str) -> Iterator[None]:
-    """Hold the exclusive lock on `file`; StoreError if another process holds it. A killed process releases its lock."""
-    finished = StoreError(f"{what} was just finished or abandoned by another process; run the same command again")
-    with disk_errors(file):
-        try:
-            handle = file.open("ab")
-        except FileNotFoundError as error:
-            raise finished from error
-    with handle:
-        if not _lock(handle, file):
-            raise StoreError(f"{what} is being written by another process; wait for it or stop it")
-        if not is_at(handle, file):
-            raise finished
-        yield
-
-
 def is_at(handle: BinaryIO, file: Path) -> bool:
     """Whether the file that is open is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), file.stat())
     except FileNotFoundError:
         return False
-
-
-def _lock(handle: BinaryIO, file: Path) -> bool:
-    with disk_errors(file):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True

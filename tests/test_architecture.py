@@ -23,6 +23,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"format"},
         {"location", "weights"},
         {"foreign"},
+        {"disk"},
         {"images", "stain", "files", "cli", "process", "run_files"},
         {"settings", "pairs", "machine", "pictures"},
         {"schema"},

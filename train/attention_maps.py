@@ -7,7 +7,6 @@ gates vary little around their mean; the numbers are in `gates.json`.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from store.cli import say, track
 from store.contact_sheet import Row, draw_sheet
+from store.disk.removing import remove_folder
 from store.files import PARTIAL, digest_file, disk_errors, files_of, sync_all, write_json
 from store.images import read_picture, write_png
 from store.process import stop_requests
@@ -95,7 +95,7 @@ def _draw(
     beside = _beside(predictions)
     targets, levels = plan_targets(store, split, view), dict[str, dict[str, tuple[float, float, float]]]()
     with disk_errors(beside):
-        shutil.rmtree(beside, ignore_errors=True)
+        remove_folder(beside)
         beside.mkdir()
     with translation_mode(generator, AtTest.EVALUATION), stop_requests(say) as stop:
         for target in track(targets, what=f"attention maps of {split}/{view}", unit="picture"):

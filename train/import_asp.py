@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from store.files import digest_file, locked
+from store.disk.locks import locked
+from store.files import digest_file
 from store.foreign.kinds import read_plain
 from store.records.facts import RunFacts, read_facts
 from store.run_files import RunFolder

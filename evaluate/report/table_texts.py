@@ -35,8 +35,8 @@ from evaluate.report.tables import (
 from evaluate.report.text_formats import csv_table, latex_table, markdown_table, plain_blocks
 from evaluate.scores_file import Scores, with_words
 from store.cli import WIDTH, wrapped
+from store.disk.locks import locked
 from store.files import disk_errors, write_whole
-from store.records.lock import held_file
 from store.untrusted.text import markdown_word
 
 BEST = "within a protocol"
@@ -141,7 +141,7 @@ def write_table(runs: Sequence[Scores], folder: Path, paper: PaperTable = PaperT
     }
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with held_file(folder / "table.lock", f"the table in {folder}"):
+        with locked(folder / "table.lock", f"the table in {folder}", "used"):
             for name, text in texts.items():
                 write_whole(folder / name, text.encode())
     return [folder / name for name in texts]

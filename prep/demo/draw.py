@@ -7,7 +7,6 @@ in a marker file and in a comment of each JPEG.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from numpy.typing import NDArray
 
 from prep.demo.staining import DAB, EOSIN, HAEMATOXYLIN, draw_tissue, mix_dye, stain
 from prep.demo.tissue import FloatMap, plan_glands, smooth_noise
-from store.files import disk_errors, locked
+from store.disk.locks import locked
+from store.disk.removing import remove_folder
+from store.files import disk_errors
 from store.schema import FORBID_UNKNOWN, SettingsError, StoreError
 from store.settings import to_toml
 
@@ -87,11 +88,8 @@ def draw_demo(folder: Path, settings: DemoSettings) -> int:
         with disk_errors(place.parent):
             place.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock, f"the synthetic set {folder}"):
-            try:
-                if not _is_drawn(folder, settings, files):
-                    _draw(place, settings)
-            finally:
-                lock.unlink()
+            if not _is_drawn(folder, settings, files):
+                _draw(place, settings)
     return len(files) // 2
 
 
@@ -106,8 +104,7 @@ def _is_drawn(folder: Path, settings: DemoSettings, files: list[str]) -> bool:
 def _draw(place: Path, settings: DemoSettings) -> None:
     """Draw the set beside its place, and move it there when it is complete."""
     beside = place.with_name(f".{place.name}.partial")
-    if beside.exists():
-        shutil.rmtree(beside)
+    remove_folder(beside)
     beside.mkdir()
     _write(beside / MARKER, marker_text(settings).encode())
     for slide in range(settings.slides):

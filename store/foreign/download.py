@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,9 +12,11 @@ from time import monotonic
 from typing import Any
 from urllib.error import HTTPError, URLError
 
-from store.files import disk_errors, is_at
+from store.disk.locks import awaited, locked
+from store.files import disk_errors
 from store.foreign.kinds import not_weights
 from store.foreign.patience import open_patiently
+from store.schema import StoreError
 
 PIECE = 1 << 20  # bytes that are copied at once
 TIMEOUT = 30  # seconds without a byte before a download fails
@@ -38,30 +39,25 @@ def alone(partial: Path, wait: Callable[[], object]) -> Iterator[None]:
 
     A killed process releases its lock, and what it left is there to continue with.
     """
-    while True:
+    with awaited(_lock_of(partial), str(partial), wait):
         with disk_errors(partial):
-            handle = partial.open("ab")
-        with handle:
-            with disk_errors(partial):
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    wait()
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-            if is_at(handle, partial):
-                try:
-                    yield
-                finally:
-                    if partial.exists() and not partial.stat().st_size:
-                        partial.unlink()
-                return
+            partial.open("ab").close()
+        try:
+            yield
+        finally:
+            if partial.exists() and not partial.stat().st_size:
+                partial.unlink()
 
 
 def sweep(partial: Path) -> None:
     """Remove what a killed download left, unless another process is writing it, or this one may not remove it."""
-    with suppress(OSError), partial.open("rb") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        partial.unlink()
+    if partial.exists():
+        with suppress(OSError, StoreError), locked(_lock_of(partial), str(partial)):
+            partial.unlink()
+
+
+def _lock_of(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.lock")
 
 
 def download(address: str, size: int, partial: Path, watch: Callable[[int], object]) -> None:

@@ -9,9 +9,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from store.files import PARTIAL, digest_file, disk_errors, files_of, locked, sync, sync_all
+from store.cli import say, wrapped
+from store.disk.locks import locked
+from store.disk.removing import remove_file
+from store.files import PARTIAL, digest_file, disk_errors, files_of, sync, sync_all
 from store.location.base import Location
 
+SERVERS_OWN = ".nfs"  # the start of the name of a file that was removed while a program had it open
 WRITABLE = 0o222  # write permission of owner, group and others
 
 
@@ -49,8 +53,8 @@ class Folder:
         return (self.path / name).is_file()
 
     def names(self) -> Iterator[str]:
-        """The names of all files, sorted."""
-        return files_of(self.path)
+        """The names of all files, sorted; not what a file server keeps for programs that have it open."""
+        return (name for name in files_of(self.path) if not name.rpartition("/")[2].startswith(SERVERS_OWN))
 
     def sizes(self) -> dict[str, int]:
         """The length of every file in bytes, sorted by name."""
@@ -150,6 +154,8 @@ class Folder:
                 self.path.mkdir(parents=True, exist_ok=True)
             with locked(self.path / name, what):
                 yield self.path in made
+            with suppress(OSError):  # it holds files, or its last holder has removed it, and on NFS not all of it
+                self.path.rmdir()
         except BaseException:
             for folder in made:
                 with suppress(OSError):  # another process uses it, or it holds files
@@ -176,15 +182,27 @@ class Folder:
         """Remove the partial files of interrupted writes."""
         for name in self.names():
             if name.endswith(PARTIAL):
-                (self.path / name).unlink(missing_ok=True)
+                remove_file(self.path / name)
 
     def make_read_only(self) -> None:
-        """Remove the write permission of every file."""
+        """Remove the write permission of every file, where the file system allows that; else a line says so."""
+        refused: OSError | None = None
         for name in self.names():
             file = self.path / name
-            with suppress(FileNotFoundError):  # another process finishes the same store
+            try:
                 if (mode := file.stat().st_mode) & WRITABLE:
                     file.chmod(mode & ~WRITABLE)
+            except FileNotFoundError:  # another process finishes the same store
+                continue
+            except OSError as error:
+                refused = error
+        if refused:
+            say(
+                wrapped(
+                    f"note: {self} is complete and good, but its files stay writable, as their permissions cannot be "
+                    f"changed here ({refused.strerror}): take care that nothing writes to them"
+                )
+            )
 
     def stray_folders(self, files: Collection[str]) -> Iterator[str]:
         """Folders that hold none of `files`, each name ending in a slash."""

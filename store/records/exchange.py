@@ -5,9 +5,9 @@ The new folder is complete before the old one is moved aside, and in its place b
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from store.disk.removing import remove_folder
 from store.files import disk_errors, sync
 
 
@@ -27,11 +27,14 @@ def exchange(beside: Path, place: Path) -> None:
 
 
 def settle(place: Path) -> None:
-    """End an exchange, also one that was killed: a folder that is aside is removed, or comes back to an empty place."""
+    """End an exchange, also one that was killed: a folder that is aside is removed, or comes back to an empty place.
+
+    What programs have open in it stays under another name, and is removed by the next exchange.
+    """
     old = aside(place)
     with disk_errors(place):
-        if old.exists() and place.exists():
-            shutil.rmtree(old)
+        if place.exists():
+            remove_folder(old)
         elif old.exists():
             old.rename(place)
             sync(place.parent)

@@ -15,7 +15,7 @@ from skimage.registration import phase_cross_correlation
 from prep.demo.draw import MARKER, DemoSettings, DemoTile, draw_demo, draw_slide, is_synthetic, marker_text, plan_files
 from prep.demo.staining import Tissue, draw_tissue
 from prep.demo.tissue import APPEARANCES, plan_gland
-from store.files import locked
+from store.disk.locks import locked
 from store.images import read_picture
 from store.schema import SettingsError, StoreError
 from store.settings import load

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from store.files import locked
+from store.disk.locks import locked
 from store.format.manifest import all_units, journal_of
 from store.location.local import Folder
 from store.reader import Store

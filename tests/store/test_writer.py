@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import zarr
 
-from store.files import locked
+from store.disk.locks import locked
 from store.format.layout import plan_arrays
 from store.format.manifest import COPY, all_units, journal_of
 from store.location.local import Folder
@@ -125,7 +125,7 @@ def test_an_old_entry_never_commits_new_shards(tmp_path: Path, monkeypatch: pyte
     assert entries == {"train-000000.json", "train-000002.json"}
     shutil.rmtree(path)  # without the journal beside it
     begin(path, units=0, manifest=replace(manifest, seed=1))
-    assert sorted(file.name for file in journal_of(path).iterdir()) == ["begun", "lock"]
+    assert sorted(file.name for file in journal_of(path).iterdir()) == ["begun"]
 
 
 def test_an_entry_holds_the_digest_of_every_shard_of_its_unit(tmp_path: Path) -> None:

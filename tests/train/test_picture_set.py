@@ -19,6 +19,7 @@ from store.records.lock import held
 from store.records.predictions import load_predictions, place_of
 from store.run_files import PredictionFolder, RunFolder
 from store.schema import RunError, Split, StoreError
+from tests.support.file_systems import REFUSED, keep_open_files, refuse_folder_sync
 from tests.support.records import rewrite
 from tests.support.stores import build_small_store
 from tests.support.untrained_run import make_run
@@ -290,3 +291,38 @@ def test_a_damaged_run_record_names_the_file(run: RunFolder, small_store: Store)
     run.facts.write_text(run.facts.read_text().replace('"seal": "', '"seal": "x', 1)[:-1])
     with pytest.raises(RunError, match=r"run\.json"):
         translated(run, small_store)
+
+
+def test_new_predictions_take_the_place_of_open_ones(
+    run: RunFolder, small_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS keeps what a program has open, under another name that nobody can remove."""
+    place = translated(run, small_store).folder
+    other = make_run(tmp_path / "other", small_store, seed=1)
+    whole = listing(translated(other, small_store).folder)
+    for kind in ("fake", "fake_truncated"):
+        (place / kind / ".nfs000000000123").write_bytes(b"open")
+    leftover = picture_set.beside(PredictionFolder(place)).path
+    (leftover / "fake").mkdir(parents=True)  # of a start that was killed, with another generator
+    (leftover / "fake/.nfs000000000124").write_bytes(b"open")
+    shutil.copy(other.generator, run.generator)
+    with monkeypatch.context() as patch:
+        keep_open_files(patch)
+        assert not translated(run, small_store).already_existed
+        assert listing(place) == whole
+        assert translated(run, small_store).already_existed
+        assert len([*place.parent.glob("x1.*.held-*")]) == 2
+    translated(run, small_store)
+    shutil.copy(tmp_path / "other" / run.generator.name, run.generator)
+    shutil.rmtree(place)
+    translated(run, small_store)
+    assert listing(place.parent) == {f"x1/{name}": data for name, data in whole.items()}
+
+
+@pytest.mark.parametrize("number", REFUSED)
+def test_predictions_are_made_where_folders_cannot_be_synced(
+    run: RunFolder, small_store: Store, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_folder_sync(monkeypatch, number)
+    assert translated(run, small_store).pictures == 4
+    assert translated(run, small_store).already_existed

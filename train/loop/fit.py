@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
-from store.files import locked
+from store.disk.locks import locked
 from store.process import Stop, stop_requests
 from store.reader import Store
 from store.run_files import RunFolder

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from store.disk.removing import remove_file
 from store.files import disk_errors, write_whole
 from store.foreign.kinds import Format, read_plain, wrong_file
 from store.run_files import RunFolder
@@ -94,7 +95,7 @@ def prune(folder: RunFolder, keep: int) -> None:
     with disk_errors(folder.checkpoints):
         for old in checkpoints(folder)[KEPT:]:
             if not keep or int(old.name.partition("-")[0]) % keep:
-                old.unlink()
+                remove_file(old)
 
 
 def checkpoints(folder: RunFolder) -> list[Path]:

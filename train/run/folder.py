@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 
+from store.disk.removing import remove_file
 from store.files import PARTIAL, digest_tree, disk_errors, write_json, write_whole
 from store.process import installed_versions
 from store.records.facts import RunFacts, read_facts
@@ -53,7 +54,7 @@ def sweep(folder: RunFolder) -> None:
     for place in (folder.path, folder.checkpoints, folder.samples):
         with disk_errors(place):
             for partial in place.glob(f"*{PARTIAL}"):
-                partial.unlink()
+                remove_file(partial)
 
 
 def claim(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> list[str]:

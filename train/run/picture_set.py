@@ -7,11 +7,11 @@ was written. The record is written when all pictures are on the disk.
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from store.disk.removing import remove_file, remove_folder
 from store.files import PARTIAL, digest_file, disk_errors, sync, sync_all, write_json
 from store.images import load_picture, write_png
 from store.records.exchange import aside, settle
@@ -67,8 +67,7 @@ def begin(folder: PredictionFolder, plan: Predictions) -> dict[str, Made]:
 def empty(folder: PredictionFolder) -> None:
     """Make an empty folder, whatever was there."""
     with disk_errors(folder.path):
-        if folder.path.exists():
-            shutil.rmtree(folder.path)
+        remove_folder(folder.path)
         folder.path.mkdir(parents=True)
 
 
@@ -98,9 +97,9 @@ def finish(folder: PredictionFolder, plan: Predictions, made: dict[str, Made]) -
             plan, rounded=tuple(one.rounded for one in digests), truncated=tuple(one.truncated for one in digests)
         )
         write_json(folder.record, record)
-        (folder.path / JOURNAL).unlink(missing_ok=True)
+        remove_file(folder.path / JOURNAL)
         for leftover in folder.path.rglob(f"*{PARTIAL}"):  # of starts that were killed
-            leftover.unlink()
+            remove_file(leftover)
 
 
 def is_whole(folder: PredictionFolder, name: str, made: Made) -> bool:
@@ -143,6 +142,5 @@ def settle_set(place: PredictionFolder) -> None:
         if not place.gates.exists() and read_gates(old).generator == load_predictions(place, "").generator:
             old.gates.rename(place.gates)
     with disk_errors(place.path):
-        if mending(place).path.exists():
-            shutil.rmtree(mending(place).path)
+        remove_folder(mending(place).path)
     settle(place.path)
