@@ -15,7 +15,6 @@ from prep.demo.draw import is_synthetic
 from prep.refusals import Refusals
 from prep.registration.matching import matching_of
 from prep.settings import Layout, PrepSettings
-from prep.tiles.aligning import align_whole
 from prep.tiles.checking import collect_pairs, inspect_pairs
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.discovery import Data, find_pairs
@@ -25,6 +24,7 @@ from prep.tiles.leakage import Leak, refuse_leaks
 from prep.tiles.names.naming import describe_hint
 from prep.tiles.overlaps.sharing import Overlap
 from prep.tiles.pairs import Discovery
+from prep.tiles.shifts.aligning import align_whole
 from prep.tiles.squares import Cut, cutting_of
 from prep.upscaling.given import GivenNetwork, by_factor
 from prep.upscaling.upscale import UpscalerChoice, read_networks

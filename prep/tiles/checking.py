@@ -15,7 +15,6 @@ from itertools import chain
 
 from prep.registration.estimate import register
 from prep.registration.matching import UNMEASURED, Matching
-from prep.tiles.aligning import match_pairs
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.inspected import Checked, Inspected, Misfit, SoundPair
 from prep.tiles.layouts import Sources
@@ -25,6 +24,7 @@ from prep.tiles.overlaps.sharing import Placed, find_overlaps
 from prep.tiles.pairs import Candidate, Discovery
 from prep.tiles.reading import SourcePair, cut_squares, read_sources
 from prep.tiles.shapes import common_field, field_fault, halves_fault, shape_fault
+from prep.tiles.shifts.aligning import match_pairs
 from prep.tiles.squares import WHOLE, Cut, Cutting, Field, count_cut, name_square, plan_squares
 from store.pairs.table import Pair, Skipped, Table
 from store.schema import Box, PictureError, Split, Stain
