@@ -100,6 +100,7 @@ class PrepSettings:
 
     name: str = ""  # of the data set; empty: the name of the data folder
     stain: str = "IHC"  # the marker: HER2, ER, PR, Ki67, …
+    terms: str = ""  # of use of the data, in words, for the data card; empty: what a file beside the tiles says
     layout: Layout = Layout.AUTO
     he_name: str = ""  # of H&E pictures without suffix, {} being the id of the pair: {}_HE; empty: the id alone
     ihc_name: str = ""  # of IHC pictures: {}_IHC
@@ -187,6 +188,7 @@ _BEFORE: dict[str, object] = {
     "ihc_name": "",
     "ignore_case": False,
     "kernels": Kernels.PLAIN,
+    "terms": "",
     "tile_side": 0,
     "stride": 0,
     "edge": Edge.DROP,

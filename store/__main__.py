@@ -20,17 +20,45 @@ StoreArgument = Annotated[
 @app.command()
 def info(
     store: StoreArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="print the manifest as JSON instead")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print manifest and data card as JSON instead")] = False,
+    as_card: Annotated[bool, typer.Option("--card", help="print the data card as Markdown instead")] = False,
 ) -> None:
     """Print what is in a store."""
     import json
 
-    from store.overview import describe
+    from store.card.export import card_tree
+    from store.card.markdown import card_markdown
+    from store.cli import say
+    from store.overview import describe, read_card
     from store.reader import Store
     from store.settings import plain
 
     opened = Store.open(store)
-    typer.echo(json.dumps(plain(opened.manifest), indent=2) if as_json else describe(opened))
+    facts, fault = read_card(opened)
+    if fault:
+        say(f"note: {fault}")
+    if as_json:
+        typer.echo(json.dumps(plain(opened.manifest) | {"card": card_tree(facts)}, indent=2))
+    else:
+        typer.echo(card_markdown(facts) if as_card else describe(opened, facts))
+
+
+@app.command()
+def card(
+    store: StoreArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the folder of card.md and card.json")],
+) -> None:
+    """Write the data card of a store: what its pictures are, in numbers, for a person and for a program."""
+    from store.card.export import write_card
+    from store.cli import say
+    from store.overview import read_card
+    from store.reader import Store
+
+    facts, fault = read_card(Store.open(store))
+    if fault:
+        say(f"note: {fault}")
+    text, record = write_card(out, facts)
+    typer.echo(f"data card: {text} and {record}")
 
 
 @app.command()

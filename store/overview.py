@@ -5,19 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
+from store.card.card import Card, make_card
+from store.card.lines import main_lines
+from store.card.record import read_measured
 from store.cli import wrapped
 from store.files import disk_errors
-from store.pairs.table import Pair, Skipped, describe_slides
+from store.pairs.table import Pair, Skipped, Table, describe_slides
 from store.reader import Store
-from store.schema import Manifest, Source, Split, Stain, Upscaler, View
+from store.schema import Manifest, Source, Split, Stain, StoreError, Upscaler, View
 
 SHOWN = 10  # skipped pairs; the table `skipped` of the store has all of them
 STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
 INDENT = 12  # columns of the name of a fact
 
 
-def describe(store: Store) -> str:
-    """The manifest and the pair tables in words, one fact a line; long facts are wrapped to 100 columns."""
+def read_card(store: Store) -> tuple[Card, str]:
+    """The data card of a store, and what is wrong with its record; then nothing is measured. Empty if it is whole."""
+    fault, measured = "", None
+    try:
+        measured = read_measured(store.location, store.manifest.seal)
+    except StoreError as error:
+        fault = str(error)
+    pairs = {split: store.pairs(split) for split in store.manifest.counts}
+    return make_card(store.manifest, Table(pairs=pairs, skipped=store.skipped()), measured), fault
+
+
+def describe(store: Store, card: Card | None = None) -> str:
+    """The manifest, the pair tables and the card in words, one fact a line; they are wrapped to 100 columns."""
+    card = card or read_card(store)[0]
     manifest = store.manifest
     facts = [
         ("stain", f"H&E to {manifest.stain}"),
@@ -31,6 +46,7 @@ def describe(store: Store) -> str:
         *((str(split), _describe_split(store, split)) for split in manifest.counts),
         *(("warning", text) for split in manifest.counts for text in describe_leakage(store, split)),
         *_skipped(store.skipped()),
+        *main_lines(card),
         ("disk", f"{_on_disk(store)}, codec {manifest.codec}"),
         ("software", ", ".join(f"{name} {version}" for name, version in manifest.software.items())),
         ("seal", manifest.seal),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from store.card.record import CARD, is_whole
 from store.files import disk_errors
 from store.format.arrays import read_array
 from store.format.layout import plan_arrays, plan_units
@@ -59,8 +60,8 @@ def verify(address: Location | Path | str, watch: Callable[[list[str]], Iterable
     expected = {**root.files, **_shard_digests(location, root)}
     with disk_errors(location):
         present = {name for name in location.names() if name != ROOT}
-    copies = present & {COPY}  # stores of earlier versions have none
-    present -= copies
+    copies, cards = present & {COPY}, present & {CARD}  # stores of earlier versions have none
+    present -= copies | cards
     known = sorted(name for name in present & expected.keys() if expected[name] != UNKNOWN)
     changed = [name for name in watch(known) if not agrees(location, name, expected[name])]
     sound = root.computed_seal() == root.manifest.seal
@@ -68,9 +69,10 @@ def verify(address: Location | Path | str, watch: Callable[[list[str]], Iterable
         changed.append(ROOT)
     copied = [root_bytes(location, name) for name in copies]
     changed += [COPY for copy in copied if not matches_its_seal(copy) or (sound and copy != root.document)]
+    changed += [CARD for card in cards if not is_whole(root_bytes(location, card), root.manifest.seal)]
     strays = location.stray_folders(present | expected.keys())
     return Findings(
-        checked=len(known) + 1 + len(copies),
+        checked=len(known) + 1 + len(copies) + len(cards),
         missing=tuple(sorted(expected.keys() - present)),
         altered=tuple(sorted(changed)),
         extra=tuple(sorted((present - expected.keys()).union(strays))),

@@ -12,6 +12,9 @@ from prep.build.bad_pairs import refuse_bad, refuse_empty
 from prep.build.manifest import plan_manifest, require_networks
 from prep.build.units import Work
 from prep.demo.draw import is_synthetic
+from prep.facts.gather import gather
+from prep.facts.notes import describe_facts
+from prep.facts.terms import find_terms_files
 from prep.refusals import Refusals
 from prep.registration.matching import matching_of
 from prep.settings import Layout, PrepSettings
@@ -20,7 +23,7 @@ from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.discovery import Data, find_pairs
 from prep.tiles.inspected import Checked
 from prep.tiles.layouts import Sources
-from prep.tiles.leakage import Leak, refuse_leaks
+from prep.tiles.leakage import Leak, count_leaks, refuse_leaks
 from prep.tiles.names.naming import describe_hint
 from prep.tiles.overlaps.sharing import Overlap
 from prep.tiles.pairs import Discovery
@@ -29,6 +32,7 @@ from prep.tiles.squares import Cut, cutting_of
 from prep.upscaling.given import GivenNetwork, by_factor
 from prep.upscaling.upscale import UpscalerChoice, read_networks
 from prep.views import MAC_PER_PIXEL, Geometry, cut_to_fit, plan_geometries, super_resolution_flop
+from store.card.measured import Measured
 from store.cli import track
 from store.format.codec import require
 from store.format.layout import raw_bytes
@@ -56,6 +60,7 @@ class BuildPlan:
     left_out: tuple[Skipped, ...]  # by settings; the end of table.skipped
     leaks: tuple[Leak, ...]
     overlaps: tuple[Overlap, ...]
+    measured: Measured  # for the data card
     cut: Cut
     to_cut: str  # how squares are cut from pictures whose shape makes them bad; empty if there are none
 
@@ -148,6 +153,7 @@ def plan_build(
         overlaps=overlaps,
         networks=networks,
     )
+    measured = _measured(data, discovery, checked)
     return BuildPlan(
         settings=settings,
         manifest=manifest,
@@ -161,10 +167,11 @@ def plan_build(
         networks=networks,
         flop=super_resolution_flop(geometries, count, macs or MAC_PER_PIXEL),
         raw_bytes=raw_bytes(manifest),
-        notes=(*discovery.notes, *checked.notes),
+        notes=(*discovery.notes, *checked.notes, *describe_facts(measured, count_leaks(leaks))),
         left_out=checked.left_out,
         leaks=leaks,
         overlaps=overlaps,
+        measured=measured,
         cut=checked.cut,
         to_cut=cut_to_fit(settings, checked.to_cut),
     )
@@ -205,3 +212,13 @@ def _plan_views(
             refuse_leaks(checked.leaks, checked.overlaps, totals, allowed=settings.allow_leakage)
     refusals.raise_all()
     return geometries
+
+
+def _measured(data: Data, discovery: Discovery, checked: Checked) -> Measured:
+    """What the check of the pictures measured, and how the data folder was read."""
+    return gather(
+        checked.facts,
+        read_as=discovery.read_as,
+        set_aside=discovery.notes,
+        terms=find_terms_files((data.he, data.ihc)),
+    )

@@ -128,6 +128,7 @@ def repair(
         plan.manifest,
         plan.table,
         lambda units: track(units, what="verifying", unit="unit"),
+        measured=plan.measured,
         prove=prove,
         trusted=trust_settings,
     )

@@ -29,7 +29,7 @@ def write_units(plan: BuildPlan, location: Location, processes: Processes, decod
     check of the sources kept.
     """
     runner = _start(plan, processes, decoded) if StoreWriter(location, plan.manifest).pending() else None
-    with open_writer(location, plan.manifest, plan.table) as writer, stop_requests(say) as stop:
+    with open_writer(location, plan.manifest, plan.table, plan.measured) as writer, stop_requests(say) as stop:
 
         def watched(units: list[Unit]) -> Iterator[Unit]:
             for unit in track(units, what="reading back", unit="unit"):

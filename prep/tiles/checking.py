@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 
+from prep.facts.gather import measure_stain
 from prep.registration.estimate import register
 from prep.registration.matching import UNMEASURED, Matching
 from prep.tiles.decoded import NONE_KEPT, Decoded
@@ -87,6 +88,7 @@ def collect_pairs(
         left_out=left_out,
         leaks=(*_leaks(sound, Stain.HE), *_leaks(sound, Stain.IHC)),
         overlaps=tuple(find_overlaps(_placed(sound, cutting))),
+        facts={split: [result.facts for result in sound if result.candidate.split is split] for split in Split},
         cut=_count_cut(cutting, sound),
         to_cut=tuple(sides),
     )
@@ -134,13 +136,18 @@ def _sound_pair(
         ihc_box=box,
     )
     he_u8, ihc_u8 = cut_squares(read.pictures, pair)
+    prints = fingerprint(he_u8), fingerprint(ihc_u8)
     return SoundPair(
         candidate=candidate,
         pair=replace(pair, registration=register(he_u8, ihc_u8)) if measured else pair,
         side=he_u8.shape[0],
         field=field,
         notes=_conversions(pair, read),
-        prints=(fingerprint(he_u8), fingerprint(ihc_u8)),
+        prints=prints,
+        facts={
+            Stain.HE: measure_stain(Stain.HE, pair, read.he_file, he_u8, one_colour=prints[0].blank),
+            Stain.IHC: measure_stain(Stain.IHC, pair, read.ihc_file, ihc_u8, one_colour=prints[1].blank),
+        },
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from prep.facts.gather import PairFacts
 from prep.tiles.leakage import Fingerprint, Leak
 from prep.tiles.overlaps.sharing import Overlap
 from prep.tiles.pairs import Candidate
 from prep.tiles.squares import Cut, Field
 from store.pairs.table import Pair, Skipped, Table
+from store.schema import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,7 @@ class Checked:
     left_out: tuple[Skipped, ...]
     leaks: tuple[Leak, ...]
     overlaps: tuple[Overlap, ...]
+    facts: Mapping[Split, Sequence[PairFacts]]
     cut: Cut
     to_cut: tuple[int, ...]
 
@@ -46,6 +50,7 @@ class SoundPair:
     field: Field
     notes: tuple[tuple[str, str], ...]  # source name, what was converted
     prints: tuple[Fingerprint, Fingerprint]  # H&E, IHC
+    facts: PairFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

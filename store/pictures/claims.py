@@ -25,6 +25,9 @@ PROFILE_BYTES = 16 << 20  # that are unpacked; a profile of a scanner has 0.1 to
 FINEST, COARSEST = 0.05, 20.0  # um per pixel of a microscope's picture: 72 or 300 dpi say nothing about tissue
 SAME_SCALE = 0.01  # relative difference of the two directions
 DESCRIPTION = 1 << 16  # characters of a description that are searched
+_SRGB_WHITE_RED_GREEN_BLUE = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # xy
+_OF_SRGB = "cHRM of sRGB"
+_USUAL = {"sRGB", "gAMA 0.45455", _OF_SRGB}
 _UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3}
 _OME = re.compile(r'PhysicalSizeX="([0-9.eE+-]{1,30})"')
 _OME_UNIT = re.compile(r'PhysicalSizeXUnit="([^"]{1,10})"')
@@ -40,6 +43,18 @@ class Claims:
     gamma: str = ""
     mpp: float = 0.0
     mpp_from: str = ""
+
+    @property
+    def colour(self) -> str:
+        """What the file says about its colours, in words; empty if nothing."""
+        profile = f"profile '{self.profile}'" if self.profile else ""
+        return ", ".join(filter(None, (profile, self.gamma)))
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether its colours are those that a picture which says nothing is taken for: sRGB."""
+        said = set(self.gamma.split(", ")) if self.gamma else set()
+        return said <= _USUAL and (not self.profile or is_srgb(self.profile))
 
 
 NOTHING = Claims()
@@ -83,8 +98,9 @@ def gamma_of(info: Mapping[Any, Any], exif: Any) -> str:
         said.append("sRGB")
     if isinstance(gamma := info.get("gamma"), float):
         said.append(f"gAMA {gamma:g}")
-    if "chromaticity" in info:
-        said.append("cHRM")
+    if points := info.get("chromaticity"):
+        near = all(abs(a - b) < NEAR for a, b in zip(points, _SRGB_WHITE_RED_GREEN_BLUE, strict=True))
+        said.append(_OF_SRGB if near else "cHRM")
     inner = exif.get_ifd(_EXIF) if len(exif) else {}
     if gamma := inner.get(_GAMMA):
         said.append(f"EXIF gamma {float(gamma):g}")

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from store.card.measured import Measured
+from store.card.record import CARD, is_whole
 from store.files import PARTIAL, digest_bytes, disk_errors
 from store.format.layout import Unit, plan_arrays, plan_units
 from store.format.manifest import COPY, ROOT, Root, all_units, recorded_seal, root_bytes
@@ -48,15 +50,17 @@ def start_repair(
     table: Table,
     watch: Callable[[list[Unit]], Iterable[Unit]] = iter,
     *,
+    measured: Measured | None = None,
     prove: Prove | None = None,
     trusted: bool = False,
 ) -> Repair:
     """Find what is damaged and make the store an unfinished one without it; the journal lists the intact units.
 
-    `planned` and `table` are what a build of the same tiles would write; the manifest of the store is kept if its root
-    or the copy of it is intact. If both are lost, `prove` builds a unit to compare, and a person must have said that
-    the settings are `trusted`. `watch` may wrap the list of units in a progress bar. Raises StoreError if tiles or
-    settings are not those of this store, or if it holds other files; everything is read before anything is written.
+    `planned`, `table` and `measured` are what a build of the same tiles would write; the manifest of the store is kept
+    if its root or the copy of it is intact. If both are lost, `prove` builds a unit to compare, and a person must have
+    said that the settings are `trusted`. `watch` may wrap the list of units in a progress bar. Raises StoreError if
+    tiles or settings are not those of this store, or if it holds other files; everything is read before anything is
+    written.
     """
     location = locate(address)
     layout = lay_out(planned, table)
@@ -92,7 +96,7 @@ def start_repair(
             if new:
                 journal.remove_all()
             raise
-        return _begin(location, root, manifest, layout, units, damaged)
+        return _begin(location, root, manifest, layout, units, damaged, has_card=measured is not None)
 
 
 def _begin(
@@ -102,6 +106,8 @@ def _begin(
     layout: Mapping[str, bytes],
     units: Mapping[str, Digests],
     damaged: list[Unit],
+    *,
+    has_card: bool,
 ) -> Repair:
     """Write the journal and the documents without pictures, then the root: from there on the store is unfinished."""
     files = dict(root.files) if root else {}
@@ -109,8 +115,10 @@ def _begin(
     expected |= {name: digest for name, digest in files.items() if is_digest_table(name)}
     documents = [name for name, digest in expected.items() if not agrees(location, name, digest)]
     documents += [name for name in (ROOT, COPY) if not root or root_bytes(location, name) != root.document]
-    partial = any(name.endswith(PARTIAL) for name in location.names())
     seal = root.manifest.seal if root else recorded_seal(root_bytes(location))
+    if has_card and not is_whole(root_bytes(location, CARD), seal):
+        documents.append(CARD)
+    partial = any(name.endswith(PARTIAL) for name in location.names())
     if root and not (damaged or documents or partial):
         return Repair(manifest=root.manifest, units=(), documents=(), old_seal=seal)
     lost = {unit.name for unit in damaged}

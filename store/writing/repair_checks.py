@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from store.card.record import CARD
 from store.files import PARTIAL, digest_bytes, disk_errors
 from store.format.layout import plan_arrays
 from store.format.manifest import COPY, ROOT, Root, all_units, matches_its_seal, read_root, root_bytes, root_document
@@ -84,7 +85,7 @@ def check_sources(location: Location, files: Mapping[str, str], table: Table, la
 
 def check_extra(location: Location, manifest: Manifest, layout: Mapping[str, bytes]) -> None:
     """Raise StoreError unless there is a store that holds only its own files and those of interrupted writes."""
-    known = {COPY, *layout}
+    known = {COPY, CARD, *layout}
     known.update(plan.shard_name(unit) for unit in all_units(manifest) for plan in plan_arrays(manifest, unit.split))
     for split in manifest.counts:
         known.update(encode_digests(manifest, split, np.zeros(digests_shape(manifest, split), np.uint8)))

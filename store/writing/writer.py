@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.card.measured import Measured
+from store.card.record import CARD, encode_card
 from store.cli import say
 from store.files import digest_bytes, disk_errors
 from store.format.codec import Parts, require
@@ -53,11 +55,16 @@ class StoreWriter:
     """Writes units of an unfinished store. `open_writer` makes one; a worker in another process makes its own."""
 
     def __init__(
-        self, address: Location | Path | str, manifest: Manifest, layout: Mapping[str, bytes] = NO_LAYOUT
+        self,
+        address: Location | Path | str,
+        manifest: Manifest,
+        layout: Mapping[str, bytes] = NO_LAYOUT,
+        measured: Measured | None = None,
     ) -> None:
         self.location = locate(address)
         self.manifest = manifest
         self._layout = layout  # needed to seal
+        self._measured = measured  # for the data card
         self._journal = Journal(self.location)
 
     def pending(self) -> list[Unit]:
@@ -118,6 +125,8 @@ class StoreWriter:
             for name, data in tables.items():
                 self.location.write(name, data)
             root = seal_root(self.manifest, digests_of(documents | tables))
+            if self._measured:
+                self.location.write(CARD, encode_card(self._measured, root.manifest.seal))
             self.location.write(ROOT, root.document)
         old_seal, self.manifest = self._journal.old_seal(), root.manifest
         if old_seal and old_seal != root.manifest.seal:
@@ -169,8 +178,12 @@ class StoreWriter:
 
 
 @contextmanager
-def open_writer(address: Location | Path | str, manifest: Manifest, table: Table) -> Iterator[StoreWriter]:
+def open_writer(
+    address: Location | Path | str, manifest: Manifest, table: Table, measured: Measured | None = None
+) -> Iterator[StoreWriter]:
     """Create the store, or resume an unfinished one with the same settings and the same sources.
+
+    What was `measured` on the pictures is kept for the data card, outside the seal.
 
     Raises StoreError if another build holds its lock, if it is sealed, if it was started with other settings or sources
     (the error has both values), or if it cannot be written; an error leaves nothing behind.
@@ -178,7 +191,7 @@ def open_writer(address: Location | Path | str, manifest: Manifest, table: Table
     require(manifest.codec)
     location, layout = locate(address), lay_out(manifest, table)
     with ready_to_write(location, manifest, table, layout):
-        yield StoreWriter(location, manifest, layout)
+        yield StoreWriter(location, manifest, layout, measured)
 
 
 def finish_sealing(address: Location | Path | str) -> None:

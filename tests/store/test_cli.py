@@ -50,15 +50,22 @@ def test_info_says_what_is_in_a_store(line: CommandLine, small_store: Store) -> 
         "  train     8 pairs of 2 slides: s1 (4), s2 (4)",
         "  test      4 pairs of 1 slide: s3 (4)",
         "  skipped   none",
+        "  card      glass, copies, colours and densities are not measured: `prep build --repair` with the",
+        "            tiles adds them",
+        "  shift     registration is not measured",
+        "  terms     drawn by `python -m prep demo`: no data of patients",
         f"  disk      {size:,} bytes in 127 files, codec portable",
         "  software  test 1",
         f"  seal      {small_store.manifest.seal}",
     ]
 
 
-def test_info_as_json_is_the_manifest(line: CommandLine, small_store: Store) -> None:
+def test_info_as_json_is_the_manifest_with_the_card(line: CommandLine, small_store: Store) -> None:
     outcome = line("info", small_store.path, "--json")
-    assert validate(Manifest, json.loads(outcome.out)) == small_store.manifest
+    tree = json.loads(outcome.out)
+    card = tree.pop("card")
+    assert validate(Manifest, tree) == small_store.manifest
+    assert (card["schema"], card["seal"], card["measured"]) == (1, small_store.manifest.seal, None)
     assert (outcome.code, outcome.err) == (0, "")
 
 

@@ -1,0 +1,1 @@
+"""Facts of the pictures for the data card: measured on every tile while it is checked, then gathered."""

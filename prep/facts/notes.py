@@ -1,0 +1,58 @@
+"""What a person should know of the pictures before they are built into a store, in one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from store.card.measured import GLASS_SHARE, HASH_BITS, Colour, Glass, Measured
+from store.schema import Split, Stain
+
+SHOWN = 5  # names in a note
+STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
+
+
+def describe_facts(measured: Measured, leaks: Mapping[Split, Mapping[Stain, int]]) -> tuple[str, ...]:
+    """Notes on colours that only one stain claims, on glass, and on pictures that look like one of another split.
+
+    `leaks` counts the copies that are said already.
+    """
+    glass = [
+        _describe_glass(split, stain, of)
+        for split, stains in measured.glass.items()
+        for stain, of in stains.items()
+        if of.nearly.count
+    ]
+    copies = [
+        _describe_copies(measured, split, stain)
+        for split, stains in measured.copies.items()
+        for stain, count in stains.items()
+        if count > leaks.get(split, {}).get(stain, 0)
+    ]
+    return (*(_describe_colour(one) for one in measured.colours if one.differ), *glass, *copies)
+
+
+def _describe_colour(one: Colour) -> str:
+    he, ihc = (said or "nothing" for said in (one.he, one.ihc))
+    return (
+        f"{one.pairs} pair(s) claim two ways to show colours, H&E {he} and IHC {ihc}, for example {one.example!r}: "
+        "neither is applied; if the two look different on your screen, convert both to sRGB yourself"
+    )
+
+
+def _describe_glass(split: Split, stain: Stain, glass: Glass) -> str:
+    names = ", ".join(repr(name) for name in glass.nearly.names[:SHOWN])
+    more = f" and {glass.nearly.count - SHOWN} more" if glass.nearly.count > SHOWN else ""
+    return (
+        f"{glass.nearly.count} {STAINS[stain]} tile(s) of {split} are at least {GLASS_SHARE:.0%} glass, bright and "
+        f"without colour: {names}{more}"
+    )
+
+
+def _describe_copies(measured: Measured, split: Split, stain: Stain) -> str:
+    first = next(copy for copy in measured.copies_named if (copy.split, copy.stain) == (split, stain))
+    turned = ", turned or mirrored" if first.turned else ""
+    return (
+        f"{measured.copies[split][stain]} {STAINS[stain]} tile(s) of {split} look like one of a split before it (a "
+        f"perceptual hash differs in at most {HASH_BITS} of 63 bits), for example {first.name!r} like "
+        f"{first.original!r} of {first.other}{turned}: look at them; a build does not stop at this"
+    )

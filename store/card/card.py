@@ -1,0 +1,159 @@
+"""The facts of a data card, from the manifest and the tables of a store and from what its build measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from store.card.measured import Measured, Scale
+from store.card.terms import Terms, find_terms
+from store.pairs.table import Pair, Skipped, Table
+from store.schema import Manifest, Split, Stain
+
+SCHEMA = 1  # of the JSON of a card: keys may be added under the same number, never changed or removed
+SAME_SCALE = 0.02  # relative difference of two scales that agree
+NEAR, FAR = 5, 10  # px of misregistration that are counted
+WORST = 10  # pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A split: its pairs, and how many of them each slide has."""
+
+    pairs: int
+    slides: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """How far the IHC of a split lies from the H&E, in px of the tile, as estimated; the worst pairs by id."""
+
+    pairs: int
+    median: float
+    worst: float
+    over_5: int
+    over_10: int
+    confidence: float  # median, 0 to 1
+    worst_pairs: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A data card. `measured` is None for a store whose build measured nothing; `registration` has measured splits."""
+
+    schema: int
+    name: str
+    stain: str
+    synthetic: bool
+    paired: bool
+    parts: dict[Split, Part]
+    tile_side: int
+    view_side: int
+    recipe: str
+    views: dict[str, int]
+    mpp: dict[str, float]
+    mpp_from: str
+    contradictions: tuple[str, ...]
+    registration: dict[Split, Fit]
+    skipped: dict[str, int]
+    shared_slides: tuple[str, ...]
+    terms: Terms
+    upscaler: str
+    software: dict[str, str]
+    settings: dict[str, object]
+    seal: str
+    measured: Measured | None
+
+
+def make_card(manifest: Manifest, table: Table, measured: Measured | None) -> Card:
+    """The card of a store with this manifest and these tables."""
+    scales = measured.scales if measured else ()
+    return Card(
+        schema=SCHEMA,
+        name=manifest.name,
+        stain=manifest.stain,
+        synthetic=manifest.synthetic,
+        paired=manifest.paired,
+        parts={split: _part(pairs) for split, pairs in table.pairs.items()},
+        tile_side=manifest.tile_side,
+        view_side=manifest.view_side,
+        recipe=manifest.recipe,
+        views={view.name: view.count for view in manifest.views},
+        mpp=manifest.mpp,
+        mpp_from=_mpp_from(manifest, measured),
+        contradictions=_contradictions(manifest.mpp.get("tile", 0.0), scales),
+        registration={split: fit for split, pairs in table.pairs.items() if (fit := _fit(pairs))},
+        skipped=dict(Counter(_reason(bad) for bad in table.skipped).most_common()),
+        shared_slides=table.leaking,
+        terms=find_terms(manifest, measured),
+        upscaler=manifest.upscaler.name,
+        software=manifest.software,
+        settings=manifest.settings,
+        seal=manifest.seal,
+        measured=measured,
+    )
+
+
+def stated_scales(scales: Sequence[Scale], stain: Stain) -> list[Scale]:
+    """The scales that pictures of a stain state."""
+    return [scale for scale in scales if scale.stain is stain and scale.mpp]
+
+
+def _part(pairs: Sequence[Pair]) -> Part:
+    return Part(pairs=len(pairs), slides=dict(sorted(Counter(pair.slide for pair in pairs).items())))
+
+
+def _fit(pairs: Sequence[Pair]) -> Fit | None:
+    """The registration of a split; None where it was not measured."""
+    measured = [(pair.id, pair.registration) for pair in pairs if pair.registration]
+    if not measured:
+        return None
+    distances = {name: one.distance for name, one in measured}
+    worst = sorted(distances.items(), key=lambda item: (-item[1], item[0]))[:WORST]
+    return Fit(
+        pairs=len(measured),
+        median=round(median(distances.values()), 2),
+        worst=round(max(distances.values()), 2),
+        over_5=sum(distance > NEAR for distance in distances.values()),
+        over_10=sum(distance > FAR for distance in distances.values()),
+        confidence=median(one.confidence for _, one in measured),
+        worst_pairs=tuple((name, round(distance, 2)) for name, distance in worst),
+    )
+
+
+def _reason(bad: Skipped) -> str:
+    """Why a pair was skipped, without the name of its file, so that equal reasons are counted together."""
+    for name in filter(None, (bad.he, bad.ihc)):
+        if bad.reason.startswith(f"{name}: "):
+            return bad.reason.removeprefix(f"{name}: ")
+    return bad.reason
+
+
+def _mpp_from(manifest: Manifest, measured: Measured | None) -> str:
+    if manifest.mpp:
+        return "setting"
+    if measured is None:
+        return "unknown"
+    return "pictures" if any(scale.mpp for scale in measured.scales) else "unknown"
+
+
+def _contradictions(given: float, scales: Sequence[Scale]) -> tuple[str, ...]:
+    """Scales that cannot all be right, in words."""
+    found = []
+    stated = {stain: [scale.mpp for scale in stated_scales(scales, stain)] for stain in Stain}
+    names: Mapping[Stain, str] = {Stain.HE: "H&E", Stain.IHC: "IHC"}
+    for stain, values in stated.items():
+        if values and _apart(min(values), max(values)):
+            found.append(f"{names[stain]} pictures state scales from {min(values):g} to {max(values):g} um/px")
+        if given and (wrong := [value for value in values if _apart(given, value)]):
+            found.append(f"mpp = {given:g} is set, {names[stain]} pictures state {wrong[0]:g} um/px")
+    he, ihc = stated[Stain.HE], stated[Stain.IHC]
+    if he and ihc and _apart(he[0], ihc[0]):
+        found.append(f"H&E pictures state {he[0]:g} um/px, IHC pictures {ihc[0]:g} um/px")
+    return tuple(found)
+
+
+def _apart(one: float, other: float) -> bool:
+    return abs(one - other) > SAME_SCALE * max(one, other)

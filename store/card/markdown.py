@@ -1,0 +1,250 @@
+"""A data card as Markdown: one section for each question that a person has about a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from store.card.card import NEAR, Card, stated_scales
+from store.card.measured import (
+    DENSITY_STEP,
+    DENSITY_STEPS,
+    GLASS_LEVEL,
+    GLASS_SHARE,
+    GLASS_SPREAD,
+    HASH_BITS,
+    Measured,
+    Named,
+)
+from store.schema import Stain
+from store.untrusted.text import markdown_word
+
+STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
+SUBSTANCES = {"haematoxylin": "haematoxylin", "eosin": "eosin", "dab": "DAB"}
+SHOWN = 10  # names in a list; the JSON has up to 1000
+BARS = "·▁▂▃▄▅▆▇█"
+NOT_MEASURED = (
+    "Not measured: an earlier version built this store, or its record is damaged; `python -m prep build --repair` "
+    "with its tiles adds it."
+)
+
+
+def card_markdown(card: Card) -> str:
+    """The card in Markdown, without a line break at its end."""
+    sections = {
+        "Pairs": _pairs(card),
+        "Sides and scale": _sides(card),
+        "Glass": _glass(card.measured),
+        "Alike in two splits": _copies(card.measured),
+        "Colours": _colours(card.measured),
+        "Registration": _registration(card),
+        "Stain density": _densities(card.measured),
+        "Left out": _left_out(card),
+        "Terms of use": [markdown_word(card.terms.text), *_source_of_terms(card)],
+        "Made by": _made_by(card),
+    }
+    head = f"# Data card: {_word(card.name)}, H&E to {_word(card.stain)}"
+    warning = ["", "**SYNTHETIC: drawn, not tissue.**"] if card.synthetic else []
+    body = [line for title, lines in sections.items() for line in ("", f"## {title}", "", *lines)]
+    return "\n".join([head, *warning, *body])
+
+
+def listed(names: Sequence[str], count: int) -> str:
+    """The first names of a list of `count`, and how many more there are."""
+    more = f" and {count - SHOWN:,} more" if count > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def bars(tiles: Sequence[int]) -> str:
+    """A histogram in one word, a sign for each step, from low to high.
+
+    >>> bars((0, 1, 8, 4))
+    '·▁█▄'
+    """
+    most = max([*tiles, 1])
+    return "".join(BARS[-(-count * (len(BARS) - 1) // most)] for count in tiles)
+
+
+def _pairs(card: Card) -> list[str]:
+    what = "pairs" if card.paired else "rows (unpaired)"
+    rows = [
+        (str(split), f"{part.pairs:,}", str(len(part.slides)), _slides(part.slides))
+        for split, part in card.parts.items()
+    ]
+    shared = [
+        "",
+        f"**{len(card.shared_slides)} slide(s) are in more than one split, so scores are optimistic:** "
+        f"{listed([_word(slide) for slide in card.shared_slides], len(card.shared_slides))}.",
+    ]
+    read_as = ["", f"Read as: {_word(card.measured.read_as)}."] if card.measured and card.measured.read_as else []
+    table = _table(("split", what, "slides", "of each slide"), rows)
+    return [*table, *(shared if card.shared_slides else []), *read_as]
+
+
+def _slides(slides: Mapping[str, int]) -> str:
+    if len(slides) > SHOWN and max(slides.values()) == 1:
+        return "1; each tile counts as a slide"
+    return listed([f"{_word(slide)} {count}" for slide, count in slides.items()], len(slides))
+
+
+def _sides(card: Card) -> list[str]:
+    views = ", ".join(f"{name} ({count} a pair)" for name, count in card.views.items())
+    lines = [f"- Tiles of {card.tile_side} px; views of {card.view_side} px: {views}."]
+    if card.measured:
+        sizes = (
+            f"{STAINS[stain]} {', '.join(f'{count:,} of {size} px' for size, count in found.items())}"
+            for stain, found in card.measured.sources.items()
+        )
+        lines.append(f"- Source pictures: {'; '.join(sizes)}.")
+    lines.append(f"- Scale: {_scale(card)}.")
+    return [*lines, *(f"- **Contradiction:** {text}." for text in card.contradictions)]
+
+
+def _scale(card: Card) -> str:
+    scales = card.measured.scales if card.measured else ()
+    stated = [
+        f"{STAINS[stain]} {one.mpp:g} um/px ({one.where}, {one.pictures:,} pictures)"
+        for stain in Stain
+        for one in stated_scales(scales, stain)
+    ]
+    said = f"; the pictures state {listed(stated, len(stated))}" if stated else "; the pictures state none"
+    if card.mpp:
+        known = ", ".join(f"{name} {mpp:g}" for name, mpp in card.mpp.items())
+        return f"{known} um/px, as set by `mpp`{said if scales else ''}"
+    if stated:
+        return f"not set{said}. If that is right, build with `mpp` set to it"
+    return f"unknown: `mpp` was not set{said if scales else ''}"
+
+
+def _glass(measured: Measured | None) -> list[str]:
+    if not measured:
+        return [NOT_MEASURED]
+    rows, names = [], []
+    for split, stains in measured.glass.items():
+        for stain, glass in stains.items():
+            rows.append((str(split), STAINS[stain], f"{glass.one_colour.count:,}", f"{glass.nearly.count:,}"))
+            kinds: Iterable[tuple[str, Named]] = (("one colour", glass.one_colour), ("nearly glass", glass.nearly))
+            names += [
+                f"- {split}, {STAINS[stain]}, {kind}: {listed([_word(n) for n in of.names], of.count)}"
+                for kind, of in kinds
+                if of.count
+            ]
+    rule = (
+        f"A pixel is glass if all its channels are at least {GLASS_LEVEL} and differ by at most {GLASS_SPREAD}; a tile "
+        f"is nearly glass if {GLASS_SHARE:.0%} of it are. Training learns nothing from glass, scores count it."
+    )
+    if not names:
+        return [f"None: no tile has one colour, none is nearly glass. {rule}"]
+    return [*_table(("split", "stain", "one colour", "nearly glass"), rows), "", *names, "", rule]
+
+
+def _copies(measured: Measured | None) -> list[str]:
+    if not measured:
+        return [NOT_MEASURED]
+    rule = (
+        f"A tile of a held-out split is listed if its perceptual hash differs in at most {HASH_BITS} of 63 bits from "
+        "one of a split before it, also mirrored or turned by 90 degrees; glass is left out."
+    )
+    counts = [
+        f"{count:,} {STAINS[stain]} tiles of {split}"
+        for split, stains in measured.copies.items()
+        for stain, count in stains.items()
+    ]
+    if not counts:
+        return [f"None. {rule}"]
+    lines = [
+        f"- {one.split} {STAINS[one.stain]} {_word(one.name)} is like {one.other} {_word(one.original)} "
+        f"({one.bits} bits{', turned or mirrored' if one.turned else ''})"
+        for one in measured.copies_named[:SHOWN]
+    ]
+    return [f"**{'; '.join(counts)} look like a tile of a split before it.** {rule}", "", *lines]
+
+
+def _colours(measured: Measured | None) -> list[str]:
+    if not measured:
+        return [NOT_MEASURED]
+    if not measured.colours:
+        return ["No picture states a colour profile or a gamma."]
+    rows = [
+        (_word(one.he) or "nothing", _word(one.ihc) or "nothing", f"{one.pairs:,}", "**yes**" if one.differ else "no")
+        for one in measured.colours
+    ]
+    return [
+        *_table(("H&E states", "IHC states", "pairs", "differ"), rows),
+        "",
+        "None of it is applied: pixels are stored as they are in the files. Nothing stated counts as sRGB.",
+    ]
+
+
+def _registration(card: Card) -> list[str]:
+    if not card.registration:
+        return ["Not measured: build with `registration=true`, or run `python -m prep register`."]
+    rows = [
+        (
+            str(split),
+            f"{fit.pairs:,}",
+            f"{fit.median:g}",
+            f"{fit.worst:g}",
+            f"{fit.over_5 / fit.pairs:.0%}",
+            f"{fit.over_10 / fit.pairs:.0%}",
+            f"{fit.confidence:.2f}",
+        )
+        for split, fit in card.registration.items()
+    ]
+    worst = [
+        f"- {split}, farthest apart: " + ", ".join(f"{_word(name)} {px:g} px" for name, px in fit.worst_pairs)
+        for split, fit in card.registration.items()
+        if fit.worst > NEAR
+    ]
+    head = ("split", "pairs", "median, px", "worst, px", "over 5 px", "over 10 px", "confidence")
+    return [*_table(head, rows), *(["", *worst] if worst else [])]
+
+
+def _densities(measured: Measured | None) -> list[str]:
+    if not measured:
+        return [NOT_MEASURED]
+    rows = [
+        (str(split), STAINS[stain], SUBSTANCES.get(name, name), f"{density.mean:.3f}", f"`{bars(density.tiles)}`")
+        for split, stains in measured.densities.items()
+        for stain, substances in stains.items()
+        for name, density in substances.items()
+    ]
+    top = DENSITY_STEP * (DENSITY_STEPS - 1)
+    rule = (
+        "Mean optical density of a tile by colour deconvolution (Ruifrok and Johnston), glass included. A bar is "
+        f"{DENSITY_STEP:g} wide, from 0 at the left to {top:g} and more at the right, as high as tiles are many."
+    )
+    return [*_table(("split", "picture", "stain", "mean", "tiles, from low to high density"), rows), "", rule]
+
+
+def _left_out(card: Card) -> list[str]:
+    lines = [f"- {count:,} skipped: {_word(reason)}" for reason, count in list(card.skipped.items())[:SHOWN]]
+    if len(card.skipped) > SHOWN:
+        lines.append(f"- and {len(card.skipped) - SHOWN} more reasons")
+    lines += [f"- of the data folder: {_word(note)}" for note in (card.measured.set_aside if card.measured else ())]
+    return lines or ["Nothing."]
+
+
+def _source_of_terms(card: Card) -> list[str]:
+    sources = {"setting": "As set by `terms`.", "file": "As found beside the tiles; read the file."}
+    return ["", sources[card.terms.source]] if card.terms.source in sources else []
+
+
+def _made_by(card: Card) -> list[str]:
+    software = ", ".join(f"{name} {version}" for name, version in card.software.items())
+    return [
+        f"- Recipe {_word(card.recipe)}, views enlarged by {_word(card.upscaler)}.",
+        f"- {_word(software)}.",
+        f"- Seal `{_word(card.seal)}`. This card has schema {card.schema}.",
+    ]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [_row(head), _row(["---"] * len(head)), *(_row(row) for row in rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _word(text: str) -> str:
+    return markdown_word(text)

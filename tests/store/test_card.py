@@ -1,0 +1,149 @@
+"""The data card as a page and as facts: what is computed from tables, words from outside, what is not measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from store.card.card import Card, make_card
+from store.card.lines import main_lines
+from store.card.markdown import bars, card_markdown
+from store.card.measured import RULES, Colour, Measured, Scale, TermsFile
+from store.card.record import encode_card, is_whole
+from store.card.terms import UNKNOWN
+from store.pairs.table import Registration, Skipped, Table
+from store.schema import Manifest, Split, Stain
+from tests.support.stores import small_manifest, small_table
+
+REAL = replace(small_manifest(), synthetic=False)
+EMPTY = Measured(
+    rules=RULES,
+    sources={},
+    scales=(),
+    glass={},
+    densities={},
+    copies={},
+    copies_named=(),
+    colours=(),
+    read_as="",
+    set_aside=(),
+    terms=(),
+)
+
+
+def scale(stain: Stain, mpp: float) -> Scale:
+    return Scale(stain=stain, mpp=mpp, where="resolution tags", pictures=4)
+
+
+def card(manifest: Manifest = REAL, table: Table | None = None, measured: Measured | None = EMPTY) -> Card:
+    return make_card(manifest, table or small_table(), measured)
+
+
+def test_registration_comes_from_the_pair_table() -> None:
+    table = small_table()
+    shifts = [(0, 0), (3, 4), (6, 8), (12, 16)]  # 0, 5, 10 and 20 px
+    test = tuple(
+        replace(pair, registration=Registration(down=down, right=right, percent=percent))
+        for pair, (down, right), percent in zip(table.pairs[Split.TEST], shifts, (90, 80, 70, 60), strict=True)
+    )
+    made = card(table=replace(table, pairs={**table.pairs, Split.TEST: test}))
+    fit = made.registration[Split.TEST]
+    assert made.registration.keys() == {Split.TEST}
+    assert (fit.median, fit.worst, fit.over_5, fit.over_10, fit.confidence) == (7.5, 20.0, 2, 1, 0.75)
+    assert fit.worst_pairs[0] == (test[3].id, 20.0)
+    assert "| test | 4 | 7.5 | 20 | 50% | 25% | 0.75 |" in card_markdown(made)
+    assert ("shift", "median 7.5 px test; worst 20 px; 2 of 4 pairs over 5 px") in main_lines(made)
+
+
+@pytest.mark.parametrize(
+    ("mpp", "stated", "where", "contradictions"),
+    [
+        ({}, (), "unknown", []),
+        ({"tile": 0.5}, (), "setting", []),
+        ({}, ((Stain.HE, 0.25), (Stain.IHC, 0.25)), "pictures", []),
+        ({"tile": 0.25}, ((Stain.HE, 0.2513),), "setting", []),
+        ({"tile": 0.5}, ((Stain.HE, 0.25),), "setting", ["mpp = 0.5 is set, H&E pictures state 0.25 um/px"]),
+        (
+            {},
+            ((Stain.HE, 0.25), (Stain.IHC, 0.5)),
+            "pictures",
+            ["H&E pictures state 0.25 um/px, IHC pictures 0.5 um/px"],
+        ),
+        ({}, ((Stain.IHC, 0.25), (Stain.IHC, 0.5)), "pictures", ["IHC pictures state scales from 0.25 to 0.5 um/px"]),
+    ],
+)
+def test_the_scale_says_where_it_is_from_and_what_contradicts_it(
+    mpp: dict[str, float], stated: tuple[tuple[Stain, float], ...], where: str, contradictions: list[str]
+) -> None:
+    made = card(replace(REAL, mpp=mpp), measured=replace(EMPTY, scales=tuple(scale(*one) for one in stated)))
+    assert (made.mpp_from, list(made.contradictions)) == (where, contradictions)
+    assert all(f"**Contradiction:** {text}." in card_markdown(made) for text in contradictions)
+
+
+def test_terms_come_from_the_surest_source() -> None:
+    file = TermsFile(name="LICENSE", line="as is", sha256="ab")
+    found = {
+        "setting": card(replace(REAL, settings={"terms": "ask us"}), measured=replace(EMPTY, terms=(file,))),
+        "file": card(measured=replace(EMPTY, terms=(file,))),
+        "authors": card(replace(REAL, counts={Split.TRAIN: 3896, Split.TEST: 977})),
+        "unknown": card(),
+    }
+    assert [made.terms.source for made in found.values()] == list(found)
+    assert found["setting"].terms.text == "ask us"
+    assert found["file"].terms.text == "LICENSE: as is (sha256 ab)"
+    assert "are those of BCI; if it is that: its authors allow non-commercial use" in found["authors"].terms.text
+    assert found["unknown"].terms.text == UNKNOWN
+    held_out = replace(REAL, counts={Split.TRAIN: 4000, Split.VAL: 642, Split.TEST: 1000})
+    assert "MIST HER2" in card(held_out).terms.text
+
+
+def test_skipped_pairs_are_counted_by_reason_whatever_their_file_is_called() -> None:
+    bad = [
+        *(Skipped(id=n, split=Split.TRAIN, he=f"{n}.tif", ihc="i.png", reason=f"{n}.tif: is CMYK") for n in "abc"),
+        Skipped(id="d", split=Split.TEST, he="d.png", ihc="", reason="no IHC tile of that name in IHC"),
+    ]
+    made = card(table=replace(small_table(), skipped=tuple(bad)))
+    assert made.skipped == {"is CMYK": 3, "no IHC tile of that name in IHC": 1}
+    assert "- 3 skipped: is CMYK" in card_markdown(made)
+
+
+def test_slides_in_two_splits_are_named() -> None:
+    table = small_table()
+    test = tuple(replace(pair, slide="s1") for pair in table.pairs[Split.TEST])
+    made = card(table=replace(table, pairs={**table.pairs, Split.TEST: test}))
+    assert made.shared_slides == ("s1",)
+    assert "**1 slide(s) are in more than one split" in card_markdown(made)
+
+
+def test_a_store_that_measured_nothing_has_a_card_of_its_tables() -> None:
+    page = card_markdown(card(measured=None))
+    assert page.count("Not measured: an earlier version built this store") == 4
+    assert "| train | 8 | 2 | s1 4, s2 4 |" in page
+    assert "- Scale: unknown: `mpp` was not set." in page
+
+
+def test_words_from_outside_cannot_steer_the_page() -> None:
+    evil = "<b>|x\x1b[2J`"
+    colours = (Colour(he=evil, ihc="", differ=True, pairs=1, example=evil),)
+    made = card(
+        replace(REAL, name=evil, stain=evil, settings={"terms": evil}),
+        measured=replace(EMPTY, colours=colours, read_as=evil, set_aside=(evil,)),
+    )
+    page = card_markdown(made)
+    assert "\x1b" not in page
+    assert "<b>" not in page
+    assert "| \\<b\\>\\|x?\\[2J\\` | nothing | 1 | **yes** |" in page
+
+
+def test_a_record_knows_its_store_and_its_own_bytes() -> None:
+    data = encode_card(EMPTY, "f" * 64)
+    assert is_whole(data, "f" * 64)
+    assert not is_whole(data, "e" * 64)
+    for damaged in (b"", b"[]", b"{}", data[:-1], data.replace(b'"rules": 1', b'"rules": 2'), b"\xff"):
+        assert not is_whole(damaged, "f" * 64)
+
+
+def test_bars_show_the_smallest_number() -> None:
+    assert bars((0, 1, 1000)) == "·▁█"
+    assert bars(()) == ""
