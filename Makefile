@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup demo prepare train eval compare ablation figure test test-fast test-gpu soak check lint check-other \
-        bench attack weights clean
+        bench attack doctor weights clean
 
 # ---- the environment: created once, and again when one of these two files has changed
 KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -62,6 +62,7 @@ help:
 	@echo '  make weights   fetch and verify weight files    NAMES=evaluate for the networks of evaluation'
 	@echo '                 FROM=file, folder or mirror; WEIGHTS=cache folder'
 	@echo
+	@echo '  make doctor    what this machine and its disks can do, and what to do    FOLDER=where stores lie'
 	@echo '  make setup     only the environment, in .venv   PYTHON=python3.11'
 	@echo '  make check     linter, types, all tests; fast tests on the other supported Python if present'
 	@echo '  make test-gpu  the tests of GPU code, on the GPU if there is one'
@@ -131,6 +132,10 @@ ablation: $(READY)
 figure: $(READY)
 	@for view in x1 x2 x4; do $(PY) -m train predict --run runs/demo --view $$view || exit; done
 	@$(PY) -m evaluate figure --run runs/demo --out docs/demo.jpg
+
+doctor:
+	@[ -x '$(PY)' ] || { echo 'error: there is no environment in $(ENV), or its Python is gone: run `make setup`' >&2; exit 2; }
+	@$(PY) -m store.doctor $(if $(FOLDER),'$(FOLDER)')
 
 weights: $(READY)
 	@$(PY) -m store weights $(NAMES) $(if $(FROM),--from '$(FROM)') $(if $(WEIGHTS),--folder '$(WEIGHTS)')

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from store.cli import run_app
+from store.cli import DONE, YOUR_INPUT, run_app
 from store.schema import Split, Stain, StoreError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Inspect and verify a store; fetch weight files.")
@@ -136,6 +136,25 @@ def weights(
         typer.echo(file)
     if not names and not source:
         typer.echo("the feature networks of evaluation: make weights NAMES=evaluate", err=True)
+
+
+@app.command()
+def doctor(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER", help="where tiles, stores and runs lie or will lie; default: this folder"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead, for programs")] = False,
+) -> None:
+    """Look at Python, packages, PyTorch, GPUs, cores, memory, weights and disks; exit code 2 if something is wrong.
+
+    In each folder files are written, read, renamed and locked for some seconds; nothing stays.
+    """
+    from store.doctor.run import report
+
+    text, problem = report(folders or [], as_json=as_json)
+    typer.echo(text)
+    raise typer.Exit(YOUR_INPUT if problem else DONE)
 
 
 if __name__ == "__main__":

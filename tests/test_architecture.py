@@ -17,7 +17,7 @@ PACKAGES = {"prep": {"store"}, "train": {"store"}, "evaluate": {"store"}, "store
 LAYERS = {  # of each package from the top down; a root module or sub-package imports from the layers below its own
     "store": (
         {"__main__"},
-        {"writing", "contact_sheet", "records"},
+        {"writing", "contact_sheet", "records", "doctor"},
         {"overview"},
         {"reader", "verify"},
         {"format", "card"},

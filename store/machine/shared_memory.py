@@ -13,6 +13,8 @@ from pathlib import Path
 
 SHARED = Path("/dev/shm")
 OF_ALL, OF_EACH = 16, 3  # semaphores of a pool of processes, and of each of its queues
+AHEAD = 2  # batches that each reading process has ready, as PyTorch's loader asks for
+IN_USE = 2  # batches that the training process holds
 MORE = "give it more room (docker run --shm-size=2g; mount -o remount,size=2g /dev/shm)"
 
 
@@ -27,6 +29,11 @@ def free_shared(folder: Path | None = None) -> float:
 def semaphore_bytes(processes: int) -> int:
     """What the queues of a pool of processes take."""
     return mmap.PAGESIZE * (OF_ALL + OF_EACH * processes)
+
+
+def room_for_batches(processes: int, batch_bytes: int) -> int:
+    """What the batches of reading processes take at most."""
+    return (AHEAD * processes + IN_USE) * batch_bytes
 
 
 def processes_fault(processes: int) -> str:

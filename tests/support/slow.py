@@ -98,6 +98,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/prep/test_upscale.py::test_planning_and_lanczos": (),
     "tests/store/test_damage.py::test_a_flipped_byte_of_every_file": (),
     "tests/store/test_damage.py::test_a_hundred_flipped_bytes": (),
+    "tests/store/test_doctor.py::test_the_whole_page": (),
     "tests/store/test_hostile_stores.py::test_numbers_words": (),
     "tests/store/test_repair_interrupted.py::test_a_killed_repair": (),
     "tests/store/test_repair_interrupted.py::test_building_and_sealing": (),

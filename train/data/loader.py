@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from store.machine.shared_memory import AHEAD
 from store.process import WATCHED, keep_freed_memory
 from store.reader import TILE, Store
 from store.schema import MagstainError, RunError, Split, Stain
 from train.data.batch import Batch, RawBatch, to_signed
 from train.data.block_sampling import plan_all_reads
 from train.data.sampling import PairRef, PictureRef, ReadingOrder
-from train.data.transport import AHEAD, Unpacker, pack
+from train.data.transport import Unpacker, pack
 
 
 class StorePictures(Dataset[Any]):

@@ -15,12 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from store.cli import say
-from store.machine.shared_memory import MORE, SHARED, free_shared, processes_fault
+from store.machine.shared_memory import MORE, SHARED, free_shared, processes_fault, room_for_batches
 from store.schema import MagstainError
 from train.data.batch import RawBatch
-
-AHEAD = 2  # batches that each process has ready, as PyTorch's loader asks for
-IN_USE = 2  # batches that the training process holds
 
 
 class PackedBatch(NamedTuple):
@@ -47,7 +44,7 @@ def plan_readers(processes: int, batch_bytes: int) -> Readers:
             processes=0,
             note=f"warning: the training process reads the store itself, as with data.workers=0, slower: {fault}",
         )
-    needed, free = (AHEAD * processes + IN_USE) * batch_bytes, free_shared()
+    needed, free = room_for_batches(processes, batch_bytes), free_shared()
     if free >= needed:
         return Readers(processes=processes)
     return Readers(
