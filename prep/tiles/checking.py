@@ -96,16 +96,14 @@ def collect_pairs(
 
 def make_tiles(candidate: Candidate, read: SourcePair, cutting: Cutting, *, measured: bool = False) -> Inspected:
     """The tiles of a candidate whose sources were read: sound pairs, or bad ones with the reason."""
-    if fault := halves_fault(read, cutting):
-        return (_bad(candidate, fault),)
-    field = common_field(read)
-    if not cutting:
-        fault = shape_fault(read)
+    field, fault = common_field(read), halves_fault(read, cutting)
+    if not cutting and (cutting.halves or not fault):
+        fault = fault or shape_fault(read)
         side = min(field.height, field.width)
         if fault:
             return (Misfit(skipped=_bad(candidate, fault), side=side),)
         return (_sound_pair(candidate, read, field, measured=measured),)
-    if fault := field_fault(read, field, cutting):
+    if fault := fault or field_fault(read, field, cutting):
         return (_bad(candidate, fault),)
     return tuple(_sound_pair(candidate, read, field, box, measured=measured) for box in plan_squares(cutting, field))
 
@@ -197,11 +195,8 @@ def _placed(sound: Sequence[SoundPair], cutting: Cutting) -> list[Placed]:
 
 def _count_cut(cutting: Cutting, sound: Sequence[SoundPair]) -> Cut:
     """What was cut from the pictures of these pairs."""
-    pictures: dict[tuple[str, str], tuple[Field, list[Box]]] = {}
-    for result in sound:
-        _, boxes = pictures.setdefault((result.pair.he, result.pair.ihc), (result.field, []))
-        boxes += [result.pair.he_box] if result.pair.he_box else []
-    return count_cut(cutting, pictures.values())
+    fields = {(result.pair.he, result.pair.ihc): result.field for result in sound}
+    return count_cut(cutting, [*fields.values()], squares=len(sound))
 
 
 def _rows(sound: Sequence[SoundPair], split: Split) -> tuple[Pair, ...]:

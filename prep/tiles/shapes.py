@@ -15,9 +15,9 @@ def halves_fault(read: SourcePair, cutting: Cutting) -> str:
     if not read.joined:
         return ""
     height, width = read.he_file.pixels.shape[:2]
-    if width == 2 * height or (cutting.halves and width % 2 == 0):
+    if width == 2 * height or (cutting and cutting.halves and width % 2 == 0):
         return ""
-    if cutting.halves:
+    if cutting and cutting.halves:
         return f"is {in_px(read.he_file.pixels)}, and its halves must be equally wide; cut it again"
     fault = f"is {in_px(read.he_file.pixels)}, and a side-by-side picture must be twice as wide as high; "
     if cutting:

@@ -62,13 +62,14 @@ class Cut:
 
 def cutting_of(settings: PrepSettings) -> Cutting:
     """How the settings cut pictures."""
+    halves = settings.layout is Layout.SIDE_BY_SIDE
     if not settings.tile_side:
-        return replace(WHOLE, steps=settings.stride)
+        return replace(WHOLE, steps=settings.stride, halves=halves)
     return Cutting(
         side=settings.tile_side,
         stride=settings.stride or settings.tile_side,
         edge=settings.edge,
-        halves=settings.layout is Layout.SIDE_BY_SIDE,
+        halves=halves,
     )
 
 
@@ -92,18 +93,17 @@ def name_square(picture: str, box: Box) -> str:
     return f"{picture}_y{box.top}_x{box.left}"
 
 
-def count_cut(cutting: Cutting, fields: Iterable[tuple[Field, Sequence[Box]]]) -> Cut:
-    """What was cut from pairs of pictures, given the field and the squares of each."""
-    fields = list(fields)
-    area = sum(field.height * field.width for field, _ in fields)
-    covered = sum(_covered(boxes) for _, boxes in fields)
+def count_cut(cutting: Cutting, fields: Sequence[Field], *, squares: int) -> Cut:
+    """What was cut from pairs of pictures that have these fields in common."""
+    area = sum(field.height * field.width for field in fields)
+    covered = sum(_covered(plan_squares(cutting, field)) for field in fields) if cutting else area
     return Cut(
         cutting=cutting,
-        squares=sum(len(boxes) for _, boxes in fields),
+        squares=squares,
         pictures=len(fields),
         left_out=1 - covered / area if area else 0.0,
-        uneven=sum(field.uneven > 0 for field, _ in fields),
-        slack=max((field.uneven for field, _ in fields), default=0),
+        uneven=sum(field.uneven > 0 for field in fields),
+        slack=max((field.uneven for field in fields), default=0),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,10 +17,12 @@ from prep.build.plan import make_plan
 from prep.build.run import build, repair
 from prep.build.runner import Processes
 from prep.settings import Edge, Layout, PrepSettings, SplitRule
+from prep.tiles.decoded import Decoded, PairU8
 from prep.views import check_tile_side
 from store.format.layout import Unit
 from store.format.manifest import journal_of
 from store.images import Picture, PictureU8, load_picture, read_picture, write_png
+from store.pairs.table import Pair
 from store.reader import Store
 from store.schema import PairingError, SchemaError, Split, Stain, StoreError
 from store.verify import verify
@@ -253,6 +256,39 @@ def test_without_a_side_the_refusal_names_the_one_that_fits(regions: Path, tmp_p
         run(settings, regions, tmp_path / "s.zarr")
     with pytest.raises(SchemaError, match=r"smaller than view_side 512 px"):
         run(cut(view_side=512), regions, tmp_path / "s.zarr")
+
+
+def test_halves_that_are_no_squares_can_be_cut_where_the_layout_is_said(tmp_path: Path) -> None:
+    """A guessed layout is not believed that far: nothing is said that would make pairs of single pictures."""
+    for index in range(2):
+        write_png(tmp_path / f"p{index}.png", picture(0, index, 90, 200))
+    for layout, setting in ((Layout.SIDE_BY_SIDE, "--set tile_side=64 "), (Layout.AUTO, "")):
+        settings = lanczos(layout=layout, view_side=32, split=SplitRule.BY_SLIDE, slide_pattern=".+")
+        with pytest.raises(PairingError, match=r"must be twice as wide as high; cut it again, or ch") as refused:
+            make_plan(settings, single(tmp_path), threads=1)
+        assert ("squares can be cut from pictures of any size and shape" in str(refused.value)) == bool(setting)
+        assert setting in str(refused.value)
+
+
+def test_few_pictures_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the units in progress, and each from its first square to its last."""
+    data, held = tmp_path / "many", list[int]()
+    for key, stain in enumerate(("HE", "IHC")):
+        for index in range(30):
+            write_png(data / stain / f"p{index:02}.png", picture(key, index, 128, 128))
+    take = Decoded.take
+
+    def watched(decoded: Decoded, pair: Pair, prove: Callable[[PairU8 | None], PairU8]) -> PairU8:
+        pictures = take(decoded, pair, prove)
+        held.append(len(decoded._used))
+        return pictures
+
+    monkeypatch.setattr(Decoded, "take", watched)
+    monkeypatch.setattr(building, "spare_memory", lambda: 0)
+    run(cut(split=SplitRule.BY_SLIDE, slide_pattern=".+", unit=4), data, tmp_path / "s.zarr")
+    assert len(held) == 30 * 4
+    assert max(held) <= 4  # 2 units are read ahead by 2 threads
+    assert held[-1] == 0
 
 
 def test_one_picture_of_one_colour_is_one_picture_in_the_notes(tmp_path: Path) -> None:

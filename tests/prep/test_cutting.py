@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from prep.__main__ import app
 from prep.settings import Edge, Layout
 from prep.tiles.decoded import Decoded, PairU8
 from prep.tiles.layouts import Sources
+from prep.tiles.reading import read_pair
 from store.images import PictureU8, read_picture, write_png
 from store.pairs.table import Pair
 from store.reader import Store
@@ -70,7 +72,7 @@ def joined(data: Path) -> tuple[str, ...]:
 @pytest.mark.parametrize("edge", Edge)
 @pytest.mark.parametrize("write", [mist, three, folders, joined])
 def test_a_store_of_the_files_is_that_of_the_pictures(
-    write: object, edge: Edge, tmp_path: Path, prep: CommandLine
+    write: Callable[[Path], tuple[str, ...]], edge: Edge, tmp_path: Path, prep: CommandLine
 ) -> None:
     """By the command that is printed: every picture of every view, the slides and the splits."""
     data, out = tmp_path / "data", tmp_path / "out tiles"
@@ -105,7 +107,6 @@ def test_files_are_lossless_and_a_cut_that_was_stopped_goes_on(
     mist(data)
     words = ("cut", "--data", data, "--out", out, *CUT)
     monkeypatch.setattr(room, "TOGETHER", 3)
-    read_pair = room.read_pair
 
     def stops(sources: Sources, pair: Pair, decoded: Decoded) -> PairU8:
         if pair.id == "s1_0_0_y64_x0":

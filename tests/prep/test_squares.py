@@ -37,13 +37,13 @@ def test_squares_lie_inside_and_the_area_that_none_holds_is_counted(seed: int, e
     if edge is Edge.DROP:
         assert all(box.top % stride == 0 and box.left % stride == 0 for box in boxes)
         assert len(boxes) == max(0, (height - side) // stride + 1) * max(0, (width - side) // stride + 1)
-    assert count_cut(how, [(field, boxes)]).left_out == pytest.approx(1 - mask.mean())
+    assert count_cut(how, [field], squares=len(boxes)).left_out == pytest.approx(1 - mask.mean())
 
 
 def test_what_was_cut_is_said() -> None:
     how = cutting(1000, 1000, Edge.DROP)
     fields = [Field(height=3000, width=3000, uneven=0), Field(height=2990, width=3400, uneven=7)]
-    cut = count_cut(how, [(field, plan_squares(how, field)) for field in fields])
+    cut = count_cut(how, fields, squares=sum(len(plan_squares(how, field)) for field in fields))
     assert (cut.squares, cut.pictures, cut.uneven, cut.slack) == (15, 2, 1, 7)
     assert describe_cut(cut) == (
         "15 squares of 1000 px cut from 2 pairs of pictures; edge=drop, 21.7% of their area is in no square (none with "
