@@ -24,7 +24,6 @@ from prep.tiles.discovery import Data, find_pairs
 from prep.tiles.inspected import Checked
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import Leak, count_leaks, refuse_leaks
-from prep.tiles.names.naming import describe_hint
 from prep.tiles.overlaps.sharing import Overlap
 from prep.tiles.pairs import Discovery
 from prep.tiles.shifts.aligning import align_whole
@@ -160,7 +159,7 @@ def plan_build(
         table=checked.table,
         layout=discovery.layout,
         read_as=discovery.read_as,
-        hint=describe_hint(discovery.hint),
+        hint=discovery.hint,
         sources=discovery.sources,
         geometries=geometries,
         factors=factors,
@@ -206,7 +205,7 @@ def _plan_views(
             geometries = plan_geometries(settings, checked.tile_side, example=pairs[0].he)
     if refusals and Split.TRAIN in table.pairs:
         with refusals.collect():
-            refuse_bad(() if skip_bad else checked.bad, discovery.layout, to_cut, describe_hint(discovery.hint))
+            refuse_bad(() if skip_bad else checked.bad, discovery.layout, to_cut, discovery.hint)
         with refusals.collect():
             totals = {split: len(pairs) for split, pairs in table.pairs.items()}
             refuse_leaks(checked.leaks, checked.overlaps, totals, allowed=settings.allow_leakage)

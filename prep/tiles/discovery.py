@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prep.refusals import Refusals
-from prep.settings import PrepSettings, SplitRule, how_to_set
+from prep.settings import Layout, PrepSettings, SplitRule, how_to_set
 from prep.tiles.folders.recognise import Asked
-from prep.tiles.layouts import find_data_set, two_folders
-from prep.tiles.names.naming import WITHOUT, Naming, check_template
+from prep.tiles.layouts import DataSet, find_data_set, two_folders
+from prep.tiles.names.naming import WITHOUT, Naming, check_template, stains_in_names
 from prep.tiles.overlaps.together import check_stride, keep_together
 from prep.tiles.pairs import Discovery, pair_tiles
 from prep.tiles.row_pairs import pair_rows
@@ -79,6 +79,8 @@ def find_candidates(settings: PrepSettings, data: Data) -> Discovery:
             )
     else:
         data_set = find_data_set(data.he, asked) if data.single else two_folders(data.he, data.ihc)
+        if data_set.sources.joined and settings.layout is Layout.AUTO:
+            _refuse_named_stains(data, data_set)
         found = pair_tiles(data_set, naming)
     found = found if found.slides_named else name_slides(found, settings.slide_pattern)
     if data.table and not any(candidate.split is Split.TRAIN for candidate in found.candidates):
@@ -86,6 +88,15 @@ def find_candidates(settings: PrepSettings, data: Data) -> Discovery:
     if not any(candidate.split is Split.TRAIN for candidate in found.candidates):
         raise PairingError(_no_pair(data, found))
     return found
+
+
+def _refuse_named_stains(data: Data, data_set: DataSet) -> None:
+    """Raise PairingError if pictures that could hold both stains have names that say one each."""
+    if hint := stains_in_names([tile.name for tiles in data_set.splits for tile in tiles.he]):
+        raise PairingError(
+            f"{data.he}: its pictures are in no folders of stains, and their names say one each: {hint}; if each holds "
+            f"both stains side by side, say so: {how_to_set('layout=side-by-side')}"
+        )
 
 
 def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
@@ -108,6 +119,7 @@ def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
         raise PairingError(
             f"{data.table or data.he}: layout {found.layout} has no test set of its own, and split = published needs "
             f"one; set split=by-slide to hold slides out for test: {how_to_set('split=by-slide')}"
+            f"{f'; {found.hint}' if found.hint else ''}"
         )
     if not holds_out:
         return found

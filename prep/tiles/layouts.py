@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from prep.settings import Layout, how_to_set
-from prep.tiles.folders.known import KnownSet, known_set
+from prep.tiles.folders.known import BCI, KnownSet, is_bci, mist_set
 from prep.tiles.folders.recognise import Asked, NotRead, Reading, Side, recognise
 from prep.tiles.folders.tree import Folder, is_picture, list_tree
+from prep.tiles.folders.words import LOOKED_THROUGH, plain_word
 from store.images import SUFFIXES
 from store.schema import PairingError, Split
 from store.untrusted.names import PICTURE, name_fault
@@ -220,4 +221,8 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _known(reading: Reading, folder: str, stain: str, splits: Iterable[SplitTiles]) -> KnownSet | None:
-    return known_set(reading, folder, stain, [tile.name for split in splits for tile in split.he])
+    """The published set that was found: MIST is told by TrainValAB or parts of a download, BCI by names of pictures."""
+    if reading.layout is Layout.MIST:
+        told = reading.parts or LOOKED_THROUGH in plain_word(f"{folder}/{reading.folders}")
+        return mist_set(reading.marker, folder, stain) if told else None
+    return BCI if is_bci([tile.name for split in splits for tile in split.he]) else None

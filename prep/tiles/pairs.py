@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prep.settings import Layout
+from prep.tiles.folders.known import tell_parts
 from prep.tiles.layouts import DataSet, Sources, SplitTiles, Tile
 from prep.tiles.names.naming import Hint, Naming, pair_id, suggest
 from store.pairs.table import Skipped
@@ -41,8 +42,8 @@ class Discovery:
     """The contents of a data folder: candidates in the order of (split, id), tiles without counterpart, notes.
 
     `published` says whether the folders contain a test set; otherwise every candidate is in train. `read_as` says how
-    the folders were read, `hint` which settings would pair more of the names, and `slides_named` whether the candidates
-    have their slides.
+    the folders were read, `hint` which settings would pair more of the names or what of the data is missing, and
+    `slides_named` whether the candidates have their slides.
     """
 
     layout: Layout
@@ -53,7 +54,7 @@ class Discovery:
     notes: tuple[str, ...]
     read_as: str
     slides_named: bool = False
-    hint: Hint | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,9 @@ def pair_tiles(data_set: DataSet, naming: Naming = SAME) -> Discovery:
             if key in named.ihc
         ]
         unpaired += [_unpaired(tiles, key, named) for key in sorted(named.he.keys() ^ named.ihc.keys())]
+    missing = _tell_missing(data_set, candidates)
+    hint = _hint(data_set, naming, len(candidates)) if unpaired else None
+    hints = [str(one) for one in (hint, missing if unpaired or not data_set.published else "") if one]
     unpaired.sort(key=lambda tile: (tile.he == "", list(Split).index(tile.split), tile.id))
     notes = [*data_set.notes, *([f"ignored {strange} picture(s) whose names fit no template"] if strange else [])]
     return Discovery(
@@ -87,9 +91,9 @@ def pair_tiles(data_set: DataSet, naming: Naming = SAME) -> Discovery:
         published=data_set.published,
         candidates=tuple(sorted(candidates, key=lambda candidate: candidate.rank)),
         unpaired=tuple(unpaired),
-        notes=(*notes, *_incomplete_note(data_set, candidates)),
+        notes=(*notes, *([missing] if missing else [])),
         read_as=_read_as(data_set, candidates),
-        hint=_hint(data_set, naming, len(candidates)) if unpaired or not candidates else None,
+        hint="; ".join(hints),
     )
 
 
@@ -152,11 +156,11 @@ def _read_as(data_set: DataSet, candidates: Sequence[Candidate]) -> str:
     return f"{title}, {pairs} pairs, in {named}"
 
 
-def _incomplete_note(data_set: DataSet, candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """A note if the set is a published one and not all of it is here."""
+def _tell_missing(data_set: DataSet, candidates: Sequence[Candidate]) -> str:
+    """How many pairs of a published set are here, if it is not the whole of it."""
     known = data_set.known
     here = [sum((one.split is Split.TRAIN) is train for one in candidates) for train in (True, False)]
     if known is None or here == [known.train, known.test]:
-        return ()
-    parts = f" in parts {', '.join(map(str, data_set.parts))} of a download" if data_set.parts else ""
-    return (f"{known.size}, here are {here[0]} + {here[1]}{parts}",)
+        return ""
+    parts = f"; {tell_parts(data_set.parts)}" if data_set.parts else ""
+    return f"{known.size}, here are {here[0]} + {here[1]}{parts}"

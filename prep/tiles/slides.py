@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prep.settings import how_to_set
+from prep.tiles.names.patterns import example_for
 from prep.tiles.pairs import Discovery
 from store.schema import PairingError, SettingsError
 
-EXAMPLE = how_to_set("slide_pattern=^(.*)_y")  # for names such as slide7_y0_x512
 GRID_NAME = r"^(.+)_\d+_\d+$"  # MIST: <slide>_<row>_<column>, seen for validation files
 GRID_OF_SQUARES = r"([^/]+)_\d+_\d+_y\d+_x\d+$"  # of pictures with such names
 OF_SQUARES = r"^(.+)_y\d+_x\d+$"  # of pictures whose names do not say their slide
@@ -48,9 +48,9 @@ def slides_by_pattern(ids: Sequence[str], pattern: str) -> Slides:
         expression = re.compile(pattern)
     except re.error as error:
         raise SettingsError(
-            f"slide_pattern {pattern!r} is no regular expression: {error}; correct it, for example {EXAMPLE}"
+            f"slide_pattern {pattern!r} is no regular expression: {error}; correct it: {example_for(ids)}"
         ) from error
-    return Slides(names=tuple(_slide(expression, tile) for tile in ids))
+    return Slides(names=tuple(_slide(expression, tile, ids) for tile in ids))
 
 
 def slides_by_grid(ids: Sequence[str], owners: Sequence[str]) -> Slides:
@@ -81,8 +81,8 @@ def require_slides(found: Discovery) -> None:
         raise PairingError(
             f"slides are to be kept apart, but {len(unknown)} of {len(ids)} names, for example {unknown[0]!r}, do not "
             "say which slide the tile is from (<slide>_<row>_<column> does without a setting); set slide_pattern to "
-            f"a regular expression whose first group is the slide, for example {EXAMPLE} for names such as "
-            f"'slide7_y0_x512'; if each tile is from another slide, say so with {how_to_set('slide_pattern=.+')}"
+            f"a regular expression whose first group is the slide: {example_for(ids)}; if each tile is from another "
+            f"slide, say so with {how_to_set('slide_pattern=.+')}"
         )
 
 
@@ -91,17 +91,17 @@ def slide_per_tile(ids: Sequence[str], owners: Sequence[str]) -> Slides:
     note = (
         f"slides are unknown: a name such as {ids[0]!r} does not say which slide the tile is from, so each tile counts "
         "as a slide, and leakage (a slide in more than one split) cannot be seen; set slide_pattern to a regular "
-        f"expression whose first group is the slide, for example {EXAMPLE} for names such as 'slide7_y0_x512'"
+        f"expression whose first group is the slide: {example_for(ids)}"
     )
     return Slides(names=tuple(owners), notes=(note,))
 
 
-def _slide(expression: re.Pattern[str], name: str) -> str:
+def _slide(expression: re.Pattern[str], name: str, ids: Sequence[str]) -> str:
     match = expression.search(name)
     slide = "" if match is None else match.group(1 if expression.groups else 0)
     if slide is None or not slide.strip():
         raise PairingError(
             f"tile {name!r}: slide_pattern {expression.pattern!r} finds no slide in it (the name is searched without "
-            f"its suffix, with its folders); correct the pattern, for example {EXAMPLE}, or rename the tile"
+            f"its suffix, with its folders); correct the pattern: {example_for(ids)}; or rename the tile"
         )
     return slide

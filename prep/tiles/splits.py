@@ -13,8 +13,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from prep.settings import how_to_set
+from prep.tiles.names.patterns import USUAL
 from prep.tiles.pairs import Candidate, Discovery
-from prep.tiles.slides import EXAMPLE
 from store.schema import PairingError, SettingsError, Split
 
 NAMES_SHOWN = 12  # slides in an error
@@ -128,7 +128,8 @@ def split_by_slide(
         raise PairingError(
             f"{len(free)} slide(s) ({', '.join(free[:5])}){beside} cannot be split into "
             f"{', '.join(['train', *parts])}: no slide may occur in two splits, so at least {len(parts) + 1} are "
-            f"needed; ask for fewer parts, or set a slide_pattern that separates more slides, for example {EXAMPLE}"
+            f"needed; ask for fewer parts, or set a slide_pattern that separates more slides, for "
+            f"example {how_to_set(f'slide_pattern={USUAL}')}"
         )
     rest = sorted(free, key=lambda slide: hashlib.sha256(f"{seed}/{slide}".encode()).digest())
     splits = dict.fromkeys(tiles, Split.TRAIN) | dict(named)

@@ -110,12 +110,12 @@ def test_a_pattern_that_finds_no_slide_names_the_tile_and_itself(pattern: str) -
     with pytest.raises(PairingError) as caught:
         slides_by_pattern(["deep/tile 7"], pattern)
     assert str(caught.value).startswith(f"tile 'deep/tile 7': slide_pattern {pattern!r} finds no slide in it")
-    assert "correct the pattern, for example --set 'slide_pattern=^(.*)_y' (make: SET=" in str(caught.value)
+    assert "correct the pattern: for example --set 'slide_pattern=^(.*)_y' (make: SET=" in str(caught.value)
 
 
 def test_a_wrong_pattern_is_refused_with_an_example() -> None:
     with pytest.raises(
-        SettingsError, match=r"slide_pattern '\^\(lesion' is no regular expression: missing \).*; correct it, for exam"
+        SettingsError, match=r"slide_pattern '\^\(lesion' is no regular expression: missing \).*; correct it: for exam"
     ):
         slides_by_pattern(["a"], "^(lesion")
 

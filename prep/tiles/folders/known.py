@@ -6,9 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prep.settings import Layout
-from prep.tiles.folders.recognise import Reading
-from prep.tiles.folders.words import LOOKED_THROUGH, plain_word
+from prep.tiles.folders.words import plain_word
 
 BCI_NAME = re.compile(r"\d{5}_(train|test)_[0-3]\+?")
 
@@ -39,14 +37,23 @@ MIST = (
 BCI = KnownSet(name="BCI", marker="", train=3896, test=977)
 
 
-def known_set(reading: Reading, folder: str, stain: str, names: Sequence[str]) -> KnownSet | None:
-    """The published set that a reading is part of, if names tell.
+def mist_set(*words: str) -> KnownSet | None:
+    """The set of MIST whose marker is one of these words, the first of them that is a marker of MIST."""
+    plain = [plain_word(word) for word in words]
+    return next((one for word in plain for one in MIST if one.marker == word), None)
 
-    MIST is told by TrainValAB or by parts of a download in its layout, BCI by the names of its pictures. `folder` is
-    the name of the data folder, `names` are names of pictures without suffix.
-    """
-    if reading.layout is Layout.MIST:
-        told = reading.parts or LOOKED_THROUGH in plain_word(f"{folder}/{reading.folders}")
-        words = (reading.marker, plain_word(folder), plain_word(stain))
-        return next((one for one in MIST if told and one.marker in words), None)
-    return BCI if names and all(BCI_NAME.fullmatch(name.rpartition("/")[2]) for name in names) else None
+
+def is_bci(names: Sequence[str]) -> bool:
+    """Whether pictures of these names without suffix are those of BCI."""
+    return bool(names) and all(BCI_NAME.fullmatch(name.rpartition("/")[2]) for name in names)
+
+
+def tell_parts(parts: Sequence[int]) -> str:
+    """Which parts of a download are here and which must be missing."""
+    lacking = sorted({*range(1, max(parts) + 1)} - {*parts})
+    missing = f"; part(s) {_numbers(lacking)} are missing" if lacking else ""
+    return f"part(s) {_numbers(parts)} of a download are here{missing}: unpack every part beside the others"
+
+
+def _numbers(parts: Sequence[int]) -> str:
+    return ", ".join(map(str, parts))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from prep.settings import Layout
 from prep.tiles.folders.slots import Slot, find_slots, find_ways, marker_of, paths_of
-from prep.tiles.folders.telling import BY_TABLE, tell_half, tell_nothing, tell_other_stain, tell_several
+from prep.tiles.folders.telling import BY_TABLE, tell_half, tell_missing, tell_nothing, tell_other_stain, tell_several
 from prep.tiles.folders.tree import Folder, is_picture, join_parts
 from prep.tiles.folders.words import MARKERS, Role, Word, plain_word, read_word
 from store.schema import Split
@@ -61,23 +61,31 @@ class NotRead:
 
 def recognise(root: Folder, asked: Asked) -> Reading | NotRead:
     """The reading of a listing: the one that its outermost folders make, if they make exactly one."""
-    level, half = [join_parts(root)], None
+    level, half, seen = [join_parts(root)], "", list[Slot]()
     for depth in range(AROUND + 1):
         looks = [_look(folder, asked, outermost=depth == 0) for folder in level]
-        ways = [way for look in looks for way in look.ways]
-        if ways:
-            return _choose(ways, asked)
-        half = half or next((look.half for look in looks if look.half), None)
+        seen += [slot for look in looks for slot in look.slots]
+        if ways := [way for look in looks for way in look.ways]:
+            return _explain(_choose(ways, asked), root, seen)
+        half = half or next((look.half for look in looks if look.half), "")
         level = [child for folder, look in zip(level, looks, strict=True) for child in look.around(folder)]
-    return half or NotRead(reason=tell_nothing(root, asked.layout))
+    return _explain(NotRead(reason=half or tell_nothing(root, asked.layout)), root, seen)
+
+
+def _explain(found: Reading | NotRead, root: Folder, slots: Sequence[Slot]) -> Reading | NotRead:
+    """What was found; if that is nothing, with what may be the reason: parts that are missing, links to nothing."""
+    if isinstance(found, Reading):
+        return found
+    return NotRead(reason=found.reason + tell_missing(root, slots))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What was seen in a folder: ways to read it, or the half of one."""
+    """What was seen in a folder: the folders of tiles, ways to read them, or what a half of one lacks."""
 
+    slots: list[Slot]
     ways: tuple[tuple[Slot, ...], ...]
-    half: NotRead | None
+    half: str
 
     def around(self, folder: Folder) -> Iterator[Folder]:
         """The folders in it that may lie around tiles: where one says what its tiles are, only those that do not."""
@@ -94,12 +102,13 @@ def _look(folder: Folder, asked: Asked, *, outermost: bool) -> Look:
     together = asked.layout in (Layout.SIDE_BY_SIDE, Layout.BY_NAME)
     if unsaid and (outermost or len(unsaid) > 1) and (together or not apart):
         ways.append(unsaid)
-    if outermost and (together or not slots) and not joined + unsaid and any(map(is_picture, folder.files)):
+    loose = (outermost or asked.by_name) and any(map(is_picture, folder.files))
+    if loose and (together or not slots) and not joined + unsaid:
         ways.append([Slot(word=Word(), folder=folder)])
     named = [tuple(slot if slot.word.role in (Role.HE, Role.IHC) else _joined(slot, asked) for slot in w) for w in ways]
     fitting = tuple(way for way in named if asked.layout in (Layout.AUTO, way[0].word.layout))
-    reason = "" if fitting or asked.layout is not Layout.AUTO else tell_half(folder, slots)
-    return Look(ways=fitting, half=NotRead(reason=reason) if reason else None)
+    half = "" if fitting or asked.layout is not Layout.AUTO else tell_half(folder, slots)
+    return Look(slots=slots, ways=fitting, half=half)
 
 
 def _choose(ways: Sequence[tuple[Slot, ...]], asked: Asked) -> Reading | NotRead:

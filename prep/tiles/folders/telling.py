@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prep.settings import Layout, how_to_set
+from prep.tiles.folders.known import mist_set, tell_parts
 from prep.tiles.folders.slots import Slot, marker_of, paths_of, title_of
-from prep.tiles.folders.tree import ARCHIVES, Folder
+from prep.tiles.folders.tree import ARCHIVES, LOST, Folder
 from prep.tiles.folders.words import Role, read_word
 from store.images import SUFFIXES
 
@@ -35,7 +36,7 @@ def tell_several(ways: Sequence[Sequence[Slot]]) -> str:
     else:
         return (
             f"can be read in {len(ways)} ways: {'; '.join(told)}; name the folder around one of them (--data; make: "
-            "DATA=), or both of its folders (--he and --ihc; make: HE= IHC=)"
+            f"DATA=), both of its folders (--he and --ihc; make: HE= IHC=), or {BY_TABLE}"
         )
     return f"can be read in {len(ways)} ways: {'; '.join(told)}; choose one, for example {how_to_set(example)}"
 
@@ -74,9 +75,27 @@ def tell_nothing(root: Folder, layout: Layout) -> str:
     """What lies in a folder that is not read, and what would be."""
     held = _listed([repr(folder.name) for folder in root.folders]) or "no folders"
     needs = "; ".join([*NEEDS.values(), BY_TABLE]) if layout is Layout.AUTO else NEEDS[layout]
+    return f"no tiles in layout {layout}: it holds {held} and needs one of {needs}"
+
+
+def tell_missing(root: Folder, slots: Sequence[Slot]) -> str:
+    """What may be the reason that folders are missing: archives, parts of a download, links to nothing."""
+    parts = sorted({number for slot in slots for number in slot.parts})
     packed = [name for name in root.files if name.lower().endswith(ARCHIVES)]
-    hint = f"; {packed[0]!r} is an archive: unpack it" if packed else ""
-    return f"no tiles in layout {layout}: it holds {held} and needs one of {needs}{hint}"
+    lost = [name for folder in root.below() for name in folder.files if name.endswith(LOST)]
+    told = [
+        *([_tell_known(slots), tell_parts(parts)] if parts else []),
+        *([f"{packed[0]!r} is an archive: unpack it"] if packed else []),
+        *([f"{lost[0].removesuffix(LOST)!r} is a link to nothing: correct it"] if lost else []),
+    ]
+    return "".join(f"; {one}" for one in told if one)
+
+
+def _tell_known(slots: Sequence[Slot]) -> str:
+    """How many pairs the published set has that these folders are part of, and how many tiles are here."""
+    known = mist_set(*(slot.word.marker for slot in slots))
+    here = [sum(slot.folder.pictures for slot in slots if slot.word.role is role) for role in (Role.HE, Role.IHC)]
+    return f"{known.size}, here are {here[0]} H&E and {here[1]} IHC tile(s)" if known else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from store.schema import PairingError
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 TABLES = (".csv", ".tsv")
 STORE_ROOT = "zarr.json"
+LOST = " (a link to nothing)"
 FOREIGN = re.compile(
     r"\..*|__macosx|@eadir|lost\+found|\$recycle\.bin|masks?|annotations?|thumb(nail)?s", re.IGNORECASE
 )
@@ -106,7 +107,8 @@ def _list(folder: Path, path: str, name: str, above: tuple[tuple[int, int], ...]
     folders, files = [], []
     for entry in entries:
         if not _is_folder(entry) or FOREIGN.fullmatch(entry.name):
-            files.append(entry.name)
+            lost = not is_picture(entry.name) and entry.is_symlink() and not Path(entry.path).exists()
+            files.append(f"{entry.name}{LOST}" if lost else entry.name)
         elif _identity(entry) in above:
             files.append(f"{entry.name} (a link to a folder above)")
         else:

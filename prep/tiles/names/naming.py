@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from prep.settings import how_to_set
+from prep.tiles.folders.words import Family, Role, read_word
 from store.schema import PairingError
 
 SEPARATOR = re.compile(r"[\s_.\-]+")
@@ -46,11 +47,6 @@ class Hint:
         return f"{how_to_set(*self.settings)} gives {self.pairs} pair(s)"
 
 
-def describe_hint(hint: Hint | None) -> str:
-    """A hint for a person; empty if there is none."""
-    return str(hint) if hint else ""
-
-
 def pair_id(name: str, template: str) -> str | None:
     """The id in a name without suffix; its folders stay. None if the name does not fit the template.
 
@@ -75,6 +71,19 @@ def suggest(he: Sequence[str], ihc: Sequence[str], naming: Naming, pairs: int) -
     return Hint(settings=(*settings, *(["ignore_case=true"] if way.ignore_case else [])), pairs=best)
 
 
+def stains_in_names(names: Sequence[str]) -> Hint | None:
+    """The settings that pair names of one folder, if every name says H&E or IHC, as in `a_HE` and `a_IHC`."""
+    said: dict[Role, list[str]] = {Role.HE: [], Role.IHC: []}
+    for name in names:
+        words = [word for term in SEPARATOR.split(name.rpartition("/")[2]) if (word := read_word(term))]
+        roles = {Role.IHC if word.marker else word.role for word in words if word.marker or word.family is Family.STAIN}
+        for role in said:
+            said[role] += [name] if role in roles else []
+    if sum(map(len, said.values())) != len(names) or not all(said.values()):
+        return None
+    return suggest(said[Role.HE], said[Role.IHC], Naming(), 0)
+
+
 def count_pairs(he: Sequence[str], ihc: Sequence[str], naming: Naming) -> int:
     """How many pairs these names make; none if two names of a stain would be one."""
     keys = []
@@ -94,9 +103,8 @@ def _template_ways(he: Sequence[str], ihc: Sequence[str]) -> list[Naming]:
         votes.update(product(taken[0][rest], taken[1][rest]))
     likely = [templates for templates, _ in votes.most_common(8)]
     ends = _ends(he, ihc)
-    return [
-        Naming(he=a, ihc=b, ignore_case=fold) for fold in (False, True) for a, b in [*likely, *([ends] if ends else [])]
-    ]
+    tried = [likely, [ends] if ends else []]
+    return [Naming(he=a, ihc=b, ignore_case=fold) for ways in tried for fold in (False, True) for a, b in ways]
 
 
 def _by_rest(names: Sequence[str]) -> Mapping[str, set[str]]:
@@ -133,13 +141,20 @@ def _ends(he: Sequence[str], ihc: Sequence[str]) -> tuple[str, str] | None:
     lasts = [[name.rpartition("/")[2] for name in names] for names in (he, ihc)]
     if not all(lasts):
         return None
-    fronts, backs = [_common(names) for names in lasts], [_common([n[::-1] for n in names])[::-1] for names in lasts]
-    same = len(_common([front[::-1] for front in fronts]))  # what is before the id in both is part of it
-    fronts = [front[: len(front) - same] for front in fronts]
-    same = len(_common(backs))
-    backs = [back[same:] for back in backs]
+    fronts, backs = [_common(names) for names in lasts], [_common([n[::-1] for n in names]) for names in lasts]
+    shared = _to_separator(_common([front[::-1] for front in fronts]))  # before the id in both: a part of it
+    fronts = [front[: len(front) - shared] for front in fronts]
+    shared = _to_separator(_common([back[::-1] for back in backs]))
+    backs = [back[::-1][shared:] for back in backs]
+    if any(term.isdigit() for end in (*fronts, *backs) for term in SEPARATOR.split(end)):
+        return None  # a place in a grid that all tiles share, and the other stain not
     he_name, ihc_name = (f"{front}{{}}{back}" for front, back in zip(fronts, backs, strict=True))
     return he_name, ihc_name
+
+
+def _to_separator(shared: str) -> int:
+    """How much of what two stains share belongs to the id: a separator at its end belongs to the template."""
+    return len(re.sub(rf"{SEPARATOR.pattern}$", "", shared))
 
 
 def _common(names: Sequence[str]) -> str:
