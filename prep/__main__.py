@@ -82,10 +82,11 @@ def plan(
     """
     from prep.build.describe import describe_plan
     from prep.build.plan import make_plan
+    from prep.build.settle import find_pace
 
     given = [*(overrides or []), *(["registration=true"] if registration else [])]
     planned = make_plan(_settings(config, given), _data(data, he, ihc, pairs_from), threads=threads)
-    typer.echo(describe_plan(planned))
+    typer.echo(describe_plan(planned, pace=find_pace(planned.settings, planned.factors, planned.networks)))
     planned.refuse(skip_bad=True)
 
 

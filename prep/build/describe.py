@@ -20,11 +20,15 @@ from store.schema import Manifest, Source
 LABEL = 10  # columns of a line's label
 LEAKS_SHOWN = 3  # slides in a note
 LEFT_OUT_SHOWN = 10  # pairs; a build names all
-RATES = {"two CPU cores": 0.37, "an H200": 100.0}  # TFLOP/s of super-resolution, measured: prep/README.md
+AN_H200 = "an H200"
+RATES = {"two CPU cores": 0.37, AN_H200: 100.0}  # TFLOP/s of super-resolution, measured: prep/README.md
 
 
-def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
-    """Pairs, split, views, size, operations of super-resolution, bad pairs, notes."""
+def describe_plan(plan: BuildPlan, *, skip_bad: bool = False, pace: float | None = None) -> str:
+    """Pairs, split, views, size, operations of super-resolution, bad pairs, notes.
+
+    `pace` is how many floating point operations of super-resolution this machine does in a second, if it was measured.
+    """
     manifest, skipped = plan.manifest, plan.bad
     facts = [
         ("pairs", _describe_pairs(plan.table)),
@@ -37,7 +41,7 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False) -> str:
         *([("mpp", _describe_mpp(manifest))] if manifest.mpp else []),
         ("upscaler", _describe_upscaler(manifest)),
         ("size", f"{plan.raw_bytes / 1e9:,.3f} GB before compression, codec {manifest.codec}"),
-        ("compute", _describe_compute(plan)),
+        ("compute", _describe_compute(plan, pace)),
         *([("bad", count_bad(skipped, skip_bad=skip_bad) + cut_hint(plan.to_cut))] if skipped else []),
         *(("", describe_bad(bad)) for bad in skipped),
         *([("left out", _count_left_out(plan.left_out))] if plan.left_out else []),
@@ -127,11 +131,12 @@ def _describe_upscaler(manifest: Manifest) -> str:
     return f"{upscaler.name}, {upscaler.precision}{kernels}, batches of {upscaler.batch}"
 
 
-def _describe_compute(plan: BuildPlan) -> str:
+def _describe_compute(plan: BuildPlan, pace: float | None) -> str:
     if plan.manifest.upscaler.name == Enlarger.LANCZOS:
         return "no super-resolution"
     tflop = plan.flop / 1e12
-    times = ", ".join(f"{_about(tflop / rate)} on {device}" for device, rate in RATES.items())
+    rates = RATES if pace is None else {"this machine (measured)": pace / 1e12, AN_H200: RATES[AN_H200]}
+    times = ", ".join(f"{_about(tflop / rate)} on {device}" for device, rate in rates.items())
     return f"{tflop:,.0f} TFLOP of super-resolution: {times}"
 
 

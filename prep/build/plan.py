@@ -29,7 +29,7 @@ from prep.tiles.pairs import Discovery
 from prep.tiles.shifts.aligning import align_whole
 from prep.tiles.squares import Cut, cutting_of
 from prep.upscaling.given import GivenNetwork, by_factor
-from prep.upscaling.upscale import UpscalerChoice, read_networks
+from prep.upscaling.upscale import read_networks, upscaler_choice
 from prep.views import MAC_PER_PIXEL, Geometry, cut_to_fit, plan_geometries, super_resolution_flop
 from store.card.measured import Measured
 from store.cli import track
@@ -66,16 +66,7 @@ class BuildPlan:
     @property
     def work(self) -> Work:
         """What every process of the build needs. The upscaler's settings must be settled."""
-        settings = self.settings
-        upscaler = UpscalerChoice(
-            enlarger=settings.upscaler,
-            device=settings.device,
-            precision=settings.precision,
-            kernels=settings.kernels,
-            batch=settings.batch,
-            factors=self.factors,
-            networks=self.networks,
-        )
+        upscaler = upscaler_choice(self.settings, self.factors, self.networks)
         return Work(manifest=self.manifest, sources=self.sources, geometries=self.geometries, upscaler=upscaler)
 
     @property

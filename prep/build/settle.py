@@ -12,10 +12,10 @@ from functools import partial
 
 from prep.settings import BATCH, Device, Enlarger, Kernels, Precision, PrepSettings, how_to_set
 from prep.upscaling.given import GivenNetwork, as_recorded
-from prep.upscaling.upscale import read_networks
+from prep.upscaling.upscale import read_networks, upscaler_choice
 from store.format.manifest import ROOT
 from store.location.base import Location
-from store.schema import StoreError
+from store.schema import MagstainError, StoreError
 from store.writing.repair_checks import intact_root
 
 
@@ -82,6 +82,22 @@ def choose(settings: PrepSettings, networks: tuple[GivenNetwork, ...] = ()) -> P
     check_kernels(kernels, dtype, device)
     batch = settings.batch or best_batch(settings.view_side, settings.margin, dtype, kernels, device)
     return replace(settings, device=device, precision=precision, kernels=kernels, batch=batch)
+
+
+def find_pace(settings: PrepSettings, factors: frozenset[int], networks: tuple[GivenNetwork, ...]) -> float | None:
+    """Floating point operations of super-resolution that this machine does in a second, measured in a second or two.
+
+    None if nothing is enlarged by a network, or if this machine could not build the store.
+    """
+    if settings.upscaler is Enlarger.LANCZOS or not factors:
+        return None
+    from prep.upscaling.pace import measure_pace
+
+    try:
+        decided = choose(replace(settings, kernels=Kernels.PLAIN, batch=1), networks)  # nothing is compiled for this
+        return measure_pace(upscaler_choice(decided, factors, networks))
+    except MagstainError:
+        return None
 
 
 def _choose_for_files(settings: PrepSettings, networks: tuple[GivenNetwork, ...]) -> PrepSettings:

@@ -57,6 +57,21 @@ class UpscalerChoice:
         return self.enlarger is not Enlarger.LANCZOS and self.device is Device.CUDA
 
 
+def upscaler_choice(
+    settings: PrepSettings, factors: frozenset[int], networks: tuple[GivenNetwork, ...]
+) -> UpscalerChoice:
+    """The upscaler that settled settings decide."""
+    return UpscalerChoice(
+        enlarger=settings.upscaler,
+        device=settings.device,
+        precision=settings.precision,
+        kernels=settings.kernels,
+        batch=settings.batch,
+        factors=factors,
+        networks=networks,
+    )
+
+
 def make_upscaler(choice: UpscalerChoice) -> Enlarges:
     """Load an upscaler.
 
