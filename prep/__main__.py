@@ -96,6 +96,7 @@ def cut(
     data: DataOption = "",
     he: HeOption = "",
     ihc: IhcOption = "",
+    pairs_from: PairsOption = "",
     config: ConfigOption = None,
     overrides: SetOption = None,
     skip_bad: SkipBadOption = False,
@@ -104,7 +105,8 @@ def cut(
     """Cut pictures into PNG files of square tiles, those that build cuts; run again, it goes on where it stopped."""
     from prep.cutting.files import cut_files
 
-    done = cut_files(_settings(config, overrides), _data(data, he, ihc), out, threads=threads, skip_bad=skip_bad)
+    tiles = _data(data, he, ihc, pairs_from)
+    done = cut_files(_settings(config, overrides), tiles, out, threads=threads, skip_bad=skip_bad)
     typer.echo(f"{done.new} new tiles are in {out}, and {done.kept} that were there\n{done.text}", err=True)
 
 

@@ -23,13 +23,14 @@ from prep.tiles.discovery import Data, find_candidates
 from prep.tiles.layouts import Sources
 from prep.tiles.pairs import Discovery
 from prep.tiles.reading import read_pair
-from prep.tiles.slides import pattern_of_squares
+from prep.tiles.slides import OF_SQUARES, pattern_of_squares
 from prep.tiles.squares import cutting_of, describe_cut
+from prep.views import check_tile_side, cut_to_fit
 from store.cli import say, track
 from store.images import PictureU8, read_picture, write_png
 from store.machine.memory import spare_memory
 from store.process import stop_requests
-from store.schema import Interrupted, PairingError, PictureError, SettingsError, Stain, StoreError
+from store.schema import Interrupted, PairingError, PictureError, SchemaError, SettingsError, Stain, StoreError
 
 SHARE = 4  # one part in so many of the memory that is free keeps decoded pictures
 TOGETHER = 64  # pairs that are written between two looks at a request to stop
@@ -55,12 +56,13 @@ def cut_files(settings: PrepSettings, data: Data, out: Path, *, threads: int, sk
     decoded = Decoded(spare_memory() // SHARE)
     checked = _check(settings, found, decoded, threads)
     if not skip_bad:
-        refuse_bad(checked.table.skipped, found.layout)
+        refuse_bad(checked.table.skipped, found.layout, cut_to_fit(settings, checked.to_cut))
     targets = plan_targets(out, checked.table)
     if not targets:
         raise PairingError(f"no square was cut: {describe_bad(checked.table.skipped[0])}")
     check_folder(out, data, targets)
     say(f"{found.read_as}; {describe_cut(checked.cut)}")
+    _warn(settings)
     new = _write(targets, found.sources, decoded, out, threads)
     for bad in checked.table.skipped:
         say(f"skipped: {describe_bad(bad)}")
@@ -71,6 +73,14 @@ def _check(settings: PrepSettings, found: Discovery, decoded: Decoded, threads: 
     cutting = cutting_of(settings)
     inspected = inspect_pairs(found, threads=threads, cutting=cutting, decoded=decoded)
     return collect_pairs(found, track(inspected, what="checking", unit="pair", total=len(found.candidates)), cutting)
+
+
+def _warn(settings: PrepSettings) -> None:
+    """Say what a store could not make of such tiles: for other uses than a store any side is good."""
+    try:
+        check_tile_side(settings)
+    except SchemaError as error:
+        say(f"note: a store with these settings refuses such tiles: {error}")
 
 
 def _write(targets: list[Target], sources: Sources, decoded: Decoded, out: Path, threads: int) -> int:
@@ -109,7 +119,11 @@ def _write_tile(file: Path, tile_u8: PictureU8) -> bool:
 
 def _next_step(settings: PrepSettings, out: Path, found: Discovery) -> str:
     """How a store is built of the files."""
-    shown = [f"slide_pattern={pattern_of_squares(found, settings.slide_pattern)}"]
+    pattern = pattern_of_squares(found, settings.slide_pattern)
+    shown = [f"slide_pattern={pattern}"]
     if not found.published:
         shown.append("split=by-slide")
-    return f"to build a store of them: prep build --data {shlex.quote(str(out))} --store STORE {how_to_set(*shown)}"
+    command = f"prep build --data {shlex.quote(str(out))} --store STORE {how_to_set(*shown)}"
+    if pattern == OF_SQUARES and len({one.slide for one in found.candidates}) < len(found.candidates):
+        command += "; that makes a slide of each picture, because the names do not say which pictures are of one slide"
+    return f"to build a store of them: {command}"

@@ -24,7 +24,7 @@ from prep.tiles.overlaps.places import place_tile, read_corner, with_stride
 from prep.tiles.overlaps.sharing import Placed, find_overlaps
 from prep.tiles.pairs import Candidate, Discovery
 from prep.tiles.reading import SourcePair, cut_squares, read_sources
-from prep.tiles.shapes import common_field, field_fault, halves_fault, shape_fault
+from prep.tiles.shapes import common_field, halves_fault, room_fault, shape_fault, uneven_fault
 from prep.tiles.shifts.aligning import match_pairs
 from prep.tiles.squares import WHOLE, Cut, Cutting, Field, count_cut, name_square, plan_squares
 from store.pairs.table import Pair, Skipped, Table
@@ -103,8 +103,10 @@ def make_tiles(candidate: Candidate, read: SourcePair, cutting: Cutting, *, meas
         if fault:
             return (Misfit(skipped=_bad(candidate, fault), side=side),)
         return (_sound_pair(candidate, read, field, measured=measured),)
-    if fault := fault or field_fault(read, field, cutting):
+    if fault := fault or uneven_fault(read, field):
         return (_bad(candidate, fault),)
+    if fault := room_fault(field, cutting):
+        return (Misfit(skipped=_bad(candidate, fault), side=min(field.height, field.width)),)
     return tuple(_sound_pair(candidate, read, field, box, measured=measured) for box in plan_squares(cutting, field))
 
 

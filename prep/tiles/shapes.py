@@ -34,19 +34,24 @@ def shape_fault(read: SourcePair) -> str:
     return ""
 
 
-def field_fault(read: SourcePair, field: Field, cutting: Cutting) -> str:
-    """Why no squares can be cut from two pictures; empty if they can."""
-    if field.uneven > SLACK:
-        return (
-            f"H&E is {in_px(read.he)}, IHC is {in_px(read.ihc)}: more than {SLACK} px apart, and which part is in both "
-            "is not known; cut them alike"
-        )
-    if min(field.height, field.width) < cutting.side:
-        return (
-            f"is {field.width} x {field.height} px, smaller than a square of tile_side = {cutting.side} px; leave it "
-            "out, or cut smaller squares"
-        )
-    return ""
+def uneven_fault(read: SourcePair, field: Field) -> str:
+    """Why two pictures have no known field in common; empty if they have."""
+    if field.uneven <= SLACK:
+        return ""
+    return (
+        f"H&E is {in_px(read.he)}, IHC is {in_px(read.ihc)}: more than {SLACK} px apart, and which part is in both is "
+        "not known; cut them alike"
+    )
+
+
+def room_fault(field: Field, cutting: Cutting) -> str:
+    """Why a field has room for no square; empty if it has."""
+    if min(field.height, field.width) >= cutting.side:
+        return ""
+    return (
+        f"is {field.width} x {field.height} px, smaller than a square of tile_side = {cutting.side} px; leave it out, "
+        "or cut smaller squares"
+    )
 
 
 def common_field(read: SourcePair) -> Field:

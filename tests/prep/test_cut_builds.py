@@ -223,7 +223,7 @@ def test_pictures_that_cannot_be_cut_are_bad_pairs_with_their_sizes(regions: Pat
         "p1 apart": "H&E is 150 x 150 px, IHC is 133 x 150 px: more than 16 px apart, and which part is in both is not "
         "known; cut them alike",
     }
-    assert plan.to_cut == ""
+    assert plan.to_cut == "--set tile_side=32 (make: SET=tile_side=32)"
 
 
 def test_a_side_that_does_not_fit_is_refused_before_a_picture_is_read(

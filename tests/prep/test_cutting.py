@@ -100,6 +100,18 @@ def test_a_store_of_the_files_is_that_of_the_pictures(
     assert pixels[0] == pixels[1]
 
 
+def test_slides_of_a_table_that_names_do_not_say_are_missed_aloud(tmp_path: Path, prep: CommandLine) -> None:
+    folders(tmp_path / "data")
+    rows = [
+        f'"HE/{n}.png","IHC/{n}.png",{slide}' for n, slide in (("a region", "s1"), ("b (2)", "s1"), ("c+d,e", "s2"))
+    ]
+    (tmp_path / "pairs.csv").write_text("\n".join(["he,ihc,slide", *rows]))
+    words = ("cut", "--data", tmp_path / "data", "--out", tmp_path / "out", *CUT)
+    done = prep(*words, "--pairs-from", tmp_path / "pairs.csv")
+    assert (done.code, "because the names do not say which pictures are of one slide" in done.err) == (0, True)
+    assert "names do not say" not in prep(*words, "--set", "slide_pattern=.+").err
+
+
 def test_files_are_lossless_and_a_cut_that_was_stopped_goes_on(
     tmp_path: Path, prep: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +167,25 @@ def test_what_lies_in_the_way_is_never_written_over(tmp_path: Path, prep: Comman
     for inside in (data, data / "tiles"):
         done = prep("cut", "--data", data, "--out", inside, *CUT)
         assert (done.code, "would be taken for pictures" in done.err) == (2, True)
+
+
+def test_any_side_is_cut_and_what_a_store_would_refuse_is_said(tmp_path: Path, prep: CommandLine) -> None:
+    mist(tmp_path / "data")
+    words = (
+        "cut",
+        "--data",
+        tmp_path / "data",
+        "--out",
+        tmp_path / "out",
+        "--set",
+        "tile_side=60",
+        "--set",
+        "view_side=32",
+    )
+    done = prep(*words)
+    assert done.code == 0
+    assert "note: a store with these settings refuses such tiles: tile side 60 px does not divide by 8" in done.err
+    assert read_picture(tmp_path / "out" / "trainA" / "s1_0_0_y60_x120.png").shape == (60, 60, 3)
 
 
 def test_bad_pictures_stop_a_cut_before_it_writes_or_are_listed(tmp_path: Path, prep: CommandLine) -> None:
