@@ -16,7 +16,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from store.pictures.claims import NOTHING, Claims, gamma_of, profile_name, scale_of
 from store.pictures.containers import HEADER_LOCK, Container, check_container, too_many_bits
 from store.pictures.unreadable import TiffKind, jpeg_refusal, tiff_refusal
-from store.schema import PictureError, StoreError
+from store.schema import LargePictureError, PictureError, StoreError
 
 PictureU8 = NDArray[np.uint8]  # [H,W,3] RGB
+REGION_PIXELS = 400_000_000  # 1.2 GB
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
 _FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
@@ -72,11 +73,14 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return load_picture(path).pixels.copy()
 
 
-def load_picture(path: Path) -> Picture:
-    """The picture, which is read-only, the conversions, and the digest of exactly the bytes that were decoded."""
+def load_picture(path: Path, *, region: bool = False) -> Picture:
+    """The picture, which is read-only, the conversions, and the digest of exactly the bytes that were decoded.
+
+    A `region`, of which tiles are cut, may have `REGION_PIXELS`.
+    """
     data = _read_bytes(path)
     container = check_container(path, data)
-    decoded = _decode(path, container)
+    decoded = _decode(path, container, region=region)
     image, notes = _to_rgb(path, decoded.image)
     notes = (*notes, *_dropped(container.tiff))
     if decoded.turned:
@@ -144,10 +148,21 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _decode(path: Path, container: Container) -> _Decoded:
+@contextlib.contextmanager
+def _most_pixels(region: bool) -> Iterator[None]:
+    """Let Pillow open what a region may have; under the lock, because the bound is one for all threads."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = REGION_PIXELS if region else before
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _decode(path: Path, container: Container, *, region: bool) -> _Decoded:
     """The decoded picture, upright."""
     try:
-        with HEADER_LOCK, warnings.catch_warnings():
+        with HEADER_LOCK, _most_pixels(region), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # unusual metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(container.data), formats=("JPEG", "PNG", "TIFF", "BMP"))
@@ -159,7 +174,9 @@ def _decode(path: Path, container: Container) -> _Decoded:
             upright = ImageOps.exif_transpose(opened) if turned else opened  # it copies where nothing is turned
             return _Decoded(image=upright, turned=turned, claims=claims)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(
+        if region:
+            raise PictureError(f"{path}: is larger than {REGION_PIXELS:,} px; cut it into smaller regions") from error
+        raise LargePictureError(
             f"{path}: is larger than {Image.MAX_IMAGE_PIXELS:,} px, no tile; cut it into square tiles first"
         ) from error
     except Exception as error:  # a damaged file makes Pillow raise anything from OSError to TypeError

@@ -31,6 +31,10 @@ class PictureError(MagstainError):
     """A picture file that cannot be read as 8-bit RGB without loss."""
 
 
+class LargePictureError(PictureError):
+    """A picture that has more pixels than a tile may have, and squares of which may be tiles."""
+
+
 class PairingError(MagstainError):
     """Tiles that do not form pairs."""
 

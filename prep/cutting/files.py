@@ -17,9 +17,10 @@ import numpy as np
 from prep.build.bad_pairs import describe_bad, refuse_bad
 from prep.cutting.folders import Target, check_folder, plan_targets
 from prep.settings import PrepSettings, how_to_set
-from prep.tiles.checking import Checked, collect_pairs, inspect_pairs
+from prep.tiles.checking import collect_pairs, inspect_pairs
 from prep.tiles.decoded import Decoded
 from prep.tiles.discovery import Data, find_candidates
+from prep.tiles.inspected import Checked
 from prep.tiles.layouts import Sources
 from prep.tiles.pairs import Discovery
 from prep.tiles.reading import read_pair

@@ -28,8 +28,9 @@ from prep.tiles.shapes import common_field, halves_fault, room_fault, shape_faul
 from prep.tiles.shifts.aligning import match_pairs
 from prep.tiles.squares import WHOLE, Cut, Cutting, Field, count_cut, name_square, plan_squares
 from store.pairs.table import Pair, Skipped, Table
-from store.schema import Box, PictureError, Split, Stain
+from store.schema import Box, LargePictureError, PictureError, Split, Stain
 
+LARGE = 4096  # px at least of the side of a picture that is too large for a tile, for what is cut of it
 BLANK_NAMED = 20  # pictures of one colour, in a note
 
 
@@ -112,7 +113,9 @@ def make_tiles(candidate: Candidate, read: SourcePair, cutting: Cutting, *, meas
 
 def _inspect(sources: Sources, candidate: Candidate, cutting: Cutting, measured: bool, decoded: Decoded) -> Inspected:
     try:
-        read = read_sources(sources, candidate.he, candidate.ihc)
+        read = read_sources(sources, candidate.he, candidate.ihc, regions=bool(cutting))
+    except LargePictureError as error:
+        return (Misfit(skipped=_bad(candidate, str(error)), side=LARGE),)
     except PictureError as error:
         return (_bad(candidate, str(error)),)
     tiles = make_tiles(candidate, read, cutting, measured=measured)

@@ -37,11 +37,14 @@ class SourcePair:
         return self.he, self.ihc
 
 
-def read_sources(sources: Sources, he: str, ihc: str) -> SourcePair:
-    """Read the sources of these names completely; a file that holds both pictures is read once. Raises PictureError."""
-    he_file = _read_one(sources.he, he)
+def read_sources(sources: Sources, he: str, ihc: str, *, regions: bool) -> SourcePair:
+    """Read the sources of these names completely; a file that holds both pictures is read once. Raises PictureError.
+
+    Squares are cut of `regions`, which may be larger than a tile.
+    """
+    he_file = _read_one(sources.he, he, regions)
     if not sources.joined:
-        ihc_file = _read_one(sources.ihc, ihc)
+        ihc_file = _read_one(sources.ihc, ihc, regions)
         return SourcePair(he=he_file.pixels, ihc=ihc_file.pixels, he_file=he_file, ihc_file=ihc_file)
     half = he_file.pixels.shape[1] // 2  # [H,2W,3], H&E left
     he_u8, ihc_u8 = he_file.pixels[:, :half].copy(), he_file.pixels[:, half:].copy()
@@ -55,7 +58,7 @@ def read_pair(sources: Sources, pair: Pair, decoded: Decoded = NONE_KEPT) -> Pai
         if kept:
             _refuse_change(pair, _digest_one(sources.he, pair.he), _digest_one(sources.ihc, pair.ihc))
             return kept
-        read = read_sources(sources, pair.he, pair.ihc)
+        read = read_sources(sources, pair.he, pair.ihc, regions=pair.he_box is not None)
         _refuse_change(pair, read.he_file.digest, read.ihc_file.digest)
         return read.pictures
 
@@ -87,9 +90,9 @@ def _refuse_change(pair: Pair, he_digest: str, ihc_digest: str) -> None:
             )
 
 
-def _read_one(root: Path, name: str) -> Picture:
+def _read_one(root: Path, name: str, region: bool) -> Picture:
     with _named_within(root):
-        return load_picture(root / name)
+        return load_picture(root / name, region=region)
 
 
 def _digest_one(root: Path, name: str) -> str:
@@ -103,4 +106,4 @@ def _named_within(root: Path) -> Iterator[None]:
     try:
         yield
     except PictureError as error:
-        raise PictureError(str(error).removeprefix(f"{root}/")) from error
+        raise type(error)(str(error).removeprefix(f"{root}/")) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import prep.build.run as building
 from prep.__main__ import app
@@ -136,9 +137,9 @@ def test_a_picture_is_decoded_once_for_all_its_squares(
     """Without memory for all of them once for the check and once for the build, however many units it is in."""
     loaded: list[Path] = []
 
-    def load(path: Path) -> Picture:
+    def load(path: Path, *, region: bool) -> Picture:
         loaded.append(path)
-        return load_picture(path)
+        return load_picture(path, region=region)
 
     monkeypatch.setattr("prep.tiles.reading.load_picture", load)
     monkeypatch.setattr(building, "spare_memory", lambda: spare)
@@ -229,7 +230,7 @@ def test_pictures_that_cannot_be_cut_are_bad_pairs_with_their_sizes(regions: Pat
 def test_a_side_that_does_not_fit_is_refused_before_a_picture_is_read(
     regions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("prep.tiles.reading.load_picture", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("prep.tiles.reading.load_picture", lambda path, **_: pytest.fail(f"{path} was read"))
     prep = CommandLine("prep", app, monkeypatch, capsys)
     for words in (
         ("plan",),
@@ -268,6 +269,23 @@ def test_halves_that_are_no_squares_can_be_cut_where_the_layout_is_said(tmp_path
             make_plan(settings, single(tmp_path), threads=1)
         assert ("squares can be cut from pictures of any size and shape" in str(refused.value)) == bool(setting)
         assert setting in str(refused.value)
+
+
+def test_a_picture_that_is_too_large_for_a_tile_can_be_cut(
+    regions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow bounds what it opens against files that claim to be huge; the bound of a region is a larger one."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30_000)
+    data = published(regions)
+    plan = make_plan(cut(), single(data), threads=2)
+    assert sum(map(len, plan.table.pairs.values())) == sum(SQUARES.values())
+    run(cut(), data, tmp_path / "s.zarr")
+    with pytest.raises(PairingError, match=r"is larger than 30,000 px, no tile; cut .*: --set tile_side=64 \(make"):
+        make_plan(lanczos(view_side=32), single(data), threads=2)
+    monkeypatch.setattr("store.images.REGION_PIXELS", 15_000)
+    with pytest.raises(PairingError, match=r"is larger than 15,000 px; cut it into smaller regions"):
+        run(cut(), data, tmp_path / "t.zarr")
+    assert Image.MAX_IMAGE_PIXELS == 30_000
 
 
 def test_few_pictures_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

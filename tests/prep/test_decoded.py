@@ -117,9 +117,9 @@ def test_each_source_is_decoded_once_where_memory_allows(
 ) -> None:
     loaded: list[Path] = []
 
-    def load(path: Path) -> Picture:
+    def load(path: Path, *, region: bool) -> Picture:
         loaded.append(path)
-        return load_picture(path)
+        return load_picture(path, region=region)
 
     run(lanczos(), mist, tmp_path / "expected.zarr")
     monkeypatch.setattr("prep.tiles.reading.load_picture", load)
