@@ -5,6 +5,7 @@ Text in a terminal fits 100 columns. Progress is a bar on a terminal, and one li
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 import textwrap
@@ -48,6 +49,11 @@ def run_app(app: typer.Typer) -> None:
         sys.exit(RUN_AGAIN)
     except MagstainError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(YOUR_INPUT)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"error: the name {error.filename} is too long for its disk; give a shorter one", file=sys.stderr)
         sys.exit(YOUR_INPUT)
     except MemoryError as error:
         print(f"error: {NO_MEMORY.format(f': {error}' if str(error) else '')}", file=sys.stderr)

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 DIGEST = "sha256"  # the key of a record's own digest
 RENAMED = {"draws": "pairs_seen"}  # keys in records of earlier versions
+LONG = 200  # bytes of a name to which not much can be added
 SWEPT = 5  # times that a file is written, if other machines remove it meanwhile
 PARTIAL = ".partial"  # the ending of a file's name until it is complete; zarr uses the same one
 
@@ -77,7 +78,8 @@ def write_whole(path: Path, data: bytes) -> None:
     What killed processes left of their attempts to write the same file is removed; a machine that does not see the lock
     of another removes what that one is writing, which is then written again.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")  # of two processes each has its own
+    name = path.name if len(os.fsencode(path.name)) < LONG else digest_bytes(os.fsencode(path.name))[:16]
+    partial = path.with_name(f"{name}.{os.getpid()}{PARTIAL}")  # of two processes each has its own
     try:
         for tries_left in reversed(range(SWEPT)):
             with _open_locked(partial) as file:
@@ -87,7 +89,7 @@ def write_whole(path: Path, data: bytes) -> None:
                 with suppress(FileNotFoundError) if tries_left else nullcontext():
                     partial.replace(path)
                     break
-        _sweep(path)
+        _sweep(path.with_name(name))
     except OSError:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from store.cli import say, track
+from store.disk.names import check_length
 from store.files import disk_errors
 from store.images import PictureU8
 from store.process import Stop, stop_requests
@@ -111,6 +112,8 @@ def predict(folder: RunFolder, store: Store, split: Split, view: str, device: st
     check_multiple(store.side(view), trained.multiple, f"the {view} pictures of {store.address}")
     plan = _plan_of(trained, store, split, view, targets)
     place = place_of(folder, store.manifest.name, store.manifest.seal, split, view)
+    for target in targets:
+        check_length(picture_set.mending(place).truncated / target.name)
     with disk_errors(place.path):
         place.path.parent.mkdir(parents=True, exist_ok=True)
     with held(place):

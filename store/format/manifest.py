@@ -17,13 +17,13 @@ from pathlib import Path
 
 from store.format.bounds import check_bounds
 from store.format.layout import Unit, plan_units
-from store.location.base import Location
+from store.location.base import BESIDE, Location
 from store.location.open import locate
 from store.schema import FORMAT, MagstainError, Manifest, StoreError, check_name
 from store.settings import plain, validate
 from store.untrusted.documents import parse_object, shorten
 
-JOURNAL = ".journal"
+JOURNAL = BESIDE
 ROOT = "zarr.json"  # the name of the root document
 COPY = "skipped/id/root.copy"  # a copy of the sealed root; in the folder of an array, where Zarr looks for no groups
 LATER_OF_UPSCALER = {"kernels", "networks"}  # facts of the upscaler that are left out where they are empty

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+BESIDE = ".journal"  # the ending of the name of what is beside an unfinished store
 S3 = "s3://"  # the start of an address in object storage
 
 

@@ -18,7 +18,7 @@ from store.verify import verify
 from store.writing.writer import open_writer
 from tests.support.disks import contents
 from tests.support.file_systems import BLIND, NO_LOCKS, REFUSED, refuse_chmod, refuse_folder_sync, replace_locks
-from tests.support.stores import build_small_store, small_manifest, small_table
+from tests.support.stores import build_small_store, small_blocks, small_manifest, small_table
 
 
 @pytest.mark.parametrize("number", [BLIND, *NO_LOCKS])
@@ -116,3 +116,14 @@ def test_a_journal_that_nfs_left_empty_is_removed_with_the_lock(tmp_path: Path) 
     with journal.lock("lock", "s.zarr"), locked(tmp_path / "other", "o"):
         (tmp_path / "s.zarr.journal/begun").write_bytes(b"")
     assert [*contents(tmp_path)] == ["s.zarr.journal/", "s.zarr.journal/begun"]
+
+
+def test_files_of_tomorrow_are_read_and_continued(tmp_path: Path, small_store: Store) -> None:
+    """The clock of a file server is a day ahead, or years behind."""
+    path, manifest = tmp_path / "s.zarr", small_manifest()
+    with open_writer(path, manifest, small_table()) as writer:
+        for unit in writer.pending()[:2]:
+            writer.write(unit, small_blocks(manifest, unit))
+    for number, file in enumerate(tmp_path.rglob("*")):
+        os.utime(file, (4e9, 4e9) if number % 2 else (1, 1))
+    assert contents(build_small_store(path).path) == contents(small_store.path)

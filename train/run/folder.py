@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 
+from store.disk.names import check_length
 from store.disk.removing import remove_file
 from store.files import PARTIAL, digest_tree, disk_errors, write_json, write_whole
 from store.process import installed_versions
@@ -33,11 +34,13 @@ FREE = frozenset(
 )
 """Settings that may change between two starts of a run: they change no number, `fused` and `threads` but rounding."""
 
+WITHIN = 350  # bytes of the longest name in a run: a picture among predictions
 SHOWN = 3  # differing settings named in an error
 
 
 def make_folder(folder: RunFolder) -> None:
-    """Make a run's folder. Raises RunError for a folder that is not a run and not empty."""
+    """Make a run's folder. Raises RunError for one that is not a run and not empty, StoreError for too long a name."""
+    check_length(folder.path, within=WITHIN)
     if folder.path.is_dir() and not folder.facts.exists():
         unfinished = (folder.lock.name, folder.settings.name)  # a start that was killed leaves these, and partial files
         others = sorted(p.name for p in folder.path.iterdir() if p.name not in unfinished and p.suffix != PARTIAL)
