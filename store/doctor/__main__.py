@@ -19,7 +19,7 @@ def python_fault(version: tuple[int, ...]) -> str:
 
 def main(words: list[str]) -> int:
     """Examine the folders that are named, and print the page, or JSON with --json; the exit code."""
-    if fault := python_fault(tuple(sys.version_info)):
+    if fault := python_fault(sys.version_info[:3]):
         sys.stderr.write(fault + "\n")
         return 2
     from pathlib import Path

@@ -188,7 +188,7 @@ def _requirements() -> dict[str, dict[str, str]]:
         project: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
         listed = {"": project["dependencies"]} | {extra: project["optional-dependencies"][extra] for extra in EXTRAS}
     else:
-        listed = {"": []} | {extra: [] for extra in EXTRAS}
+        listed = {extra: list[str]() for extra in ("", *EXTRAS)}
         for line in metadata.requires(PROJECT) or []:
             marked = re.search(r"extra == ['\"](\w+)['\"]", line)
             if (extra := marked[1] if marked else "") in listed:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from store.doctor.disk import file_system, look_at_folder
 from store.doctor.findings import Finding, Level, ask, write_page
 from store.doctor.libraries import look_at_packages, look_at_torch
 from store.doctor.machine import look_at_caches, look_at_cores, look_at_memory, look_at_shared_memory, look_at_weights
-from store.process import UNKNOWN
+from store.process import UNKNOWN, installed_versions
 from store.weights import WEIGHT_FILES
 from tests.support.command_line import CommandLine
 from tests.support.disks import fill, read_only
@@ -43,8 +44,9 @@ TORCH = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial that writes for a moment."""
+    """A trial that writes for a moment, however slowly."""
     monkeypatch.setattr(trial, "SPAN", 0.01)
+    monkeypatch.setattr(trial, "SLOW", 0)
 
 
 @pytest.fixture
@@ -166,7 +168,7 @@ def test_without_any_package_the_doctor_still_says_what_is_missing(tmp_path: Pat
 
 def test_packages_that_are_missing_or_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"zarr": "3.0.8", "torch": UNKNOWN, "obstore": UNKNOWN}
-    known = libraries.installed_versions
+    known = installed_versions
     monkeypatch.setattr(libraries, "installed_versions", lambda names: known(names) | versions)
     monkeypatch.setattr(libraries, "LOADING", 'print(\'{"cv2": "ImportError: libGL.so.1: cannot open"}\')')
     told = {finding.text: finding for finding in look_at_packages()}
@@ -182,7 +184,7 @@ def test_requirements_are_also_read_from_what_is_installed(monkeypatch: pytest.M
     from_file = libraries._requirements()
     monkeypatch.setattr(libraries, "ROOT", tmp_path)
     lines = ["zarr<3.2,>=3.1.6", "distributed>=2025.1; extra == 'cluster'", "ruff>=0.14 ; extra == 'dev'"]
-    monkeypatch.setattr(libraries.metadata, "requires", lambda _: lines)
+    monkeypatch.setattr(metadata, "requires", lambda _: lines)
     assert libraries._requirements() == {
         "": {"zarr": "<3.2,>=3.1.6"}, "cluster": {"distributed": ">=2025.1"}, "cloud": {}, "compact": {}
     }  # fmt: skip
@@ -376,6 +378,11 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (finding,) = look_at_folder(tmp_path / "file")
     assert (finding.level, finding.text) == (Level.PROBLEM, f"{tmp_path / 'file'} is a file")
+
+
+def test_a_slow_disk_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(trial, "SLOW", 10**9)
+    assert only(look_at_folder(tmp_path), "speed").remedy == "keep stores on a faster disk, if there is one"
 
 
 def test_little_room_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_batch_that_finds_no_room_goes_through_the_pipe(
     shared = pack(batch())
     assert isinstance(shared, PackedBatch)
     assert isinstance(shared.pixels, torch.Tensor)
-    assert shared.pixels.is_shared()
+    assert shared.pixels.is_shared()  # type: ignore[no-untyped-call]  # torch
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     piped = pack(batch())
     assert isinstance(piped, PackedBatch)

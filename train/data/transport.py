@@ -62,7 +62,8 @@ def pack(batch: RawBatch | MagstainError) -> PackedBatch | MagstainError:
     if isinstance(batch, MagstainError):
         return batch
     try:
-        return PackedBatch(batch.pixels.share_memory_(), batch.flips.numpy())
+        batch.pixels.share_memory_()  # type: ignore[no-untyped-call]  # torch
+        return PackedBatch(batch.pixels, batch.flips.numpy())
     except (RuntimeError, OSError):  # no room, or no file handle left
         return PackedBatch(batch.pixels.numpy(), batch.flips.numpy())
 

@@ -19,6 +19,8 @@ from torch import distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from store.machine.gpus import refusal_of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
@@ -48,7 +50,7 @@ def join() -> Iterator[Ranks]:
     if count == 1:
         yield ALONE
         return
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    backend = "gloo" if refusal_of(torch.cuda) else "cpu:gloo,cuda:nccl"
     shared, rank, count = next(rendezvous("env://"))
     store = PrefixStore(f"restart{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
