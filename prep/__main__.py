@@ -91,6 +91,30 @@ def plan(
 
 
 @app.command()
+def register(
+    data: DataOption = "",
+    he: HeOption = "",
+    ihc: IhcOption = "",
+    pairs_from: PairsOption = "",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    threads: ThreadsOption = THREADS,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="folder of the report; else ./<name>-registration")
+    ] = None,
+) -> None:
+    """Measure how far the two pictures of every pair are apart: tables, a report, the worst pairs drawn."""
+    from prep.alignment.run import register_data
+
+    settings, tiles = _settings(config, overrides), _data(data, he, ihc, pairs_from)
+    folder = out or Path(f"{settings.name or tiles.name}-registration")
+    typer.echo(register_data(settings, tiles, folder, threads=threads))
+    typer.echo(
+        f"all numbers and the worst pairs: registration.md, registration.json and worst.png in {folder}", err=True
+    )
+
+
+@app.command()
 def cut(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder of the tiles; those that are there stay")],
     data: DataOption = "",
@@ -220,29 +244,9 @@ def _settings(config: Path | None, overrides: list[str] | None) -> PrepSettings:
 
 
 def _data(data: str, he: str, ihc: str, pairs_from: str = "") -> Data:
-    """The data folders: `data` alone, or `he` with `ihc`, or that of the table of pairs.
+    from prep.tiles.discovery import named_data
 
-    An empty one is not given: make passes empty values on.
-    """
-    from prep.tiles.discovery import Data
-
-    table = Path(pairs_from) if pairs_from else None
-    if table and not data and not he and not ihc:
-        return Data(he=table.parent, ihc=table.parent, table=table)
-    if data and not he and not ihc:
-        return Data(he=Path(data), ihc=Path(data), table=table)
-    if he and ihc and not data:
-        return Data(he=Path(he), ihc=Path(ihc), table=table)
-    if data:
-        raise SettingsError("--data and --he/--ihc exclude each other; name the tiles with one of them (make: DATA=)")
-    if he:
-        raise SettingsError("--he is given without --ihc; name the folder of the IHC tiles as well (make: IHC=DIR)")
-    if ihc:
-        raise SettingsError("--ihc is given without --he; name the folder of the H&E tiles as well (make: HE=DIR)")
-    raise SettingsError(
-        "no tiles are named; give --data DIR (make: DATA=DIR), or --he DIR and --ihc DIR (make: HE=DIR IHC=DIR), or a "
-        "table of pairs with --pairs-from CSV (make: PAIRS=CSV)"
-    )
+    return named_data(data, he, ihc, pairs_from)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 
 from prep.build.bad_pairs import describe_bad, refuse_bad
 from prep.cutting.folders import Target, check_folder, plan_targets
+from prep.registration.matching import matching_of
 from prep.settings import PrepSettings, how_to_set
 from prep.tiles.checking import collect_pairs, inspect_pairs
 from prep.tiles.decoded import Decoded
@@ -57,7 +58,7 @@ def cut_files(settings: PrepSettings, data: Data, out: Path, *, threads: int, sk
     decoded = Decoded(spare_memory() // SHARE)
     checked = _check(settings, found, decoded, threads)
     if not skip_bad:
-        refuse_bad(checked.table.skipped, found.layout, cut_to_fit(settings, checked.to_cut))
+        refuse_bad(checked.bad, found.layout, cut_to_fit(settings, checked.to_cut))
     targets = plan_targets(out, checked.table)
     if not targets:
         raise PairingError(f"no square was cut: {describe_bad(checked.table.skipped[0])}")
@@ -71,9 +72,10 @@ def cut_files(settings: PrepSettings, data: Data, out: Path, *, threads: int, sk
 
 
 def _check(settings: PrepSettings, found: Discovery, decoded: Decoded, threads: int) -> Checked:
-    cutting = cutting_of(settings)
-    inspected = inspect_pairs(found, threads=threads, cutting=cutting, decoded=decoded)
-    return collect_pairs(found, track(inspected, what="checking", unit="pair", total=len(found.candidates)), cutting)
+    cutting, matching = cutting_of(settings), matching_of(settings)
+    inspected = inspect_pairs(found, threads=threads, cutting=cutting, measured=matching.measured, decoded=decoded)
+    watched = track(inspected, what="checking", unit="pair", total=len(found.candidates))
+    return collect_pairs(found, watched, cutting, matching)
 
 
 def _warn(settings: PrepSettings) -> None:

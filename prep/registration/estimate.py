@@ -15,6 +15,7 @@ import numpy as np
 
 from prep.registration.correlation import Band, Peak, Surface, correlate, find_peak
 from prep.registration.density import DensityMap, densities
+from prep.registration.matching import common_parts
 from store.images import PictureU8
 from store.pairs.table import Registration
 
@@ -30,7 +31,8 @@ PARTS = 2  # in each direction, that are compared by themselves
 
 # Confidence is the logistic function of the sum, fitted to pairs with known shifts, landmarks, and pairs that do not
 # belong together: how probable it is that the estimate is within 10 px of 256: prep/README.md
-CONSTANT, OF_LEAD, OF_LIKENESS, OF_DISAGREEMENT = -3.8, 1.4, 22.5, -4.4
+CONSTANT, OF_LEAD, OF_LIKENESS, OF_DISAGREEMENT = -3.4, 1.45, 20.0, -5.0
+ALIKE = 0.15  # more likeness says no more about the place: a straight border of tissue is like itself all along it
 
 Maps = tuple[tuple[DensityMap, DensityMap], ...]  # H&E and IHC, for each density
 
@@ -50,7 +52,8 @@ class Evidence:
     @property
     def percent(self) -> int:
         """Confidence in per cent."""
-        total = CONSTANT + OF_LEAD * self.lead + OF_LIKENESS * self.likeness + OF_DISAGREEMENT * self.disagreement
+        likeness = OF_LIKENESS * min(self.likeness, ALIKE)
+        total = CONSTANT + OF_LEAD * self.lead + likeness + OF_DISAGREEMENT * self.disagreement
         return round(100 / (1 + exp(-total)))
 
 
@@ -113,18 +116,13 @@ def _surface(maps: Maps, band: Band, reach: int) -> Surface:
 def _overlap(maps: Maps, down: int, right: int) -> Maps:
     """The parts of the maps that show the same place under a shift."""
     height, width = maps[0][0].shape
-    rows, columns = _common(height, down), _common(width, right)
+    rows, columns = common_parts(height, down), common_parts(width, right)
     return tuple((he[rows[0], columns[0]], ihc[rows[1], columns[1]]) for he, ihc in maps)
 
 
 def _part(maps: Maps, top: int, left: int, height: int, width: int) -> Maps:
     window = np.s_[top : top + height, left : left + width]
     return tuple((he[window], ihc[window]) for he, ihc in maps)
-
-
-def _common(length: int, shift: int) -> tuple[slice, slice]:
-    """The part of H&E and IHC along one axis."""
-    return slice(max(-shift, 0), length - max(shift, 0)), slice(max(shift, 0), length - max(-shift, 0))
 
 
 def _likeness(he: DensityMap, ihc: DensityMap) -> float:

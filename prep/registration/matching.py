@@ -101,6 +101,15 @@ def common_side(side: int, shifts: Iterable[tuple[int, int]]) -> int:
     return side - max((max(abs(down), abs(right)) for down, right in shifts), default=0)
 
 
+def common_parts(length: int, shift: int) -> tuple[slice, slice]:
+    """What H&E and IHC have in common along one axis under a shift.
+
+    >>> common_parts(10, 3)
+    (slice(0, 7, None), slice(3, 10, None))
+    """
+    return slice(max(-shift, 0), length - max(shift, 0)), slice(max(shift, 0), length - max(-shift, 0))
+
+
 def move_whole(pair: Pair, shift: tuple[int, int], side: int, square: int) -> Pair:
     """A pair of tiles of `side` px as squares of `square` px that show one place, in the middle of what both show."""
     tops, lefts = (_middle(moved, side, square) for moved in shift)

@@ -45,6 +45,30 @@ class Data:
         return self.he.resolve().name if self.single else self.he.resolve().parent.name
 
 
+def named_data(data: str, he: str, ihc: str, pairs_from: str = "") -> Data:
+    """The data folders: `data` alone, or `he` with `ihc`, or that of the table of pairs. Raises SettingsError.
+
+    An empty one is not given: make passes empty values on.
+    """
+    table = Path(pairs_from) if pairs_from else None
+    if table and not data and not he and not ihc:
+        return Data(he=table.parent, ihc=table.parent, table=table)
+    if data and not he and not ihc:
+        return Data(he=Path(data), ihc=Path(data), table=table)
+    if he and ihc and not data:
+        return Data(he=Path(he), ihc=Path(ihc), table=table)
+    if data:
+        raise SettingsError("--data and --he/--ihc exclude each other; name the tiles with one of them (make: DATA=)")
+    if he:
+        raise SettingsError("--he is given without --ihc; name the folder of the IHC tiles as well (make: IHC=DIR)")
+    if ihc:
+        raise SettingsError("--ihc is given without --he; name the folder of the H&E tiles as well (make: HE=DIR)")
+    raise SettingsError(
+        "no tiles are named; give --data DIR (make: DATA=DIR), or --he DIR and --ihc DIR (make: HE=DIR IHC=DIR), or a "
+        "table of pairs with --pairs-from CSV (make: PAIRS=CSV)"
+    )
+
+
 def find_pairs(settings: PrepSettings, data: Data, refusals: Refusals | None = None) -> Discovery:
     """The candidates in the data folders, in the split that the settings ask for.
 

@@ -151,3 +151,16 @@ def test_correlation_agrees_with_a_slow_plain_one() -> None:
     }
     assert (round(peak.down), round(peak.right)) == max(sums, key=lambda shift: sums[shift]) == (3, -4)
     assert peak.lead > 3
+
+
+def test_a_straight_border_of_tissue_does_not_say_where_along_it_the_pictures_fit() -> None:
+    """The two halves have different tissue: they fit at the border, wherever it is moved along itself."""
+    percents = []
+    for angle in np.linspace(0.2, 6.0, 12):
+        rows, columns = np.mgrid[:256, :256] - 128
+        empty = columns * np.cos(angle) + rows * np.sin(angle) < 0
+        first, second = drawn_field(320, int(angle) % 4)[0], drawn_field(320, int(angle + 1) % 4)[1]
+        he, ihc = first[:256, :256].copy(), second[:256, :256].copy()
+        he[empty], ihc[empty] = white(240, 2, 1)[empty], white(238, 2, 2)[empty]
+        percents.append(register(he, ihc).percent)
+    assert np.mean(np.array(percents) < 50) >= 0.8
