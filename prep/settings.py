@@ -102,6 +102,7 @@ class PrepSettings:
     stain: str = "IHC"  # the marker: HER2, ER, PR, Ki67, …
     terms: str = ""  # of use of the data, in words, for the data card; empty: what a file beside the tiles says
     layout: Layout = Layout.AUTO
+    paired: bool = True  # false: the tiles of the two stains are of different places, for CUT and CycleGAN
     he_name: str = ""  # of H&E pictures without suffix, {} being the id of the pair: {}_HE; empty: the id alone
     ihc_name: str = ""  # of IHC pictures: {}_IHC
     ignore_case: bool = False  # pair names that differ in upper and lower case only; the id is that of the H&E
@@ -183,6 +184,7 @@ class PrepSettings:
 
 # settings that came later, and the value of each that leaves the bytes of a store as they were before it
 _BEFORE: dict[str, object] = {
+    "paired": True,
     "allow_leakage": False,
     "he_name": "",
     "ihc_name": "",

@@ -159,9 +159,9 @@ def _fits(settings: PrepSettings, tile_side: int) -> bool:
     return True
 
 
-def super_resolution_flop(geometries: tuple[Geometry, ...], pairs: int, macs: Mapping[int, int] = MAC_PER_PIXEL) -> int:
-    """Floating point operations of super-resolution for both stains of `pairs` pairs, margins included."""
-    return sum(2 * pairs * geometry.view.count * geometry.flop(macs) for geometry in geometries)
+def super_resolution_flop(geometries: tuple[Geometry, ...], tiles: int, macs: Mapping[int, int] = MAC_PER_PIXEL) -> int:
+    """Floating point operations of super-resolution for `tiles` tiles, two in each pair, margins included."""
+    return sum(tiles * geometry.view.count * geometry.flop(macs) for geometry in geometries)
 
 
 def draw_box(tile_side: int, zoom: int, grid: int, generator: np.random.Generator) -> Box:

@@ -193,8 +193,9 @@ def find_row(store: Store, split: Split, pair: str, stain: Stain = Stain.HE) -> 
     if pair.isdecimal() and int(pair) < len(ids):
         return int(pair)
     near = ", ".join(difflib.get_close_matches(pair, ids, n=3, cutoff=0.0))
+    what = "pair" if store.manifest.paired else f"{STAINS[stain]} tile"
     raise StoreError(
-        f"no pair {pair!r} in {split} of {store.address}; give 0 to {len(ids) - 1} or an id, such as {near}"
+        f"no {what} {pair!r} in {split} of {store.address}; give 0 to {len(ids) - 1} or an id, such as {near}"
     )
 
 

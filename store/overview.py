@@ -45,7 +45,7 @@ def describe(store: Store, card: Card | None = None) -> str:
         ("split", f"{manifest.split}, seed {manifest.seed}"),
         *((str(split), _describe_split(store, split)) for split in manifest.counts),
         *(("warning", text) for split in manifest.counts for text in describe_leakage(store, split)),
-        *_skipped(store.skipped()),
+        *_skipped(store.skipped(), "pair" if manifest.paired else "tile"),
         *main_lines(card),
         ("disk", f"{_on_disk(store)}, codec {manifest.codec}"),
         ("software", ", ".join(f"{name} {version}" for name, version in manifest.software.items())),
@@ -158,11 +158,10 @@ def describe_leakage(store: Store, split: Split) -> list[str]:
     return warnings
 
 
-def _skipped(skipped: tuple[Skipped, ...]) -> list[tuple[str, str]]:
+def _skipped(skipped: tuple[Skipped, ...], word: str) -> list[tuple[str, str]]:
     shown = [("", f"{bad.split} {bad.id!r}: {bad.reason}") for bad in skipped[:SHOWN]]
     more = [("", f"and {len(skipped) - SHOWN} more")] if len(skipped) > SHOWN else []
-    paired = all(bad.he and bad.ihc for bad in skipped)
-    return [("skipped", _plural(len(skipped), "pair" if paired else "tile") if skipped else "none"), *shown, *more]
+    return [("skipped", _plural(len(skipped), word) if skipped else "none"), *shown, *more]
 
 
 def _on_disk(store: Store) -> str:

@@ -8,14 +8,14 @@ from prep.build.bad_pairs import count_bad, cut_hint, describe_bad
 from prep.build.plan import BuildPlan
 from prep.registration.matching import describe_rules
 from prep.settings import Enlarger, Precision, how_to_set
-from prep.tiles.leakage import describe_leaks
+from prep.tiles.leakage import STAINS, describe_leaks
 from prep.tiles.overlaps.sharing import describe_overlaps
 from prep.tiles.squares import describe_cut
 from prep.views import Geometry
 from store.cli import wrapped
 from store.pairs.shifts import describe_shifts, summarise_shifts
-from store.pairs.table import Skipped, Table, describe_slides
-from store.schema import Manifest, Source
+from store.pairs.table import Pair, Skipped, Table, describe_slides
+from store.schema import Manifest, Source, Stain
 
 LABEL = 10  # columns of a line's label
 LEAKS_SHOWN = 3  # slides in a note
@@ -30,24 +30,27 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False, pace: float | None
     `pace` is how many floating point operations of super-resolution this machine does in a second, if it was measured.
     """
     manifest, skipped = plan.manifest, plan.bad
+    each = "pair" if manifest.paired else "tile"
+    notes = (*plan.notes, *_lacking_notes(plan), *_leak_note(plan.table.leaking), *_copy_notes(plan))
+    bad = count_bad(skipped, skip_bad=skip_bad, paired=manifest.paired) + cut_hint(plan.to_cut)
     facts = [
-        ("pairs", _describe_pairs(plan.table)),
-        *((str(split), describe_slides(pairs)) for split, pairs in plan.table.pairs.items()),
+        _describe_pairs(plan.table, paired=manifest.paired),
+        *((str(split), _describe_slides(pairs, paired=manifest.paired)) for split, pairs in plan.table.pairs.items()),
         ("read as:", plan.read_as),
-        *([("tiles", describe_cut(plan.cut))] if plan.cut.cutting else []),
+        *([("tiles", describe_cut(plan.cut, paired=manifest.paired))] if plan.cut.cutting else []),
         *_describe_shifts(plan),
         ("split", f"{manifest.split}, seed {manifest.seed}; {_describe_leaks(plan.table)}"),
-        *((geometry.view.name, describe_geometry(geometry)) for geometry in plan.geometries),
+        *((geometry.view.name, describe_geometry(geometry, each)) for geometry in plan.geometries),
         *([("mpp", _describe_mpp(manifest))] if manifest.mpp else []),
         ("upscaler", _describe_upscaler(manifest)),
         ("size", f"{plan.raw_bytes / 1e9:,.3f} GB before compression, codec {manifest.codec}"),
         ("compute", _describe_compute(plan, pace)),
-        *([("bad", count_bad(skipped, skip_bad=skip_bad) + cut_hint(plan.to_cut))] if skipped else []),
-        *(("", describe_bad(bad)) for bad in skipped),
+        *([("bad", bad)] if skipped else []),
+        *(("", describe_bad(one)) for one in skipped),
         *([("left out", _count_left_out(plan.left_out))] if plan.left_out else []),
         *(("", describe_bad(one)) for one in plan.left_out[:LEFT_OUT_SHOWN]),
         *([("names", plan.hint)] if plan.hint else []),
-        *(("note", note) for note in (*plan.notes, *_leak_note(plan.table.leaking), *_copy_notes(plan))),
+        *(("note", note) for note in notes),
     ]
     title = (
         f"{manifest.name}: {'synthetic, ' if manifest.synthetic else ''}H&E to {manifest.stain}, tiles of "
@@ -61,15 +64,17 @@ def fact_line(label: str, text: str) -> str:
     return wrapped(f"  {label:<{LABEL}}{text}", indent=" " * (2 + LABEL))
 
 
-def describe_geometry(geometry: Geometry) -> str:
-    """What is done to make a view from a tile."""
+def describe_geometry(geometry: Geometry, each: str = "pair") -> str:
+    """What is done to make a view from a tile; boxes are of `each` pair or tile."""
     zoom, count, factor = geometry.view.zoom, geometry.view.count, geometry.factor
     field = geometry.view.source is Source.FIELD
     change = f"enlarged {int(factor)}x" if factor > 1 else f"downsampled to {geometry.view_side} px"
     if zoom == 1:
         same = geometry.tile_side == geometry.view_side
         return f"the whole tile, {geometry.tile_side} px, {'unchanged' if same else change}"
-    boxes = f"{count} {'box' if count == 1 else 'boxes'} of {geometry.tile_side // zoom} px per pair, cut from the tile"
+    boxes = (
+        f"{count} {'box' if count == 1 else 'boxes'} of {geometry.tile_side // zoom} px per {each}, cut from the tile"
+    )
     if field and geometry.tile_side != geometry.source_side:
         boxes += f" downsampled to {geometry.source_side} px ({geometry.patch_side} px there)"
     elif not field:
@@ -77,10 +82,16 @@ def describe_geometry(geometry: Geometry) -> str:
     return f"{boxes}, {'unchanged' if factor == 1 else change}"
 
 
-def _describe_pairs(table: Table) -> str:
-    """How many pairs and slides each split has."""
-    return ", ".join(
-        f"{len(table.pairs[split])} in {split} ({_slides(len(slides))})" for split, slides in table.slides.items()
+def _describe_pairs(table: Table, *, paired: bool) -> tuple[str, str]:
+    """How many pairs and slides each split has, or how many tiles of each stain."""
+    if paired:
+        return "pairs", ", ".join(
+            f"{len(table.pairs[split])} in {split} ({_slides(len(slides))})" for split, slides in table.slides.items()
+        )
+    return "unpaired", ", ".join(
+        f"{' and '.join(f'{count} {STAINS[stain]}' for stain, count in tiles.items())} in {split} "
+        f"({_slides(len(table.slides[split]))})"
+        for split, tiles in table.tiles.items()
     )
 
 
@@ -93,6 +104,24 @@ def _describe_shifts(plan: BuildPlan) -> list[tuple[str, str]]:
 def _count_left_out(left_out: Sequence[Skipped]) -> str:
     more = f"; the first {LEFT_OUT_SHOWN}:" if len(left_out) > LEFT_OUT_SHOWN else ":"
     return f"{len(left_out)} {'pair' if len(left_out) == 1 else 'pairs'}, because of settings{more}"
+
+
+def _describe_slides(pairs: Sequence[Pair], *, paired: bool) -> str:
+    """The slides of pairs, or of the tiles of each stain."""
+    if paired:
+        return describe_slides(pairs)
+    stains = [stain for stain in Stain if any(stain in pair.stains for pair in pairs)]
+    return "; ".join(f"{STAINS[stain]}: {describe_slides(pairs, stain)}" for stain in stains)
+
+
+def _lacking_notes(plan: BuildPlan) -> list[str]:
+    """A note for each split that has tiles of one stain only, with what works."""
+    lacking = [(split, stain) for split, tiles in plan.table.tiles.items() for stain in Stain if not tiles[stain]]
+    works = {
+        Stain.HE: "nothing of it can be translated",
+        Stain.IHC: "`train predict` translates its H&E, and there is no real IHC to look at beside them",
+    }
+    return [f"{split} has no {STAINS[stain]} tiles: {works[stain]}" for split, stain in lacking]
 
 
 def _describe_leaks(table: Table) -> str:
@@ -112,8 +141,8 @@ def _leak_note(leaking: Sequence[str]) -> tuple[str, ...]:
 
 def _copy_notes(plan: BuildPlan) -> list[str]:
     """A note for each held-out split some of whose pictures, or parts of them, are also in another split."""
-    counts = plan.manifest.counts
-    said = [*describe_leaks(plan.leaks, counts), *describe_overlaps(plan.overlaps, counts)]
+    table = plan.table
+    said = [*describe_leaks(plan.leaks, table.tiles), *describe_overlaps(plan.overlaps, table.sizes)]
     return [f"{text}: test scores will be optimistic, and every table will say so" for text in said]
 
 

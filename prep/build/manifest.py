@@ -65,6 +65,8 @@ def plan_manifest(
         settings=recorded(settings),
         software=installed_versions(packages),
         codec=settings.codec,
+        paired=settings.paired,
+        tiles={} if settings.paired else table.tiles,
         leakage=count_leaks(leaks) if settings.allow_leakage else {},
         overlaps=count_overlaps(overlaps) if settings.allow_leakage else {},
     )

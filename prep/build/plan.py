@@ -78,9 +78,10 @@ class BuildPlan:
         """Raise what stops a build of this plan, all of it: bad pairs that are not skipped, pictures in two splits."""
         refusals = Refusals()
         with refusals.collect():
-            refuse_bad(() if skip_bad else self.bad, self.layout, self.to_cut, self.hint)
+            bad, paired = () if skip_bad else self.bad, self.settings.paired
+            refuse_bad(bad, self.layout, self.to_cut, self.hint, paired=paired)
         with refusals.collect():
-            refuse_leaks(self.leaks, self.overlaps, self.manifest.counts, allowed=self.settings.allow_leakage)
+            refuse_leaks(self.leaks, self.overlaps, self.table, allowed=self.settings.allow_leakage)
         refusals.raise_all()
 
 
@@ -132,7 +133,7 @@ def plan_build(
     synthetic = is_synthetic(data.he)
     factors = frozenset(int(geometry.factor) for geometry in geometries if geometry.enlarged)
     macs = {factor: network.macs for factor, network in by_factor(networks, factors).items()} if networks else None
-    count = sum(len(pairs) for pairs in checked.table.pairs.values())
+    tiles = sum(sum(stains.values()) for stains in checked.table.tiles.values())
     leaks, overlaps = checked.leaks, checked.overlaps
     manifest = plan_manifest(
         settings,
@@ -155,7 +156,7 @@ def plan_build(
         geometries=geometries,
         factors=factors,
         networks=networks,
-        flop=super_resolution_flop(geometries, count, macs or MAC_PER_PIXEL),
+        flop=super_resolution_flop(geometries, tiles, macs or MAC_PER_PIXEL),
         raw_bytes=raw_bytes(manifest),
         notes=(*discovery.notes, *checked.notes, *describe_facts(measured, count_leaks(leaks))),
         left_out=checked.left_out,
@@ -179,8 +180,8 @@ def look_ahead(
         checked = collect_pairs(first, inspect_pairs(first, threads=1, cutting=cutting_of(settings)))
         for pairs in checked.table.pairs.values():
             with refusals.collect():
-                geometries = plan_geometries(settings, checked.tile_side, example=pairs[0].he)
-                require_networks(networks, geometries)
+                example = pairs[0].he or pairs[0].ihc
+                require_networks(networks, plan_geometries(settings, checked.tile_side, example=example))
     refusals.raise_all()
 
 
@@ -190,16 +191,16 @@ def _plan_views(
     """The views that tiles of this side give. Raises all that is refused if there can be no plan."""
     table, geometries, to_cut = checked.table, tuple[Geometry, ...](), cut_to_fit(settings, checked.to_cut)
     with refusals.collect():
-        refuse_empty(table, discovery.layout, to_cut)
+        refuse_empty(table, discovery.layout, to_cut, paired=settings.paired)
     for pairs in [*table.pairs.values()][:1]:
         with refusals.collect():
-            geometries = plan_geometries(settings, checked.tile_side, example=pairs[0].he)
+            geometries = plan_geometries(settings, checked.tile_side, example=pairs[0].he or pairs[0].ihc)
     if refusals and Split.TRAIN in table.pairs:
         with refusals.collect():
-            refuse_bad(() if skip_bad else checked.bad, discovery.layout, to_cut, discovery.hint)
+            bad = () if skip_bad else checked.bad
+            refuse_bad(bad, discovery.layout, to_cut, discovery.hint, paired=settings.paired)
         with refusals.collect():
-            totals = {split: len(pairs) for split, pairs in table.pairs.items()}
-            refuse_leaks(checked.leaks, checked.overlaps, totals, allowed=settings.allow_leakage)
+            refuse_leaks(checked.leaks, checked.overlaps, table, allowed=settings.allow_leakage)
     refusals.raise_all()
     return geometries
 

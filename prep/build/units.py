@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prep.tiles.decoded import Decoded, expecting
 from prep.tiles.layouts import Sources
 from prep.tiles.reading import read_pair
+from prep.tiles.unpaired import tiles_of_row
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
 from prep.views import Geometry, cut_tile, finish_view, plan_boxes
 from store.format.codec import Parts, encode_numbers, encode_parts
-from store.format.layout import Unit, plan_arrays
+from store.format.layout import ArrayPlan, Unit, box_array, plan_arrays
 from store.format.shards import make_shards
 from store.images import PictureU8
 from store.pairs.table import Pair
@@ -45,24 +47,29 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutPair:
-    """A pair that was read and cut: its boxes and windows by view name, and what is finished, packed.
+    """A pair, or a tile alone, that was read and cut: its boxes by view name, and what is finished, packed.
 
-    windows: u8 [W,W,3] in the order (stain, index).
+    windows: those of each view and stain, u8 [W,W,3].
     """
 
+    pair: Pair
     chunks: Chunks
     boxes: dict[str, list[Box]]
-    windows: dict[str, list[PictureU8]]
+    windows: dict[tuple[str, Stain], list[PictureU8]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """The windows of one view of a unit, u8 [N,W,W,3] in the order (stain, pair, index), with their boxes and names."""
+    """The windows of one view of a unit, u8 [N,W,W,3] in the order (stain, pair, index), with their boxes and names.
+
+    The first `he` of them are of H&E.
+    """
 
     geometry: Geometry
     pictures: PictureU8
     boxes: list[Box]
     names: list[str]
+    he: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +86,14 @@ def read_unit(work: Work, unit: Unit, pairs: Sequence[Pair], pool: ThreadPoolExe
 
     Raises PairingError if a source changed since it was checked.
     """
-    cut = list(pool.map(partial(_cut_pair, work, unit.split, decoded), pairs))
-    chunks = {path: [chunk for one in cut for chunk in one.chunks[path]] for path in cut[0].chunks}
+    tiles = [tile for pair in pairs for tile in tiles_of_row(pair)]
+    cut = list(pool.map(partial(_cut_pair, work, unit.split, decoded), tiles))
+    chunks: Chunks = {}
     for plan in plan_arrays(work.manifest, unit.split):
+        chunks[plan.path] = [chunk for one in cut for chunk in one.chunks.get(plan.path, ())]
         if not plan.pictures:
-            _, view, _ = plan.path.split("/")
-            rows = [[(box.top, box.left, box.side) for box in one.boxes[view]] for one in cut]
-            chunks[plan.path] = [(encode_numbers(np.array(rows, np.int32), plan),)]
-    windows = tuple(_gather_windows(unit, pairs, cut, geometry) for geometry in work.enlarged)
+            chunks[plan.path] = [(encode_numbers(_box_rows(work.manifest, unit.split, plan, cut), plan),)]
+    windows = tuple(_gather_windows(unit, cut, geometry) for geometry in work.enlarged)
     return Loaded(unit=unit, chunks=chunks, windows=windows)
 
 
@@ -105,8 +112,8 @@ def pack_unit(work: Work, enlarged: Loaded, pool: ThreadPoolExecutor) -> dict[st
     for windows in enlarged.windows:
         pack = partial(_pack_view, windows, work.manifest.codec)
         packed = list(pool.map(pack, range(len(windows.pictures))))
-        half, group = len(packed) // len(Stain), f"{enlarged.unit.split}/{windows.geometry.view.name}"
-        chunks |= {f"{group}/{stain}": packed[n * half : (n + 1) * half] for n, stain in enumerate(Stain)}
+        group = f"{enlarged.unit.split}/{windows.geometry.view.name}"
+        chunks |= {f"{group}/{Stain.HE}": packed[: windows.he], f"{group}/{Stain.IHC}": packed[windows.he :]}
     return make_shards(work.manifest, enlarged.unit, chunks)
 
 
@@ -114,7 +121,8 @@ def build_unit(work: Work, unit: Unit, pairs: Sequence[Pair], threads: int) -> d
     """The shards of a unit by file name; nothing is written."""
     upscaler = make_upscaler(work.upscaler)
     with ThreadPoolExecutor(threads) as pool:
-        shards = pack_unit(work, enlarge_unit(read_unit(work, unit, pairs, pool, expecting(pairs)), upscaler), pool)
+        loaded = read_unit(work, unit, pairs, pool, expecting(pairs))
+        shards = pack_unit(work, enlarge_unit(loaded, upscaler), pool)
     return {name: b"".join(parts) for name, parts in shards.items()}
 
 
@@ -122,40 +130,44 @@ def _cut_pair(work: Work, split: Split, decoded: Decoded, pair: Pair) -> CutPair
     """Read a pair, cut its views and pack those that need no upscaler; PairingError if a source changed."""
     boxes = {g.view.name: plan_boxes(g, work.manifest.seed, pair.id) for g in work.geometries}
     chunks: Chunks = {}
-    windows: dict[str, list[PictureU8]] = {geometry.view.name: [] for geometry in work.enlarged}
-    for stain, tile in zip(Stain, read_pair(work.sources, pair, decoded), strict=True):
+    windows: dict[tuple[str, Stain], list[PictureU8]] = {}
+    tiles = dict(zip(Stain, read_pair(work.sources, pair, decoded), strict=True))
+    for stain in pair.stains:
+        tile = tiles[stain]
         if work.manifest.has_tiles(split):
             chunks[f"{split}/tile/{stain}"] = [encode_parts(tile, work.manifest.codec)]
         cut = cut_tile(work.geometries, tile, list(boxes.values()))
         for geometry, pictures in zip(work.geometries, cut, strict=True):
             if geometry.enlarged:
-                windows[geometry.view.name] += [picture.copy() for picture in pictures]  # else the tile stays with them
+                windows[geometry.view.name, stain] = [one.copy() for one in pictures]  # else the tile stays with them
             else:
                 packed = [encode_parts(picture, work.manifest.codec) for picture in pictures]
                 chunks[f"{split}/{geometry.view.name}/{stain}"] = packed
-    return CutPair(chunks=chunks, boxes=boxes, windows=windows)
+    return CutPair(pair=pair, chunks=chunks, boxes=boxes, windows=windows)
 
 
-def _gather_windows(unit: Unit, pairs: Sequence[Pair], cut: Sequence[CutPair], geometry: Geometry) -> Windows:
-    """The windows of one view, all H&E before all IHC."""
-    view, count = geometry.view.name, geometry.view.count
-    ordered = [
-        window for n in range(len(Stain)) for one in cut for window in one.windows[view][n * count : (n + 1) * count]
-    ]
+def _box_rows(manifest: Manifest, split: Split, plan: ArrayPlan, cut: Sequence[CutPair]) -> NDArray[np.int32]:
+    """The rows of an array of boxes, i32 [row, index, (top, left, side)]: of pairs, or of the tiles of a stain."""
+    _, view, _ = plan.path.split("/")
+    stains = [stain for stain in Stain if box_array(manifest, split, view, stain) == plan.path]
+    of_stain = [one.boxes[view] for one in cut if any(stain in one.pair.stains for stain in stains)]
+    rows = [[(box.top, box.left, box.side) for box in boxes] for boxes in of_stain]
+    return np.array(rows, np.int32).reshape(-1, *plan.shape[1:])
+
+
+def _gather_windows(unit: Unit, cut: Sequence[CutPair], geometry: Geometry) -> Windows:
+    """The windows of one view, all H&E before all IHC, under names for errors: split, pair, stain and view."""
+    view = geometry.view.name
+    ordered = [(stain, one) for stain in Stain for one in cut if stain in one.pair.stains]
     return Windows(
         geometry=geometry,
-        pictures=np.stack(ordered),
-        boxes=[box for _ in Stain for one in cut for box in one.boxes[view]],
-        names=_window_names(unit, pairs, geometry),
+        pictures=np.stack([window for stain, one in ordered for window in one.windows[view, stain]]),
+        boxes=[box for _, one in ordered for box in one.boxes[view]],
+        names=[f"{unit.split} {one.pair.id!r} {stain} {view}" for stain, one in ordered for _ in one.boxes[view]],
+        he=sum(len(one.boxes[view]) for stain, one in ordered if stain is Stain.HE),
     )
 
 
 def _pack_view(windows: Windows, codec: Codec, place: int) -> Parts:
     """One enlarged view without its margin, packed."""
     return encode_parts(finish_view(windows.pictures[place], windows.boxes[place], windows.geometry), codec)
-
-
-def _window_names(unit: Unit, pairs: Sequence[Pair], geometry: Geometry) -> list[str]:
-    """For errors: split, pair, stain and view of each window."""
-    ids = [pair.id for pair in pairs for _ in range(geometry.view.count)]
-    return [f"{unit.split} {pair_id!r} {stain} {geometry.view.name}" for stain in Stain for pair_id in ids]

@@ -25,7 +25,7 @@ from prep.tiles.inspected import Checked
 from prep.tiles.layouts import Sources
 from prep.tiles.pairs import Discovery
 from prep.tiles.reading import read_pair
-from prep.tiles.slides import OF_SQUARES, pattern_of_squares
+from prep.tiles.splitting.slides import OF_SQUARES, pattern_of_squares
 from prep.tiles.squares import cutting_of, describe_cut
 from prep.views import check_tile_side, cut_to_fit
 from store.cli import say, track

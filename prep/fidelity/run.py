@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from math import isnan
 from types import MappingProxyType
 
@@ -108,17 +109,17 @@ def find_worst(groups: Sequence[Group]) -> list[Worst]:
 
 def measure_pictures(store: Store, series: Sequence[Series], sample: Sample) -> list[Group]:
     """Measure the chosen pictures of every series in both stains, one picture in memory at a time."""
-    drawn = [draw_pictures(one, len(store.pairs(one.split)), sample) for one in series]
+    chosen = [(one, stain) for one, stain in product(series, Stain) if store.rows(one.split, stain)]
+    drawn = [draw_pictures(one, len(store.rows(one.split, stain)), sample) for one, stain in chosen]
     groups: list[Group] = []
-    with progress(total=2 * sum(map(len, drawn)), what="measuring", unit="picture") as bar:
-        for one, places in zip(series, drawn, strict=True):
-            available = len(store.pairs(one.split)) * one.geometry.view.count
-            for stain in Stain:
-                pictures: list[MeasuredPicture] = []
-                for row, index in places:
-                    pictures.append(_measure_picture(store, one, stain, row, index))
-                    bar.update()
-                groups.append(Group(series=one, stain=stain, available=available, pictures=tuple(pictures)))
+    with progress(total=sum(map(len, drawn)), what="measuring", unit="picture") as bar:
+        for (one, stain), places in zip(chosen, drawn, strict=True):
+            available = len(store.rows(one.split, stain)) * one.geometry.view.count
+            pictures: list[MeasuredPicture] = []
+            for row, index in places:
+                pictures.append(_measure_picture(store, one, stain, row, index))
+                bar.update()
+            groups.append(Group(series=one, stain=stain, available=available, pictures=tuple(pictures)))
     return groups
 
 
@@ -127,5 +128,5 @@ def _measure_picture(store: Store, series: Series, stain: Stain, row: int, index
     change = measure(
         view=pictures.view, patch=pictures.patch, lanczos=pictures.lanczos, tile=pictures.tile, stain=stain
     )
-    box = store.box(series.split, series.view, row, index)
-    return MeasuredPicture(row=row, pair=pair.id, index=index, slide=pair.slide, box=box, change=change)
+    box, slide = store.box(series.split, series.view, row, index, stain), pair.slide_of(stain)
+    return MeasuredPicture(row=row, pair=pair.id_of(stain), index=index, slide=slide, box=box, change=change)

@@ -94,7 +94,7 @@ def plan_series(store: Store, splits: Sequence[Split]) -> tuple[list[Series], li
 
 
 def draw_pictures(series: Series, pairs: int, sample: Sample) -> list[tuple[int, int]]:
-    """The pictures to measure, as (row of the pair, index), in the order of the store; the same for both stains."""
+    """The pictures to measure, as (row of the pair, index), in the order of the store; of pairs in both stains."""
     count = series.geometry.view.count
     drawn = np.arange(pairs * count)
     if 0 < sample.limit < len(drawn):
@@ -105,7 +105,7 @@ def draw_pictures(series: Series, pairs: int, sample: Sample) -> list[tuple[int,
 
 def cut_again(store: Store, series: Series, stain: Stain, row: int, index: int) -> Pictures:
     """A view with, cut from its origin: the patch, Lanczos interpolation with the same margin, the tile's pixels."""
-    geometry, box = series.geometry, store.box(series.split, series.view, row, index)
+    geometry, box = series.geometry, store.box(series.split, series.view, row, index, stain)
     origin = store.picture(series.split, series.origin, stain, row)
     source = cut_source(origin, geometry)
     patch = cut_window(source, box, replace(geometry, margin=0))

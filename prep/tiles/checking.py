@@ -19,19 +19,20 @@ from prep.registration.matching import UNMEASURED, Matching
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.inspected import Checked, Inspected, Misfit, SoundPair
 from prep.tiles.layouts import Sources
-from prep.tiles.leakage import Leak, Print, find_leaks, fingerprint
-from prep.tiles.overlaps.places import place_tile, read_corner, with_stride
+from prep.tiles.leakage import STAINS, Fingerprint, Leak, Print, find_leaks, fingerprint
+from prep.tiles.overlaps.places import Corner, Place, place_tile, read_corner, with_stride
 from prep.tiles.overlaps.sharing import Placed, find_overlaps
 from prep.tiles.pairs import Candidate, Discovery
 from prep.tiles.reading import SourcePair, cut_squares, read_sources
+from prep.tiles.remarks.pictures import blank_notes, conversion_notes
 from prep.tiles.shapes import common_field, halves_fault, room_fault, shape_fault, uneven_fault
 from prep.tiles.shifts.aligning import match_pairs
 from prep.tiles.squares import WHOLE, Cut, Cutting, Field, count_cut, name_square, plan_squares
-from store.pairs.table import Pair, Skipped, Table
+from prep.tiles.unpaired import make_rows
+from store.pairs.table import NO_DIGEST, Pair, Skipped, Table
 from store.schema import Box, LargePictureError, PictureError, Split, Stain
 
 LARGE = 4096  # px at least of the side of a picture that is too large for a tile, for what is cut of it
-BLANK_NAMED = 20  # pictures of one colour, in a note
 
 
 def inspect_pairs(
@@ -81,11 +82,11 @@ def collect_pairs(
         if r.side != tile_side
     ]
     sound, left_out = match_pairs([result for result in sound if result.side == tile_side], matching)
-    pairs = {split: rows for split in Split if (rows := _rows(sound, split))}
+    pairs = {split: rows for split in Split if (rows := _rows(sound, split, paired=discovery.paired))}
     return Checked(
         table=Table(pairs=pairs, skipped=(*skipped, *left_out)),
         tile_side=tile_side,
-        notes=(*_conversion_notes(sound), *_blank_notes(sound)),
+        notes=(*conversion_notes(note for r in sound for note in r.notes), *blank_notes(_all_prints(sound))),
         left_out=left_out,
         leaks=(*_leaks(sound, Stain.HE), *_leaks(sound, Stain.IHC)),
         overlaps=tuple(find_overlaps(_placed(sound, cutting))),
@@ -128,18 +129,23 @@ def _sound_pair(
     candidate: Candidate, read: SourcePair, field: Field, box: Box | None = None, *, measured: bool = False
 ) -> SoundPair:
     """A tile of a candidate, with all that is measured on its two pictures as delivered, u8 [S,S,3] each."""
+    name, he, ihc = name_square(candidate.id, box) if box else candidate.id, bool(candidate.he), bool(candidate.ihc)
     pair = Pair(
-        id=name_square(candidate.id, box) if box else candidate.id,
-        slide=candidate.slide,
+        id=name,
+        slide=candidate.slide if he else "",
         he=candidate.he,
         ihc=candidate.ihc,
-        he_digest=read.he_file.digest,
-        ihc_digest=read.ihc_file.digest,
-        he_box=box,
-        ihc_box=box,
+        he_digest=read.he_file.digest if he else NO_DIGEST,
+        ihc_digest=read.ihc_file.digest if ihc else NO_DIGEST,
+        he_box=box if he else None,
+        ihc_box=box if ihc else None,
+        ihc_id="" if he else name,
+        ihc_slide="" if he else candidate.slide,
     )
     he_u8, ihc_u8 = cut_squares(read.pictures, pair)
-    prints = fingerprint(he_u8), fingerprint(ihc_u8)
+    files, tiles = {Stain.HE: read.he_file, Stain.IHC: read.ihc_file}, {Stain.HE: he_u8, Stain.IHC: ihc_u8}
+    he_print = fingerprint(he_u8)
+    prints = he_print, fingerprint(ihc_u8) if he and ihc else he_print
     return SoundPair(
         candidate=candidate,
         pair=replace(pair, registration=register(he_u8, ihc_u8)) if measured else pair,
@@ -148,19 +154,22 @@ def _sound_pair(
         notes=_conversions(pair, read),
         prints=prints,
         facts={
-            Stain.HE: measure_stain(Stain.HE, pair, read.he_file, he_u8, one_colour=prints[0].blank),
-            Stain.IHC: measure_stain(Stain.IHC, pair, read.ihc_file, ihc_u8, one_colour=prints[1].blank),
+            stain: measure_stain(stain, pair, files[stain], tiles[stain], one_colour=of.blank)
+            for stain, of in zip(Stain, prints, strict=True)
+            if stain in pair.stains
         },
     )
 
 
 def _conversions(pair: Pair, read: SourcePair) -> tuple[tuple[str, str], ...]:
     """What was converted in which source; in a file that holds both pictures it is said once."""
-    notes = [(pair.he, note) for note in read.he_file.notes] + [(pair.ihc, note) for note in read.ihc_file.notes]
-    return tuple(dict.fromkeys(notes))
+    files = {Stain.HE: read.he_file, Stain.IHC: read.ihc_file}
+    return tuple(dict.fromkeys((pair.tile_of(stain), note) for stain in pair.stains for note in files[stain].notes))
 
 
 def _bad(candidate: Candidate, reason: str) -> Skipped:
+    if len(candidate.stains) == 1:
+        reason = f"{STAINS[candidate.stains[0]]} tile {reason}"
     return Skipped(id=candidate.id, split=candidate.split, he=candidate.he, ihc=candidate.ihc, reason=reason)
 
 
@@ -173,29 +182,47 @@ def _leaks(sound: Sequence[SoundPair], stain: Stain) -> list[Leak]:
     """The pictures of one stain that are in two splits."""
     prints: dict[Split, list[Print]] = {}
     for result in sound:
-        name, of = _names(result)[stain], result.prints[stain is Stain.IHC]
-        prints.setdefault(result.candidate.split, []).append(Print(name=name, of=of))
+        for name, of in _prints(result).get(stain, {}).items():
+            prints.setdefault(result.candidate.split, []).append(Print(name=name, of=of))
     return find_leaks(prints, stain)
 
 
-def _names(result: SoundPair) -> dict[Stain, str]:
-    """What a person calls the two tiles: their sources, with the place of the square in them."""
-    sources = {Stain.HE: (result.pair.he, result.pair.he_box), Stain.IHC: (result.pair.ihc, result.pair.ihc_box)}
-    return {stain: f"{name} at y={box.top} x={box.left}" if box else name for stain, (name, box) in sources.items()}
+def _prints(result: SoundPair) -> dict[Stain, dict[str, Fingerprint]]:
+    """The print of each tile by what a person calls it: its source, with the place of the square in it."""
+    boxes = {Stain.HE: result.pair.he_box, Stain.IHC: result.pair.ihc_box}
+    of = dict(zip(Stain, result.prints, strict=True))
+    return {stain: {_name(result.pair.tile_of(stain), boxes[stain]): of[stain]} for stain in result.pair.stains}
+
+
+def _all_prints(sound: Sequence[SoundPair]) -> Iterator[tuple[Split, str, Fingerprint]]:
+    """The prints of all tiles with their splits and names."""
+    for result in sound:
+        for of_stain in _prints(result).values():
+            yield from ((result.candidate.split, name, of) for name, of in of_stain.items())
+
+
+def _name(source: str, box: Box | None) -> str:
+    return f"{source} at y={box.top} x={box.left}" if box else source
 
 
 def _placed(sound: Sequence[SoundPair], cutting: Cutting) -> list[Placed]:
-    """The tiles with their places in the pictures that their names tell of."""
+    """The tiles with their places in the pictures that their names tell of; those of unpaired stains are not one."""
     corners = with_stride([read_corner(result.candidate.id) for result in sound], cutting.steps)
     return [
         Placed(
             name=result.pair.id,
             split=result.candidate.split,
-            slide=result.pair.slide,
-            place=place_tile(corner, (result.field.height, result.field.width), result.pair.he_box) if corner else None,
+            slide=result.candidate.slide,
+            place=_place(result, corner) if corner else None,
         )
         for result, corner in zip(sound, corners, strict=True)
     ]
+
+
+def _place(result: SoundPair, corner: Corner) -> Place:
+    box = result.pair.he_box or result.pair.ihc_box
+    place = place_tile(corner, (result.field.height, result.field.width), box)
+    return replace(place, picture=f"{'+'.join(result.pair.stains)} {place.picture}")
 
 
 def _count_cut(cutting: Cutting, sound: Sequence[SoundPair]) -> Cut:
@@ -204,30 +231,6 @@ def _count_cut(cutting: Cutting, sound: Sequence[SoundPair]) -> Cut:
     return count_cut(cutting, [*fields.values()], squares=len(sound))
 
 
-def _rows(sound: Sequence[SoundPair], split: Split) -> tuple[Pair, ...]:
-    return tuple(sorted((r.pair for r in sound if r.candidate.split is split), key=lambda pair: pair.id))
-
-
-def _conversion_notes(sound: Sequence[SoundPair]) -> tuple[str, ...]:
-    examples: dict[str, dict[str, None]] = {}  # the names of sources, each once
-    for result in sound:
-        for name, note in result.notes:
-            examples.setdefault(note, {})[name] = None
-    return tuple(
-        f"{len(names)} picture(s) {note}, for example {next(iter(names))!r}" for note, names in sorted(examples.items())
-    )
-
-
-def _blank_notes(sound: Sequence[SoundPair]) -> list[str]:
-    """A note for each split that has pictures of one colour, with their names."""
-    notes = []
-    for split in Split:
-        held = [result for result in sound if result.candidate.split is split]
-        prints = (pair for r in held for pair in zip(_names(r).values(), r.prints, strict=True))
-        if names := list(dict.fromkeys(name for name, of in prints if of.blank)):
-            more = f" and {len(names) - BLANK_NAMED} more" if len(names) > BLANK_NAMED else ""
-            notes.append(
-                f"{len(names)} picture(s) of {split} have one colour, like glass without tissue; training learns "
-                f"nothing from them, scores count them: {', '.join(map(repr, names[:BLANK_NAMED]))}{more}"
-            )
-    return notes
+def _rows(sound: Sequence[SoundPair], split: Split, *, paired: bool) -> tuple[Pair, ...]:
+    pairs = [result.pair for result in sound if result.candidate.split is split]
+    return tuple(sorted(pairs, key=lambda pair: pair.id)) if paired else make_rows(pairs)

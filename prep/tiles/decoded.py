@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from prep.tiles.unpaired import tiles_of_row
 from store.images import PictureU8
 from store.pairs.table import Pair
 
@@ -57,7 +58,7 @@ class Decoded:
     def expect(self, pairs: Iterable[Pair]) -> None:
         """Say which tiles will be taken: sources of none are no longer kept, the others until their last tile."""
         with self._lock:
-            self._expected = Counter((pair.he, pair.ihc) for pair in pairs)
+            self._expected = Counter((tile.he, tile.ihc) for pair in pairs for tile in tiles_of_row(pair))
             self._kept = {names: source for names, source in self._kept.items() if names in self._expected}
             self._kept_bytes = sum(source.bytes for source in self._kept.values())
 

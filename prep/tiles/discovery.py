@@ -6,6 +6,7 @@ Only names are read here, no picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from prep.refusals import Refusals
@@ -16,10 +17,11 @@ from prep.tiles.names.naming import WITHOUT, Naming, check_template, stains_in_n
 from prep.tiles.overlaps.together import check_stride, keep_together
 from prep.tiles.pairs import Discovery, pair_tiles
 from prep.tiles.row_pairs import pair_rows
-from prep.tiles.slides import name_slides, require_slides
-from prep.tiles.splits import hold_out_val, resplit
+from prep.tiles.splitting.slides import name_slides, require_slides
+from prep.tiles.splitting.splits import hold_out_val, resplit
+from prep.tiles.unpaired import list_tiles
 from prep.views import check_tile_side
-from store.schema import PairingError, SettingsError, Split
+from store.schema import PairingError, SettingsError, Split, Stain
 from store.untrusted.names import clash
 
 
@@ -83,9 +85,10 @@ def find_pairs(settings: PrepSettings, data: Data, refusals: Refusals | None = N
     else:
         with refusals.collect():
             found = _split(settings, data, found)
-    for split in Split:
-        if fault := clash(candidate.id for candidate in found.candidates if candidate.split is split):
-            raise PairingError(f"{data.he}: of the {split} pairs {fault}; rename one of them")
+    for split, stain in product(Split, Stain):
+        if fault := clash(one.id for one in found.candidates if one.split is split and stain in one.stains):
+            what = "pairs" if found.paired else f"{stain} tiles"
+            raise PairingError(f"{data.he}: of the {split} {what} {fault}; rename one of them")
     return found
 
 
@@ -96,6 +99,8 @@ def find_candidates(settings: PrepSettings, data: Data) -> Discovery:
     naming = Naming(he=settings.he_name or WITHOUT, ihc=settings.ihc_name or WITHOUT, ignore_case=settings.ignore_case)
     asked = Asked(layout=settings.layout, stain=settings.stain, by_name=naming.he != naming.ihc)
     if data.table:
+        if not settings.paired:
+            raise SettingsError(f"paired = false, and {data.table} names pairs; give one of both")
         found = pair_rows(data.table, data.he, data.ihc, asked.layout)
         if found.slides_named and settings.slide_pattern:
             raise SettingsError(
@@ -105,7 +110,7 @@ def find_candidates(settings: PrepSettings, data: Data) -> Discovery:
         data_set = find_data_set(data.he, asked) if data.single else two_folders(data.he, data.ihc)
         if data_set.sources.joined and settings.layout is Layout.AUTO:
             _refuse_named_stains(data, data_set)
-        found = pair_tiles(data_set, naming)
+        found = pair_tiles(data_set, naming) if settings.paired else list_tiles(data_set, naming)
     found = found if found.slides_named else name_slides(found, settings.slide_pattern)
     if data.table and not any(candidate.split is Split.TRAIN for candidate in found.candidates):
         raise PairingError(f"{data.table}: no row is a pair of train whose files exist; add such rows")

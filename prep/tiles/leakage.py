@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from prep.settings import how_to_set
 from prep.tiles.overlaps.sharing import Overlap, describe_overlaps
 from store.images import PictureU8
+from store.pairs.table import Table
 from store.schema import PairingError, Split, Stain
 
 BLOCKS = 16  # a side
@@ -97,30 +98,26 @@ def count_leaks(leaks: Iterable[Leak]) -> dict[Split, dict[Stain, int]]:
     return {split: {stain: counts[split, stain] for stain in Stain if (split, stain) in counts} for split in splits}
 
 
-def describe_leaks(leaks: Sequence[Leak], totals: Mapping[Split, int]) -> list[str]:
+def describe_leaks(leaks: Sequence[Leak], totals: Mapping[Split, Mapping[Stain, int]]) -> list[str]:
     """A sentence for each held-out split and stain, with an example."""
     sentences = []
     for split, stains in count_leaks(leaks).items():
         for stain, count in stains.items():
             first = next(leak for leak in leaks if (leak.split, leak.stain) == (split, stain))
             sentences.append(
-                f"{count} of {totals[split]} {STAINS[stain]} tiles of {split} are also in "
+                f"{count} of {totals[split][stain]} {STAINS[stain]} tiles of {split} are also in "
                 f"{' and '.join(dict.fromkeys(leak.other for leak in leaks if leak.split is split))} (leakage), for "
                 f"example {first.name!r} is {first.original!r}"
             )
     return sentences
 
 
-def refuse_leaks(
-    leaks: Sequence[Leak], overlaps: Sequence[Overlap], totals: Mapping[Split, int], *, allowed: bool
-) -> None:
+def refuse_leaks(leaks: Sequence[Leak], overlaps: Sequence[Overlap], table: Table, *, allowed: bool) -> None:
     """Raise PairingError if a picture, or a part of one, is in two splits, unless the settings allow it."""
     if allowed or not (leaks or overlaps):
         return
-    by_slide, found = (
-        how_to_set("split=by-slide"),
-        [*describe_leaks(leaks, totals), *describe_overlaps(overlaps, totals)],
-    )
+    by_slide = how_to_set("split=by-slide")
+    found = [*describe_leaks(leaks, table.tiles), *describe_overlaps(overlaps, table.sizes)]
     ways = [f"keep copies in one split (by {by_slide} and a slide_pattern that gives them one slide), "] * bool(leaks)
     if overlaps:
         ways.append(f"keep tiles that share pixels in one split, as {by_slide} does, give other pictures other names, ")

@@ -15,7 +15,7 @@ from prep.tiles.folders.known import tell_parts
 from prep.tiles.layouts import DataSet, Sources, SplitTiles, Tile
 from prep.tiles.names.naming import Hint, Naming, pair_id, suggest
 from store.pairs.table import Skipped
-from store.schema import PairingError, Split
+from store.schema import PairingError, Split, Stain
 
 FOLDERS_NAMED = 6
 SAME = Naming()
@@ -23,7 +23,10 @@ SAME = Naming()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """Two tiles that belong together by name; their pictures are not read yet. Names as in `Pair`."""
+    """Two tiles that belong together by name; their pictures are not read yet. Names as in `Pair`.
+
+    Where tiles are no pairs, it is one tile: the name of the other stain is empty.
+    """
 
     id: str
     split: Split
@@ -32,9 +35,14 @@ class Candidate:
     ihc: str
 
     @property
-    def rank(self) -> tuple[int, str]:
+    def rank(self) -> tuple[int, str, bool]:
         """The place of a candidate among others."""
-        return list(Split).index(self.split), self.id
+        return list(Split).index(self.split), self.id, not self.he
+
+    @property
+    def stains(self) -> tuple[Stain, ...]:
+        """The stains that it has a tile of."""
+        return tuple(stain for stain, name in ((Stain.HE, self.he), (Stain.IHC, self.ihc)) if name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,7 @@ class Discovery:
     read_as: str
     slides_named: bool = False
     hint: str = ""
+    paired: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +101,7 @@ def pair_tiles(data_set: DataSet, naming: Naming = SAME) -> Discovery:
         candidates=tuple(sorted(candidates, key=lambda candidate: candidate.rank)),
         unpaired=tuple(unpaired),
         notes=(*notes, *([missing] if missing else [])),
-        read_as=_read_as(data_set, candidates),
+        read_as=read_as(data_set, _count_pairs(data_set, candidates)),
         hint="; ".join(hints),
     )
 
@@ -146,14 +155,18 @@ def _hint(data_set: DataSet, naming: Naming, pairs: int) -> Hint | None:
     return None if data_set.sources.joined else suggest(he, ihc, naming, pairs)
 
 
-def _read_as(data_set: DataSet, candidates: Sequence[Candidate]) -> str:
-    """The layout and the pairs of each split, for a person."""
+def _count_pairs(data_set: DataSet, candidates: Sequence[Candidate]) -> str:
+    """The number of pairs of each split, for a person."""
     counts = [f"{sum(one.split is tiles.split for one in candidates)} {tiles.split}" for tiles in data_set.splits]
-    pairs = " + ".join(counts) if data_set.published else f"{len(candidates)}"
+    return f"{' + '.join(counts) if data_set.published else len(candidates)} pairs"
+
+
+def read_as(data_set: DataSet, amount: str) -> str:
+    """The layout, the `amount` that was found, and the folders, for a person."""
     folders = data_set.folders
     named = " ".join(folders[:FOLDERS_NAMED]) + (" …" if len(folders) > FOLDERS_NAMED else "")
     title = "MIST" if data_set.layout is Layout.MIST else data_set.known.name if data_set.known else data_set.layout
-    return f"{title}, {pairs} pairs, in {named}"
+    return f"{title}, {amount}, in {named}"
 
 
 def _tell_missing(data_set: DataSet, candidates: Sequence[Candidate]) -> str:

@@ -107,12 +107,13 @@ def count_cut(cutting: Cutting, fields: Sequence[Field], *, squares: int) -> Cut
     )
 
 
-def describe_cut(cut: Cut) -> str:
+def describe_cut(cut: Cut, *, paired: bool = True) -> str:
     """How many squares of how many pictures there are, and what is left out, for a person."""
+    what = "pairs of pictures" if paired else "pictures"
     cutting = cut.cutting
     apart = "" if cutting.stride == cutting.side else f", {cutting.stride} px apart"
     said = (
-        f"{cut.squares} squares of {cutting.side} px{apart} cut from {cut.pictures} pairs of pictures; "
+        f"{cut.squares} squares of {cutting.side} px{apart} cut from {cut.pictures} {what}; "
         f"edge={cutting.edge}, {cut.left_out:.1%} of their area is in no square"
     )
     if cutting.edge is Edge.DROP and cut.left_out and cutting.stride <= cutting.side:

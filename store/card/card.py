@@ -102,7 +102,8 @@ def stated_scales(scales: Sequence[Scale], stain: Stain) -> list[Scale]:
 
 
 def _part(pairs: Sequence[Pair]) -> Part:
-    return Part(pairs=len(pairs), slides=dict(sorted(Counter(pair.slide for pair in pairs).items())))
+    slides = Counter(pair.slide_of(one) for pair in pairs for one in (pair.stains if pair.ihc_id else pair.stains[:1]))
+    return Part(pairs=len(pairs), slides=dict(sorted(slides.items())))
 
 
 def _fit(pairs: Sequence[Pair]) -> Fit | None:

@@ -47,6 +47,7 @@ def find_terms(manifest: Manifest, measured: Measured | None) -> Terms:
     if manifest.synthetic:
         return Terms(text="drawn by `python -m prep demo`: no data of patients", source="authors")
     train = manifest.counts.get(Split.TRAIN, 0) + manifest.counts.get(Split.VAL, 0)
-    if known := _PUBLIC.get((train, manifest.counts.get(Split.TEST, 0))):
+    known = _PUBLIC.get((train, manifest.counts.get(Split.TEST, 0)))
+    if known and manifest.paired:
         return Terms(text=f"the numbers of pairs are those of {known[0]}; if it is that: {known[1]}", source="authors")
     return Terms(text=UNKNOWN, source="unknown")

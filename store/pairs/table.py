@@ -89,9 +89,14 @@ class Pair:
         return self.he_digest if stain is Stain.HE else self.ihc_digest
 
     @property
+    def stains(self) -> tuple[Stain, ...]:
+        """The stains that it has a tile of."""
+        return tuple(stain for stain in Stain if self.tile_of(stain))
+
+    @property
     def slides(self) -> frozenset[str]:
         """The slides of its tiles."""
-        return frozenset(self.slide_of(stain) for stain in Stain if self.tile_of(stain))
+        return frozenset(map(self.slide_of, self.stains))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +125,19 @@ class Table:
     def slides(self) -> dict[Split, frozenset[str]]:
         """The slides of every split."""
         return {split: frozenset().union(*(pair.slides for pair in pairs)) for split, pairs in self.pairs.items()}
+
+    @property
+    def tiles(self) -> dict[Split, dict[Stain, int]]:
+        """How many tiles of each stain every split has."""
+        return {
+            split: {stain: sum(stain in pair.stains for pair in pairs) for stain in Stain}
+            for split, pairs in self.pairs.items()
+        }
+
+    @property
+    def sizes(self) -> dict[Split, int]:
+        """How many pairs every split has, or how many tiles of both stains if they are not paired."""
+        return {split: sum(1 + bool(p.he and p.ihc_id) for p in pairs) for split, pairs in self.pairs.items()}
 
     @property
     def leaking(self) -> tuple[str, ...]:

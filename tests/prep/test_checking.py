@@ -14,7 +14,7 @@ from prep.tiles.checking import collect_pairs, inspect_pairs
 from prep.tiles.inspected import Checked
 from prep.tiles.pairs import Discovery
 from prep.tiles.reading import read_pair
-from prep.tiles.splits import resplit
+from prep.tiles.splitting.splits import resplit
 from store.images import write_png
 from store.schema import PairingError, Split
 from tests.support.places import SHARED

@@ -10,7 +10,7 @@ import pytest
 from prep.build.bad_pairs import refuse_bad
 from prep.settings import PrepSettings, SplitRule
 from prep.tiles.discovery import Data, find_pairs
-from prep.tiles.splits import hold_out_val, resplit
+from prep.tiles.splitting.splits import hold_out_val, resplit
 from store.schema import PairingError, SettingsError, Split
 from tests.support.tile_folders import MIST, discover, ids, touch
 

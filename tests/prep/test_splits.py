@@ -7,8 +7,8 @@ import random
 import pytest
 
 from prep.settings import PrepSettings, SplitRule
-from prep.tiles.slides import slide_per_tile, slides_by_grid, slides_by_pattern
-from prep.tiles.splits import split_by_slide
+from prep.tiles.splitting.slides import slide_per_tile, slides_by_grid, slides_by_pattern
+from prep.tiles.splitting.splits import split_by_slide
 from store.schema import PairingError, SettingsError, Split
 
 

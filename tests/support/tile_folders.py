@@ -10,7 +10,7 @@ from prep.settings import Layout
 from prep.tiles.folders.recognise import Asked
 from prep.tiles.layouts import find_data_set, two_folders
 from prep.tiles.pairs import Discovery, pair_tiles
-from prep.tiles.slides import name_slides
+from prep.tiles.splitting.slides import name_slides
 from store.images import PictureU8, write_png
 from store.schema import Split
 

@@ -63,6 +63,7 @@ def _corners(found: Discovery) -> list[Corner | None]:
 
 
 def _size(found: Discovery, candidate: Candidate) -> Size | None:
-    """Height and width of a candidate's H&E picture, as its head says."""
-    size = picture_size(found.sources.he / candidate.he)
+    """Height and width of a candidate's H&E picture, or of its only one, as its head says."""
+    sources = found.sources
+    size = picture_size(sources.he / candidate.he if candidate.he else sources.ihc / candidate.ihc)
     return (size[0], size[1] // 2) if size and found.sources.joined else size

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from prep.settings import how_to_set
 from prep.tiles.names.patterns import USUAL
 from prep.tiles.pairs import Candidate, Discovery
-from store.schema import PairingError, SettingsError, Split
+from store.schema import PairingError, SettingsError, Split, Stain
 
 NAMES_SHOWN = 12  # slides in an error
 
@@ -40,9 +40,8 @@ def resplit(
     """
     tiles = Counter(candidate.slide for candidate in discovery.candidates)
     named = _named(tiles, {Split.TEST: test_slides, Split.VAL: val_slides})
-    splits = _split_groups(
-        tiles, groups, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction, named=named
-    )
+    wanted = {Split.TEST: test_fraction, Split.VAL: val_fraction}
+    splits = _split_stains(discovery.candidates, groups, seed, wanted, named)
     return _assign(discovery, [splits[candidate.slide] for candidate in discovery.candidates])
 
 
@@ -55,9 +54,9 @@ def hold_out_val(
     groups: Mapping[str, str] = NO_GROUPS,
 ) -> Discovery:
     """The published split with some slides of train held out as `val`: those that are named, or a fraction."""
-    tiles = Counter(candidate.slide for candidate in discovery.candidates if candidate.split is Split.TRAIN)
-    named = _named(tiles, {Split.VAL: val_slides})
-    splits = _split_groups(tiles, groups, seed=seed, val_fraction=val_fraction, test_fraction=0, named=named)
+    train = [candidate for candidate in discovery.candidates if candidate.split is Split.TRAIN]
+    named = _named(Counter(candidate.slide for candidate in train), {Split.VAL: val_slides})
+    splits = _split_stains(train, groups, seed, {Split.TEST: 0, Split.VAL: val_fraction}, named)
     return _assign(discovery, [splits[c.slide] if c.split is Split.TRAIN else c.split for c in discovery.candidates])
 
 
@@ -142,6 +141,35 @@ def split_by_slide(
     return splits
 
 
+def _split_stains(
+    candidates: Sequence[Candidate],
+    groups: Mapping[str, str],
+    seed: int,
+    wanted: Mapping[Split, float],
+    named: Mapping[str, Split],
+) -> dict[str, Split]:
+    """A split for each slide. Of unpaired tiles the H&E are split, then the IHC of other slides than these.
+
+    Where the IHC have too few slides of their own to hold some out, these stay in train.
+    """
+    splits = dict(named)
+    for stain in Stain:
+        tiles = Counter(candidate.slide for candidate in candidates if stain in candidate.stains)
+        of_group = {groups.get(slide, slide): split for slide, split in splits.items()}
+        known = {slide: split for slide, split in splits.items() if slide in tiles}
+        known = {s: of_group[groups.get(s, s)] for s in tiles if groups.get(s, s) in of_group} | known
+        free = {groups.get(slide, slide) for slide in tiles.keys() - known.keys()}
+        parts = [part for part, share in wanted.items() if share > 0 and part not in known.values()]
+        if stain is Stain.IHC and len(free) <= len(parts):
+            splits = dict.fromkeys(tiles, Split.TRAIN) | splits | known
+        else:
+            val_fraction, test_fraction = wanted[Split.VAL], wanted[Split.TEST]
+            splits |= _split_groups(
+                tiles, groups, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction, named=known
+            )
+    return splits
+
+
 def _named(tiles: Mapping[str, int], wanted: Mapping[Split, Sequence[str]]) -> dict[str, Split]:
     """The split of every slide that is named; PairingError for a name that no tile has."""
     named = {slide: split for split, slides in wanted.items() for slide in slides}
@@ -170,12 +198,13 @@ def _take(order: Sequence[str], tiles: Mapping[str, int], target: float, most: i
 def _assign(discovery: Discovery, splits: Iterable[Split]) -> Discovery:
     """Move the candidates to their splits; an id may occur only once in each."""
     moved = [replace(c, split=split) for c, split in zip(discovery.candidates, splits, strict=True)]
-    first: dict[tuple[Split, str], Candidate] = {}
+    first: dict[tuple[Split, str, tuple[Stain, ...]], Candidate] = {}
     for candidate in moved:
-        other = first.setdefault((candidate.split, candidate.id), candidate)
+        other = first.setdefault((candidate.split, candidate.id, candidate.stains), candidate)
         if other is not candidate:
             raise PairingError(
-                f"{other.he!r} and {candidate.he!r} would both be {candidate.id!r} in {candidate.split}; "
+                f"{other.he or other.ihc!r} and {candidate.he or candidate.ihc!r} would both be {candidate.id!r} in "
+                f"{candidate.split}; "
                 f"rename one of the pairs, or keep the published split: {how_to_set('split=published')}"
             )
     return replace(discovery, candidates=tuple(sorted(moved, key=lambda candidate: candidate.rank)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from prep.settings import how_to_set
 from prep.tiles.names.patterns import example_for
 from prep.tiles.pairs import Discovery
-from store.schema import PairingError, SettingsError
+from store.schema import PairingError, SettingsError, Stain
 
 GRID_NAME = r"^(.+)_\d+_\d+$"  # MIST: <slide>_<row>_<column>, seen for validation files
 GRID_OF_SQUARES = r"([^/]+)_\d+_\d+_y\d+_x\d+$"  # of pictures with such names
@@ -26,7 +26,12 @@ class Slides:
 
 
 def name_slides(found: Discovery, pattern: str) -> Discovery:
-    """The same candidates with the names of their slides: by a pattern, or else by their place in a grid."""
+    """The same candidates with the names of their slides: by a pattern, or else by their place in a grid.
+
+    The stains of unpaired tiles may be named differently.
+    """
+    if not found.paired:
+        return _name_each(found, pattern)
     ids = [candidate.id for candidate in found.candidates]
     if not ids:
         return found
@@ -36,6 +41,15 @@ def name_slides(found: Discovery, pattern: str) -> Discovery:
         slides = slides_by_grid(ids, [f"{c.split}/{c.id}" if found.published else c.id for c in found.candidates])
     named = tuple(replace(c, slide=slide) for c, slide in zip(found.candidates, slides.names, strict=True))
     return replace(found, candidates=named, notes=(*found.notes, *slides.notes))
+
+
+def _name_each(found: Discovery, pattern: str) -> Discovery:
+    """The candidates of each stain with the names of their slides; a note that both give is said once."""
+    of_stain = [tuple(c for c in found.candidates if stain in c.stains) for stain in Stain]
+    parts = [name_slides(replace(found, paired=True, candidates=some), pattern) for some in of_stain]
+    candidates = sorted((c for part in parts for c in part.candidates), key=lambda candidate: candidate.rank)
+    notes = dict.fromkeys(note for part in parts for note in part.notes)
+    return replace(found, candidates=tuple(candidates), notes=tuple(notes))
 
 
 def slides_by_pattern(ids: Sequence[str], pattern: str) -> Slides:

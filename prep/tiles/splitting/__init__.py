@@ -1,0 +1,1 @@
+"""Which slides are in which part of the store."""
