@@ -163,6 +163,12 @@ class PrepSettings:
                 raise SettingsError(f"{name} = {share}: must be at least 0 and below 1")
         if not 0 <= self.min_confidence <= 1:
             raise SettingsError(f"min_confidence = {self.min_confidence}: must be 0 to 1, for example 0.5")
+        if self.registers and not self.paired:
+            raise SettingsError(
+                "paired = false with registration, max_shift, min_confidence or align: these measure how far the two "
+                "pictures of a pair are apart, and there are no pairs; leave them away, or set "
+                f"{how_to_set('paired=true')}"
+            )
         if self.edge is Edge.SHIFT and not self.tile_side:
             raise SettingsError(
                 "edge = shift moves squares that are cut, and tile_side = 0 cuts none; give the side of the squares, "
