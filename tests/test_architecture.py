@@ -117,7 +117,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "tensorboard": {"train/run/event_files.py"},
     "torch": WITH_TORCH
     | {name for name in NAMES if name.startswith("prep/upscaling/")}
-    - {f"prep/upscaling/{name}.py" for name in ("__init__", "given", "licences", "upscale")},
+    - {f"prep/upscaling/{name}.py" for name in ("__init__", "choosing", "given", "licences", "upscale")},
     "torch_fidelity": {"evaluate/features/networks.py"},
     "torchvision": {"prep/upscaling/bsrgan.py", "evaluate/features/networks.py"},
     "tqdm": {

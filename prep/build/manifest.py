@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
-from prep.settings import BATCH, Enlarger, Kernels, PrepSettings, recorded
+from prep.settings import Enlarger, PrepSettings, recorded
 from prep.tiles.leakage import Leak, count_leaks
 from prep.tiles.overlaps.sharing import Overlap, count_overlaps
-from prep.upscaling.given import GivenNetwork, by_factor, record_networks
+from prep.upscaling.given import GivenNetwork, by_factor
+from prep.upscaling.upscale import record_upscaler
 from prep.views import Geometry
 from store.format.bounds import check_bounds
 from store.pairs.table import Table
 from store.process import installed_versions
-from store.schema import FORMAT, Codec, Manifest, Upscaler
-from store.weights import BSRGAN_FILES
+from store.schema import FORMAT, Codec, Manifest
 
 SOFTWARE = ("magstain", "numcodecs", "numpy", "opencv-python", "pillow", "zarr")  # what the bytes of a store depend on
 NETWORKS: dict[Enlarger, tuple[str, ...]] = {  # what enlarged views depend on as well
@@ -22,7 +21,6 @@ NETWORKS: dict[Enlarger, tuple[str, ...]] = {  # what enlarged views depend on a
     Enlarger.LANCZOS: (),
     Enlarger.FILE: ("spandrel", "torch"),
 }
-NOBODY: Mapping[int, GivenNetwork] = MappingProxyType({})
 MEASURES = ("scikit-image", "scipy")  # what measured shifts depend on as well
 PACKERS = {Codec.PORTABLE: (), Codec.COMPACT: ("imagecodecs",)}  # what the bytes of packed pictures depend on as well
 
@@ -78,21 +76,6 @@ def require_networks(networks: Sequence[GivenNetwork], geometries: Sequence[Geom
     """The network for each factor of these views, if networks were given. Raises SettingsError if one is missing."""
     views = {int(geometry.factor): geometry.view.name for geometry in geometries if geometry.enlarged}
     return by_factor(networks, views, views) if networks else {}
-
-
-def record_upscaler(settings: PrepSettings, chosen: Mapping[int, GivenNetwork] = NOBODY) -> Upscaler:
-    """The record of the upscaler in the manifest; `chosen` are the networks that were given, by factor.
-
-    BSRGAN needs no weight files here, because their digests are known.
-    """
-    batch = settings.batch or BATCH
-    kernels = "" if settings.kernels in (Kernels.AUTO, Kernels.PLAIN) else settings.kernels
-    if settings.upscaler is Enlarger.LANCZOS:
-        return Upscaler(name=settings.upscaler, digests={}, precision="u8", batch=batch)
-    if settings.upscaler is Enlarger.FILE:
-        return record_networks(chosen, settings.precision, batch, kernels)
-    digests = {f"x{factor}": weight.sha256 for factor, weight in BSRGAN_FILES.items()}
-    return Upscaler(name=settings.upscaler, digests=digests, precision=settings.precision, batch=batch, kernels=kernels)
 
 
 def _mpp(settings: PrepSettings, geometries: tuple[Geometry, ...]) -> dict[str, float]:

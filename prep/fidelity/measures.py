@@ -76,6 +76,11 @@ class Change:
         return _correlation(self.product_view, self.shared_view, self.shared_tile)
 
     @property
+    def invented(self) -> float:
+        """Root mean square, grey levels, of the view's detail that has no counterpart in the tile; NaN as `truth`."""
+        return sqrt(self.shared_view * max(0.0, 1 - self.truth**2))
+
+    @property
     def truth_lanczos(self) -> float:
         """The same for Lanczos interpolation, whose weak finer detail is partly right."""
         return _correlation(self.product_lanczos, self.shared_lanczos, self.shared_tile)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isinf, isnan, sqrt
+from math import isnan
 from pathlib import Path
 
 from prep.fidelity.as_json import COLUMNS, tree
+from prep.fidelity.cells import show_colour, show_dab, show_detail, show_drift, show_psnr, show_truth, table_line
 from prep.fidelity.measures import Change
 from prep.fidelity.run import Group, Measure, find_worst, measure_pictures, tail
 from prep.fidelity.sheet import WORDS, draw_worst, picture_label
@@ -63,7 +64,7 @@ def summarise(groups: Sequence[Group], unmeasured: Sequence[Unmeasured]) -> str:
     lines = [SUMMARY.format("split", "view", "stain", "pictures", "PSNR, dB", "CIEDE2000", "DAB change", "detail")]
     for group in groups:
         pooled, pictures = group.pooled(), f"{len(group.pictures):,} of {group.available:,}"
-        values = (_psnr(pooled), _colour(pooled), _dab(pooled), _detail(pooled))
+        values = (show_psnr(pooled), show_colour(pooled), show_dab(pooled), show_detail(pooled))
         lines.append(SUMMARY.format(group.series.split, group.series.view, group.stain, pictures, *values))
     return "\n".join([*lines, *(wrapped(f"not measured: {one.reason}", indent="  ") for one in unmeasured)])
 
@@ -85,18 +86,14 @@ def markdown(store: Store, groups: Sequence[Group], unmeasured: Sequence[Unmeasu
     lines += [f"- **not measured**: {one.reason}" for one in unmeasured]
     lines += [
         "",
-        _line(["split", "view", "stain", "pictures", "source", *COLUMNS]),
-        _line(["---"] * (5 + len(COLUMNS))),
+        table_line(["split", "view", "stain", "pictures", "source", *COLUMNS]),
+        table_line(["---"] * (5 + len(COLUMNS))),
     ]
-    lines += [_line(_cells(group)) for group in groups]
+    lines += [table_line(_cells(group)) for group in groups]
     lines += ["", THREE_NUMBERS, "", *(f"- **{name}**: {meaning}" for name, meaning in COLUMNS.items())]
     lines += ["", "## Worst pictures, shown in worst.png", "", *_worst(groups)]
     lines += ["", "## Worst slides, all pictures of a slide together", "", *_slides(groups)]
     return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
 def _cells(group: Group) -> list[str]:
@@ -108,12 +105,12 @@ def _cells(group: Group) -> list[str]:
         group.stain,
         f"{len(group.pictures):,} of {group.available:,}",
         f"{series.geometry.patch_side} px of {series.origin}, x{series.geometry.factor}",
-        _three(group, Measure.PSNR, _psnr),
-        _drift(pooled),
-        _three(group, Measure.COLOUR, _colour),
-        f"{_three(group, Measure.DAB, _dab)} ({shares:,})" if group.stain is Stain.IHC else "-",
-        _detail(pooled),
-        _truth(pooled),
+        _three(group, Measure.PSNR, show_psnr),
+        show_drift(pooled),
+        _three(group, Measure.COLOUR, show_colour),
+        f"{_three(group, Measure.DAB, show_dab)} ({shares:,})" if group.stain is Stain.IHC else "-",
+        show_detail(pooled),
+        show_truth(pooled),
     ]
 
 
@@ -123,56 +120,32 @@ def _three(group: Group, by: Measure, show: Callable[[Change], str]) -> str:
     return ", ".join(map(show, [group.pooled(), *(one.change for one in (order and [tail(order), order[0]]))]))
 
 
-def _psnr(change: Change) -> str:
-    return "exact" if isinf(change.psnr) else f"{change.psnr:.1f}"
-
-
-def _drift(change: Change) -> str:
-    return f"{change.drift_l:+.2f}, {change.drift_a:+.2f}, {change.drift_b:+.2f}"
-
-
-def _colour(change: Change) -> str:
-    return f"{change.colour_error:.2f}"
-
-
-def _dab(change: Change) -> str:
-    return "-" if isnan(change.dab_share) else f"{change.dab_share:+.1%}"
-
-
-def _detail(change: Change) -> str:
-    return f"{sqrt(change.detail_view):.2f}, Lanczos {sqrt(change.detail_lanczos):.2f}"
-
-
-def _truth(change: Change) -> str:
-    if isnan(change.truth):
-        return "-"
-    known = f"{change.truth:.2f}, Lanczos {change.truth_lanczos:.2f}"
-    return f"{known} ({sqrt(change.shared_view):.2f}, {sqrt(change.shared_tile):.2f})"
-
-
 def _worst(groups: Sequence[Group]) -> list[str]:
-    lines = [_line(["view", "stain", "split", "pair", "slide", "why", *COLUMNS]), _line(["---"] * (6 + len(COLUMNS)))]
+    lines = [
+        table_line(["view", "stain", "split", "pair", "slide", "why", *COLUMNS]),
+        table_line(["---"] * (6 + len(COLUMNS))),
+    ]
     for one in find_worst(groups):
         series, change = one.group.series, one.picture.change
         why = ", ".join(WORDS[by] for by in one.measures)
         where = [series.view, one.group.stain, series.split, picture_label(one.picture), one.picture.slide, why]
-        values = [show(change) for show in (_psnr, _drift, _colour, _dab, _detail, _truth)]
-        lines.append(_line([*where, *values]))
+        values = [show(change) for show in (show_psnr, show_drift, show_colour, show_dab, show_detail, show_truth)]
+        lines.append(table_line([*where, *values]))
     return lines
 
 
 def _slides(groups: Sequence[Group]) -> list[str]:
     """For each group the slide with the lowest PSNR and the slide whose DAB changed most."""
     lines = [
-        _line(["split", "view", "stain", "slides", "lowest PSNR, dB", "most DAB gained or lost"]),
-        _line(["---"] * 6),
+        table_line(["split", "view", "stain", "slides", "lowest PSNR, dB", "most DAB gained or lost"]),
+        table_line(["---"] * 6),
     ]
     for group in groups:
         slides = group.slides()
         error = max(slides, key=lambda slide: slides[slide][1].error)
-        lowest = f"{error}: {_psnr(slides[error][1])} ({slides[error][0]:,} measured)"
+        lowest = f"{error}: {show_psnr(slides[error][1])} ({slides[error][0]:,} measured)"
         stained = [slide for slide in slides if not isnan(slides[slide][1].dab_share)]
         most = max(stained, key=lambda slide: abs(slides[slide][1].dab_share), default="-")
-        dab = f"{most}: {_dab(slides[most][1])} ({slides[most][0]:,} measured)" if stained else "-"
-        lines.append(_line([group.series.split, group.series.view, group.stain, f"{len(slides):,}", lowest, dab]))
+        dab = f"{most}: {show_dab(slides[most][1])} ({slides[most][0]:,} measured)" if stained else "-"
+        lines.append(table_line([group.series.split, group.series.view, group.stain, f"{len(slides):,}", lowest, dab]))
     return lines

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import cv2
 import numpy as np
 
-from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings, how_to_set
-from prep.upscaling.given import SCALES, GivenNetwork, split_paths
+from prep.settings import BATCH, Device, Enlarger, Kernels, Precision, PrepSettings, how_to_set
+from prep.upscaling.given import SCALES, GivenNetwork, record_networks, split_paths
 from store.images import PictureU8
-from store.schema import SettingsError, WeightsError
+from store.schema import SettingsError, Upscaler, WeightsError
+from store.weights import BSRGAN_FILES
+
+NOBODY: Mapping[int, GivenNetwork] = MappingProxyType({})
 
 
 class Enlarges(Protocol):
@@ -116,6 +120,21 @@ def read_networks(settings: PrepSettings) -> tuple[GivenNetwork, ...]:
                 "give one for each scale"
             )
     return tuple(sorted(networks, key=lambda network: network.scale))
+
+
+def record_upscaler(settings: PrepSettings, chosen: Mapping[int, GivenNetwork] = NOBODY) -> Upscaler:
+    """The record of the upscaler in the manifest; `chosen` are the networks that were given, by factor.
+
+    BSRGAN needs no weight files here, because their digests are known.
+    """
+    batch = settings.batch or BATCH
+    kernels = "" if settings.kernels in (Kernels.AUTO, Kernels.PLAIN) else settings.kernels
+    if settings.upscaler is Enlarger.LANCZOS:
+        return Upscaler(name=settings.upscaler, digests={}, precision="u8", batch=batch)
+    if settings.upscaler is Enlarger.FILE:
+        return record_networks(chosen, settings.precision, batch, kernels)
+    digests = {f"x{factor}": weight.sha256 for factor, weight in BSRGAN_FILES.items()}
+    return Upscaler(name=settings.upscaler, digests=digests, precision=settings.precision, batch=batch, kernels=kernels)
 
 
 @contextmanager

@@ -21,11 +21,11 @@ from prep.build.describe import describe_plan
 from prep.build.plan import BuildPlan, make_plan
 from prep.build.run import build
 from prep.build.runner import Processes
-from prep.build.settle import choose
 from prep.build.units import Loaded, enlarge_unit, read_unit
 from prep.settings import Enlarger
 from prep.tiles.decoded import expecting
 from prep.tiles.discovery import Data
+from prep.upscaling.choosing import choose
 from prep.upscaling.upscale import Enlarges, make_upscaler
 from store.format.manifest import all_units
 from store.process import keep_freed_memory

@@ -27,9 +27,9 @@ from prep.build.dask_client import LOOPBACK, PRE_SPAWN
 from prep.build.plan import make_plan
 from prep.build.run import build
 from prep.build.runner import Processes
-from prep.build.settle import choose
 from prep.settings import Enlarger
 from prep.tiles.discovery import Data
+from prep.upscaling.choosing import choose
 from store.process import KEEPING
 from store.weights import FOLDER_VARIABLE
 from tests.bench.networks import PUBLISHED, installed

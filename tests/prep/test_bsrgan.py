@@ -13,11 +13,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from prep.build.settle import choose
 from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings
 from prep.upscaling.batches import VARIED
 from prep.upscaling.blocks import run_plain
 from prep.upscaling.bsrgan import Bsrgan, RrdbEnlarger, _import_rrdbnet, load_enlarger
+from prep.upscaling.choosing import choose
 from prep.upscaling.upscale import UpscalerChoice, make_upscaler
 from prep.views import MAC_PER_PIXEL
 from store.files import digest_file

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from prep.build.settle import choose
 from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings, recorded
 from prep.upscaling.bsrgan import Bsrgan, load_enlarger
+from prep.upscaling.choosing import choose
 from prep.upscaling.given import GivenNetwork, as_recorded, by_factor, record_networks, split_paths
 from prep.upscaling.spandrel_network import FileUpscaler, SpandrelNetwork, inspect_network, load_network
 from prep.upscaling.trials import CLOSE, trial_picture

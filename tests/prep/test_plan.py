@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from prep.build.describe import describe_plan
-from prep.build.manifest import record_upscaler
 from prep.build.plan import BuildPlan, make_plan, plan_build
 from prep.settings import Enlarger, Precision, PrepSettings, SplitRule
+from prep.upscaling.upscale import record_upscaler
 from prep.views import plan_geometries, super_resolution_flop
 from store.schema import PairingError, SchemaError
 from store.weights import BSRGAN_FILES

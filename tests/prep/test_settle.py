@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from prep.build.preflight import stored_settings
-from prep.build.settle import choose, settle
+from prep.build.settle import settle
 from prep.settings import _BEFORE, Device, Enlarger, Kernels, Precision, PrepSettings, recorded
+from prep.upscaling.choosing import choose
 from prep.upscaling.devices import best_precision
 from store.format.manifest import COPY, ROOT
 from store.location.local import Folder
