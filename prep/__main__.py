@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PRESETS = Path(__file__).parent / "presets"
 THREADS = count_cores()
+PICTURES, PAIRS = 200, 16  # that `fidelity` measures: of each view of a store; of tiles, by every upscaler
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make a store from pairs of tiles.")
 
@@ -198,17 +199,51 @@ def build(
 
 @app.command()
 def fidelity(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="such as data/demo.zarr or s3://bucket/demo.zarr")],
+    store: Annotated[
+        str, typer.Argument(metavar="[STORE]", help="such as data/demo.zarr or s3://bucket/demo.zarr")
+    ] = "",
     split: Annotated[Split | None, typer.Option("--split", help="one part of the store; else all")] = None,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=0, help="pictures of each view and split; 0 is all")
-    ] = 200,
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            min=0,
+            help="pictures of each view and split (200), with --upscalers pairs (16); 0 is all",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="of the choice of pictures")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="folder of the report; else ./<store>-fidelity")
     ] = None,
+    upscalers: Annotated[
+        str,
+        typer.Option(
+            "--upscalers", metavar="NAME,…", help="with --data: compare lanczos, bsrgan and files of networks, no store"
+        ),
+    ] = "",
+    data: DataOption = "",
+    he: HeOption = "",
+    ihc: IhcOption = "",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    threads: ThreadsOption = THREADS,
 ) -> None:
-    """Measure what super-resolution changed: every enlarged view against the patch that it was made from."""
+    """Measure what super-resolution changed: every enlarged view against the patch that it was made from.
+
+    With --data and --upscalers several upscalers are compared on the same tiles, before a store is built.
+    """
+    if upscalers or data or he or ihc:
+        if store or split or not upscalers:
+            raise SettingsError(
+                "give a STORE, or tiles (--data, or --he and --ihc) with --upscalers lanczos,bsrgan,FILE; --split goes "
+                "with a STORE"
+            )
+        tiles, settings = _data(data, he, ihc), _settings(config, overrides)
+        _compare(settings, tiles, upscalers, PAIRS if limit is None else limit, seed, threads, out)
+        return
+    if not store:
+        raise SettingsError("give a STORE, such as data/demo.zarr, or tiles (--data) with --upscalers")
     from prep.fidelity.report import report_fidelity
     from prep.fidelity.sources import Sample
     from store.reader import Store
@@ -216,8 +251,22 @@ def fidelity(
     opened = Store.open(store)
     folder = out or Path(f"{Path(opened.location.name).stem}-fidelity")
     splits = (split,) if split else tuple(opened.manifest.counts)
-    typer.echo(report_fidelity(opened, splits, Sample(limit=limit, seed=seed), folder).summary)
+    sample = Sample(limit=PICTURES if limit is None else limit, seed=seed)
+    typer.echo(report_fidelity(opened, splits, sample, folder).summary)
     typer.echo(f"all numbers and the worst pictures: fidelity.md, fidelity.json and worst.png in {folder}", err=True)
+
+
+def _compare(
+    settings: PrepSettings, tiles: Data, names: str, limit: int, seed: int, threads: int, out: Path | None
+) -> None:
+    """Compare upscalers on tiles, and say where the report is."""
+    from prep.fidelity.comparison import compare_upscalers
+    from prep.fidelity.comparison_report import write_comparison
+    from prep.fidelity.sources import Sample
+
+    sample, folder = Sample(limit=limit, seed=seed), out or Path(f"{tiles.name}-upscalers")
+    typer.echo(write_comparison(compare_upscalers(settings, tiles, names, sample, threads=threads), sample, folder))
+    typer.echo(f"all numbers and pictures: upscalers.md, upscalers.json and upscalers.png in {folder}", err=True)
 
 
 def _check_options(*, cluster: bool, repair: bool, dry_run: bool, trust_settings: bool) -> None:

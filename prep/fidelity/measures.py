@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import inf, log10, nan, sqrt
+from math import inf, isnan, log10, nan, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class Change:
     @property
     def invented(self) -> float:
         """Root mean square, grey levels, of the view's detail that has no counterpart in the tile; NaN as `truth`."""
-        return sqrt(self.shared_view * max(0.0, 1 - self.truth**2))
+        return nan if isnan(self.truth) else sqrt(self.shared_view * max(0.0, 1 - self.truth**2))
 
     @property
     def truth_lanczos(self) -> float:
