@@ -92,11 +92,13 @@ def load_picture(path: Path, *, region: bool = False) -> Picture:
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
-    """Height and width in px as the head of a file says, None if it cannot be read; what is damaged is seen later."""
-    with contextlib.suppress(Exception), HEADER_LOCK, warnings.catch_warnings():
+    """Height and width in px of the upright picture as the head of a file says; None if that cannot be read."""
+    with contextlib.suppress(Exception), HEADER_LOCK, _most_pixels(region=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path, formats=("JPEG", "PNG", "TIFF", "BMP")) as opened:
-            return opened.height, opened.width
+            on_its_side = opened.getexif().get(_ORIENTATION_TAG, 1) in range(5, 9)
+            turned = on_its_side and opened.format != "TIFF"  # of which Pillow says the upright size
+            return (opened.width, opened.height) if turned else (opened.height, opened.width)
     return None
 
 
@@ -149,7 +151,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def _most_pixels(region: bool) -> Iterator[None]:
+def _most_pixels(*, region: bool) -> Iterator[None]:
     """Let Pillow open what a region may have; under the lock, because the bound is one for all threads."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = REGION_PIXELS if region else before
@@ -162,7 +164,7 @@ def _most_pixels(region: bool) -> Iterator[None]:
 def _decode(path: Path, container: Container, *, region: bool) -> _Decoded:
     """The decoded picture, upright."""
     try:
-        with HEADER_LOCK, _most_pixels(region), warnings.catch_warnings():
+        with HEADER_LOCK, _most_pixels(region=region), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # unusual metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(container.data), formats=("JPEG", "PNG", "TIFF", "BMP"))

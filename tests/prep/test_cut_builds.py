@@ -292,7 +292,7 @@ def test_few_pictures_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.
     """Those of the units in progress, and each from its first square to its last."""
     data, held = tmp_path / "many", list[int]()
     for key, stain in enumerate(("HE", "IHC")):
-        for index in range(30):
+        for index in range(12):
             write_png(data / stain / f"p{index:02}.png", picture(key, index, 128, 128))
     take = Decoded.take
 
@@ -304,7 +304,7 @@ def test_few_pictures_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Decoded, "take", watched)
     monkeypatch.setattr(building, "spare_memory", lambda: 0)
     run(cut(split=SplitRule.BY_SLIDE, slide_pattern=".+", unit=4), data, tmp_path / "s.zarr")
-    assert len(held) == 30 * 4
+    assert len(held) == 12 * 4
     assert max(held) <= 4  # 2 units are read ahead by 2 threads
     assert held[-1] == 0
 

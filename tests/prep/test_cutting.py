@@ -69,8 +69,9 @@ def joined(data: Path) -> tuple[str, ...]:
     return ("--set", "split=by-slide", "--set", f"layout={Layout.SIDE_BY_SIDE}")
 
 
-@pytest.mark.parametrize("edge", Edge)
-@pytest.mark.parametrize("write", [mist, three, folders, joined])
+@pytest.mark.parametrize(
+    ("write", "edge"), [(mist, Edge.SHIFT), (three, Edge.DROP), (folders, Edge.DROP), (joined, Edge.SHIFT)]
+)
 def test_a_store_of_the_files_is_that_of_the_pictures(
     write: Callable[[Path], tuple[str, ...]], edge: Edge, tmp_path: Path, prep: CommandLine
 ) -> None:

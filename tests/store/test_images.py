@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from store.images import SUFFIXES, load_picture, read_picture, write_png
+from store.images import SUFFIXES, load_picture, picture_size, read_picture, write_png
 from store.schema import PictureError, StoreError
 from store.untrusted.tiff import count_pictures
 
@@ -409,3 +409,15 @@ def test_a_lack_of_memory_is_not_a_damaged_picture(
     monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", load)
     with pytest.raises(MemoryError, match=rf"{path} cannot be decoded"):
         load_picture(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_the_size_of_a_picture_is_in_its_head(tmp_path: Path, kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    file = put(tmp_path, f"a.{kind.lower()}", encode(Image.new("RGB", (30, 20)), kind, exif=exif))
+    assert picture_size(file) == load_picture(file).pixels.shape[:2]
+    assert [picture_size(place) for place in (tmp_path, tmp_path / "none.png", put(tmp_path, "b.png", b"x"))] == [
+        None
+    ] * 3
