@@ -62,7 +62,7 @@ help:
 	@echo '  make weights   fetch and verify weight files    NAMES=evaluate for the networks of evaluation'
 	@echo '                 FROM=file, folder or mirror; WEIGHTS=cache folder'
 	@echo
-	@echo '  make doctor    what this machine and its disks can do, and what to do    FOLDER=where stores lie'
+	@echo '  make doctor    what this machine and its disks can do, and what to do    DIR=where stores lie'
 	@echo '  make setup     only the environment, in .venv   PYTHON=python3.11'
 	@echo '  make check     linter, types, all tests; fast tests on the other supported Python if present'
 	@echo '  make test-gpu  the tests of GPU code, on the GPU if there is one'
@@ -135,7 +135,7 @@ figure: $(READY)
 
 doctor:
 	@[ -x '$(PY)' ] || { echo 'error: there is no environment in $(ENV), or its Python is gone: run `make setup`' >&2; exit 2; }
-	@$(PY) -m store.doctor $(if $(FOLDER),'$(FOLDER)')
+	@$(PY) -m store.doctor $(if $(DIR),'$(DIR)')
 
 weights: $(READY)
 	@$(PY) -m store weights $(NAMES) $(if $(FROM),--from '$(FROM)') $(if $(WEIGHTS),--folder '$(WEIGHTS)')

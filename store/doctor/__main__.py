@@ -31,8 +31,7 @@ def main(words: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("stopped; nothing of the trial is left\n")
         return 3
-    coding = sys.stdout.encoding or "ascii"
-    print(text.encode(coding, "backslashreplace").decode(coding))
+    print(text)
     return 2 if problem else 0
 
 

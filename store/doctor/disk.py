@@ -17,12 +17,18 @@ from types import FrameType
 from store.doctor.findings import Finding, Level, ask, first_line
 from store.doctor.trial import ELSEWHERE, STAND_IN, TRIALS
 
+BUCKET = "s3:/"  # as a path has it
 LITTLE, FEW = 5e9, 10_000  # bytes and inodes
 LOCAL_LOCKS = ("nolock", "local_lock=all", "local_lock=flock", "localflock")  # of NFS and Lustre: locks of one machine
 
 
 def look_at_folder(folder: Path) -> Iterator[Finding]:
     """The file system of a folder, and what it can do."""
+    if str(folder).startswith(BUCKET):
+        text = f"{BUCKET}/{str(folder).removeprefix(BUCKET)} is in object storage, which is not tried"
+        remedy = "`store verify` reads a store there"
+        yield Finding(name="folder", text=text, level=Level.NOTE, remedy=remedy)
+        return
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not here"
         remedy = "make it, or name another folder"

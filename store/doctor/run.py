@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,9 +31,10 @@ PROBES: dict[str, Probe] = {
 
 
 def report(folders: Sequence[Path], *, as_json: bool) -> tuple[str, bool]:
-    """The page, or JSON, and whether something keeps the toolkit from working."""
-    findings = list(examine(folders))
-    return write_json(findings) if as_json else write_page(findings), any_problem(findings)
+    """The page as stdout can show it, or JSON, and whether something keeps the toolkit from working."""
+    findings, coding = list(examine(folders)), sys.stdout.encoding or "ascii"
+    text = write_json(findings) if as_json else write_page(findings)
+    return text.encode(coding, "backslashreplace").decode(coding), any_problem(findings)
 
 
 def examine(folders: Sequence[Path]) -> Iterator[Finding]:

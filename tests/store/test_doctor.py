@@ -374,6 +374,12 @@ def test_a_read_only_and_a_full_disk_are_problems(small_disk: Path) -> None:
     assert [file.name for file in small_disk.iterdir()] == ["filler"]
 
 
+def test_a_bucket_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (finding,) = look_at_folder(Path("s3://bucket/x"))
+    assert (finding.level, finding.text) == (Level.NOTE, "s3://bucket/x is in object storage, which is not tried")
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (finding,) = look_at_folder(tmp_path / "file")
@@ -431,12 +437,18 @@ def test_a_signal_in_the_middle_leaves_nothing(
 
 
 @pytest.mark.usefixtures("without_libraries")
-def test_a_page_in_a_terminal_of_ascii(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "main",
+    [
+        "store.doctor.__main__ import main; import sys; sys.exit(main(sys.argv[1:]))",
+        "store.__main__ import app, run_app; import sys; sys.argv[1:1] = ['doctor']; run_app(app)",
+    ],
+)
+def test_a_page_in_a_terminal_of_ascii(main: str, tmp_path: Path) -> None:
     folder = tmp_path / "Gewebeschnitte-größer"
     folder.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", "from store.doctor import run; run.PROBES.clear()\n"
-         "from store.doctor.__main__ import main; import sys; sys.exit(main(sys.argv[1:]))", str(folder)],
+        [sys.executable, "-c", f"from store.doctor import run; run.PROBES.clear()\nfrom {main}", str(folder)],
         cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -451,3 +463,6 @@ def test_make_doctor_without_an_environment_says_what_makes_one(tmp_path: Path) 
     assert done.returncode == 2
     assert "run `make setup`" in done.stderr
     assert not (tmp_path / "none").exists()
+    for given, expected in (([], "-m store.doctor"), (["DIR=/a b"], "-m store.doctor '/a b'")):
+        dry = subprocess.run(["make", "-n", "doctor", *given], cwd=ROOT, env=outside, capture_output=True, text=True)
+        assert dry.stdout.rstrip().endswith(expected)

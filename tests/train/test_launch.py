@@ -24,6 +24,7 @@ from train.__main__ import app
 from train.loop import fit as loop
 from train.loop import session
 from train.loop.step import OptimisationStep
+from train.runtime.launch import _start as launch_one
 from train.runtime.launch import exit_code
 
 OURS = ("-m", "train", "fit", "--processes", "2")
@@ -136,3 +137,16 @@ def test_a_stop_before_the_first_checkpoint_says_that_nothing_was_kept(
     assert stopped.code == 3, stopped.err
     assert "stopped: at once; " in stopped.err.splitlines()[-1]
     assert "has no checkpoint yet: nothing was kept" in stopped.err.splitlines()[-1]
+
+
+def test_cores_are_divided_among_processes_unless_a_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process was given for itself, before it knew that there are several, is not handed on."""
+    given: list[str] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: given.append(env["OMP_NUM_THREADS"]))
+    monkeypatch.setattr("train.runtime.launch.count_cores", lambda: 8)
+    monkeypatch.setattr("train.runtime.launch.LIMITED", set[str]())
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    launch_one(0, 4, 1)
+    monkeypatch.setattr("train.runtime.launch.LIMITED", {"OMP_NUM_THREADS"})
+    launch_one(0, 4, 1)
+    assert given == ["6", "2"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from collections import Counter
@@ -156,7 +157,8 @@ def test_a_crop_of_a_tile_is_the_same_place_in_both_stains_and_reaches_the_edges
             np.testing.assert_array_equal(pixels.transpose(2, 0, 1), tile[:, top : top + 64, left : left + 64])
 
 
-def test_workers_and_a_continued_stream_change_nothing(small_store: Store) -> None:
+def test_workers_and_a_continued_stream_change_nothing(small_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set())  # PyTorch warns of more workers than cores
     order = plan_order(small_store, DataSettings(views=("x1", "x4", TILE), batch=2), seed=2, epochs=2)
     plain = read(small_store, order)
     assert len(plain) == 8

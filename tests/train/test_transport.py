@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import multiprocessing
+import os
 import re
 import shutil
 import subprocess
@@ -20,7 +22,7 @@ from store.machine import shared_memory
 from store.machine.shared_memory import free_shared, processes_fault, semaphore_bytes
 from store.reader import Store
 from store.run_files import RunFolder
-from store.schema import Interrupted, StoreError
+from store.schema import Interrupted, RunError, StoreError
 from tests.support.places import ROOT
 from tests.support.tiny_run import TINY
 from train.data.batch import RawBatch
@@ -118,6 +120,19 @@ def test_readers_are_planned_by_the_room_that_is_there(
     assert readers.processes == processes
     assert re.search(told or "^$", readers.note)
     assert "\n" not in readers.note
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE])
+def test_readers_that_cannot_be_started_after_all_are_one_line(
+    number: int, small_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", fail)
+    order = plan_order(small_store, SETTINGS, seed=0, epochs=1)
+    with pytest.raises(RunError, match=rf"{os.strerror(number)}\): usually memory ran out, .*fewer data.workers"):
+        next(read_batches(small_store, order, done=0, workers=1, pin=False))
 
 
 def test_without_semaphores_there_are_no_readers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,9 @@ from train.data.block_sampling import plan_all_reads
 from train.data.sampling import PairRef, PictureRef, ReadingOrder
 from train.data.transport import Unpacker, pack
 
+DEATHS = ("DataLoader worker", "No space left on device", "Too many open files", "ancdata")
+"""What PyTorch says when a process died, or when there is no memory or file handle left to share with it."""
+
 
 class StorePictures(Dataset[Any]):
     """The pictures of sampled train pairs. Each worker process opens the store itself."""
@@ -95,33 +98,39 @@ def read_batches(
 
 def _read_ahead(store: Store, lists: Iterator[list[PairRef]], workers: int, pin: bool) -> Generator[RawBatch]:
     """The pictures of each list of pairs, in their order."""
-    with warnings.catch_warnings():  # that there are more workers than cores, of which it counts those of the affinity
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        loader = DataLoader(
-            StorePictures(store),
-            batch_sampler=lists,
-            num_workers=workers,
-            prefetch_factor=AHEAD if workers else None,
-            collate_fn=pack if workers else _as_it_is,  # type: ignore[arg-type]  # a batch is read as one, not collated
-            pin_memory=pin,
-            generator=torch.Generator(),  # else the loader draws from the global generator
-            multiprocessing_context=_clean_processes() if workers else None,
-            worker_init_fn=_start_worker,
-        )
     unpack = Unpacker(pin=pin)
     try:
-        for batch in loader:
+        for batch in _start(store, lists, workers, pin):
             if isinstance(batch, MagstainError):
                 raise batch
             yield unpack(batch) if workers else cast(RawBatch, batch)
-    except RuntimeError as error:
-        if not workers or "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError) as error:
+        if not workers or not any(sign in str(error) for sign in DEATHS):
             raise
         raise RunError(
             f"a process that reads {store.address} died ({str(error).splitlines()[0]}): usually memory ran out, or "
-            "/dev/shm in a container; run the same command again, with fewer data.workers if it happens again (0 reads "
-            "without worker processes)"
+            "/dev/shm in a container, or files that may be open (`ulimit -n`); run the same command again, with fewer "
+            "data.workers if it happens again (0 reads without worker processes)"
         ) from error
+
+
+def _start(store: Store, lists: Iterator[list[PairRef]], workers: int, pin: bool) -> Iterator[Any]:
+    """The processes that read, and what comes from them."""
+    with warnings.catch_warnings():  # of more workers than cores, of which PyTorch counts those of the affinity
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        return iter(
+            DataLoader(
+                StorePictures(store),
+                batch_sampler=lists,
+                num_workers=workers,
+                prefetch_factor=AHEAD if workers else None,
+                collate_fn=pack if workers else _as_it_is,  # type: ignore[arg-type]  # a batch is read as one
+                pin_memory=pin,
+                generator=torch.Generator(),  # else the loader draws from the global generator
+                multiprocessing_context=_clean_processes() if workers else None,
+                worker_init_fn=_start_worker,
+            )
+        )
 
 
 def _batches_of_blocks(
