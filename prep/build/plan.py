@@ -158,7 +158,7 @@ def plan_build(
         networks=networks,
         flop=super_resolution_flop(geometries, tiles, macs or MAC_PER_PIXEL),
         raw_bytes=raw_bytes(manifest),
-        notes=(*discovery.notes, *checked.notes, *describe_facts(measured, count_leaks(leaks))),
+        notes=(*discovery.notes, *checked.notes, *describe_facts(measured, count_leaks(leaks), settings.mpp)),
         left_out=checked.left_out,
         leaks=leaks,
         overlaps=overlaps,

@@ -35,20 +35,14 @@ def find_copies(hashes: Mapping[Split, Sequence[Hashed]], stain: Stain) -> list[
         if not known:
             continue
         queries = np.array([value for _, value in hashes[split]], np.uint64)
-        bits, index, turned = _nearest(queries, np.array([value for _, _, value in known], np.uint64))
-        for row in np.flatnonzero(bits <= HASH_BITS):
-            other, original, _ = known[index[row]]
-            found.append(
-                Copy(
-                    split=split,
-                    stain=stain,
-                    name=hashes[split][row][0],
-                    other=other,
-                    original=original,
-                    bits=int(bits[row]),
-                    turned=bool(turned[row]),
+        nearest = _nearest(queries, np.array([value for _, _, value in known], np.uint64))
+        for (name, _), bits, row, turned in zip(hashes[split], *(part.tolist() for part in nearest), strict=True):
+            if bits <= HASH_BITS:
+                other, original, _ = known[row]
+                copy = Copy(
+                    split=split, stain=stain, name=name, other=other, original=original, bits=bits, turned=turned
                 )
-            )
+                found.append(copy)
     return found
 
 
@@ -61,14 +55,19 @@ def turned_hashes(hashes: Hashes) -> Iterator[Hashes]:
 
 
 def _nearest(queries: Hashes, known: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """For each query how many bits differ in the nearest known hash, its row, and whether one of them was turned."""
+    """For each query how many bits differ in the nearest known hash, its row, and whether one of them was turned.
+
+    Equal hashes are compared once: a folder of equal pictures must not take the square of their number.
+    """
+    queries, of_query = np.unique(queries, return_inverse=True)
+    rows = np.sort(np.unique(known, return_index=True)[1])  # where each hash occurs first
     bits, index = np.full(len(queries), NONE), np.zeros(len(queries), np.int64)
     turned = np.zeros(len(queries), np.bool_)
     for position, hashes in enumerate(turned_hashes(queries)):
-        here, rows = _nearest_upright(hashes, known)
+        here, found = _nearest_upright(hashes, known[rows])
         better = here < bits
-        bits[better], index[better], turned[better] = here[better], rows[better], position > 0
-    return bits, index, turned
+        bits[better], index[better], turned[better] = here[better], found[better], position > 0
+    return bits[of_query], rows[index[of_query]], turned[of_query]
 
 
 def _nearest_upright(queries: Hashes, known: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -127,7 +127,7 @@ def _colours(pairs: Sequence[PairFacts]) -> tuple[Colour, ...]:
             differ = len(pair) == len(Stain) and he.colour != ihc.colour and not (he.is_usual and ihc.is_usual)
             found.setdefault((he.colour, ihc.colour, differ), []).append(_ids(pair)[0])
     return tuple(
-        Colour(he=he, ihc=ihc, differ=differ, pairs=len(names), example=names[0])
+        Colour(he=he, ihc=ihc, differ=differ, pairs=_named(names))
         for (he, ihc, differ), names in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
     )
 

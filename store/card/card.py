@@ -10,7 +10,7 @@ from statistics import median
 from store.card.measured import Measured, Scale
 from store.card.terms import Terms, find_terms
 from store.pairs.table import Pair, Skipped, Table
-from store.schema import Manifest, Split, Stain
+from store.schema import Manifest, Split, Stain, Upscaler
 
 SCHEMA = 1  # of the JSON of a card: keys may be added under the same number, never changed or removed
 SAME_SCALE = 0.02  # relative difference of two scales that agree
@@ -20,10 +20,11 @@ WORST = 10  # pairs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A split: its pairs, and how many of them each slide has."""
+    """A split: its rows, the tiles of each stain in them, and how many of these each slide has."""
 
-    pairs: int
-    slides: dict[str, int]
+    rows: int
+    tiles: dict[Stain, int]
+    slides: dict[Stain, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class Card:
     skipped: dict[str, int]
     shared_slides: tuple[str, ...]
     terms: Terms
-    upscaler: str
+    upscaler: Upscaler
     software: dict[str, str]
     settings: dict[str, object]
     seal: str
@@ -83,12 +84,12 @@ def make_card(manifest: Manifest, table: Table, measured: Measured | None) -> Ca
         views={view.name: view.count for view in manifest.views},
         mpp=manifest.mpp,
         mpp_from=_mpp_from(manifest, measured),
-        contradictions=_contradictions(manifest.mpp.get("tile", 0.0), scales),
+        contradictions=find_contradictions(manifest.mpp.get("tile", 0.0), scales),
         registration={split: fit for split, pairs in table.pairs.items() if (fit := _fit(pairs))},
         skipped=dict(Counter(_reason(bad) for bad in table.skipped).most_common()),
         shared_slides=table.leaking,
         terms=find_terms(manifest, measured),
-        upscaler=manifest.upscaler.name,
+        upscaler=manifest.upscaler,
         software=manifest.software,
         settings=manifest.settings,
         seal=manifest.seal,
@@ -102,8 +103,12 @@ def stated_scales(scales: Sequence[Scale], stain: Stain) -> list[Scale]:
 
 
 def _part(pairs: Sequence[Pair]) -> Part:
-    slides = Counter(pair.slide_of(one) for pair in pairs for one in (pair.stains if pair.ihc_id else pair.stains[:1]))
-    return Part(pairs=len(pairs), slides=dict(sorted(slides.items())))
+    slides = {stain: Counter(pair.slide_of(stain) for pair in pairs if pair.tile_of(stain)) for stain in Stain}
+    return Part(
+        rows=len(pairs),
+        tiles={stain: counts.total() for stain, counts in slides.items()},
+        slides={stain: dict(sorted(counts.items())) for stain, counts in slides.items()},
+    )
 
 
 def _fit(pairs: Sequence[Pair]) -> Fit | None:
@@ -140,7 +145,7 @@ def _mpp_from(manifest: Manifest, measured: Measured | None) -> str:
     return "pictures" if any(scale.mpp for scale in measured.scales) else "unknown"
 
 
-def _contradictions(given: float, scales: Sequence[Scale]) -> tuple[str, ...]:
+def find_contradictions(given: float, scales: Sequence[Scale]) -> tuple[str, ...]:
     """Scales that cannot all be right, in words."""
     found = []
     stated = {stain: [scale.mpp for scale in stated_scales(scales, stain)] for stain in Stain}

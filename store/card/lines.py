@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from store.card.card import Card
-from store.card.markdown import STAINS
 from store.card.measured import Measured
+from store.card.words import STAINS
 
 UNMEASURED = "glass, copies, colours and densities are not measured: `prep build --repair` with the tiles adds them"
 
@@ -49,7 +49,7 @@ def _colours(measured: Measured) -> str:
     if differ:
         first = differ[0]
         return (
-            f"{sum(one.pairs for one in differ)} pairs claim two ways to show colours, which nobody applies: H&E "
+            f"{sum(one.pairs.count for one in differ)} pairs claim two ways to show colours, which nobody applies: H&E "
             f"{first.he or 'nothing'}, IHC {first.ihc or 'nothing'}"
         )
     return "both stains claim the same" if measured.colours else "no picture claims a profile or gamma"

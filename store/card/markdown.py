@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from store.card.card import NEAR, Card, stated_scales
 from store.card.measured import (
@@ -15,13 +15,10 @@ from store.card.measured import (
     Measured,
     Named,
 )
-from store.schema import Stain
-from store.untrusted.text import markdown_word
+from store.card.words import SHOWN, STAINS, bars, listed, table, word
+from store.schema import Stain, Upscaler
 
-STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
 SUBSTANCES = {"haematoxylin": "haematoxylin", "eosin": "eosin", "dab": "DAB"}
-SHOWN = 10  # names in a list; the JSON has up to 1000
-BARS = "·▁▂▃▄▅▆▇█"
 NOT_MEASURED = (
     "Not measured: an earlier version built this store, or its record is damaged; `python -m prep build --repair` "
     "with its tiles adds it."
@@ -39,51 +36,37 @@ def card_markdown(card: Card) -> str:
         "Registration": _registration(card),
         "Stain density": _densities(card.measured),
         "Left out": _left_out(card),
-        "Terms of use": [markdown_word(card.terms.text), *_source_of_terms(card)],
+        "Terms of use": [word(card.terms.text), *_source_of_terms(card)],
         "Made by": _made_by(card),
     }
-    head = f"# Data card: {_word(card.name)}, H&E to {_word(card.stain)}"
+    head = f"# Data card: {word(card.name)}, H&E to {word(card.stain)}"
     warning = ["", "**SYNTHETIC: drawn, not tissue.**"] if card.synthetic else []
     body = [line for title, lines in sections.items() for line in ("", f"## {title}", "", *lines)]
     return "\n".join([head, *warning, *body])
 
 
-def listed(names: Sequence[str], count: int) -> str:
-    """The first names of a list of `count`, and how many more there are."""
-    more = f" and {count - SHOWN:,} more" if count > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def bars(tiles: Sequence[int]) -> str:
-    """A histogram in one word, a sign for each step, from low to high.
-
-    >>> bars((0, 1, 8, 4))
-    '·▁█▄'
-    """
-    most = max([*tiles, 1])
-    return "".join(BARS[-(-count * (len(BARS) - 1) // most)] for count in tiles)
-
-
 def _pairs(card: Card) -> list[str]:
-    what = "pairs" if card.paired else "rows (unpaired)"
     rows = [
-        (str(split), f"{part.pairs:,}", str(len(part.slides)), _slides(part.slides))
+        (str(split), what, f"{part.tiles[stain]:,}", f"{len(part.slides[stain]):,}", _slides(part.slides[stain]))
         for split, part in card.parts.items()
+        for stain, what in ({Stain.HE: "pairs"} if card.paired else STAINS).items()
     ]
     shared = [
         "",
         f"**{len(card.shared_slides)} slide(s) are in more than one split, so scores are optimistic:** "
-        f"{listed([_word(slide) for slide in card.shared_slides], len(card.shared_slides))}.",
+        f"{listed([word(slide) for slide in card.shared_slides], len(card.shared_slides))}.",
     ]
-    read_as = ["", f"Read as: {_word(card.measured.read_as)}."] if card.measured and card.measured.read_as else []
-    table = _table(("split", what, "slides", "of each slide"), rows)
-    return [*table, *(shared if card.shared_slides else []), *read_as]
+    read_as = ["", f"Read as: {word(card.measured.read_as)}."] if card.measured and card.measured.read_as else []
+    lines = table(("split", "of", "number", "slides", "of each slide"), rows)
+    if not card.paired:
+        lines += ["", "**Unpaired: no H&E tile shows the place of an IHC tile.**"]
+    return [*lines, *(shared if card.shared_slides else []), *read_as]
 
 
 def _slides(slides: Mapping[str, int]) -> str:
     if len(slides) > SHOWN and max(slides.values()) == 1:
         return "1; each tile counts as a slide"
-    return listed([f"{_word(slide)} {count}" for slide, count in slides.items()], len(slides))
+    return listed([f"{word(slide)} {count}" for slide, count in slides.items()], len(slides))
 
 
 def _sides(card: Card) -> list[str]:
@@ -124,7 +107,7 @@ def _glass(measured: Measured | None) -> list[str]:
             rows.append((str(split), STAINS[stain], f"{glass.one_colour.count:,}", f"{glass.nearly.count:,}"))
             kinds: Iterable[tuple[str, Named]] = (("one colour", glass.one_colour), ("nearly glass", glass.nearly))
             names += [
-                f"- {split}, {STAINS[stain]}, {kind}: {listed([_word(n) for n in of.names], of.count)}"
+                f"- {split}, {STAINS[stain]}, {kind}: {listed([word(n) for n in of.names], of.count)}"
                 for kind, of in kinds
                 if of.count
             ]
@@ -134,7 +117,7 @@ def _glass(measured: Measured | None) -> list[str]:
     )
     if not names:
         return [f"None: no tile has one colour, none is nearly glass. {rule}"]
-    return [*_table(("split", "stain", "one colour", "nearly glass"), rows), "", *names, "", rule]
+    return [*table(("split", "stain", "one colour", "nearly glass"), rows), "", *names, "", rule]
 
 
 def _copies(measured: Measured | None) -> list[str]:
@@ -152,7 +135,7 @@ def _copies(measured: Measured | None) -> list[str]:
     if not counts:
         return [f"None. {rule}"]
     lines = [
-        f"- {one.split} {STAINS[one.stain]} {_word(one.name)} is like {one.other} {_word(one.original)} "
+        f"- {one.split} {STAINS[one.stain]} {word(one.name)} is like {one.other} {word(one.original)} "
         f"({one.bits} bits{', turned or mirrored' if one.turned else ''})"
         for one in measured.copies_named[:SHOWN]
     ]
@@ -165,11 +148,17 @@ def _colours(measured: Measured | None) -> list[str]:
     if not measured.colours:
         return ["No picture states a colour profile or a gamma."]
     rows = [
-        (_word(one.he) or "nothing", _word(one.ihc) or "nothing", f"{one.pairs:,}", "**yes**" if one.differ else "no")
+        (
+            word(one.he) or "nothing",
+            word(one.ihc) or "nothing",
+            f"{one.pairs.count:,}",
+            "**yes**" if one.differ else "no",
+            listed([word(name) for name in one.pairs.names], one.pairs.count),
+        )
         for one in measured.colours
     ]
     return [
-        *_table(("H&E states", "IHC states", "pairs", "differ"), rows),
+        *table(("H&E states", "IHC states", "pairs", "differ", "these"), rows),
         "",
         "None of it is applied: pixels are stored as they are in the files. Nothing stated counts as sRGB.",
     ]
@@ -191,12 +180,12 @@ def _registration(card: Card) -> list[str]:
         for split, fit in card.registration.items()
     ]
     worst = [
-        f"- {split}, farthest apart: " + ", ".join(f"{_word(name)} {px:g} px" for name, px in fit.worst_pairs)
+        f"- {split}, farthest apart: " + ", ".join(f"{word(name)} {px:g} px" for name, px in fit.worst_pairs)
         for split, fit in card.registration.items()
         if fit.worst > NEAR
     ]
     head = ("split", "pairs", "median, px", "worst, px", "over 5 px", "over 10 px", "confidence")
-    return [*_table(head, rows), *(["", *worst] if worst else [])]
+    return [*table(head, rows), *(["", *worst] if worst else [])]
 
 
 def _densities(measured: Measured | None) -> list[str]:
@@ -213,14 +202,14 @@ def _densities(measured: Measured | None) -> list[str]:
         "Mean optical density of a tile by colour deconvolution (Ruifrok and Johnston), glass included. A bar is "
         f"{DENSITY_STEP:g} wide, from 0 at the left to {top:g} and more at the right, as high as tiles are many."
     )
-    return [*_table(("split", "picture", "stain", "mean", "tiles, from low to high density"), rows), "", rule]
+    return [*table(("split", "picture", "stain", "mean", "tiles, from low to high density"), rows), "", rule]
 
 
 def _left_out(card: Card) -> list[str]:
-    lines = [f"- {count:,} skipped: {_word(reason)}" for reason, count in list(card.skipped.items())[:SHOWN]]
+    lines = [f"- {count:,} skipped: {word(reason)}" for reason, count in list(card.skipped.items())[:SHOWN]]
     if len(card.skipped) > SHOWN:
         lines.append(f"- and {len(card.skipped) - SHOWN} more reasons")
-    lines += [f"- of the data folder: {_word(note)}" for note in (card.measured.set_aside if card.measured else ())]
+    lines += [f"- of the data folder: {word(note)}" for note in (card.measured.set_aside if card.measured else ())]
     return lines or ["Nothing."]
 
 
@@ -232,19 +221,17 @@ def _source_of_terms(card: Card) -> list[str]:
 def _made_by(card: Card) -> list[str]:
     software = ", ".join(f"{name} {version}" for name, version in card.software.items())
     return [
-        f"- Recipe {_word(card.recipe)}, views enlarged by {_word(card.upscaler)}.",
-        f"- {_word(software)}.",
-        f"- Seal `{_word(card.seal)}`. This card has schema {card.schema}.",
+        f"- Recipe {word(card.recipe)}, views enlarged by {word(card.upscaler.name)}{_weights(card.upscaler)}.",
+        f"- {word(software)}.",
+        f"- Seal `{word(card.seal)}`. This card has schema {card.schema}.",
     ]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [_row(head), _row(["---"] * len(head)), *(_row(row) for row in rows)]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _word(text: str) -> str:
-    return markdown_word(text)
+def _weights(upscaler: Upscaler) -> str:
+    """Precision and weights of a network; empty for a plain filter."""
+    weights = [
+        f"{factor}{f' {of.architecture} {of.file}, licence {of.licence},' if of else ''} sha256 {digest}"
+        for factor, digest in upscaler.digests.items()
+        for of in [upscaler.networks.get(factor)]
+    ]
+    return f" in {word(upscaler.precision)}, weights {word('; '.join(weights))}" if weights else ""

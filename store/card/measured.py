@@ -59,7 +59,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Colour:
-    """What the two files of so many pairs say about their colours; empty where a file says nothing.
+    """What the two files of these pairs say about their colours; empty where a file says nothing.
 
     `differ` says whether they say different things, where nothing is the same as sRGB.
     """
@@ -67,8 +67,7 @@ class Colour:
     he: str
     ihc: str
     differ: bool
-    pairs: int
-    example: str
+    pairs: Named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

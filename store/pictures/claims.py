@@ -132,7 +132,7 @@ def _plausible(mpp: float, where: str) -> tuple[float, str]:
 
 
 def _entries(profile: bytes, count: int) -> list[tuple[bytes, int, int]]:
-    return [unpack_from(">4sII", profile, 132 + 12 * n) for n in range(count)]  # type: ignore[misc] # struct says Any
+    return [unpack_from(">4sII", profile, 132 + 12 * n) for n in range(count)]
 
 
 def _description(profile: bytes, start: int, size: int) -> str:

@@ -18,6 +18,7 @@ from prep.build import run as building
 from prep.build.run import repair
 from prep.build.runner import Processes
 from prep.facts.terms import find_terms_files
+from store.card.measured import Named
 from store.card.record import CARD, read_measured
 from store.format.manifest import COPY, ROOT
 from store.images import read_picture, write_png
@@ -72,6 +73,7 @@ def test_a_build_notes_glass_colours_and_mirrored_tiles(data: Path, tmp_path: Pa
     assert "'trainA/s1_1_0.png'" in said
     assert "1 pair(s) claim two ways to show colours, H&E profile 'XYZ" in said
     assert "1 H&E tile(s) of test look like one of a split before it" in said
+    assert "the pictures state 0.5 um/px (resolution tags), and mpp is not set" in said
 
 
 def test_the_card_says_what_the_tiles_are(built: Path, data: Path) -> None:
@@ -79,14 +81,14 @@ def test_the_card_says_what_the_tiles_are(built: Path, data: Path) -> None:
     assert fault == ""
     measured = card.measured
     assert measured is not None
-    assert {split: part.slides for split, part in card.parts.items()} == {
+    assert {split: part.slides[Stain.HE] for split, part in card.parts.items()} == {
         Split.TRAIN: {"s1": 2, "s2": 2},
         Split.TEST: {"s3": 2},
     }
     assert measured.sources == {Stain.HE: {"128 x 128": 6}, Stain.IHC: {"128 x 128": 6}}
     assert measured.glass[Split.TRAIN][Stain.HE].one_colour.names == ("s1_1_0",)
     assert [(one.name, one.original, one.turned) for one in measured.copies_named] == [("s3_0_0", "s1_0_0", True)]
-    assert [(one.differ, one.pairs, one.example) for one in measured.colours] == [(True, 1, "s2_0_0")]
+    assert [(one.differ, one.pairs) for one in measured.colours] == [(True, Named(count=1, names=("s2_0_0",)))]
     assert (card.mpp_from, {(s.stain, s.mpp) for s in measured.scales if s.mpp}) == ("pictures", {(Stain.HE, 0.5)})
     digest = hashlib.sha256((data / "LICENSE.md").read_bytes()).hexdigest()
     assert card.terms.source == "file"

@@ -8,10 +8,11 @@ import pytest
 
 from store.card.card import Card, make_card
 from store.card.lines import main_lines
-from store.card.markdown import bars, card_markdown
-from store.card.measured import RULES, Colour, Measured, Scale, TermsFile
+from store.card.markdown import card_markdown
+from store.card.measured import RULES, Colour, Measured, Named, Scale, TermsFile
 from store.card.record import encode_card, is_whole
 from store.card.terms import UNKNOWN
+from store.card.words import bars
 from store.pairs.table import Registration, Skipped, Table
 from store.schema import Manifest, Split, Stain
 from tests.support.stores import small_manifest, small_table
@@ -119,13 +120,13 @@ def test_slides_in_two_splits_are_named() -> None:
 def test_a_store_that_measured_nothing_has_a_card_of_its_tables() -> None:
     page = card_markdown(card(measured=None))
     assert page.count("Not measured: an earlier version built this store") == 4
-    assert "| train | 8 | 2 | s1 4, s2 4 |" in page
+    assert "| train | pairs | 8 | 2 | s1 4, s2 4 |" in page
     assert "- Scale: unknown: `mpp` was not set." in page
 
 
 def test_words_from_outside_cannot_steer_the_page() -> None:
     evil = "<b>|x\x1b[2J`"
-    colours = (Colour(he=evil, ihc="", differ=True, pairs=1, example=evil),)
+    colours = (Colour(he=evil, ihc="", differ=True, pairs=Named(count=1, names=(evil,))),)
     made = card(
         replace(REAL, name=evil, stain=evil, settings={"terms": evil}),
         measured=replace(EMPTY, colours=colours, read_as=evil, set_aside=(evil,)),
@@ -133,7 +134,7 @@ def test_words_from_outside_cannot_steer_the_page() -> None:
     page = card_markdown(made)
     assert "\x1b" not in page
     assert "<b>" not in page
-    assert "| \\<b\\>\\|x?\\[2J\\` | nothing | 1 | **yes** |" in page
+    assert "| \\<b\\>\\|x?\\[2J\\` | nothing | 1 | **yes** | \\<b\\>" in page
 
 
 def test_a_record_knows_its_store_and_its_own_bytes() -> None:
