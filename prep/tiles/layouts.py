@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from prep.settings import Layout, how_to_set
 from prep.tiles.folders.known import BCI, KnownSet, is_bci, mist_set
 from prep.tiles.folders.recognise import Asked, NotRead, Reading, Side, recognise
 from prep.tiles.folders.tree import Folder, is_picture, list_tree
-from prep.tiles.folders.words import LOOKED_THROUGH, plain_word
+from prep.tiles.folders.words import LOOKED_THROUGH, plain_word, read_word
 from store.images import SUFFIXES
 from store.schema import PairingError, Split
 from store.untrusted.names import PICTURE, name_fault
@@ -59,7 +59,10 @@ class SplitTiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
-    """A data set that was found: its layout, its tiles, notes on what else lies there, the published set that it is."""
+    """A data set that was found: its layout, its tiles, notes on what else lies there, the published set that it is.
+
+    `around` is the folder around two folders that were named, if these hold folders of splits, which are not read then.
+    """
 
     layout: Layout
     sources: Sources
@@ -68,6 +71,7 @@ class DataSet:
     notes: tuple[str, ...]
     known: KnownSet | None = None
     parts: tuple[int, ...] = ()
+    around: Path | None = None
 
     @property
     def published(self) -> bool:
@@ -125,6 +129,8 @@ def two_folders(he: Path, ihc: Path) -> DataSet:
         he_folder=he.name,
         ihc_folder=ihc.name,
     )
+    said = he.parent.samefile(ihc.parent) and read_word(he_root.name) and read_word(ihc_root.name)
+    around = he.parent if said and _holds_splits(he_root) and _holds_splits(ihc_root) else None
     ignored = Listing(pictures=(), ignored=tuple(name for listing in listed.values() for name in listing.ignored))
     sources = Sources(he=he, ihc=ihc, joined=False)
     return DataSet(
@@ -133,17 +139,33 @@ def two_folders(he: Path, ihc: Path) -> DataSet:
         splits=(tiles,),
         folders=(str(he), str(ihc)),
         notes=_ignored_notes({".": ignored}),
+        around=around,
     )
+
+
+def _holds_splits(folder: Folder) -> bool:
+    """Whether a folder of tiles has folders of train and of a split beside it."""
+    said = {word.split for child in folder.folders if (word := read_word(child.name))}
+    return Split.TRAIN in said and len(said - {None}) > 1
 
 
 def _list_pictures(folder: Folder, data: Path) -> Listing:
     """The names below a folder of tiles. Raises PairingError for a name that cannot be stored as text."""
-    names = sorted(_names(folder))
-    pictures = [name for name in names if is_picture(name)]
+    path = folder.paths[0]
+    if path != "." and (fault := name_fault(path)):
+        raise PairingError(f"{data}: the name of the folder {path!r} {fault}; rename the folder")
+    pictures, ignored = [], []
+    for name in sorted(_names(folder)):
+        (pictures if is_picture(name) else ignored).append(name)
     for name in pictures:
-        if fault := name_fault(name.removesuffix(PurePosixPath(name).suffix), PICTURE) or name_fault(name):
-            raise PairingError(f"{data / folder.paths[0]}: the file name {name!r} {fault}; rename the file")
-    return Listing(pictures=tuple(pictures), ignored=tuple(name for name in names if not is_picture(name)))
+        if fault := name_fault(_without_suffix(name), PICTURE) or name_fault(name):
+            raise PairingError(f"{data / path}: the file name {name!r} {fault}; rename the file")
+    return Listing(pictures=tuple(pictures), ignored=tuple(ignored))
+
+
+def _without_suffix(name: str) -> str:
+    """The name of a picture, all of which have a suffix, without it."""
+    return name.rpartition(".")[0]
 
 
 def _names(folder: Folder, prefix: str = "") -> Iterator[str]:
@@ -179,7 +201,7 @@ def _tiles_of(side: Side, listings: Mapping[str, Listing]) -> SplitTiles:
 def _tiles(path: str, listing: Listing) -> Iterator[Tile]:
     """The pictures of the folder `path`."""
     for name in listing.pictures:
-        yield Tile(name=name.removesuffix(PurePosixPath(name).suffix), source=_below(path, name))
+        yield Tile(name=_without_suffix(name), source=_below(path, name))
 
 
 def _below(path: str, name: str) -> str:

@@ -91,7 +91,9 @@ def pair_tiles(data_set: DataSet, naming: Naming = SAME) -> Discovery:
         unpaired += [_unpaired(tiles, key, named) for key in sorted(named.he.keys() ^ named.ihc.keys())]
     missing = _tell_missing(data_set, candidates)
     hint = _hint(data_set, naming, len(candidates)) if unpaired else None
+    splits = f"both folders hold folders of splits: to read these, give --data {data_set.around}"
     hints = [str(one) for one in (hint, missing if unpaired or not data_set.published else "") if one]
+    hints += [splits] if data_set.around else []
     unpaired.sort(key=lambda tile: (tile.he == "", list(Split).index(tile.split), tile.id))
     notes = [*data_set.notes, *([f"ignored {strange} picture(s) whose names fit no template"] if strange else [])]
     return Discovery(

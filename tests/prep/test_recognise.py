@@ -286,3 +286,27 @@ def test_a_listing_says_what_lies_where(tmp_path: Path) -> None:
     touch(tmp_path, "HE/x/a.png", "HE/b.png")
     (he,) = list_tree(tmp_path).folders
     assert (he.paths, he.pictures, [folder.paths for folder in he.below()]) == (("HE",), 2, [("HE",), ("HE/x",)])
+
+
+def test_two_folders_that_hold_splits_are_told_the_folder_around_them(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{stain}/{split}/s1_0_0.png" for stain in ("HE_20x", "ER", "x") for split in ("train", "test")))
+    with pytest.raises(PairingError) as caught:
+        find_pairs(PrepSettings(), Data(he=tmp_path / "HE_20x", ihc=tmp_path / "ER"))
+    told = f"; both folders hold folders of splits: to read these, give --data {tmp_path}"
+    assert str(caught.value).endswith(told)
+    assert [c.split for c in discover(tmp_path).candidates] == ["train", "test"]
+    with pytest.raises(PairingError) as caught:
+        find_pairs(PrepSettings(), Data(he=tmp_path / "HE_20x", ihc=tmp_path / "x"))
+    assert "folders of splits" not in str(caught.value)
+
+
+def test_layout_folders_takes_folders_of_splits_for_tiles(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{stain}/{split}/s1_0_0.png" for stain in ("HE", "IHC") for split in ("train", "test")))
+    assert [c.id for c in discover(tmp_path, Layout.FOLDERS).candidates] == ["test/s1_0_0", "train/s1_0_0"]
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_before_pictures_are_read(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    touch(folder, "HE/a_0_0.png", "IHC/a_0_0.png")
+    with pytest.raises(PairingError, match=r"the name of the folder 'caf\\udce9/HE' holds .*; rename the folder"):
+        discover(tmp_path)

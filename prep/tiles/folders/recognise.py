@@ -93,7 +93,7 @@ class Look:
 
 
 def _look(folder: Folder, asked: Asked, *, outermost: bool) -> Look:
-    slots = find_slots(folder, Word(), asked.stain)
+    slots = find_slots(folder, Word(), asked.stain, splits=asked.layout is not Layout.FOLDERS)
     filled = [slot for slot in slots if slot.folder.pictures or slot.folder.fault]
     apart = [slot for slot in filled if slot.word.role in (Role.HE, Role.IHC)]
     joined = [slot for slot in filled if slot.word.role is Role.BOTH]  # a folder AB

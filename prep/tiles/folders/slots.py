@@ -24,8 +24,13 @@ class Slot:
         return " + ".join(self.folder.paths)
 
 
-def find_slots(folder: Folder, word: Word, stain: str, parts: tuple[int, ...] = ()) -> list[Slot]:
-    """The folders of tiles below one whose path says `word`: those whose names say no more further down."""
+def find_slots(
+    folder: Folder, word: Word, stain: str, parts: tuple[int, ...] = (), *, splits: bool = True
+) -> list[Slot]:
+    """The folders of tiles below one whose path says `word`: those whose names say no more further down.
+
+    Without `splits` the folders of a stain are tiles whatever lies in them.
+    """
     inner: list[Slot] = []
     parts = folder.parts or parts
     for child in folder.folders:
@@ -33,7 +38,9 @@ def find_slots(folder: Folder, word: Word, stain: str, parts: tuple[int, ...] = 
         both = word.and_below(said) if said is not None else None
         if both is None or (both == word and word.role):
             continue  # a folder among tiles
-        below = find_slots(child, both, stain, parts)
+        if both.split and not splits:
+            continue
+        below = find_slots(child, both, stain, parts, splits=splits)
         if both == word:  # a folder around tiles, which says nothing itself
             inner += [slot for slot in below if slot.word.role]
         else:

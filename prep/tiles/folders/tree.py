@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from os import DirEntry, scandir
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from store.images import SUFFIXES
 from store.schema import PairingError
@@ -55,8 +55,8 @@ class Folder:
 
 def is_picture(name: str) -> bool:
     """Whether a file is read as a tile: by its suffix, unless its name says that it is hidden or a mask."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not MASK.search(path.stem)
+    stem, _, suffix = name.rpartition("/")[2].rpartition(".")
+    return f".{suffix.lower()}" in SUFFIXES and stem[:1] not in ("", ".") and not MASK.search(stem)
 
 
 def list_tree(folder: Path) -> Folder:
