@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prep.options import check_options, name_data, read_settings
 from store.cli import run_app
 from store.machine.cores import count_cores
 from store.schema import SettingsError, Split
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from prep.settings import PrepSettings
     from prep.tiles.discovery import Data
 
-PRESETS = Path(__file__).parent / "presets"
 THREADS = count_cores()
 PICTURES, PAIRS = 200, 16  # that `fidelity` measures: of each view of a store; of tiles, by every upscaler
 
@@ -86,7 +86,7 @@ def plan(
     from prep.build.settle import find_pace
 
     given = [*(overrides or []), *(["registration=true"] if registration else [])]
-    planned = make_plan(_settings(config, given), _data(data, he, ihc, pairs_from), threads=threads)
+    planned = make_plan(read_settings(config, given), name_data(data, he, ihc, pairs_from), threads=threads)
     typer.echo(describe_plan(planned, pace=find_pace(planned.settings, planned.factors, planned.networks)))
     planned.refuse(skip_bad=True)
 
@@ -107,7 +107,7 @@ def register(
     """Measure how far the two pictures of every pair are apart: tables, a report, the worst pairs drawn."""
     from prep.alignment.run import register_data
 
-    settings, tiles = _settings(config, overrides), _data(data, he, ihc, pairs_from)
+    settings, tiles = read_settings(config, overrides), name_data(data, he, ihc, pairs_from)
     folder = out or Path(f"{settings.name or tiles.name}-registration")
     typer.echo(register_data(settings, tiles, folder, threads=threads))
     typer.echo(
@@ -130,8 +130,8 @@ def cut(
     """Cut pictures into PNG files of square tiles, those that build cuts; run again, it goes on where it stopped."""
     from prep.cutting.files import cut_files
 
-    tiles = _data(data, he, ihc, pairs_from)
-    done = cut_files(_settings(config, overrides), tiles, out, threads=threads, skip_bad=skip_bad)
+    tiles = name_data(data, he, ihc, pairs_from)
+    done = cut_files(read_settings(config, overrides), tiles, out, threads=threads, skip_bad=skip_bad)
     typer.echo(f"{done.new} new tiles are in {out}, and {done.kept} that were there\n{done.text}", err=True)
 
 
@@ -180,8 +180,8 @@ def build(
     from store.process import keep_freed_memory
     from store.weights import use_weights_folder
 
-    _check_options(cluster=bool(workers and scheduler), repair=repair, dry_run=dry_run, trust_settings=trust_settings)
-    settings, tiles = _settings(config, overrides), _data(data, he, ihc, pairs_from)
+    check_options(cluster=bool(workers and scheduler), repair=repair, dry_run=dry_run, trust_settings=trust_settings)
+    settings, tiles = read_settings(config, overrides), name_data(data, he, ihc, pairs_from)
     processes = Processes(threads=threads, workers=workers, scheduler=scheduler)
     keep_freed_memory()
     if weights:
@@ -239,7 +239,7 @@ def fidelity(
                 "give a STORE, or tiles (--data, or --he and --ihc) with --upscalers lanczos,bsrgan,FILE; --split goes "
                 "with a STORE"
             )
-        tiles, settings = _data(data, he, ihc), _settings(config, overrides)
+        tiles, settings = name_data(data, he, ihc), read_settings(config, overrides)
         _compare(settings, tiles, upscalers, PAIRS if limit is None else limit, seed, threads, out)
         return
     if not store:
@@ -267,35 +267,6 @@ def _compare(
     sample, folder = Sample(limit=limit, seed=seed), out or Path(f"{tiles.name}-upscalers")
     typer.echo(write_comparison(compare_upscalers(settings, tiles, names, sample, threads=threads), sample, folder))
     typer.echo(f"all numbers and pictures: upscalers.md, upscalers.json and upscalers.png in {folder}", err=True)
-
-
-def _check_options(*, cluster: bool, repair: bool, dry_run: bool, trust_settings: bool) -> None:
-    """Raise SettingsError if options of `build` do not go together."""
-    if cluster:
-        raise SettingsError(
-            "--workers starts processes on this machine, --scheduler uses those of a cluster; give one of them (make: "
-            "WORKERS= or SCHEDULER=)"
-        )
-    if repair and dry_run:
-        raise SettingsError(
-            "--repair and --dry-run exclude each other; `python -m store verify` says what is damaged and writes "
-            "nothing"
-        )
-    if trust_settings and not repair:
-        raise SettingsError("--trust-settings goes with --repair only")
-
-
-def _settings(config: Path | None, overrides: list[str] | None) -> PrepSettings:
-    from prep.settings import PrepSettings
-    from store.settings import load, resolve_preset
-
-    return load(PrepSettings, resolve_preset(config, PRESETS) if config else None, overrides or [])
-
-
-def _data(data: str, he: str, ihc: str, pairs_from: str = "") -> Data:
-    from prep.tiles.discovery import named_data
-
-    return named_data(data, he, ihc, pairs_from)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
     ),
     "prep": (
         {"__main__"},
+        {"options"},
         {"cutting", "alignment"},
         {"build", "fidelity"},
         {"demo", "tiles", "upscaling"},

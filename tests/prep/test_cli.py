@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prep.__main__ import PRESETS, _data
+from prep.options import PRESETS, name_data
 from store.schema import SettingsError
 from tests.support.places import ROOT
 from tests.support.tiles import command
@@ -28,7 +28,7 @@ LANCZOS = ("--set", "upscaler=lanczos", "--set", "view_side=64")
 )
 def test_tiles_that_are_named_wrongly(data: str, he: str, ihc: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        _data(data, he, ihc)
+        name_data(data, he, ihc)
     assert str(caught.value).startswith(message)
 
 
