@@ -99,7 +99,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "obstore": {"store/location/s3.py", "store/location/s3_client.py"},
     "PIL": {"store/images.py", "store/pictures/containers.py", "store/pictures/unreadable.py"},
     "pydantic": {"store/settings.py"},
-    "safetensors": {"prep/upscaling/spandrel_network.py", "train/run/generator_file.py"},
+    "safetensors": {"prep/upscaling/files/spandrel_network.py", "train/run/generator_file.py"},
     "scipy": {
         "evaluate/metrics/agreement.py",
         "evaluate/metrics/fid_kid.py",
@@ -114,11 +114,14 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "store/stain/mixture.py",
         "train/run/snapshots.py",
     },
-    "spandrel": {"prep/upscaling/spandrel_network.py"},
+    "spandrel": {"prep/upscaling/files/spandrel_network.py"},
     "tensorboard": {"train/run/event_files.py"},
     "torch": WITH_TORCH
     | {name for name in NAMES if name.startswith("prep/upscaling/")}
-    - {f"prep/upscaling/{name}.py" for name in ("__init__", "choosing", "given", "licences", "upscale")},
+    - {
+        f"prep/upscaling/{name}.py"
+        for name in ("__init__", "choosing", "upscale", "files/__init__", "files/given", "files/licences")
+    },
     "torch_fidelity": {"evaluate/features/networks.py"},
     "torchvision": {"prep/upscaling/bsrgan.py", "evaluate/features/networks.py"},
     "tqdm": {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from prep.settings import Enlarger, PrepSettings, recorded
 from prep.tiles.leakage import Leak, count_leaks
 from prep.tiles.overlaps.sharing import Overlap, count_overlaps
-from prep.upscaling.given import GivenNetwork, by_factor
+from prep.upscaling.files.given import GivenNetwork, by_factor
 from prep.upscaling.upscale import record_upscaler
 from prep.views import Geometry
 from store.format.bounds import check_bounds

@@ -28,7 +28,7 @@ from prep.tiles.overlaps.sharing import Overlap
 from prep.tiles.pairs import Discovery
 from prep.tiles.shifts.aligning import align_whole
 from prep.tiles.squares import Cut, cutting_of
-from prep.upscaling.given import GivenNetwork, by_factor
+from prep.upscaling.files.given import GivenNetwork, by_factor
 from prep.upscaling.upscale import read_networks, upscaler_choice
 from prep.views import MAC_PER_PIXEL, Geometry, cut_to_fit, plan_geometries, super_resolution_flop
 from store.card.measured import Measured

@@ -12,7 +12,7 @@ from functools import partial
 
 from prep.settings import BATCH, Device, Enlarger, Kernels, Precision, PrepSettings, how_to_set
 from prep.upscaling.choosing import choose
-from prep.upscaling.given import GivenNetwork, as_recorded
+from prep.upscaling.files.given import GivenNetwork, as_recorded
 from prep.upscaling.upscale import read_networks, upscaler_choice
 from store.format.manifest import ROOT
 from store.location.base import Location

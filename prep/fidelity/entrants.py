@@ -8,8 +8,8 @@ from pathlib import Path
 
 from prep.settings import Enlarger, PrepSettings
 from prep.upscaling.choosing import choose
-from prep.upscaling.given import GivenNetwork, by_factor
-from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler, read_networks, record_upscaler
+from prep.upscaling.files.given import GivenNetwork, by_factor
+from prep.upscaling.upscale import Enlarges, make_upscaler, read_networks, record_upscaler, upscaler_choice
 from store.schema import SettingsError, Upscaler
 from store.weights import BSRGAN_FILES, weights_folder
 
@@ -75,17 +75,13 @@ def load_entrant(one: Asked, factors: Mapping[int, str]) -> Entrant:
     """An upscaler, loaded for those of these factors that it can enlarge by."""
     able = one.factors & factors.keys()
     settings = one.settings if one.settings.upscaler is Enlarger.LANCZOS else choose(one.settings, one.networks)
-    choice = UpscalerChoice(
-        enlarger=settings.upscaler,
-        device=settings.device,
-        precision=settings.precision,
-        kernels=settings.kernels,
-        batch=settings.batch,
-        factors=able,
-        networks=one.networks,
-    )
     record = record_upscaler(settings, by_factor(one.networks, able) if one.networks else {})
-    return Entrant(title=one.title, record=record, factors=able, upscaler=make_upscaler(choice))
+    return Entrant(
+        title=one.title,
+        record=record,
+        factors=able,
+        upscaler=make_upscaler(upscaler_choice(settings, able, one.networks)),
+    )
 
 
 def _ask(name: str, settings: PrepSettings) -> Asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from prep.settings import Device, Kernels, Precision, PrepSettings
-from prep.upscaling.given import GivenNetwork
+from prep.upscaling.files.given import GivenNetwork
 
 
 def choose(settings: PrepSettings, networks: tuple[GivenNetwork, ...] = ()) -> PrepSettings:
@@ -32,7 +32,7 @@ def choose(settings: PrepSettings, networks: tuple[GivenNetwork, ...] = ()) -> P
 
 def _choose_for_files(settings: PrepSettings, networks: tuple[GivenNetwork, ...]) -> PrepSettings:
     from prep.upscaling.devices import best_device, start_device
-    from prep.upscaling.trials import (
+    from prep.upscaling.files.trials import (
         check_file_kernels,
         check_precision,
         choose_batch,

@@ -14,7 +14,7 @@ import torch
 from prep.settings import Enlarger
 from prep.upscaling.batches import NetworkUpscaler
 from prep.upscaling.bsrgan import RrdbEnlarger
-from prep.upscaling.given import by_factor
+from prep.upscaling.files.given import by_factor
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
 from prep.views import MAC_PER_PIXEL
 

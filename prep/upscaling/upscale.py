@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from prep.settings import BATCH, Device, Enlarger, Kernels, Precision, PrepSettings, how_to_set
-from prep.upscaling.given import SCALES, GivenNetwork, record_networks, split_paths
+from prep.upscaling.files.given import SCALES, GivenNetwork, record_networks, split_paths
 from store.images import PictureU8
 from store.schema import SettingsError, Upscaler, WeightsError
 from store.weights import BSRGAN_FILES
@@ -85,7 +85,7 @@ def make_upscaler(choice: UpscalerChoice) -> Enlarges:
     if choice.enlarger is Enlarger.LANCZOS:
         return Lanczos()
     if choice.enlarger is Enlarger.FILE:
-        from prep.upscaling.spandrel_network import FileUpscaler
+        from prep.upscaling.files.spandrel_network import FileUpscaler
 
         return FileUpscaler.from_files(
             choice.precision, choice.batch, choice.device, choice.factors, choice.networks, choice.kernels
@@ -110,7 +110,7 @@ def read_networks(settings: PrepSettings) -> tuple[GivenNetwork, ...]:
             f"{how_to_set('upscaler=file', 'upscaler_file=weights/x4.pth')}, also to resume or repair a store: its "
             "manifest holds the digest of the file, not its place"
         )
-    from prep.upscaling.spandrel_network import inspect_network
+    from prep.upscaling.files.spandrel_network import inspect_network
 
     networks = [inspect_network(path, settings.upscaler_licence) for path in split_paths(settings.upscaler_file)]
     for scale in SCALES:

@@ -15,7 +15,7 @@ from prep.build.plan import make_plan
 from prep.build.settle import settle
 from prep.build.units import Loaded, enlarge_unit
 from prep.settings import Device, Enlarger, Precision, PrepSettings
-from prep.upscaling.spandrel_network import FileUpscaler, inspect_network
+from prep.upscaling.files.spandrel_network import FileUpscaler, inspect_network
 from prep.upscaling.upscale import Enlarges
 from store.__main__ import app as store_app
 from store.files import digest_file

@@ -15,9 +15,9 @@ import torch
 from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings, recorded
 from prep.upscaling.bsrgan import Bsrgan, load_enlarger
 from prep.upscaling.choosing import choose
-from prep.upscaling.given import GivenNetwork, as_recorded, by_factor, record_networks, split_paths
-from prep.upscaling.spandrel_network import FileUpscaler, SpandrelNetwork, inspect_network, load_network
-from prep.upscaling.trials import CLOSE, trial_picture
+from prep.upscaling.files.given import GivenNetwork, as_recorded, by_factor, record_networks, split_paths
+from prep.upscaling.files.spandrel_network import FileUpscaler, SpandrelNetwork, inspect_network, load_network
+from prep.upscaling.files.trials import CLOSE, trial_picture
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler, read_networks
 from store.files import digest_file
 from store.images import read_picture
@@ -276,12 +276,12 @@ def test_what_a_network_does_not_compute_in_is_refused_with_the_reason(tmp_path:
 def test_half_precision_is_chosen_only_where_a_trial_is_close_to_fp32(
     tmp_path: Path, decibel: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("prep.upscaling.trials.best_precision", lambda _: Precision.BF16)
-    monkeypatch.setattr("prep.upscaling.trials.closeness", lambda *_: decibel)
+    monkeypatch.setattr("prep.upscaling.files.trials.best_precision", lambda _: Precision.BF16)
+    monkeypatch.setattr("prep.upscaling.files.trials.closeness", lambda *_: decibel)
     chosen = choice(write_network(tmp_path / "own.pth")).precision
     assert chosen is (Precision.BF16 if decibel > CLOSE else Precision.FP32)
     assert ("its bf16 is 45.0 dB from fp32" in capsys.readouterr().err) == (decibel < CLOSE)
-    monkeypatch.setattr("prep.upscaling.trials.best_precision", lambda _: Precision.FP16)
+    monkeypatch.setattr("prep.upscaling.files.trials.best_precision", lambda _: Precision.FP16)
     assert choice(write_network(tmp_path / "swin.pth", "SwinIR", 4)).precision is Precision.FP32
     assert "spandrel runs SwinIR in no fp16" in capsys.readouterr().err
 

@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from prep.settings import Device, Kernels, Precision
 from prep.upscaling.batches import DTYPES, NetworkUpscaler
 from prep.upscaling.devices import start_device
-from prep.upscaling.given import SCALES, GivenNetwork, by_factor
-from prep.upscaling.licences import UNKNOWN, licence_beside, name_of
+from prep.upscaling.files.given import SCALES, GivenNetwork, by_factor
+from prep.upscaling.files.licences import UNKNOWN, licence_beside, name_of
 from store.files import digest_bytes
 from store.foreign.kinds import Format, read_plain, what_is_wrong
 from store.schema import NetworkFile, WeightsError

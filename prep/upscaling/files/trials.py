@@ -11,9 +11,9 @@ import torch.nn.functional as F
 
 from prep.settings import BATCH, Device, Kernels, Precision, how_to_set
 from prep.upscaling.devices import best_precision
-from prep.upscaling.given import GivenNetwork
+from prep.upscaling.files.given import GivenNetwork
+from prep.upscaling.files.spandrel_network import FileUpscaler, load_network
 from prep.upscaling.memory import MOST, SHARE
-from prep.upscaling.spandrel_network import FileUpscaler, load_network
 from store.cli import say
 from store.images import PictureU8
 from store.schema import SettingsError
