@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from prep.options import check_options, name_data, read_settings
+from prep.options import (
+    ConfigOption,
+    DataOption,
+    HeOption,
+    IhcOption,
+    PairsOption,
+    SetOption,
+    SkipBadOption,
+    ThreadsOption,
+    check_options,
+    name_data,
+    read_settings,
+)
 from store.cli import run_app
 from store.machine.cores import count_cores
 from store.schema import SettingsError, Split
-
-if TYPE_CHECKING:
-    from prep.settings import PrepSettings
-    from prep.tiles.discovery import Data
 
 THREADS = count_cores()
 PICTURES, PAIRS = 200, 16  # that `fidelity` measures: of each view of a store; of tiles, by every upscaler
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make a store from pairs of tiles.")
-
-DataOption = Annotated[
-    str,
-    typer.Option("--data", metavar="DIR", help="data folder: MIST, BCI, HE and IHC, and others"),
-]
-HeOption = Annotated[str, typer.Option("--he", metavar="DIR", help="H&E tiles; with --ihc, instead of --data")]
-IhcOption = Annotated[str, typer.Option("--ihc", metavar="DIR", help="IHC tiles, under the names of the H&E tiles")]
-PairsOption = Annotated[
-    str, typer.Option("--pairs-from", metavar="CSV", help="table of pairs: he, ihc; slide, split, id if you like")
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="TOML|NAME", help="settings: a file or a preset (demo); else the paper's"),
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; can be repeated")
-]
-ThreadsOption = Annotated[
-    int, typer.Option("--threads", metavar="N", min=1, help="threads that read, cut and pack pictures")
-]
-SkipBadOption = Annotated[
-    bool, typer.Option("--skip-bad/--strict", help="skip bad pairs and list them; else one stops the build")
-]
 
 
 @app.command()
@@ -239,8 +224,12 @@ def fidelity(
                 "give a STORE, or tiles (--data, or --he and --ihc) with --upscalers lanczos,bsrgan,FILE; --split goes "
                 "with a STORE"
             )
-        tiles, settings = name_data(data, he, ihc), read_settings(config, overrides)
-        _compare(settings, tiles, upscalers, PAIRS if limit is None else limit, seed, threads, out)
+        from prep.fidelity.comparison_report import report_comparison
+
+        tiles, count = name_data(data, he, ihc), PAIRS if limit is None else limit
+        folder, settings = out or Path(f"{tiles.name}-upscalers"), read_settings(config, overrides)
+        typer.echo(report_comparison(settings, tiles, upscalers, folder, count, seed, threads=threads))
+        typer.echo(f"all numbers and pictures: upscalers.md, upscalers.json and upscalers.png in {folder}", err=True)
         return
     if not store:
         raise SettingsError("give a STORE, such as data/demo.zarr, or tiles (--data) with --upscalers")
@@ -254,19 +243,6 @@ def fidelity(
     sample = Sample(limit=PICTURES if limit is None else limit, seed=seed)
     typer.echo(report_fidelity(opened, splits, sample, folder).summary)
     typer.echo(f"all numbers and the worst pictures: fidelity.md, fidelity.json and worst.png in {folder}", err=True)
-
-
-def _compare(
-    settings: PrepSettings, tiles: Data, names: str, limit: int, seed: int, threads: int, out: Path | None
-) -> None:
-    """Compare upscalers on tiles, and say where the report is."""
-    from prep.fidelity.comparison import compare_upscalers
-    from prep.fidelity.comparison_report import write_comparison
-    from prep.fidelity.sources import Sample
-
-    sample, folder = Sample(limit=limit, seed=seed), out or Path(f"{tiles.name}-upscalers")
-    typer.echo(write_comparison(compare_upscalers(settings, tiles, names, sample, threads=threads), sample, folder))
-    typer.echo(f"all numbers and pictures: upscalers.md, upscalers.json and upscalers.png in {folder}", err=True)
 
 
 if __name__ == "__main__":

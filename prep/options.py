@@ -1,9 +1,11 @@
-"""What the options of the commands mean together: settings, data folders, what excludes each other."""
+"""The options that several commands have, and what options mean together: settings, data folders, exclusions."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from store.schema import SettingsError
 
@@ -12,6 +14,29 @@ if TYPE_CHECKING:
     from prep.tiles.discovery import Data
 
 PRESETS = Path(__file__).parent / "presets"
+
+DataOption = Annotated[
+    str,
+    typer.Option("--data", metavar="DIR", help="data folder: MIST, BCI, HE and IHC, and others"),
+]
+HeOption = Annotated[str, typer.Option("--he", metavar="DIR", help="H&E tiles; with --ihc, instead of --data")]
+IhcOption = Annotated[str, typer.Option("--ihc", metavar="DIR", help="IHC tiles, under the names of the H&E tiles")]
+PairsOption = Annotated[
+    str, typer.Option("--pairs-from", metavar="CSV", help="table of pairs: he, ihc; slide, split, id if you like")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="TOML|NAME", help="settings: a file or a preset (demo); else the paper's"),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; can be repeated")
+]
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", metavar="N", min=1, help="threads that read, cut and pack pictures")
+]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad/--strict", help="skip bad pairs and list them; else one stops the build")
+]
 
 
 def check_options(*, cluster: bool, repair: bool, dry_run: bool, trust_settings: bool) -> None:

@@ -10,9 +10,10 @@ import pytest
 from tests.support.places import ROOT
 
 MAINS = sorted(ROOT.glob("*/__main__.py"))
+SHARED = sorted(ROOT.glob("*/options.py"))  # options that several commands have
 
 
-@pytest.mark.parametrize("file", MAINS, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", [*MAINS, *SHARED], ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_every_option_names_its_flag(file: Path) -> None:
     """Typer 0.27.0 to 0.27.2 derive `--STORE` or nothing from a parameter's name."""
     calls = [
@@ -38,7 +39,9 @@ def test_every_parameter_of_a_command_is_an_option_or_an_argument(file: Path) ->
     assert commands
     aliases = {
         target.id
-        for node in tree.body
+        for shared in [file, *SHARED]
+        if shared.parent == file.parent
+        for node in ast.parse(shared.read_text(encoding="utf-8")).body
         if isinstance(node, ast.Assign) and "typer." in ast.unparse(node.value)
         for target in node.targets
         if isinstance(target, ast.Name)

@@ -9,10 +9,12 @@ from typing import Any
 
 from prep.fidelity.as_json import COLUMNS, SOFTWARE, numbers
 from prep.fidelity.cells import show_colour, show_dab, show_detail, show_drift, show_psnr, show_truth, table_line
-from prep.fidelity.comparison import Comparison
+from prep.fidelity.comparison import Comparison, compare_upscalers
 from prep.fidelity.comparison_sheet import draw_comparison
 from prep.fidelity.measures import Change, pool
 from prep.fidelity.sources import Sample
+from prep.settings import PrepSettings
+from prep.tiles.discovery import Data
 from store.cli import wrapped
 from store.files import disk_errors, to_json, write_whole
 from store.images import write_png
@@ -29,6 +31,14 @@ MEANING = {
     INVENTED: "root mean square, in grey levels, of the finer detail that has no counterpart in the tile, in the band "
     "that both hold. An upscaler that adds little detail invents little, and restores little.",
 }
+
+
+def report_comparison(
+    settings: PrepSettings, data: Data, names: str, folder: Path, limit: int, seed: int, *, threads: int
+) -> str:
+    """Compare upscalers on at most `limit` pairs and write the report; returns the summary for a terminal."""
+    sample = Sample(limit=limit, seed=seed)
+    return write_comparison(compare_upscalers(settings, data, names, sample, threads=threads), sample, folder)
 
 
 def write_comparison(found: Comparison, sample: Sample, folder: Path) -> str:
