@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -57,6 +58,24 @@ def test_the_help_of_make_fits_a_terminal() -> None:
 def test_set_goes_to_the_stage_that_is_named(words: tuple[str, ...], expected: str) -> None:
     done = subprocess.run(["make", "-n", *words], cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True)
     assert expected in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("PAIRS=my/pairs.csv",), ["--pairs-from", "my/pairs.csv", "--store", "data/pairs.zarr"]),
+        (("PAIRS=p.csv", "DATA=t"), ["--data", "t", "--pairs-from", "p.csv", "--store", "data/t.zarr"]),
+        (("PAIRS=p.csv", "HE=a", "IHC=b", "STORE=s"), ["--he", "a", "--ihc", "b", "--pairs-from", "p.csv"]),
+    ],
+)
+def test_a_table_of_pairs_is_handed_on(words: tuple[str, ...], expected: list[str]) -> None:
+    done = subprocess.run(
+        ["make", "-n", "prepare", *words], cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True
+    )
+    typed = shlex.split(done.stdout.splitlines()[-1])
+    assert typed[typed.index("build") + 1 :][: len(expected)] == expected
+    assert "demo" not in done.stdout
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")

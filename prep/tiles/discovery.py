@@ -174,8 +174,11 @@ def _no_pair(data: Data, found: Discovery) -> str:
     where = data.he if data.single else f"{data.he} and {data.ihc}"
     examples = [f"{len(names)} {stain} tile(s)" + (f", for example {names[0]!r}" if names else "")
                 for stain, names in (("H&E", he), ("IHC", ihc))]  # fmt: skip
-    other = "give the two tiles of a pair the same name (suffixes such as .png may differ)"
+    other = (
+        "give the two tiles of a pair the same name (suffixes such as .png may differ), list the pairs: --pairs-from "
+        f"pairs.csv (make: PAIRS=pairs.csv), or take tiles that are no pairs: {how_to_set('paired=false')}"
+    )
     return (
         f"{where}: no pair was found: no H&E and IHC tile have the same name; {', and '.join(examples)}; "
-        f"{found.hint or f'{other}, or list the pairs: --pairs-from pairs.csv (make: PAIRS=pairs.csv)'}"
+        f"{found.hint or other}"
     )

@@ -94,8 +94,11 @@ def test_no_hint_is_given_where_none_would_help(tmp_path: Path) -> None:
     lay(tmp_path, [f"x{n}_1_1" for n in SLIDES], [f"t{n}_8_8" for n in SLIDES])
     with pytest.raises(PairingError) as caught:
         pairs_of(tmp_path, BY_SLIDE)
-    assert "--set" not in str(caught.value)
-    assert str(caught.value).endswith("or list the pairs: --pairs-from pairs.csv (make: PAIRS=pairs.csv)")
+    assert "_name=" not in str(caught.value)
+    assert str(caught.value).endswith(
+        "list the pairs: --pairs-from pairs.csv (make: PAIRS=pairs.csv), or take tiles that are no pairs: --set "
+        "paired=false (make: SET=paired=false)"
+    )
 
 
 def test_two_forms_of_unicode_are_one_name_and_twice_in_one_stain_refused(tmp_path: Path) -> None:
