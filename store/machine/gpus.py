@@ -22,6 +22,8 @@ GIVEN = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # Slurm's lists of the GPUs that 
 JOB = "SLURM_JOB_ID"
 NVIDIA, DISPLAY = "0x10de", "0x03"  # of PCI: the vendor, and the start of the classes of display controllers
 DRIVERS = {"11": "450.80", "12": "525.60", "13": "580.65"}  # the oldest for a CUDA, by its release notes
+CONTAINERS = "--gpus all (Apptainer: --nv, Kubernetes: a limit nvidia.com/gpu)"
+NO_LIBRARY = "no NVIDIA driver"  # what PyTorch says
 BUILDS = "https://pytorch.org/get-started/locally"
 SHOWN = 200  # characters of what an error says
 OTHER_ERRORS = ("OutOfMemoryError", "out of memory")  # said elsewhere, with what was computed
@@ -187,8 +189,11 @@ def _why(words: str, built: str, root: Path) -> str:
         return "this Slurm job did not ask for one; start it with --gres=gpu:1"
     if visible:
         return f"{VISIBLE}={visible} names none that is here; correct or unset it"
-    if not driver and not _listed(root / "dev", "nvidia*"):
-        return "no NVIDIA driver is loaded; install one, or start the container with --gpus all (Apptainer: --nv)"
+    if not _listed(root / "dev", "nvidia[0-9]*"):
+        why = "this container was not given it" if driver else "no NVIDIA driver is loaded"
+        return f"{why}; {'' if driver else 'install one, or '}start the container with {CONTAINERS}"
+    if NO_LIBRARY in words:
+        return f"the library of NVIDIA's driver, libcuda.so.1, is not found; start the container with {CONTAINERS}"
     return f"{_first(words)}; `nvidia-smi` says more"
 
 

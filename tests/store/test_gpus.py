@@ -105,6 +105,7 @@ def test_a_gpu_that_a_variable_hides(
         ({}, False, "13.2", OLD_DRIVER, r"^a GPU seems to be here.*driver for CUDA 11\.4 is too old for CUDA 13\.2"),
         ({}, False, "99.0", OLD_DRIVER, r"is too old for CUDA 99\.0.*needs a later one; update the driver"),
         ({"SLURM_JOB_ID": "7"}, True, "13.0", NO_DRIVER, "this Slurm job did not ask for one; start it with --gres"),
+        ({}, True, "13.0", NO_DRIVER, r"libcuda\.so\.1, is not found; start the container with --gpus all"),
         ({"CUDA_VISIBLE_DEVICES": "MIG-7"}, True, "13.0", "none", "CUDA_VISIBLE_DEVICES=MIG-7 names none that is"),
         ({"SLURM_JOB_GPUS": "0", "SLURM_JOB_ID": "7"}, False, "13.0", NO_DRIVER, "no NVIDIA driver is loaded; install"),
         (
@@ -145,6 +146,16 @@ def test_what_pytorch_only_warns_of_is_not_shown_twice(root: Path, monkeypatch: 
     monkeypatch.setattr(torch.cuda, "is_available", warn)
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
     assert "is too old for CUDA 13.0" in unused_gpu(torch.cuda, "13.0")  # warnings are errors here
+
+
+def test_a_container_that_was_not_given_the_gpu_of_its_machine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sees the driver of the machine below /proc, and no devices."""
+    hide(monkeypatch, NO_DRIVER)
+    with_driver(root)
+    (root / "dev/nvidia0").unlink()
+    assert "cannot use it: this container was not given it; start the container with --gpus" in unused_gpu(
+        torch.cuda, "13.0"
+    )
 
 
 @pytest.mark.parametrize(
