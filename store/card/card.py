@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from store.card.measured import Measured, Scale
 from store.card.terms import Terms, find_terms
+from store.pairs.shifts import SURE, Shifts, summarise_shifts
 from store.pairs.table import Pair, Skipped, Table
 from store.schema import Manifest, Split, Stain, Upscaler
 
 SCHEMA = 1  # of the JSON of a card: keys may be added under the same number, never changed or removed
 SAME_SCALE = 0.02  # relative difference of two scales that agree
-NEAR, FAR = 5, 10  # px of misregistration that are counted
 WORST = 10  # pairs
 
 
@@ -28,21 +27,12 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """How far the IHC of a split lies from the H&E, in px of the tile, as estimated; the worst pairs by id."""
-
-    pairs: int
-    median: float
-    worst: float
-    over_5: int
-    over_10: int
-    confidence: float  # median, 0 to 1
-    worst_pairs: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A data card. `measured` is None for a store whose build measured nothing; `registration` has measured splits."""
+    """A data card.
+
+    `measured` is None for a store whose build measured nothing. `registration` has the splits in which shifts were
+    measured, `farthest` the pairs of these that are farthest apart, by id, in px.
+    """
 
     schema: int
     name: str
@@ -57,7 +47,8 @@ class Card:
     mpp: dict[str, float]
     mpp_from: str
     contradictions: tuple[str, ...]
-    registration: dict[Split, Fit]
+    registration: dict[Split, Shifts]
+    farthest: dict[Split, dict[str, float]]
     skipped: dict[str, int]
     shared_slides: tuple[str, ...]
     terms: Terms
@@ -85,7 +76,8 @@ def make_card(manifest: Manifest, table: Table, measured: Measured | None) -> Ca
         mpp=manifest.mpp,
         mpp_from=_mpp_from(manifest, measured),
         contradictions=find_contradictions(manifest.mpp.get("tile", 0.0), scales),
-        registration={split: fit for split, pairs in table.pairs.items() if (fit := _fit(pairs))},
+        registration={split: found for split, pairs in table.pairs.items() if (found := summarise_shifts(pairs))},
+        farthest={split: found for split, pairs in table.pairs.items() if (found := _farthest(pairs))},
         skipped=dict(Counter(_reason(bad) for bad in table.skipped).most_common()),
         shared_slides=table.leaking,
         terms=find_terms(manifest, measured),
@@ -111,22 +103,10 @@ def _part(pairs: Sequence[Pair]) -> Part:
     )
 
 
-def _fit(pairs: Sequence[Pair]) -> Fit | None:
-    """The registration of a split; None where it was not measured."""
-    measured = [(pair.id, pair.registration) for pair in pairs if pair.registration]
-    if not measured:
-        return None
-    distances = {name: one.distance for name, one in measured}
-    worst = sorted(distances.items(), key=lambda item: (-item[1], item[0]))[:WORST]
-    return Fit(
-        pairs=len(measured),
-        median=round(median(distances.values()), 2),
-        worst=round(max(distances.values()), 2),
-        over_5=sum(distance > NEAR for distance in distances.values()),
-        over_10=sum(distance > FAR for distance in distances.values()),
-        confidence=median(one.confidence for _, one in measured),
-        worst_pairs=tuple((name, round(distance, 2)) for name, distance in worst),
-    )
+def _farthest(pairs: Sequence[Pair]) -> dict[str, float]:
+    """The pairs that are farthest apart by a sure estimate, and their distances in px."""
+    sure = [(one.distance, pair.id) for pair in pairs if (one := pair.registration) and one.confidence >= SURE]
+    return {name: round(distance, 2) for distance, name in sorted(sure, key=lambda one: (-one[0], one[1]))[:WORST]}
 
 
 def _reason(bad: Skipped) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from store.card.card import Card
 from store.card.measured import Measured
-from store.card.words import STAINS
+from store.card.words import STAINS, SUBSTANCES
+from store.pairs.shifts import describe_shifts
 
 UNMEASURED = "glass, copies, colours and densities are not measured: `prep build --repair` with the tiles adds them"
 
@@ -22,7 +23,7 @@ def main_lines(card: Card) -> list[tuple[str, str]]:
             ("density", _densities(measured)),
         ]
     contradictions = [("warning", text) for text in card.contradictions]
-    return [*contradictions, *facts, ("shift", _registration(card)), ("terms", card.terms.text)]
+    return [*contradictions, *facts, *_registration(card), ("terms", card.terms.text)]
 
 
 def _glass(measured: Measured) -> str:
@@ -63,14 +64,12 @@ def _densities(measured: Measured) -> str:
             for name, density in substances.items():
                 sums.setdefault((STAINS[stain], name), []).append((density.mean, sum(density.tiles)))
     means = {key: sum(m * n for m, n in parts) / sum(n for _, n in parts) for key, parts in sums.items()}
-    return ", ".join(f"{stain} {name} {mean:.3f}" for (stain, name), mean in means.items())
+    return ", ".join(f"{stain} {SUBSTANCES.get(name, name)} {mean:.3f}" for (stain, name), mean in means.items())
 
 
-def _registration(card: Card) -> str:
+def _registration(card: Card) -> list[tuple[str, str]]:
+    if not card.paired:
+        return []
     if not card.registration:
-        return "registration is not measured"
-    pairs = sum(fit.pairs for fit in card.registration.values())
-    over = sum(fit.over_5 for fit in card.registration.values())
-    medians = ", ".join(f"{fit.median:g} px {split}" for split, fit in card.registration.items())
-    worst = max(fit.worst for fit in card.registration.values())
-    return f"median {medians}; worst {worst:g} px; {over} of {pairs} pairs over 5 px"
+        return [("shifts", "not measured (build with registration=true)")]
+    return [("shifts", f"{split}: {describe_shifts(shifts)}") for split, shifts in card.registration.items()]

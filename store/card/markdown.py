@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from store.card.card import NEAR, Card, stated_scales
+from store.card.card import Card, stated_scales
 from store.card.measured import (
     DENSITY_STEP,
     DENSITY_STEPS,
@@ -15,10 +15,10 @@ from store.card.measured import (
     Measured,
     Named,
 )
-from store.card.words import SHOWN, STAINS, bars, listed, table, word
+from store.card.words import SHOWN, STAINS, SUBSTANCES, bars, listed, table, word
+from store.pairs.shifts import SURE, Shifts
 from store.schema import Stain, Upscaler
 
-SUBSTANCES = {"haematoxylin": "haematoxylin", "eosin": "eosin", "dab": "DAB"}
 NOT_MEASURED = (
     "Not measured: an earlier version built this store, or its record is damaged; `python -m prep build --repair` "
     "with its tiles adds it."
@@ -70,7 +70,8 @@ def _slides(slides: Mapping[str, int]) -> str:
 
 
 def _sides(card: Card) -> list[str]:
-    views = ", ".join(f"{name} ({count} a pair)" for name, count in card.views.items())
+    each = "pair" if card.paired else "tile"
+    views = ", ".join(f"{name} ({count} a {each})" for name, count in card.views.items())
     lines = [f"- Tiles of {card.tile_side} px; views of {card.view_side} px: {views}."]
     if card.measured:
         sizes = (
@@ -165,27 +166,38 @@ def _colours(measured: Measured | None) -> list[str]:
 
 
 def _registration(card: Card) -> list[str]:
+    if not card.paired:
+        return ["Unpaired: there is nothing to register."]
     if not card.registration:
         return ["Not measured: build with `registration=true`, or run `python -m prep register`."]
     rows = [
         (
             str(split),
-            f"{fit.pairs:,}",
-            f"{fit.median:g}",
-            f"{fit.worst:g}",
-            f"{fit.over_5 / fit.pairs:.0%}",
-            f"{fit.over_10 / fit.pairs:.0%}",
-            f"{fit.confidence:.2f}",
+            f"{shifts.pairs:,}",
+            f"{shifts.doubtful:,}",
+            _px(shifts.median),
+            _px(shifts.one_in_20),
+            _px(shifts.worst.registration.distance if shifts.worst else None),
+            *(_over(shifts, step) for step in (5, 10)),
         )
-        for split, fit in card.registration.items()
+        for split, shifts in card.registration.items()
     ]
-    worst = [
-        f"- {split}, farthest apart: " + ", ".join(f"{word(name)} {px:g} px" for name, px in fit.worst_pairs)
-        for split, fit in card.registration.items()
-        if fit.worst > NEAR
+    head = ("split", "pairs", "doubtful", "median, px", "one in 20, px", "worst, px", "over 5 px", "over 10 px")
+    farthest = [
+        f"- {split}, farthest apart: {', '.join(f'{word(name)} {px:g} px' for name, px in pairs.items())}"
+        for split, pairs in card.farthest.items()
     ]
-    head = ("split", "pairs", "median, px", "worst, px", "over 5 px", "over 10 px", "confidence")
-    return [*table(head, rows), *(["", *worst] if worst else [])]
+    rule = f"Estimated; an estimate with a confidence below {SURE:g} is doubtful, and counts in nothing else."
+    return [*table(head, rows), "", *farthest, "", rule]
+
+
+def _px(distance: float | None) -> str:
+    return "" if distance is None else f"{distance:.1f}"
+
+
+def _over(shifts: Shifts, step: int) -> str:
+    """The share of the sure estimates that are more than so many px."""
+    return f"{1 - shifts.within[step] / shifts.sure:.0%}" if shifts.sure else ""
 
 
 def _densities(measured: Measured | None) -> list[str]:

@@ -98,7 +98,7 @@ def test_the_card_says_what_the_tiles_are(built: Path, data: Path) -> None:
 
 def test_info_and_card_show_it(built: Path, tmp_path: Path, line: CommandLine) -> None:
     page = line("info", built).out
-    for text in ("H&E 1 tiles of one colour", "1 H&E tiles of test look like", "registration is not measured"):
+    for text in ("H&E 1 tiles of one colour", "1 H&E tiles of test look like", "shifts    not measured"):
         assert text in page
     markdown = line("info", built, "--card").out
     assert markdown.startswith("# Data card: tiles, H&E to IHC\n")

@@ -18,6 +18,7 @@ from store.schema import Manifest, Split, Stain
 from tests.support.stores import small_manifest, small_table
 
 REAL = replace(small_manifest(), synthetic=False)
+TILES = {Split.TRAIN: {Stain.HE: 8, Stain.IHC: 8}, Split.TEST: {Stain.HE: 4, Stain.IHC: 1}}
 EMPTY = Measured(
     rules=RULES,
     sources={},
@@ -46,15 +47,28 @@ def test_registration_comes_from_the_pair_table() -> None:
     shifts = [(0, 0), (3, 4), (6, 8), (12, 16)]  # 0, 5, 10 and 20 px
     test = tuple(
         replace(pair, registration=Registration(down=down, right=right, percent=percent))
-        for pair, (down, right), percent in zip(table.pairs[Split.TEST], shifts, (90, 80, 70, 60), strict=True)
+        for pair, (down, right), percent in zip(table.pairs[Split.TEST], shifts, (90, 80, 70, 40), strict=True)
     )
     made = card(table=replace(table, pairs={**table.pairs, Split.TEST: test}))
-    fit = made.registration[Split.TEST]
+    shifts = made.registration[Split.TEST]
     assert made.registration.keys() == {Split.TEST}
-    assert (fit.median, fit.worst, fit.over_5, fit.over_10, fit.confidence) == (7.5, 20.0, 2, 1, 0.75)
-    assert fit.worst_pairs[0] == (test[3].id, 20.0)
-    assert "| test | 4 | 7.5 | 20 | 50% | 25% | 0.75 |" in card_markdown(made)
-    assert ("shift", "median 7.5 px test; worst 20 px; 2 of 4 pairs over 5 px") in main_lines(made)
+    assert (shifts.median, shifts.doubtful, shifts.within[5]) == (5.0, 1, 2)
+    assert made.farthest == {Split.TEST: {test[2].id: 10.0, test[1].id: 5.0, test[0].id: 0.0}}
+    assert "| test | 4 | 1 | 5.0 | 10.0 | 10.0 | 33% | 0% |" in card_markdown(made)
+    (line,) = [text for name, text in main_lines(made) if name == "shifts"]
+    assert line.startswith("test: median 5.0 px, worst 10.0 px")
+
+
+def test_an_unpaired_store_counts_each_stain_and_registers_nothing() -> None:
+    table = small_table()
+    lone = tuple(replace(pair, ihc="", ihc_digest="0" * 64) for pair in table.pairs[Split.TEST][1:])
+    rows = (*table.pairs[Split.TEST][:1], *lone)
+    made = card(replace(REAL, paired=False, tiles=TILES), replace(table, pairs={**table.pairs, Split.TEST: rows}))
+    assert made.parts[Split.TEST].tiles == {Stain.HE: 4, Stain.IHC: 1}
+    page = card_markdown(made)
+    assert "| test | IHC | 1 | 1 | s3 1 |" in page
+    assert "Unpaired: there is nothing to register." in page
+    assert "shifts" not in dict(main_lines(made))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_info_says_what_is_in_a_store(line: CommandLine, small_store: Store) -> 
         "  skipped   none",
         "  card      glass, copies, colours and densities are not measured: `prep build --repair` with the",
         "            tiles adds them",
-        "  shift     registration is not measured",
+        "  shifts    not measured (build with registration=true)",
         "  terms     drawn by `python -m prep demo`: no data of patients",
         f"  disk      {size:,} bytes in 127 files, codec portable",
         "  software  test 1",
