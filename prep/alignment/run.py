@@ -35,7 +35,7 @@ def register_data(settings: PrepSettings, data: Data, folder: Path, *, threads: 
     for place in (folder.absolute(), *folder.absolute().parents):
         if (place / ROOT).exists():
             raise StoreError(f"--out {folder} is a store or inside one, {place}; give a folder elsewhere")
-    discovery = find_candidates(settings, data)
+    discovery = find_candidates(replace(settings, registration=True), data)
     found = measure(settings, data, discovery, threads=threads)
     document = json.dumps(tree(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with disk_errors(folder):

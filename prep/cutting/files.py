@@ -68,7 +68,9 @@ def cut_files(settings: PrepSettings, data: Data, out: Path, *, threads: int, sk
     new = _write(targets, found.sources, decoded, out, threads)
     for bad in checked.table.skipped:
         say(f"skipped: {describe_bad(bad)}")
-    return CutFiles(new=new, kept=2 * len(targets) - new, text=_next_step(settings, out, found))
+    return CutFiles(
+        new=new, kept=sum(len(target.files) for target in targets) - new, text=_next_step(settings, out, found)
+    )
 
 
 def _check(settings: PrepSettings, found: Discovery, decoded: Decoded, threads: int) -> Checked:
@@ -102,7 +104,7 @@ def _write(targets: list[Target], sources: Sources, decoded: Decoded, out: Path,
 def _write_pair(sources: Sources, decoded: Decoded, target: Target) -> int:
     """Write the two tiles of a pair, unless they are there; the number of new files."""
     tiles = zip(Stain, read_pair(sources, target.pair, decoded), strict=True)
-    return sum(_write_tile(target.files[stain], tile_u8) for stain, tile_u8 in tiles)
+    return sum(_write_tile(target.files[stain], tile_u8) for stain, tile_u8 in tiles if stain in target.files)
 
 
 def _write_tile(file: Path, tile_u8: PictureU8) -> bool:
@@ -126,6 +128,8 @@ def _next_step(settings: PrepSettings, out: Path, found: Discovery) -> str:
     shown = [f"slide_pattern={pattern}"]
     if not found.published:
         shown.append("split=by-slide")
+    if not settings.paired:
+        shown.append("paired=false")
     command = f"prep build --data {shlex.quote(str(out))} --store STORE {how_to_set(*shown)}"
     if pattern == OF_SQUARES and len({one.slide for one in found.candidates}) < len(found.candidates):
         command += "; that makes a slide of each picture, because the names do not say which pictures are of one slide"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prep.tiles.discovery import Data
+from prep.tiles.unpaired import tiles_of_row
 from store.files import disk_errors
 from store.pairs.table import Pair, Table
 from store.schema import SettingsError, Split, Stain, StoreError
@@ -17,7 +18,7 @@ _FOLDERS = {Stain.HE: "HE", Stain.IHC: "IHC"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A pair whose two tiles become two files."""
+    """A pair whose two tiles become two files, or a tile alone that becomes one."""
 
     pair: Pair
     files: Mapping[Stain, Path]
@@ -26,9 +27,10 @@ class Target:
 def plan_targets(out: Path, table: Table) -> list[Target]:
     """The files of every pair: `HE` and `IHC`, or MIST's folders if the data have several splits."""
     return [
-        Target(pair=pair, files={stain: out / _folder(table, split, stain) / f"{pair.id}.png" for stain in Stain})
+        Target(pair=tile, files={one: out / _folder(table, split, one) / f"{tile.id}.png" for one in tile.stains})
         for split, pairs in table.pairs.items()
         for pair in pairs
+        for tile in tiles_of_row(pair)
     ]
 
 
