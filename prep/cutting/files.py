@@ -28,7 +28,7 @@ from prep.tiles.reading import read_pair
 from prep.tiles.splitting.slides import OF_SQUARES, pattern_of_squares
 from prep.tiles.squares import cutting_of, describe_cut
 from prep.views import check_tile_side, cut_to_fit
-from store.cli import say, track
+from store.cli import progress, say, track
 from store.images import PictureU8, read_picture, write_png
 from store.machine.memory import spare_memory
 from store.process import stop_requests
@@ -58,7 +58,7 @@ def cut_files(settings: PrepSettings, data: Data, out: Path, *, threads: int, sk
     decoded = Decoded(spare_memory() // SHARE)
     checked = _check(settings, found, decoded, threads)
     if not skip_bad:
-        refuse_bad(checked.bad, found.layout, cut_to_fit(settings, checked.to_cut))
+        refuse_bad(checked.bad, found.layout, cut_to_fit(settings, checked.to_cut), paired=found.paired)
     targets = plan_targets(out, checked.table)
     if not targets:
         raise PairingError(f"no square was cut: {describe_bad(checked.table.skipped[0])}")
@@ -92,19 +92,25 @@ def _write(targets: list[Target], sources: Sources, decoded: Decoded, out: Path,
     """Write what is missing; the number of new files."""
     decoded.expect(target.pair for target in targets)
     new = 0
-    starts = range(0, len(targets), TOGETHER)
-    with stop_requests(say) as stop, ThreadPoolExecutor(threads) as pool:
-        for start in track(starts, what="cutting", unit="batch"):
+    total = len(targets)
+    with (
+        progress(total=total, what="cutting", unit="square") as bar,
+        stop_requests(say) as stop,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        for start in range(0, total, TOGETHER):
             if stop.requested:
-                raise Interrupted(f"{start} of {len(targets)} pairs are in {out}; run the same command to go on")
-            new += sum(pool.map(partial(_write_pair, sources, decoded), targets[start : start + TOGETHER]))
+                raise Interrupted(f"{start} of {total} squares are in {out}; run the same command to go on")
+            some = targets[start : start + TOGETHER]
+            new += sum(pool.map(partial(_write_pair, sources, decoded), some))
+            bar.update(len(some))
     return new
 
 
 def _write_pair(sources: Sources, decoded: Decoded, target: Target) -> int:
-    """Write the two tiles of a pair, unless they are there; the number of new files."""
-    tiles = zip(Stain, read_pair(sources, target.pair, decoded), strict=True)
-    return sum(_write_tile(target.files[stain], tile_u8) for stain, tile_u8 in tiles if stain in target.files)
+    """Write the tiles of a target, unless they are there; the number of new files."""
+    tiles = dict(zip(Stain, read_pair(sources, target.pair, decoded), strict=True))
+    return sum(_write_tile(file, tiles[stain]) for stain, file in target.files.items())
 
 
 def _write_tile(file: Path, tile_u8: PictureU8) -> bool:
@@ -126,10 +132,8 @@ def _next_step(settings: PrepSettings, out: Path, found: Discovery) -> str:
     """How a store is built of the files."""
     pattern = pattern_of_squares(found, settings.slide_pattern)
     shown = [f"slide_pattern={pattern}"]
-    if not found.published:
-        shown.append("split=by-slide")
-    if not settings.paired:
-        shown.append("paired=false")
+    shown += ["split=by-slide"] if not found.published else []
+    shown += ["paired=false"] if not found.paired else []
     command = f"prep build --data {shlex.quote(str(out))} --store STORE {how_to_set(*shown)}"
     if pattern == OF_SQUARES and len({one.slide for one in found.candidates}) < len(found.candidates):
         command += "; that makes a slide of each picture, because the names do not say which pictures are of one slide"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from prep.build.run import build, repair
 from prep.build.runner import Processes
 from prep.settings import Edge, Layout, PrepSettings, SplitRule
 from prep.tiles.decoded import Decoded, PairU8
-from prep.views import check_tile_side
 from store.format.layout import Unit
 from store.format.manifest import journal_of
 from store.images import Picture, PictureU8, load_picture, read_picture, write_png
@@ -31,7 +29,6 @@ from store.writing.journal import Journal
 from tests.support.command_line import CommandLine
 from tests.support.damage import alter
 from tests.support.disks import contents
-from tests.support.places import ROOT
 from tests.support.stores import draw_tile
 from tests.support.tiles import lanczos, run, single
 
@@ -321,27 +318,3 @@ def test_one_picture_of_one_colour_is_one_picture_in_the_notes(tmp_path: Path) -
     (blank,) = (note for note in notes if "of train have one colour" in note)
     assert blank.startswith("2 picture(s)")
     assert ".png at y=0 x=64'" in blank
-
-
-def test_the_command_of_the_guide_builds_ihc4bc(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As printed, with drawn pictures in its folders, a tenth as large, and views and squares that suit them."""
-    readme = (ROOT / "prep" / "README.md").read_text(encoding="utf-8")
-    (words,) = re.findall(r"python -m prep (build .*IHC4BC.*)", readme)
-    for key, stain in enumerate(("HandE", "IHC")):
-        for index in range(3):
-            folder = tmp_path / "tiles" / "IHC4BC" / "Images" / stain / "ER"
-            folder.mkdir(parents=True, exist_ok=True)
-            more = 2 if (key, index) == (1, 1) else 0
-            assert cv2.imwrite(str(folder / f"{index} region.jpg"), picture(key, index, 300 + more, 300)[..., ::-1])
-    prep = CommandLine("prep", app, monkeypatch, capsys)
-    monkeypatch.chdir(tmp_path)
-    tenth = words.replace("tile_side=1000", "tile_side=96").split()
-    done = prep(*tenth, "--set", "upscaler=lanczos", "--set", "view_side=48", "--set", "margin=4")
-    assert done.code == 0, done.err
-    assert "27 squares of 96 px cut from 3 pairs of pictures" in " ".join(done.err.split())
-    store = Store.open(tmp_path / "data" / "ihc4bc-er.zarr")
-    assert sorted(store.manifest.counts.values()) == [9, 18]
-    assert store.pairs(Split.TEST)[0].id.endswith("region_y0_x0")
-    check_tile_side(PrepSettings(tile_side=1000))

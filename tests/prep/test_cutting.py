@@ -101,6 +101,32 @@ def test_a_store_of_the_files_is_that_of_the_pictures(
     assert pixels[0] == pixels[1]
 
 
+def test_unpaired_pictures_are_cut_each_on_its_own(tmp_path: Path, prep: CommandLine) -> None:
+    """Other names and other numbers; by the command that is printed, the pictures of the stores are the same."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    for key, (stain, count) in enumerate((("HE", 3), ("IHC", 4))):
+        for index in range(count):
+            write_png(data / stain / f"{stain.lower()}{index}_0_0.png", draw(key, index, 100, 130 + index))
+    words = ("--set", "paired=false", "--set", "split=by-slide")
+    whole = prep("build", "--data", data, "--store", tmp_path / "whole.zarr", *LANCZOS, *CUT, *words)
+    assert whole.code == 0, whole.err
+    done = prep("cut", "--data", data, "--out", out, *CUT, *words)
+    assert (done.code, len([*out.rglob("HE/*.png")]), len([*out.rglob("IHC/*.png")])) == (0, 6, 8)
+    (printed,) = re.findall(r"prep build (--data .*) \(make: ", done.err)
+    shown = [word.replace("STORE", str(tmp_path / "parts.zarr")) for word in shlex.split(printed)]
+    parts = prep("build", *shown, *LANCZOS, "--set", "name=data")
+    assert parts.code == 0, parts.err
+    one, two = (Store.open(tmp_path / name) for name in ("whole.zarr", "parts.zarr"))
+    assert (one.manifest.counts, one.manifest.tiles) == (two.manifest.counts, two.manifest.tiles)
+    tiles = re.compile(r"(train|val|test)/tile/(he|ihc)/c/.*[0-9]")
+    found = [
+        {name: data for name, data in contents(tmp_path / f"{name}.zarr").items() if tiles.fullmatch(name)}
+        for name in ("whole", "parts")
+    ]
+    assert len(found[0]) > 2
+    assert found[0] == found[1]
+
+
 def test_slides_of_a_table_that_names_do_not_say_are_missed_aloud(tmp_path: Path, prep: CommandLine) -> None:
     folders(tmp_path / "data")
     rows = [
@@ -129,7 +155,7 @@ def test_files_are_lossless_and_a_cut_that_was_stopped_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(room, "read_pair", stops)
         stopped = prep(*words, "--threads", "1")
-    assert (stopped.code, "of 24 pairs are in" in stopped.err) == (3, True)
+    assert (stopped.code, "of 24 squares are in" in stopped.err) == (3, True)
     before = contents(out)
     assert 0 < len([name for name in before if name.endswith(".png")]) < 48
     stamps = {file: file.stat().st_mtime_ns for file in out.rglob("*.png")}

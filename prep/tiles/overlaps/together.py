@@ -44,7 +44,11 @@ def keep_together(settings: PrepSettings, found: Discovery) -> tuple[Discovery, 
 def _placed(settings: PrepSettings, found: Discovery) -> list[Placed]:
     """The tiles of pictures that hold tiles of several slides; tiles are of one size unless squares are cut of them."""
     corners = with_stride(_corners(found), 0 if settings.tile_side else settings.stride)
-    known = [(candidate, corner) for candidate, corner in zip(found.candidates, corners, strict=True) if corner]
+    known = [
+        (candidate, replace(corner, picture=f"{'+'.join(candidate.stains)} {corner.picture}"))  # unpaired, they are two
+        for candidate, corner in zip(found.candidates, corners, strict=True)
+        if corner
+    ]
     slides: dict[str, set[str]] = {}
     for candidate, corner in known:
         slides.setdefault(corner.picture, set()).add(candidate.slide)

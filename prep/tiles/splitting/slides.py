@@ -13,8 +13,8 @@ from prep.tiles.pairs import Discovery
 from store.schema import PairingError, SettingsError, Stain
 
 GRID_NAME = r"^(.+)_\d+_\d+$"  # MIST: <slide>_<row>_<column>, seen for validation files
-GRID_OF_SQUARES = r"([^/]+)_\d+_\d+_y\d+_x\d+$"  # of pictures with such names
-OF_SQUARES = r"^(.+)_y\d+_x\d+$"  # of pictures whose names do not say their slide
+GRID_OF_SQUARES = r"([^/]+)_\d+_\d+_y\d+_x\d+"  # of pictures with such names; no $, which make would replace
+OF_SQUARES = r"^(.+)_y\d+_x\d+"  # of pictures whose names do not say their slide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
