@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from prep.build.bad_pairs import count_bad, cut_hint, describe_bad
 from prep.build.plan import BuildPlan
 from prep.registration.matching import describe_rules
-from prep.settings import Enlarger, Precision, how_to_set
+from prep.settings import Align, Enlarger, Precision, how_to_set
 from prep.tiles.leakage import STAINS, describe_leaks
 from prep.tiles.overlaps.sharing import describe_overlaps
 from prep.tiles.squares import describe_cut
@@ -97,8 +97,12 @@ def _describe_pairs(table: Table, *, paired: bool) -> tuple[str, str]:
 
 def _describe_shifts(plan: BuildPlan) -> list[tuple[str, str]]:
     """How far the pairs are apart, if it was measured, and which of them the settings would leave out."""
-    shifts = summarise_shifts(pair for pairs in plan.table.pairs.values() for pair in pairs)
-    return [("shifts", describe_shifts(shifts)), ("", describe_rules(shifts))] if shifts else []
+    pairs = [pair for rows in plan.table.pairs.values() for pair in rows]
+    shifts, left = summarise_shifts(pairs, as_delivered=True), summarise_shifts(pairs)
+    if shifts is None or left is None:
+        return []
+    moved = [("", f"with the IHC moved: {describe_shifts(left)}")] if plan.settings.align is not Align.NONE else []
+    return [("shifts", describe_shifts(shifts)), ("", describe_rules(shifts)), *moved]
 
 
 def _count_left_out(left_out: Sequence[Skipped]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from store.card.measured import Measured, Scale
 from store.card.terms import Terms, find_terms
-from store.pairs.shifts import SURE, Shifts, summarise_shifts
+from store.pairs.shifts import SURE, Shifts, left_over, summarise_shifts
 from store.pairs.table import Pair, Skipped, Table
 from store.schema import Manifest, Split, Stain, Upscaler
 
@@ -105,7 +105,7 @@ def _part(pairs: Sequence[Pair]) -> Part:
 
 def _farthest(pairs: Sequence[Pair]) -> dict[str, float]:
     """The pairs that are farthest apart by a sure estimate, and their distances in px."""
-    sure = [(one.distance, pair.id) for pair in pairs if (one := pair.registration) and one.confidence >= SURE]
+    sure = [(one.distance, pair.id) for pair in pairs if (one := left_over(pair)) and one.confidence >= SURE]
     return {name: round(distance, 2) for distance, name in sorted(sure, key=lambda one: (-one[0], one[1]))[:WORST]}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from statistics import median
 
@@ -15,7 +15,7 @@ SURE = 0.5  # confidence from which an estimate is more probably right than wron
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shifted:
-    """A pair whose shift was measured: its id and the estimate."""
+    """A pair whose shift was measured: its id and the estimate, or what is left of it."""
 
     id: str
     registration: Registration
@@ -42,15 +42,35 @@ class Shifts:
         return self.pairs - self.doubtful
 
 
-def summarise_shifts(pairs: Iterable[Pair]) -> Shifts | None:
-    """The shifts of the pairs that were measured, or None if none was.
+def left_over(pair: Pair) -> Registration | None:
+    """What is left of the measured shift of a pair once its tiles are cut: its IHC may be cut where the H&E is shown.
+
+    >>> from store.schema import Box
+    >>> moved = Pair(id="a", slide="s", he="a.png", ihc="b.png", he_digest="", ihc_digest="",
+    ...     he_box=Box(top=5, left=5, side=64), ihc_box=Box(top=8, left=1, side=64),
+    ...     registration=Registration(down=3, right=-4, percent=90))
+    >>> left_over(moved).distance
+    0.0
+    """
+    estimate, he, ihc = pair.registration, pair.he_box, pair.ihc_box
+    if estimate is None or he is None or ihc is None:
+        return estimate
+    down, right = estimate.down - (ihc.top - he.top), estimate.right - (ihc.left - he.left)
+    return replace(estimate, down=down, right=right)
+
+
+def summarise_shifts(pairs: Iterable[Pair], *, as_delivered: bool = False) -> Shifts | None:
+    """The shifts that are left in the tiles of the pairs that were measured, or None if none was.
+
+    `as_delivered` takes those that were measured, before any IHC was moved.
 
     >>> apart = Pair(id="a", slide="s", he="a.png", ihc="b.png", he_digest="", ihc_digest="",
     ...     registration=Registration(down=3, right=-4, percent=90))
     >>> summarise_shifts([apart]).median
     5.0
     """
-    measured = [Shifted(id=pair.id, registration=pair.registration) for pair in pairs if pair.registration]
+    shifts = ((pair.id, pair.registration if as_delivered else left_over(pair)) for pair in pairs)
+    measured = [Shifted(id=name, registration=estimate) for name, estimate in shifts if estimate]
     if not measured:
         return None
     sure = sorted(

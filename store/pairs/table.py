@@ -44,7 +44,8 @@ class Pair:
     the two tiles may not be there: its name is empty then, its digest NO_DIGEST.
 
     `he_box` and `ihc_box` are the squares of the source pictures that the tiles are, in their pixels, where tiles were
-    cut; `registration` is there if it was measured.
+    cut; `registration` is there if it was measured: at the square of the H&E in both pictures, before the square of the
+    IHC was moved.
     """
 
     id: str

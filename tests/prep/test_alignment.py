@@ -110,6 +110,12 @@ def test_a_folder_in_a_store_is_refused_before_anything_is_read(data: Path, tmp_
     assert "is a store or inside one" in done.err
 
 
+def test_unpaired_tiles_are_refused(data: Path, tmp_path: Path, prep: CommandLine) -> None:
+    done = prep("register", "--data", data, "--out", tmp_path / "out", "--set", "paired=false")
+    assert done.code == 2
+    assert "paired = false with registration" in done.err
+
+
 def test_data_without_a_pair_that_can_be_read_are_refused(tmp_path: Path, prep: CommandLine) -> None:
     for stain in ("HE", "IHC"):
         (tmp_path / "set" / stain).mkdir(parents=True)

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from prep.__main__ import app
+from prep.build.describe import describe_plan
 from prep.build.plan import make_plan
+from prep.build.run import repair
+from prep.build.runner import Processes
 from prep.registration.estimate import register
 from prep.registration.matching import Matching, common_side, move_square, move_whole
 from prep.settings import Align, PrepSettings, SplitRule, recorded
@@ -20,7 +23,7 @@ from store.schema import Box, PairingError, SchemaError, SettingsError, Split, S
 from store.verify import verify
 from tests.support.apart import cut_apart, drawn_field
 from tests.support.command_line import CommandLine
-from tests.support.tiles import lanczos, run, single
+from tests.support.tiles import digest, lanczos, run, single
 
 SIDE = 128
 FIELD = 208
@@ -135,9 +138,26 @@ def test_aligned_tiles_show_the_same_place(data: Path, tmp_path: Path) -> None:
     assert verify(tmp_path / "s.zarr").intact
 
 
+def test_an_aligned_store_is_repaired_to_the_same_bytes(data: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    run(lanczos(align=Align.SHIFT, max_shift=12), data, store)
+    before = digest(store)
+    shard = next(name for name in before if name.startswith("train/tile/ihc/c/"))
+    store.joinpath("train/tile/ihc/c").chmod(0o755)
+    for part in (store / shard).parents:
+        part.chmod(0o755)
+    (store / shard).unlink()
+    repair(None, single(data), store, processes=Processes(threads=1))
+    assert digest(store) == before
+
+
 def test_the_limit_of_the_shift_keeps_the_tiles_large(data: Path) -> None:
     plan = make_plan(lanczos(align=Align.SHIFT, max_shift=12), single(data), threads=2)
     assert plan.manifest.tile_side == 112  # 128 - 9, a multiple of 8
+    text = " ".join(describe_plan(plan).split())
+    assert "shifts median 4.0 px, worst 10.8 px (s2_0_0: -9 down, +6 right)" in text
+    assert "with the IHC moved: median 0.0 px, worst 0.0 px" in text
+    assert "left out 1 pair, because of settings: train 's2_0_1': its pictures are 28.3 px apart" in text
     assert any("'s2_0_0' by 9 px" in note for note in plan.notes)
 
 

@@ -14,7 +14,7 @@ from store.card.record import encode_card, is_whole
 from store.card.terms import UNKNOWN
 from store.card.words import bars
 from store.pairs.table import Registration, Skipped, Table
-from store.schema import Manifest, Split, Stain
+from store.schema import Box, Manifest, Split, Stain
 from tests.support.stores import small_manifest, small_table
 
 REAL = replace(small_manifest(), synthetic=False)
@@ -57,6 +57,22 @@ def test_registration_comes_from_the_pair_table() -> None:
     assert "| test | 4 | 1 | 5.0 | 10.0 | 10.0 | 33% | 0% |" in card_markdown(made)
     (line,) = [text for name, text in main_lines(made) if name == "shifts"]
     assert line.startswith("test: median 5.0 px, worst 10.0 px")
+
+
+def test_of_pairs_whose_ihc_was_moved_the_card_says_what_is_left() -> None:
+    table = small_table()
+    test = tuple(
+        replace(
+            pair,
+            he_box=Box(top=8, left=8, side=16),
+            ihc_box=Box(top=13, left=8, side=16),
+            registration=Registration(down=5, right=1, percent=90),
+        )
+        for pair in table.pairs[Split.TEST]
+    )
+    made = card(table=replace(table, pairs={**table.pairs, Split.TEST: test}))
+    assert made.registration[Split.TEST].median == 1.0
+    assert set(made.farthest[Split.TEST].values()) == {1.0}
 
 
 def test_an_unpaired_store_counts_each_stain_and_registers_nothing() -> None:
