@@ -74,6 +74,11 @@ def read(folders: str, **asked: str) -> Reading | NotRead:
         ("HE IHC Ki67", "folders", "train"),
         ("HE/A HE/B IHC/A IHC/B", "folders", "train"),
         ("Images/HandE/ER Images/IHC/ER", "folders", "train"),
+        ("train/trainA train/trainB test/testA test/testB", "mist", "train test"),
+        ("he/images/train he/images/val ihc/images/train ihc/images/val", "bci", "train test"),
+        ("HE/images IHC/images", "folders", "train"),
+        ("HE/ER/train HE/ER/val IHC/ER/train IHC/ER/val", "bci", "train test"),
+        ("ER/train/HE ER/train/IHC", "split-first", "train"),
         ("train test", "side-by-side", "train test"),
         ("datasets/BCI/train datasets/BCI/test", "side-by-side", "train test"),
         ("AB/train AB/val", "side-by-side", "train test"),
@@ -184,7 +189,9 @@ def test_parts_are_merged_tile_by_tile(tmp_path: Path) -> None:
     [
         ("HE", Role.HE, "", None), ("h&e tiles", Role.HE, "", None), ("TestB", Role.IHC, "", Split.TEST),
         ("Ki-67", None, "ki67", None), ("IHC_HER2", Role.IHC, "her2", None), ("Validation", None, "", Split.VAL),
-        ("images", None, "", None), ("TrainValAB", None, "", None),
+        ("images", None, "", None), ("TrainValAB", None, "", None), ("CD-163", None, "cd163", None),
+        ("source_A", Role.HE, "", None), ("imagesB", Role.IHC, "", None), ("HE_cropped_512", Role.HE, "", None),
+        ("Hematoxylin and Eosin", Role.HE, "", None), ("IHC v2", Role.IHC, "", None), ("CK-7", None, "ck7", None),
     ],
 )  # fmt: skip
 def test_words(name: str, role: Role | None, marker: str, split: Split | None) -> None:

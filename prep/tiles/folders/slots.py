@@ -36,13 +36,11 @@ def find_slots(
     for child in folder.folders:
         said = read_word(child.name, stain)
         both = word.and_below(said) if said is not None else None
-        if both is None or (both == word and word.role):
+        if both is None or (both.split and not splits):
             continue  # a folder among tiles
-        if both.split and not splits:
-            continue
         below = find_slots(child, both, stain, parts, splits=splits)
-        if both == word:  # a folder around tiles, which says nothing itself
-            inner += [slot for slot in below if slot.word.role]
+        if both == word:  # says nothing itself: a folder around those that do, or one among tiles
+            inner += [slot for slot in below if slot.word.role and slot.word != word]
         else:
             inner += below
     if inner or word == Word():

@@ -62,7 +62,8 @@ def tell_half(folder: Folder, slots: Sequence[Slot]) -> str:
                        f"out alike, or give {BY_TABLE}")  # fmt: skip
     others = [child.name for child in folder.folders if child.pictures and read_word(child.name) is None]
     if by_role[Role.HE]:
-        hint = f"; if it is {others[0]!r}, set its name: {how_to_set(f'stain={others[0]}')}" if others else ""
+        named = " or ".join(map(repr, others[:SHOWN]))
+        hint = f"; if it is {named}, set its name: {how_to_set(f'stain={others[0]}')}" if others else ""
         return (f"has folders of H&E ({paths_of(by_role[Role.HE])}) and none whose name says IHC, such as IHC, "
                        f"HER2, B or label{hint}; or name both with --he and --ihc (make: HE= IHC=)")  # fmt: skip
     if by_role[Role.IHC]:

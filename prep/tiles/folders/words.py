@@ -36,23 +36,28 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validation"), Split.VAL),
     **dict.fromkeys(("test", "testing"), Split.TEST),
 }
+EOSIN = [f"h{ae}matoxylin{joint}eosin" for ae in ("e", "ae") for joint in ("", "and")]
 ROLES = {
-    **dict.fromkeys(("he", "hande", "hne", "hematoxylineosin", "haematoxylineosin"), (Role.HE, Family.STAIN)),
+    **dict.fromkeys(("he", "hande", "hne", *EOSIN), (Role.HE, Family.STAIN)),
     "ihc": (Role.IHC, Family.STAIN),
     "a": (Role.HE, Family.LETTER),
     "b": (Role.IHC, Family.LETTER),
     "ab": (Role.BOTH, Family.LETTER),
-    **dict.fromkeys(("input", "inputs", "source"), (Role.HE, Family.WORD)),
-    **dict.fromkeys(("label", "labels", "target", "targets"), (Role.IHC, Family.WORD)),
+    **dict.fromkeys(("input", "inputs", "source", "sources"), (Role.HE, Family.WORD)),
+    **dict.fromkeys(("label", "labels", "target", "targets", "output", "outputs", "gt"), (Role.IHC, Family.WORD)),
 }
 NAMES_OF_MARKERS = (
     "her2|her2neu|er|pr|pgr|ki67|pdl1|pd1|p16|p40|p53|p63|ttf1|egfr|ck5|ck56|ck7|ck20|panck|cd3|cd4|cd8|cd20|cd31|cd34|"
     "cd45|cd68|cd138|cd163|foxp3|sox10|s100|gata3|ecadherin|mlh1|msh2|msh6|pms2|desmin|vimentin"
 )
 MARKERS = frozenset(NAMES_OF_MARKERS.split("|"))
-PADDING = re.compile(r"\d+x|\d+px|tiles?|images?|imgs?|patch(es)?|data(set)?|set|png|jpe?g|tiff?|stain(ed)?|registered")
+PADDING = re.compile(  # of which kind the pictures are, not what they show
+    r"\d{3,4}|\d+x|\d+px|v\d+|tiles?|images?|imgs?|patch(es)?|data(set)?|set|png|jpe?g|tiff?|stain(ed)?|real|domain|"
+    r"aligned|registered|warped|crop(ped|s)?|resized|normali[sz]ed|final"
+)
 LOOKED_THROUGH = "trainvalab"  # the folder of MIST that holds all others
 GLUED = re.compile(rf"(?:({'|'.join(SPLITS)})(a|b|ab|he|ihc))|(?:(he|ihc)({'|'.join(SPLITS)}))")  # trainA, HEtrain
+LETTERED = re.compile(r"(?:images?|imgs?|domain|folder)(a|b)")  # imagesA
 LONGEST_TERM = 3  # words of one name, such as PD-L1 or Ki 67
 
 
@@ -71,8 +76,12 @@ class Word:
         return bool(self.role or self.marker)
 
     def and_below(self, said: Word) -> Word | None:
-        """What this path says with another name below it; None if they contradict each other or say a thing twice."""
-        if (self.split and said.split) or (self.role and said.role) or (self.marker and said.marker):
+        """What this path says with another name below it; None if they contradict or say a stain twice."""
+        if (
+            (self.role and said.role)
+            or (self.marker and said.marker)
+            or (self.split or said.split) != (said.split or self.split)
+        ):
             return None
         if said.layout is Layout.MIST:
             layout = Layout.MIST
@@ -97,10 +106,8 @@ def read_word(name: str, stain: str = "") -> Word | None:
     >>> read_word("trainA").role, read_word("HE_20x").role, read_word("PD-L1").marker, read_word("slide7")
     (<Role.HE: 'H&E'>, <Role.HE: 'H&E'>, 'pdl1', None)
     """
-    terms = [
-        term for part in re.split(r"[\s_.\-]+", name) if (term := plain_word(part)) and not PADDING.fullmatch(term)
-    ]
-    if "".join(terms) == LOOKED_THROUGH or not terms:
+    terms = [term for part in re.split(r"[\s_.\-]+", name) if (term := plain_word(part))]
+    if "".join(terms) == LOOKED_THROUGH:
         return Word()
     known = MARKERS | ({plain_word(stain)} - SPLITS.keys() - ROLES.keys())
     word: Word | None = Word()
@@ -108,7 +115,8 @@ def read_word(name: str, stain: str = "") -> Word | None:
         length, said = next(
             ((n, one) for n in range(LONGEST_TERM, 0, -1) if (one := _term("".join(terms[:n]), known))), (1, None)
         )
-        word = _beside(word, said) if said else None
+        if said or not PADDING.fullmatch(terms[0]):
+            word = _beside(word, said) if said else None
         terms = terms[length:]
     return word
 
@@ -131,6 +139,8 @@ def _term(term: str, markers: frozenset[str]) -> Word | None:
         return Word(role=role, family=family, layout=Layout.SIDE_BY_SIDE if role is Role.BOTH else Layout.FOLDERS)
     if term in markers:
         return Word(marker=term, layout=Layout.FOLDERS)
+    if lettered := LETTERED.fullmatch(term):
+        return _term(lettered[1], markers)
     if glued := GLUED.fullmatch(term):
         role, family = ROLES[glued[2] or glued[3]]
         return Word(split=SPLITS[glued[1] or glued[4]], role=role, family=family, layout=Layout.MIST)
@@ -139,6 +149,8 @@ def _term(term: str, markers: frozenset[str]) -> Word | None:
 
 def _beside(word: Word, said: Word) -> Word | None:
     """What two terms of one name say together, such as `train_A`: a folder of MIST's layout if split and stain."""
+    if word.role and word.role is said.role:
+        return word  # source_A
     both = word.and_below(said)
     if both and both.split and both.role:
         both = Word(split=both.split, role=both.role, family=both.family, marker=both.marker, layout=Layout.MIST)
