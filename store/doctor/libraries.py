@@ -41,17 +41,17 @@ import json, warnings
 warnings.simplefilter("ignore")
 import torch
 from store.machine.gpus import check_gpus, refusal_of, start_gpu, unused_gpu
-from store.schema import SettingsError
 cuda = torch.cuda
 
 def look(number):
-    capability, memory = cuda.get_device_capability(number), cuda.get_device_properties(number).total_memory
-    facts = {"name": cuda.get_device_name(number), "capability": "%d.%d" % capability, "memory": memory, "fault": ""}
+    facts = {"name": "unknown", "capability": "unknown", "memory": 0, "fault": ""}
     try:
+        facts["name"], facts["capability"] = cuda.get_device_name(number), "%d.%d" % cuda.get_device_capability(number)
         check_gpus(cuda, [number], "device = auto", "--set device=cpu")
         start_gpu(cuda, number, "device = auto", "--set device=cpu")
-    except SettingsError as error:
-        facts["fault"] = str(error)
+        facts["memory"] = cuda.get_device_properties(number).total_memory
+    except Exception as error:
+        facts["fault"] = str(error).splitlines()[0] if str(error) else type(error).__name__
     return facts
 
 fault = ""
@@ -128,17 +128,13 @@ def look_at_torch() -> Iterator[Finding]:
         text = f"torchvision does not go with it: {facts['torchvision']}"
         yield Finding(name="torch", text=text, level=Level.PROBLEM, remedy=SETUP)
     for number, gpu in enumerate(facts["gpus"]):
-        text = (
-            f"cuda:{number} {gpu['name']}, {gpu['capability']}, {gpu['memory'] / 1e9:.0f} GB, driver {driver_version()}"
-        )
+        memory = f", {gpu['memory'] / 1e9:.0f} GB" if gpu["memory"] else ""
+        text = f"cuda:{number} {gpu['name']}, {gpu['capability']}{memory}, driver {driver_version() or 'unknown'}"
         fault, _, remedy = gpu["fault"].partition("; ")
-        level = Level.PROBLEM if fault else Level.OK
-        yield Finding(
-            name="gpu",
-            text=f"{text}, driver {driver_version()}{f': {fault}' * bool(fault)}",
-            level=level,
-            remedy=remedy,
-        )
+        if fault:
+            yield Finding(name="gpu", text=f"{text}: {fault}", level=Level.PROBLEM, remedy=remedy)
+        else:
+            yield Finding(name="gpu", text=text)
     if facts["unused"]:
         why, _, remedy = facts["unused"].partition("; ")
         yield Finding(name="gpu", text=why, level=Level.NOTE, remedy=remedy)

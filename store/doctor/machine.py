@@ -7,6 +7,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from store.doctor.findings import Finding, Level, first_line
@@ -135,10 +136,17 @@ def look_at_caches() -> Iterator[Finding]:
 
 
 def unwritable(folder: Path) -> str:
-    """Why nothing can be written below a folder, which need not exist yet; "" if it can. Leaves nothing behind."""
-    existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    """Why nothing can be written to a folder, which need not exist yet; "" if it can. Leaves nothing behind."""
+    made: list[Path] = []
     try:
-        with tempfile.TemporaryFile(dir=existing):
+        for place in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+            place.mkdir()
+            made.append(place)
+        with tempfile.TemporaryFile(dir=folder):
             return ""
     except OSError as error:
         return first_line(error.strerror or error)
+    finally:
+        for place in reversed(made):
+            with suppress(OSError):  # somebody else uses it now
+                place.rmdir()

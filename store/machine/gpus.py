@@ -143,7 +143,7 @@ def check_gpus(cuda: Cuda, numbers: Iterable[int], asked: str, on_cpu: str) -> N
             if not has_kernels(capability, archs):
                 raise SettingsError(
                     f"{asked}: this GPU is {_dotted(capability)}, this torch {_range(capability, archs)} (cuda:"
-                    f"{number}, {name}; kernels are for {', '.join(archs)}){_another(cuda, number, archs)}; install a "
+                    f"{number}, {name}, kernels for {' '.join(archs)}){_another(cuda, number, archs)}; install a "
                     f"build of PyTorch for it ({BUILDS}; those for an older CUDA have older GPUs), or use the CPU with "
                     f"{on_cpu}"
                 )

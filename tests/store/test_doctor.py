@@ -241,6 +241,42 @@ def test_gpus(facts: dict[str, object], level: Level, text: str, remedy: str, mo
     assert gpu.remedy.startswith(remedy)
 
 
+FAKE = """
+__version__ = "2.15.0"
+def get_num_threads():
+    return 2
+class version:
+    cuda = "13.0"
+class properties:
+    total_memory = 16e9
+class cuda:
+    is_available = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 3)
+    get_arch_list = staticmethod(lambda: ["sm_75", "sm_90"])
+    get_device_capability = staticmethod([(7, 0), (9, 0), (9, 0)].__getitem__)
+    get_device_name = staticmethod(["Tesla V100", "H100", "H200"].__getitem__)
+    get_device_properties = staticmethod(lambda number: properties)
+    def synchronize(number):
+        if number == 2:
+            raise RuntimeError("CUDA error: uncorrectable ECC error\\nmore")
+"""
+
+
+def test_each_gpu_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of a PyTorch that finds an old GPU, a good one and a broken one."""
+    (tmp_path / "torch.py").write_text(FAKE)
+    (tmp_path / "torchvision.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    old, good, broken = found(look_at_torch(), "gpu")
+    assert [gpu.level for gpu in (old, good, broken)] == [Level.PROBLEM, Level.OK, Level.PROBLEM]
+    assert "cuda:0 Tesla V100, 7.0, driver " in old.text
+    assert "this GPU is 7.0, this torch begins at 7.5 (cuda:0, Tesla V100, kernels for sm_75 sm_90)" in old.text
+    assert "cuda:1 (H100) can be used" in old.remedy
+    assert "--set device=cpu" in old.remedy
+    assert good.text.startswith("cuda:1 H100, 9.0, 16 GB, driver ")
+    assert "cuda:2 cannot be started (CUDA error: uncorrectable ECC error)" in broken.text
+
+
 def test_a_torchvision_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     torch_says(monkeypatch, torchvision="RuntimeError: operator torchvision::nms does not exist")
     assert [finding.level for finding in found(look_at_torch(), "torch")] == [Level.OK, Level.PROBLEM]
@@ -296,6 +332,9 @@ def test_caches_and_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert (weights.level, features.level, temporary.level) == (Level.NOTE, Level.OK, Level.OK)
     assert "set MAGSTAIN_WEIGHTS to a folder" in weights.remedy
     assert not (tmp_path / "new").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse(errno.EROFS))  # a home that cannot be written
+        assert [finding.level for finding in look_at_caches()] == [Level.NOTE, Level.NOTE, Level.OK]
     long = tmp_path / ("t" * 100)
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     assert only(look_at_caches(), "temporary").remedy == "set TMPDIR to a shorter path, such as /tmp"
