@@ -154,7 +154,7 @@ def _list_pictures(folder: Folder, data: Path) -> Listing:
     path = folder.paths[0]
     if path != "." and (fault := name_fault(path)):
         raise PairingError(f"{data}: the name of the folder {path!r} {fault}; rename the folder")
-    pictures, ignored = [], []
+    pictures, ignored = list[str](), list[str]()
     for name in sorted(_names(folder)):
         (pictures if is_picture(name) else ignored).append(name)
     for name in pictures:

@@ -317,3 +317,10 @@ def test_a_folder_whose_name_is_no_text_is_refused_before_pictures_are_read(tmp_
     touch(folder, "HE/a_0_0.png", "IHC/a_0_0.png")
     with pytest.raises(PairingError, match=r"the name of the folder 'caf\\udce9/HE' holds .*; rename the folder"):
         discover(tmp_path)
+
+
+@pytest.mark.parametrize("layout", Layout)
+def test_every_layout_says_what_it_needs(tmp_path: Path, layout: Layout) -> None:
+    touch(tmp_path, "slides/a.png")
+    with pytest.raises(PairingError, match=f"no tiles in layout {layout}: it holds 'slides' and needs one of [a-z]"):
+        discover(tmp_path, layout)

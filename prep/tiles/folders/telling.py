@@ -12,6 +12,7 @@ from prep.tiles.folders.words import Role, read_word
 from store.images import SUFFIXES
 
 SHOWN = 8  # names in an error
+BY_TABLE = "a table of the pairs: --pairs-from pairs.csv (make: PAIRS=pairs.csv)"
 NEEDS = {
     Layout.MIST: "mist: trainA trainB and valA valB or testA testB (also below TrainValAB), A = H&E, B = IHC",
     Layout.BCI: "bci: HE/train HE/test IHC/train IHC/test",
@@ -19,8 +20,8 @@ NEEDS = {
     Layout.FOLDERS: "folders: HE and IHC, or two folders named by --he and --ihc (make: HE= IHC=)",
     Layout.SIDE_BY_SIDE: "side-by-side: pictures with H&E left and IHC right, or train and test with such pictures",
     Layout.BY_NAME: "by-name: pictures of both stains in one folder, told apart by he_name and ihc_name",
+    Layout.TABLE: BY_TABLE,
 }
-BY_TABLE = "a table of the pairs: --pairs-from pairs.csv (make: PAIRS=pairs.csv)"
 
 
 def tell_several(ways: Sequence[Sequence[Slot]]) -> str:
@@ -75,7 +76,7 @@ def tell_half(folder: Folder, slots: Sequence[Slot]) -> str:
 def tell_nothing(root: Folder, layout: Layout) -> str:
     """What lies in a folder that is not read, and what would be."""
     held = _listed([repr(folder.name) for folder in root.folders]) or "no folders"
-    needs = "; ".join([*NEEDS.values(), BY_TABLE]) if layout is Layout.AUTO else NEEDS[layout]
+    needs = "; ".join(NEEDS.values()) if layout is Layout.AUTO else NEEDS[layout]
     return f"no tiles in layout {layout}: it holds {held} and needs one of {needs}"
 
 
