@@ -107,7 +107,7 @@ class PrepSettings:
     ihc_name: str = ""  # of IHC pictures: {}_IHC
     ignore_case: bool = False  # pair names that differ in upper and lower case only; the id is that of the H&E
     tile_side: int = 0  # of the squares that are cut from pictures of any size; 0: each picture is one tile
-    stride: int = 0  # from one square to the next; 0: tile_side. Without tile_side: of tiles <slide>_<row>_<column>
+    stride: int = 0  # from one square to the next; 0: tile_side
     edge: Edge = Edge.DROP  # of pictures that are no whole number of squares; never padding
     registration: bool = False  # measure how far the two pictures of each pair are apart; implied by the next three
     max_shift: int = 0  # px: pairs that are further apart are left out; 0: none is
@@ -130,6 +130,7 @@ class PrepSettings:
     test_fraction: float = 0.2  # of all pairs, read when split = by-slide
     test_slides: tuple[str, ...] = ()  # the slides of test by name, with split = by-slide; none: drawn by test_fraction
     val_slides: tuple[str, ...] = ()  # the slides of val by name; none: drawn by val_fraction
+    name_stride: int = 0  # px between rows and columns of <slide>_<row>_<column>, to know what overlaps; 0: not known
     slide_pattern: str = ""  # regular expression whose first group is the slide; empty: <slide>_<row>_<column>
     allow_leakage: bool = False  # build although pictures are in two splits; every table will say so
     seed: int = 0
@@ -141,6 +142,7 @@ class PrepSettings:
         for name, value, least in (
             ("tile_side", self.tile_side, 0),
             ("stride", self.stride, 0),
+            ("name_stride", self.name_stride, 0),
             ("max_shift", self.max_shift, 0),
             ("view_side", self.view_side, 16),
             ("boxes", self.boxes, 1),
@@ -168,6 +170,12 @@ class PrepSettings:
                 "paired = false with registration, max_shift, min_confidence or align: these measure how far the two "
                 "pictures of a pair are apart, and there are no pairs; leave them away, or set "
                 f"{how_to_set('paired=true')}"
+            )
+        if self.stride and not self.tile_side:
+            raise SettingsError(
+                f"stride = {self.stride} is from one square to the next, and tile_side = 0 cuts none; give the side of "
+                f"the squares, for example {how_to_set('tile_side=512')}, or say how far tiles that are delivered as "
+                f"<slide>_<row>_<column> are apart: {how_to_set(f'name_stride={self.stride}')}"
             )
         if self.edge is Edge.SHIFT and not self.tile_side:
             raise SettingsError(
@@ -199,6 +207,7 @@ _BEFORE: dict[str, object] = {
     "terms": "",
     "tile_side": 0,
     "stride": 0,
+    "name_stride": 0,
     "edge": Edge.DROP,
     "registration": False,
     "max_shift": 0,

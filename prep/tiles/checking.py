@@ -20,7 +20,7 @@ from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.inspected import Checked, Inspected, Misfit, SoundPair
 from prep.tiles.layouts import Sources
 from prep.tiles.leakage import STAINS, Fingerprint, Leak, Print, find_leaks, fingerprint
-from prep.tiles.overlaps.places import Corner, Place, place_tile, read_corner, with_stride
+from prep.tiles.overlaps.places import Corner, Place, place_tile, read_corners
 from prep.tiles.overlaps.sharing import Placed, find_overlaps
 from prep.tiles.pairs import Candidate, Discovery
 from prep.tiles.reading import SourcePair, cut_squares, read_sources
@@ -207,7 +207,7 @@ def _name(source: str, box: Box | None) -> str:
 
 def _placed(sound: Sequence[SoundPair], cutting: Cutting) -> list[Placed]:
     """The tiles with their places in the pictures that their names tell of; those of unpaired stains are not one."""
-    corners = with_stride([read_corner(result.candidate.id) for result in sound], cutting.steps)
+    corners = read_corners([result.candidate.id for result in sound], cutting.name_stride)
     return [
         Placed(
             name=result.pair.id,

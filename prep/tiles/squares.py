@@ -19,15 +19,15 @@ SLACK = 16  # by which the H&E and the IHC picture of one field may differ in he
 class Cutting:
     """Squares of `side` px, `stride` px apart; of side 0 where each picture is one tile.
 
-    `halves` says whether a picture that holds both stains may have any size: it is then cut in the middle. `steps` is
-    how far tiles that are delivered as `<slide>_<row>_<column>` are apart, 0 where it is not known.
+    `halves` says whether a picture that holds both stains may have any size: it is then cut in the middle.
+    `name_stride` is how far pictures that are called `<slide>_<row>_<column>` are apart, 0 where it is not known.
     """
 
     side: int
     stride: int
     edge: Edge
     halves: bool
-    steps: int = 0
+    name_stride: int = 0
 
     def __bool__(self) -> bool:
         return self.side > 0
@@ -64,12 +64,13 @@ def cutting_of(settings: PrepSettings) -> Cutting:
     """How the settings cut pictures."""
     halves = settings.layout is Layout.SIDE_BY_SIDE
     if not settings.tile_side:
-        return replace(WHOLE, steps=settings.stride, halves=halves)
+        return replace(WHOLE, halves=halves, name_stride=settings.name_stride)
     return Cutting(
         side=settings.tile_side,
         stride=settings.stride or settings.tile_side,
         edge=settings.edge,
         halves=halves,
+        name_stride=settings.name_stride,
     )
 
 

@@ -13,7 +13,7 @@ from prep.__main__ import app
 from prep.build.plan import make_plan
 from prep.settings import PrepSettings, SplitRule
 from prep.tiles.discovery import find_pairs
-from prep.tiles.overlaps.places import Place, place_tile, read_corner, with_stride
+from prep.tiles.overlaps.places import Place, place_tile, read_corners
 from prep.tiles.overlaps.sharing import Overlap, Placed, find_overlaps, join_slides
 from prep.tiles.pairs import Discovery
 from store.format.manifest import ROOT
@@ -35,7 +35,7 @@ def prep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 def where(name: str, size: tuple[int, int] = (512, 512), stride: int = 0, box: Box | None = None) -> object:
-    (corner,) = with_stride([read_corner(name)], stride)
+    (corner,) = read_corners([name], stride)
     if corner is None:
         return None
     place = place_tile(corner, size, box)
@@ -70,8 +70,12 @@ def test_names_say_where_a_tile_lies(name: str, expected: object) -> None:
 
 def test_a_stride_says_where_rows_and_columns_are() -> None:
     assert where("a/slide7_4_2", stride=256) == ("a/slide7", 1024, 512, 1536, 1024)
-    counted = with_stride([read_corner(f"s_y{row}_x{column}") for row in range(3) for column in range(3)], 0)
-    assert counted == [None] * 9  # 0, 1, 2 are no px
+    assert where("a/slide7_4_2_y100_x20", (256, 256), stride=1500) == ("a/slide7", 6100, 3020, 6356, 3276)
+    assert where("a/slide7_4_2_y100_x20", (256, 256)) == ("a/slide7_4_2", 100, 20, 356, 276)
+    counted = [f"s_y{row}_x{column}" for row in range(3) for column in range(3)]
+    assert read_corners(counted, 0) == [None] * 9  # 0, 1, 2 are no px
+    (corner,) = (one for one in read_corners(counted, 256)[5:6] if one)
+    assert (corner.top, corner.left) == (256, 512)
     assert where("slide7_y100_x200", (300, 400), box=Box(top=10, left=20, side=64)) == ("slide7", 110, 220, 174, 284)
 
 
@@ -169,7 +173,7 @@ def test_by_slide_keeps_tiles_that_share_pixels_together(form: str, stride: int,
         for column in range(4)
     ]
     data = named(tmp_path / "d", {"train": names, "val": ["other_y0_x0" if stride == 0 else "other_0_0"]})
-    settings = apart(stride=stride, seed=seed, val_fraction=0.25, test_fraction=0.25)
+    settings = apart(name_stride=stride, seed=seed, val_fraction=0.25, test_fraction=0.25)
     found = find_pairs(settings, single(data))
     splits = splits_of(found)
     rows = [[splits[name] for name in names[start : start + 4]] for start in range(0, 16, 4)]
@@ -179,7 +183,7 @@ def test_by_slide_keeps_tiles_that_share_pixels_together(form: str, stride: int,
     plan = make_plan(settings, single(data), threads=1)
     assert plan.overlaps == ()
     published = {**{"split": SplitRule.PUBLISHED, "val_fraction": 0.4}}
-    held = splits_of(find_pairs(apart(stride=stride, seed=seed, **published), single(data)))
+    held = splits_of(find_pairs(apart(name_stride=stride, seed=seed, **published), single(data)))
     rows = [[held[name] for name in names[start : start + 4]] for start in range(0, 16, 4)]
     assert [len(set(row)) for row in rows] == [1, 1, 1, 1]
     assert Split.VAL in held.values()
@@ -242,16 +246,16 @@ def test_rows_and_columns_count_only_with_a_stride_and_other_stores_stay_as_they
     assert prep("build", "--store", store, "--data", data, *WORDS).code == 0
     manifest = json.loads((store / ROOT).read_text())["attributes"]["manifest"]
     assert not {"overlaps", "leakage"} & manifest.keys()
-    assert not {"tile_side", "stride", "edge"} & manifest["settings"].keys()
-    done = prep("plan", "--data", data, *WORDS, "--set", "stride=48")
+    assert not {"tile_side", "stride", "edge", "name_stride"} & manifest["settings"].keys()
+    done = prep("plan", "--data", data, *WORDS, "--set", "name_stride=48")
     assert (done.code, "1 of 2 tiles of test share pixels with tiles of train" in done.err) == (2, True)
-    assert prep("plan", "--data", data, *WORDS, "--set", "stride=64").code == 0
+    assert prep("plan", "--data", data, *WORDS, "--set", "name_stride=64").code == 0
 
 
 def test_a_stride_that_says_nothing_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{stain}/p{n}.png" for stain in ("HE", "IHC") for n in range(3)))
-    with pytest.raises(SettingsError, match=r"stride = 256 without tile_side .* no name has that form.*tile_side=512"):
-        find_pairs(apart(stride=256), single(tmp_path))
+    with pytest.raises(SettingsError, match=r"name_stride = 256 says .* no name has that form, such as 'p0'; leave"):
+        find_pairs(apart(name_stride=256), single(tmp_path))
 
 
 def test_squares_of_regions_that_overlap_are_kept_together(tmp_path: Path) -> None:
@@ -267,3 +271,21 @@ def test_squares_of_regions_that_overlap_are_kept_together(tmp_path: Path) -> No
     first = Overlap(split=Split.TEST, name="s_y0_x150_y0_x0", other=Split.TRAIN, original="s_y0_x0_y0_x128")
     assert overlaps[0] == first
     assert {one.name for one in overlaps} == {f"s_y0_x150_y{64 * row}_x0" for row in range(3)}
+
+
+def test_squares_of_neighbours_in_a_grid_are_kept_together_where_their_distance_is_known(tmp_path: Path) -> None:
+    """As in IHC4BC: regions whose rows and columns are half a region apart; squares of two of them share pixels."""
+    names = [f"0_{patient}_11_{row}_{column}" for patient in (1, 2) for row in range(2) for column in range(2)]
+    data = named(tmp_path / "d", {"train": names, "val": ["0_3_11_0_0"]}, side=96)
+    for name_stride, shared in ((0, 0), (48, 8)):
+        for seed in range(3):
+            plan = make_plan(apart(tile_side=64, name_stride=name_stride, seed=seed), single(data), threads=1)
+            splits: dict[str, set[Split]] = {}
+            for split, pairs in plan.table.pairs.items():
+                for pair in pairs:
+                    splits.setdefault(pair.he.partition("_11_")[0], set()).add(split)
+            assert sum(f"{shared} slides share pixels" in note for note in plan.notes) == bool(shared)
+            assert not shared or {len(found) for found in splits.values()} == {1}
+    leak = named(tmp_path / "e", {"train": names[:3], "val": names[3:4]}, side=96)
+    overlaps = make_plan(lanczos(tile_side=64, view_side=32, name_stride=48), single(leak), threads=1).overlaps
+    assert [one.name for one in overlaps] == ["0_1_11_1_1_y0_x0"]

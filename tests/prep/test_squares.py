@@ -55,15 +55,17 @@ def test_what_was_cut_is_said() -> None:
 def test_a_picture_is_one_tile_unless_a_side_is_set() -> None:
     assert cutting_of(PrepSettings()) == WHOLE
     assert not WHOLE
-    delivered = cutting_of(PrepSettings(stride=256))
-    assert (bool(delivered), delivered.steps) == (False, 256)
+    delivered = cutting_of(PrepSettings(name_stride=256))
+    assert (bool(delivered), delivered.name_stride) == (False, 256)
     how = cutting_of(PrepSettings(tile_side=512, layout=Layout.SIDE_BY_SIDE))
     assert (how.side, how.stride, how.edge, how.halves) == (512, 512, Edge.DROP, True)
 
 
-@pytest.mark.parametrize("changes", [{"tile_side": -8}, {"stride": -1}, {"edge": Edge.SHIFT}])
+@pytest.mark.parametrize(
+    "changes", [{"tile_side": -8}, {"stride": -1}, {"name_stride": -1}, {"stride": 5}, {"edge": Edge.SHIFT}]
+)
 def test_settings_that_cut_nothing_are_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(SettingsError, match=r"must be at least 0|edge = shift .*--set tile_side=512"):
+    with pytest.raises(SettingsError, match=r"must be at least 0|(edge = shift|stride = 5) .*--set tile_side=512"):
         PrepSettings(**changes)  # type: ignore[arg-type]
 
 

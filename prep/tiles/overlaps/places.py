@@ -10,7 +10,7 @@ as smaller than they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -34,14 +34,12 @@ _GRID = re.compile(r"^(.+)_(\d+)_(\d+)$")
 class Corner:
     """The corner of a tile in a picture as a name says it, `scale` px of the picture to a px of the tile.
 
-    `counted` where rows and columns are counted instead of pixels. `width` is of the tile in px of the picture, 0 where
-    the name does not say it.
+    `width` is of the tile in px of the picture, 0 where the name does not say it.
     """
 
     picture: str
     top: float
     left: float
-    counted: bool = False
     scale: float = 1.0
     width: float = 0.0
 
@@ -57,40 +55,38 @@ class Place:
     right: float
 
 
-def read_corner(name: str) -> Corner | None:
+def read_corner(name: str, stride: int = 0) -> Corner | None:
     """Where a tile lies by its name, without suffix; None if the name does not say it, or not of which picture.
+
+    `stride` is how far rows and columns are apart, 0 where it is not known.
 
     >>> corner = read_corner("set/slide7_y1024_x512")
     >>> (corner.picture, corner.top, corner.left)
     ('set/slide7', 1024.0, 512.0)
     """
     folder, slash, stem = name.rpartition("/")
-    corner = _in_pixels(stem) or _bracketed(stem) or _in_a_grid(stem)
+    corner = _read(stem, stride)
     if corner is None or not (folder or corner.picture):
         return None
     return replace(corner, picture=f"{folder}{slash}{corner.picture}")
 
 
-def with_stride(corners: Iterable[Corner | None], stride: int) -> list[Corner | None]:
-    """The corners in px: rows and columns times the stride, or none where it is not known.
-
-    Coordinates in px that go up in steps of a few count tiles, too.
-    """
-    corners = list(corners)
-    counted = _few_px_apart(corners)
-
-    def in_px(corner: Corner | None) -> Corner | None:
-        if corner is None or not (corner.counted or counted):
-            return corner
-        return replace(corner, top=corner.top * stride, left=corner.left * stride) if stride else None
-
-    return [in_px(corner) for corner in corners]
+def read_corners(names: Sequence[str], stride: int) -> list[Corner | None]:
+    """The corner of each tile; coordinates that go up in steps of a few px count tiles, too."""
+    corners = [read_corner(name, stride) for name in names]
+    if not _few_px_apart(corners):
+        return corners
+    return [
+        replace(corner, top=corner.top * stride, left=corner.left * stride) if corner and stride else None
+        for corner in corners
+    ]
 
 
-def uses_stride(corners: Iterable[Corner | None]) -> bool:
-    """Whether some names count tiles, so that a stride says where they lie."""
-    corners = list(corners)
-    return any(corner and corner.counted for corner in corners) or _few_px_apart(corners)
+def count_tiles(names: Sequence[str]) -> bool:
+    """Whether some names count rows and columns, so that a stride says where they lie."""
+    if any(_GRID.search(name.rpartition("/")[2]) for name in names):
+        return True
+    return _few_px_apart([read_corner(name) for name in names])
 
 
 def place_tile(corner: Corner, size: Size, box: Box | None = None) -> Place:
@@ -122,30 +118,30 @@ def _bracketed(stem: str) -> Corner | None:
     return None
 
 
-def _in_pixels(stem: str) -> Corner | None:
+def _read(stem: str, stride: int) -> Corner | None:
     """The last coordinates of a name; those before them are of the picture that it was cut from, in turn."""
     found = [*_PIXELS.finditer(_BRACKET.sub(lambda match: "]" * len(match[0]), stem))]
     if not found:
-        return None
+        return _bracketed(stem) or _in_a_grid(stem, stride)
     last = found[-1]
     top, left = float(last["y"] or last["y2"]), float(last["x"] or last["x2"])
     rest = stem[: last.start()] + stem[last.end() :]
-    outer = _in_pixels(rest) or _bracketed(rest)
+    outer = _read(rest, stride)
     if outer is None:
         return Corner(picture=rest, top=top, left=left)
     return replace(outer, top=outer.top + outer.scale * top, left=outer.left + outer.scale * left, width=0.0)
 
 
-def _in_a_grid(stem: str) -> Corner | None:
-    match = _GRID.search(stem)
-    return Corner(picture=match[1], top=float(match[2]), left=float(match[3]), counted=True) if match else None
+def _in_a_grid(stem: str, stride: int) -> Corner | None:
+    match = _GRID.search(stem) if stride else None
+    return Corner(picture=match[1], top=float(match[2]) * stride, left=float(match[3]) * stride) if match else None
 
 
 def _few_px_apart(corners: Sequence[Corner | None]) -> bool:
     """Whether coordinates in px go up in steps that are too small for px, mostly."""
     values: dict[tuple[str, bool], set[float]] = {}
     for corner in corners:
-        if corner and not corner.counted:
+        if corner:
             values.setdefault((corner.picture, True), set()).add(corner.top)
             values.setdefault((corner.picture, False), set()).add(corner.left)
     steps = [after - before for column in values.values() for before, after in pairwise(sorted(column))]

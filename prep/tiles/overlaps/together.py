@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prep.settings import PrepSettings, SplitRule, how_to_set
-from prep.tiles.overlaps.places import Corner, Size, place_tile, read_corner, uses_stride, with_stride
+from prep.settings import PrepSettings, SplitRule
+from prep.tiles.overlaps.places import Size, count_tiles, place_tile, read_corners
 from prep.tiles.overlaps.sharing import Placed, join_slides
 from prep.tiles.pairs import Candidate, Discovery
 from store.images import picture_size
@@ -16,11 +16,12 @@ from store.schema import SettingsError, Split
 
 
 def check_stride(settings: PrepSettings, found: Discovery) -> None:
-    """Raise SettingsError if a stride is set, and neither are squares cut nor do names count rows and columns."""
-    if settings.stride and not settings.tile_side and not uses_stride(_corners(found)):
+    """Raise SettingsError if the stride of names is set, and no name counts rows and columns."""
+    names = [candidate.id for candidate in found.candidates]
+    if settings.name_stride and not count_tiles(names):
         raise SettingsError(
-            f"stride = {settings.stride} without tile_side says how far tiles <slide>_<row>_<column> are apart, and no "
-            f"name has that form; to cut squares say how large they are: {how_to_set('tile_side=512')}"
+            f"name_stride = {settings.name_stride} says how far tiles <slide>_<row>_<column> are apart, and no name "
+            f"has that form, such as {names[0]!r}; leave it away"
         )
 
 
@@ -43,7 +44,7 @@ def keep_together(settings: PrepSettings, found: Discovery) -> tuple[Discovery, 
 
 def _placed(settings: PrepSettings, found: Discovery) -> list[Placed]:
     """The tiles of pictures that hold tiles of several slides; tiles are of one size unless squares are cut of them."""
-    corners = with_stride(_corners(found), 0 if settings.tile_side else settings.stride)
+    corners = read_corners([candidate.id for candidate in found.candidates], settings.name_stride)
     known = [
         (candidate, replace(corner, picture=f"{'+'.join(candidate.stains)} {corner.picture}"))  # unpaired, they are two
         for candidate, corner in zip(found.candidates, corners, strict=True)
@@ -60,10 +61,6 @@ def _placed(settings: PrepSettings, found: Discovery) -> list[Placed]:
             place = place_tile(corner, size) if size else None
             tiles.append(Placed(name=candidate.id, split=candidate.split, slide=candidate.slide, place=place))
     return tiles
-
-
-def _corners(found: Discovery) -> list[Corner | None]:
-    return [read_corner(candidate.id) for candidate in found.candidates]
 
 
 def _size(found: Discovery, candidate: Candidate) -> Size | None:
