@@ -22,6 +22,7 @@ from store.process import UNKNOWN, installed_versions
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "magstain"
+NVIDIA = "`nvidia-smi` says more"
 SETUP = "run `make setup`; if that says that all is there, remove .venv first"
 EXTRAS = {"cluster": "Dask clusters need", "cloud": "object storage needs", "compact": "compact stores need"}
 LOADED = ("numpy", "cv2", "PIL", "numcodecs", "google_crc32c", "zarr", "pydantic", "safetensors", "scipy")
@@ -132,7 +133,7 @@ def look_at_torch() -> Iterator[Finding]:
         text = f"cuda:{number} {gpu['name']}, {gpu['capability']}{memory}, driver {driver_version() or 'unknown'}"
         fault, _, remedy = gpu["fault"].partition("; ")
         if fault:
-            yield Finding(name="gpu", text=f"{text}: {fault}", level=Level.PROBLEM, remedy=remedy)
+            yield Finding(name="gpu", text=f"{text}: {fault}", level=Level.PROBLEM, remedy=remedy or NVIDIA)
         else:
             yield Finding(name="gpu", text=text)
     if facts["unused"]:

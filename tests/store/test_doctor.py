@@ -22,7 +22,7 @@ from store.doctor import disk, libraries, machine, run, trial
 from store.doctor.__main__ import main, python_fault
 from store.doctor.disk import file_system, look_at_folder
 from store.doctor.findings import Finding, Level, ask, write_page
-from store.doctor.libraries import look_at_packages, look_at_torch
+from store.doctor.libraries import LOOKING, look_at_packages, look_at_torch
 from store.doctor.machine import look_at_caches, look_at_cores, look_at_memory, look_at_shared_memory, look_at_weights
 from store.process import UNKNOWN, installed_versions
 from store.weights import WEIGHT_FILES
@@ -275,6 +275,8 @@ def test_each_gpu_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "--set device=cpu" in old.remedy
     assert good.text.startswith("cuda:1 H100, 9.0, 16 GB, driver ")
     assert "cuda:2 cannot be started (CUDA error: uncorrectable ECC error)" in broken.text
+    monkeypatch.setattr(libraries, "LOOKING", LOOKING.replace("cuda.get_device_name(number)", "{}[number]"))
+    assert {(gpu.level, gpu.remedy) for gpu in found(look_at_torch(), "gpu")} == {(Level.PROBLEM, libraries.NVIDIA)}
 
 
 def test_a_torchvision_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

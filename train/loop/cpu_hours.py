@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 
 from train.data.batch import Batch
 from train.loop.session import Run
 from train.loop.step import trial_step
+from train.methods.base import Method
 from train.methods.registry import build_method
 from train.runtime.device import idle_gpu
 
 MINUTE, HOUR, DAY = 60, 3600, 86400  # s
+ROWS, LONG = 2, 10  # pairs that are tried, and s of a step whose preparation does not count
 
 
 def warn_of_cpu(run: Run, done: int) -> None:
     """Say how long the steps after `done` take on the CPU, in a line of its own, where a GPU is left idle.
 
-    Two steps are tried on networks of their own, which leaves no trace in the run; of several processes none tries.
+    A step or two are tried on networks of their own, which leaves no trace in the run; of several processes none tries.
     """
     if not (why := idle_gpu(run.settings.device)):
         return
@@ -43,15 +46,21 @@ def rough(seconds: float) -> str:
 
 
 def _seconds_of_step(run: Run) -> float:
-    """Seconds of the second of two steps; the first one also prepares."""
+    """Seconds of a step, of which at most two pairs are tried: the second time, unless the first was long enough."""
     order, side = run.order, run.store.manifest.view_side
+    rows = min(order.batch, ROWS)
     with torch.random.fork_rng(devices=[]):
         method = build_method(run.settings)
         for module in method.modules().values():
             run.compute.place(module)
-        shape, layout = (order.batch, 3, side, side), torch.channels_last
-        he, ihc = (torch.rand(shape).contiguous(memory_format=layout) for _ in range(2))
-        for _ in range(2):
-            began = time.monotonic()
-            trial_step(method, run.compute, Batch(he=he, ihc=ihc))
-        return order.accumulate * (time.monotonic() - began)
+        he, ihc = (torch.rand(rows, 3, side, side).contiguous(memory_format=torch.channels_last) for _ in range(2))
+        seconds = _time_step(run, method, Batch(he=he, ihc=ihc))
+        if seconds < LONG:  # the first one also prepares
+            seconds = _time_step(run, method, Batch(he=he, ihc=ihc))
+    return seconds * order.accumulate * order.batch / rows
+
+
+def _time_step(run: Run, method: Method[Any], batch: Batch) -> float:
+    began = time.monotonic()
+    trial_step(method, run.compute, batch)
+    return time.monotonic() - began
