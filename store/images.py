@@ -210,7 +210,7 @@ def _claims(opened: Image.Image, container: Container) -> Claims:
         if found := container.profile or opened.info.get("icc_profile"):
             profile = profile_name(found)
     with contextlib.suppress(Exception):
-        gamma = gamma_of(opened.info, opened.getexif())
+        gamma = gamma_of(opened.info, opened.getexif(), container.code_points)
     with contextlib.suppress(Exception):
         mpp, where = scale_of(opened.info, getattr(opened, "tag_v2", {}))
     return Claims(profile=profile, gamma=gamma, mpp=mpp, mpp_from=where)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from store.card.measured import Measured, Scale
+from store.card.measured import NAMED, Measured, Scale
 from store.card.terms import Terms, find_terms
 from store.pairs.shifts import SURE, Shifts, left_over, summarise_shifts
 from store.pairs.table import Pair, Skipped, Table
@@ -19,11 +19,12 @@ WORST = 10  # pairs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A split: its rows, the tiles of each stain in them, and how many of these each slide has."""
+    """A split: its rows, the tiles and slides of each stain, and how many tiles each of the first slides has."""
 
     rows: int
     tiles: dict[Stain, int]
-    slides: dict[Stain, dict[str, int]]
+    slides: dict[Stain, int]
+    tiles_of: dict[Stain, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,8 @@ def _part(pairs: Sequence[Pair]) -> Part:
     return Part(
         rows=len(pairs),
         tiles={stain: counts.total() for stain, counts in slides.items()},
-        slides={stain: dict(sorted(counts.items())) for stain, counts in slides.items()},
+        slides={stain: len(counts) for stain, counts in slides.items()},
+        tiles_of={stain: dict(sorted(counts.items())[:NAMED]) for stain, counts in slides.items()},
     )
 
 

@@ -6,6 +6,7 @@ from store.card.card import Card
 from store.card.measured import Measured
 from store.card.words import STAINS, SUBSTANCES
 from store.pairs.shifts import describe_shifts
+from store.untrusted.text import printable
 
 UNMEASURED = "glass, copies, colours and densities are not measured: `prep build --repair` with the tiles adds them"
 
@@ -23,7 +24,8 @@ def main_lines(card: Card) -> list[tuple[str, str]]:
             ("density", _densities(measured)),
         ]
     contradictions = [("warning", text) for text in card.contradictions]
-    return [*contradictions, *facts, *_registration(card), ("terms", card.terms.text)]
+    lines = [*contradictions, *facts, *_registration(card), ("terms", card.terms.text)]
+    return [(name, printable(text)) for name, text in lines]
 
 
 def _glass(measured: Measured) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from store.card.card import Card, stated_scales
+from store.card.card import Card, Part, stated_scales
 from store.card.measured import (
     DENSITY_STEP,
     DENSITY_STEPS,
@@ -47,7 +47,7 @@ def card_markdown(card: Card) -> str:
 
 def _pairs(card: Card) -> list[str]:
     rows = [
-        (str(split), what, f"{part.tiles[stain]:,}", f"{len(part.slides[stain]):,}", _slides(part.slides[stain]))
+        (str(split), what, f"{part.tiles[stain]:,}", f"{part.slides[stain]:,}", _slides(part, stain))
         for split, part in card.parts.items()
         for stain, what in ({Stain.HE: "pairs"} if card.paired else STAINS).items()
     ]
@@ -63,10 +63,11 @@ def _pairs(card: Card) -> list[str]:
     return [*lines, *(shared if card.shared_slides else []), *read_as]
 
 
-def _slides(slides: Mapping[str, int]) -> str:
-    if len(slides) > SHOWN and max(slides.values()) == 1:
-        return "1; each tile counts as a slide"
-    return listed([f"{word(slide)} {count}" for slide, count in slides.items()], len(slides))
+def _slides(part: Part, stain: Stain) -> str:
+    if part.slides[stain] == part.tiles[stain] > SHOWN:
+        return "1: each tile counts as a slide"
+    tiles = [f"{word(slide)} {count}" for slide, count in part.tiles_of[stain].items()]
+    return listed(tiles, part.slides[stain])
 
 
 def _sides(card: Card) -> list[str]:

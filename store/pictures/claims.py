@@ -27,7 +27,7 @@ SAME_SCALE = 0.01  # relative difference of the two directions
 DESCRIPTION = 1 << 16  # characters of a description that are searched
 _SRGB_WHITE_RED_GREEN_BLUE = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # xy
 _OF_SRGB = "cHRM of sRGB"
-_USUAL = {"sRGB", "gAMA 0.45455", _OF_SRGB}
+_USUAL = {"sRGB", "gAMA 0.45455", _OF_SRGB, "cICP 1 13 0 1"}
 _UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3}
 _OME = re.compile(r'PhysicalSizeX="([0-9.eE+-]{1,30})"')
 _OME_UNIT = re.compile(r'PhysicalSizeXUnit="([^"]{1,10})"')
@@ -91,9 +91,11 @@ def unpack_profile(chunk: bytes) -> bytes:
         return chunk
 
 
-def gamma_of(info: Mapping[Any, Any], exif: Any) -> str:
-    """What gAMA, sRGB, cHRM of a PNG and EXIF say about the colours; `info` and `exif` as Pillow reads them."""
+def gamma_of(info: Mapping[Any, Any], exif: Any, code_points: bytes = b"") -> str:
+    """What gAMA, sRGB, cHRM, cICP of a PNG and EXIF say of the colours; `info` and `exif` are as Pillow reads them."""
     said = []
+    if code_points:
+        said.append(f"cICP {' '.join(map(str, code_points[:4]))}")
     if "srgb" in info:
         said.append("sRGB")
     if isinstance(gamma := info.get("gamma"), float):

@@ -46,6 +46,7 @@ class Container:
     data: bytes
     tiff: TiffKind = field(default_factory=TiffKind)
     profile: bytes = b""
+    code_points: bytes = b""  # of colours, in a PNG: the content of its chunk cICP
 
 
 def check_container(path: Path, data: bytes) -> Container:
@@ -69,7 +70,7 @@ def check_container(path: Path, data: bytes) -> Container:
 
 def _check_png(path: Path, data: bytes) -> Container:
     """Walk the chunks: length, type, content, CRC-32 of type and content (PNG specification, section 5.3)."""
-    place, name, profile = 8, b"", slice(0, 0)
+    place, name, chunks = 8, b"", {b"iCCP": [], b"cICP": []}
     while name != b"IEND":
         length, name = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
         end = place + 12 + length
@@ -80,13 +81,14 @@ def _check_png(path: Path, data: bytes) -> Container:
         depth = data[place + 16 : place + 17]
         if name == b"IHDR" and depth > b"\x08":
             raise too_many_bits(path, depth[0])
-        if name == b"iCCP":
-            profile = slice(place, end)
+        if name in chunks:
+            chunks[name].append(slice(place, end))
         place = end
-    if not profile.stop:
-        return Container(kind="PNG", data=data)
-    unpacked = unpack_profile(data[profile.start + 8 : profile.stop - 4])
-    return Container(kind="PNG", data=data[: profile.start] + data[profile.stop :], profile=unpacked)
+    profiles, points = ([data[one.start + 8 : one.stop - 4] for one in found] for found in chunks.values())
+    for one in reversed(chunks[b"iCCP"]):
+        data = data[: one.start] + data[one.stop :]
+    profile = unpack_profile(profiles[0]) if profiles else b""
+    return Container(kind="PNG", data=data, profile=profile, code_points=points[0] if points else b"")
 
 
 def _check_jpeg(path: Path, data: bytes) -> None:

@@ -81,7 +81,7 @@ def test_the_card_says_what_the_tiles_are(built: Path, data: Path) -> None:
     assert fault == ""
     measured = card.measured
     assert measured is not None
-    assert {split: part.slides[Stain.HE] for split, part in card.parts.items()} == {
+    assert {split: part.tiles_of[Stain.HE] for split, part in card.parts.items()} == {
         Split.TRAIN: {"s1": 2, "s2": 2},
         Split.TEST: {"s3": 2},
     }

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from store.images import load_picture
-from store.pictures.claims import Claims, is_srgb, profile_name
+from store.pictures.claims import Claims, gamma_of, is_srgb, profile_name
 from store.schema import PictureError
 
 TILE = np.random.default_rng(3).integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -229,6 +229,13 @@ def test_a_damaged_profile_never_stops_a_picture(tmp_path: Path, chunk: bytes) -
     }
 
 
+def test_several_profiles_in_a_png_stop_nothing(tmp_path: Path) -> None:
+    one, two = with_chunk(b"iCCP", b"broken"), with_chunk(b"iCCP", b"n\0\x07" + zlib.compress(SRGB))
+    second = two[33 : two.index(b"IDAT") - 4]
+    assert claims(tmp_path, one[:33] + second + one[33:]).profile == "sRGB built-in"
+    assert claims(tmp_path, two[:33] + one[33 : one.index(b"IDAT") - 4] + two[33:]).profile.startswith("a profile that")
+
+
 def test_a_profile_of_any_bytes_has_a_name_in_one_line() -> None:
     draw = random.Random(5)
     for _ in range(500):
@@ -251,6 +258,26 @@ def test_gamma_is_read_from_png_and_exif(tmp_path: Path) -> None:
     assert claims(tmp_path, encode("JPEG", exif=exif), "a.jpg").gamma == "EXIF gamma 2.2"
     assert claims(tmp_path, encode("JPEG", exif=adobe), "a.jpg").gamma == "EXIF Adobe RGB"
     assert claims(tmp_path, encode("PNG")).gamma == ""
+    assert claims(tmp_path, with_chunk(b"cICP", bytes((12, 13, 0, 1)))).gamma == "cICP 12 13 0 1"
+
+
+def test_colours_are_usual_where_all_that_is_said_means_srgb() -> None:
+    points = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    usual = [
+        Claims(),
+        Claims(profile="sRGB IEC61966-2.1"),
+        Claims(gamma="sRGB, gAMA 0.45455"),
+        Claims(gamma="cICP 1 13 0 1"),
+    ]
+    other = [
+        Claims(profile="Display P3"),
+        Claims(gamma="gAMA 1"),
+        Claims(gamma="cHRM"),
+        Claims(gamma="sRGB, EXIF gamma 1.8"),
+    ]
+    assert [one.is_usual for one in usual + other] == [True] * 4 + [False] * 4
+    stream = io.BytesIO(with_chunk(b"cHRM", points))
+    assert gamma_of(Image.open(stream).info, Image.Exif()) == "cHRM of sRGB"
 
 
 OME = '<OME><Pixels PhysicalSizeX="0.25" PhysicalSizeY="0.25"/></OME>'
