@@ -28,6 +28,7 @@ class Alignment:
     """All measured tiles of a data set in the order of (split, id), and the pairs that could not be measured."""
 
     name: str
+    synthetic: bool
     read_as: str
     tiles: tuple[Measured, ...]
     bad: tuple[Skipped, ...]

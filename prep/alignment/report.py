@@ -20,6 +20,7 @@ FORMAT = 1
 SOFTWARE = ("magstain", "numpy", "opencv-python", "scikit-image", "scipy")  # what the estimates depend on
 SLIDES_SHOWN = 20  # of the summary's table; the JSON has all
 BAR = 40  # columns of the longest bar of the histogram
+SYNTHETIC = ("**SYNTHETIC, drawn and not tissue.**", "")
 COLUMNS = ("pairs", "uncertain", "median, px", "one in 20, px", "worst, px", *(f"within {step} px" for step in STEPS))
 MEANING = f"""\
 A shift is where the IHC picture shows what the H&E picture shows, in whole px of the pictures. It is estimated by
@@ -46,7 +47,8 @@ def markdown(found: Alignment) -> str:
     """The report with the meaning of its numbers."""
     slides = found.by_slide()
     more = [f"and {len(slides) - SLIDES_SHOWN} more, in registration.json", ""] if len(slides) > SLIDES_SHOWN else []
-    lines = [f"# Registration of {markdown_word(found.name)}", "", MEANING, "", f"- read as: {found.read_as}"]
+    lines = [f"# Registration of {markdown_word(found.name)}", "", *SYNTHETIC[: 2 * found.synthetic]]
+    lines += [MEANING, "", f"- read as: {found.read_as}"]
     lines += [f"- {describe_shifts(found.shifts)}", f"- {describe_rules(found.shifts)}"]
     lines += [f"- not measured: {markdown_word(describe_bad(bad))}" for bad in found.bad]
     lines += ["", *_table(("", *COLUMNS), ([name, *_cells(s)] for name, s in _groups(found).items())), ""]
@@ -64,6 +66,7 @@ def tree(found: Alignment) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": found.name,
+        "synthetic": found.synthetic,
         "read_as": found.read_as,
         "software": installed_versions(SOFTWARE),
         "certain_from": SURE,

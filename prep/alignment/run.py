@@ -11,6 +11,7 @@ from prep.alignment.measured import Alignment, Measured, measured_tile
 from prep.alignment.report import describe, markdown, pairs_csv, tree
 from prep.alignment.sheet import draw_worst
 from prep.build.bad_pairs import describe_bad
+from prep.demo.draw import is_synthetic
 from prep.settings import PrepSettings
 from prep.tiles.checking import inspect_pairs
 from prep.tiles.discovery import Data, find_candidates
@@ -61,4 +62,10 @@ def measure(settings: PrepSettings, data: Data, discovery: Discovery, *, threads
             bad.append(result.skipped if isinstance(result, Misfit) else result)
     if not tiles:
         raise PairingError(f"{data.he}: no pair can be measured: {describe_bad(bad[0])}")
-    return Alignment(name=settings.name or data.name, read_as=discovery.read_as, tiles=tuple(tiles), bad=tuple(bad))
+    return Alignment(
+        name=settings.name or data.name,
+        synthetic=is_synthetic(data.he),
+        read_as=discovery.read_as,
+        tiles=tuple(tiles),
+        bad=tuple(bad),
+    )

@@ -24,7 +24,10 @@ def draw_worst(found: Alignment, sources: Sources) -> PictureU8:
     """The worst pairs, u8 [H,W,3]; their files are read again."""
     worst, shifts = found.worst(), found.shifts
     return draw_sheet(
-        title=f"{found.name}: the {len(worst)} worst of {shifts.pairs} pairs, H&E against IHC",
+        title=(
+            f"{'SYNTHETIC, drawn and not tissue: ' if found.synthetic else ''}{found.name}: the {len(worst)} worst of "
+            f"{shifts.pairs} pairs, H&E against IHC"
+        ),
         columns=COLUMNS,
         rows=[_draw(tile, *read_pair(sources, tile.pair)) for tile in worst],
         footer=(

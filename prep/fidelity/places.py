@@ -12,7 +12,8 @@ import numpy as np
 
 from prep.fidelity.entrants import Entrant
 from prep.fidelity.measures import Change, measure
-from prep.tiles.checking import Checked, collect_pairs, inspect_pairs
+from prep.tiles.checking import collect_pairs, inspect_pairs
+from prep.tiles.inspected import Checked
 from prep.tiles.pairs import Discovery
 from prep.tiles.reading import read_pair
 from prep.tiles.squares import Cutting

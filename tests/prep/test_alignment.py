@@ -125,7 +125,7 @@ def test_data_without_a_pair_that_can_be_read_are_refused(tmp_path: Path, prep: 
     assert "no pair can be measured: train 'a'" in done.err
 
 
-def alignment(*percents: int) -> Alignment:
+def alignment(*percents: int, synthetic: bool = False) -> Alignment:
     """Pairs named by their number, each one px further apart than the one before."""
     tiles = []
     for number, percent in enumerate(percents):
@@ -133,7 +133,7 @@ def alignment(*percents: int) -> Alignment:
         pair = Pair(id=f"p{number:02d}", slide="s", he="h", ihc="i", he_digest="", ihc_digest="", registration=estimate)
         tiles.append(Measured(split=Split.TRAIN, side=64, pair=pair, registration=estimate))
     bad = Skipped(id="x", split=Split.TRAIN, he="x.png", ihc="", reason="no IHC tile")
-    return Alignment(name="set", read_as="folders", tiles=tuple(tiles), bad=(bad,))
+    return Alignment(name="set", synthetic=synthetic, read_as="folders", tiles=tuple(tiles), bad=(bad,))
 
 
 def test_the_worst_are_those_furthest_apart_and_then_the_least_certain() -> None:
@@ -149,6 +149,11 @@ def test_a_set_without_a_trusted_estimate_is_reported_in_words() -> None:
     assert "| all | 2 | 2 | - | - | - |" in markdown(found)
     assert tree(found)["all"]["median_px"] is None
     json.dumps(tree(found), allow_nan=False)
+
+
+def test_a_report_of_drawn_pictures_says_so() -> None:
+    assert "SYNTHETIC" in markdown(alignment(90, synthetic=True))
+    assert "SYNTHETIC" not in markdown(alignment(90))
 
 
 def test_pictures_that_fit_have_dark_overlays_and_unbroken_checkerboards() -> None:

@@ -29,19 +29,20 @@ def white(grey: int, deviation: float, seed: int, side: int = 256) -> PictureU8:
     return noise.clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("side", "most", "count"), [(256, 32, 20), (512, 64, 8), (1024, 64, 4)])
+@pytest.mark.parametrize(("side", "most", "count"), [(256, 32, 20), (512, 64, 6), (1024, 64, 3)])
 def test_known_shifts_of_drawn_pairs_are_found_to_1_px(side: int, most: int, count: int) -> None:
     errors = []
     for number, shift in enumerate(draw_shifts(most, count)):
-        pair = cut_apart(drawn_field(side + 2 * most, number % 2), side, shift)
-        errors.append(off(pair, *shift))
-        assert register(*pair).percent >= 90
+        fields = 2 if side == 256 else 1  # a large one takes seconds to draw
+        found = register(*cut_apart(drawn_field(side + 2 * most, number % fields), side, shift))
+        errors.append(max(abs(found.down - shift[0]), abs(found.right - shift[1])))
+        assert found.percent >= 90
     assert np.mean(np.array(errors) <= 1) >= 0.95
 
 
 @needs_shared
-@pytest.mark.parametrize("side", [256, 384])
-def test_known_shifts_of_a_restained_section_are_found_to_1_px(side: int) -> None:
+@pytest.mark.parametrize(("side", "count"), [(256, 20), (384, 6)])
+def test_known_shifts_of_a_restained_section_are_found_to_1_px(side: int, count: int) -> None:
     """About 2 px up and 8 px to the right remain in these pictures, more or less from place to place."""
     folder = DATA / "restained-he-ihc"
     both = read_picture(folder / "split_HE.png"), read_picture(folder / "split_IHC.png")
@@ -51,7 +52,7 @@ def test_known_shifts_of_a_restained_section_are_found_to_1_px(side: int) -> Non
     assert (whole.down, whole.right) in [(down, right) for down in (-3, -2) for right in (7, 8)]
     assert whole.percent >= 95
     errors = []
-    for number, (down, right) in enumerate(draw_shifts(most, 20)):
+    for number, (down, right) in enumerate(draw_shifts(most, count)):
         at = np.random.default_rng(number).integers(most, room - most + 1, 2)
         here, there = (cut_apart(both, side, shift, (int(at[0]), int(at[1]))) for shift in ((0, 0), (down, right)))
         known = register(*here)
