@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from prep.build.dask_client import _count_gpus
-from prep.build.settle import choose
 from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings
+from prep.upscaling.choosing import choose
 from prep.upscaling.devices import best_device, best_precision, check_device
 from prep.upscaling.upscale import UpscalerChoice
 from store.schema import SettingsError
