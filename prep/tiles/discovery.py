@@ -97,7 +97,8 @@ def find_candidates(settings: PrepSettings, data: Data) -> Discovery:
     for name, template in (("he_name", settings.he_name), ("ihc_name", settings.ihc_name)):
         check_template(name, template)
     naming = Naming(he=settings.he_name or WITHOUT, ihc=settings.ihc_name or WITHOUT, ignore_case=settings.ignore_case)
-    asked = Asked(layout=settings.layout, stain=settings.stain, by_name=naming.he != naming.ihc)
+    by_name = naming.he != naming.ihc
+    asked = Asked(layout=settings.layout, stain=settings.stain, by_name=by_name, paired=settings.paired)
     if data.table:
         if not settings.paired:
             raise SettingsError(f"paired = false, and {data.table} names pairs; give one of both")

@@ -178,7 +178,7 @@ def _names(folder: Folder, prefix: str = "") -> Iterator[str]:
 
 
 def _require_pictures(data: Path, sides: Iterable[Side], listings: Mapping[str, Listing]) -> None:
-    for paths in (paths for side in sides for paths in (side.he, side.ihc)):
+    for paths in (paths for side in sides for paths in (side.he, side.ihc) if paths):
         if not any(listings[path].pictures for path in paths):
             raise PairingError(f"{data / paths[0]}: {_no_pictures()}")
 

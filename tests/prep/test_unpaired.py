@@ -239,6 +239,31 @@ def test_train_has_both_stains(data: Path, tmp_path: Path) -> None:
         plan(here)
 
 
+@pytest.mark.parametrize(("folders", "says"), [
+    ("testA", "test has no IHC tiles: `train predict` translates its H&E"),
+    ("testB", "test has no H&E tiles: nothing of it can be translated"),
+    ("valA testB", "val has no IHC tiles"),
+])  # fmt: skip
+def test_held_out_folders_may_be_of_one_stain(data: Path, tmp_path: Path, folders: str, says: str) -> None:
+    here = tmp_path / "set"
+    for folder in ("trainA", "trainB"):
+        shutil.copytree(data / folder, here / folder)
+    write_tiles(here, {folder: [f"{folder}{n}_0_0" for n in range(2)] for folder in folders.split()}, side=SIDE)
+    assert says in " ".join(describe_plan(plan(here, replace(SETTINGS, allow_leakage=True))).split())
+    path = tmp_path / "u.zarr"
+    build(replace(SETTINGS, allow_leakage=True), Data(he=here, ihc=here), path, skip_bad=False, processes=ONE)
+    assert verify(path).intact
+    with pytest.raises(PairingError, match="has no counterpart"):
+        plan(here, replace(SETTINGS, paired=True))
+
+
+@pytest.mark.parametrize("folders", ["trainA testA testB", "trainB testA testB"])
+def test_train_needs_a_folder_of_each_stain(tmp_path: Path, folders: str) -> None:
+    data = write_tiles(tmp_path, {folder: ["a_0_0"] for folder in folders.split()})
+    with pytest.raises(PairingError, match=r"has no counterpart: there is no folder of .* of train"):
+        plan(data)
+
+
 @pytest.mark.parametrize("setting", [{"registration": True}, {"max_shift": 3}, {"min_confidence": 0.5}])
 def test_registration_needs_pairs(setting: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="paired = false with registration"):

@@ -21,11 +21,15 @@ AROUND = 3  # folders around the tiles that are looked into: a download, its set
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a person said about the folders: the layout, the stain, and whether file names tell the stains apart."""
+    """What a person said about the folders: the layout, the stain, and whether file names tell the stains apart.
+
+    Where tiles are not `paired`, val and test may have one stain only.
+    """
 
     layout: Layout = Layout.AUTO
     stain: str = ""
     by_name: bool = False
+    paired: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +124,12 @@ def _choose(ways: Sequence[tuple[Slot, ...]], asked: Asked) -> Reading | NotRead
     named = "" if stain == plain_word(Role.IHC) else stain  # a folder IHC, unless a marker is asked for
     ways = [way for way in ways if marker_of(way) == named] or ways
     markers = {marker_of(way) for way in ways}
-    read = [_read(way) for way in ways]
+    read = [_read(way, asked) for way in ways]
     whole = [way for way, reading in zip(ways, read, strict=True) if isinstance(reading, Reading)]
     doubtful = ways if len(markers) > 1 else whole or ways[:1]
     if len(ways) > 1 and len(doubtful) > 1:
         return NotRead(reason=tell_several(doubtful))
-    return _read(doubtful[0])
+    return _read(doubtful[0], asked)
 
 
 def _joined(slot: Slot, asked: Asked) -> Slot:
@@ -134,7 +138,7 @@ def _joined(slot: Slot, asked: Asked) -> Slot:
     return replace(slot, word=replace(slot.word, role=Role.BOTH, layout=layout))
 
 
-def _read(way: Sequence[Slot]) -> Reading | NotRead:
+def _read(way: Sequence[Slot], asked: Asked) -> Reading | NotRead:
     """The reading of folders that belong together, or what they lack."""
     roles = (Role.BOTH,) if way[0].word.role is Role.BOTH else (Role.HE, Role.IHC)
     twice = Counter((slot.word.split, slot.word.role) for slot in way)
@@ -149,7 +153,7 @@ def _read(way: Sequence[Slot]) -> Reading | NotRead:
     splits = [split for split in Split if any(slot.word.split is split for slot in way)]
     for split in splits:
         for role in roles:
-            if not twice[split, role]:
+            if not twice[split, role] and (asked.paired or split is Split.TRAIN):
                 other = next(slot.where for slot in way if slot.word.split is split)
                 return NotRead(
                     reason=f"{other!r} has no counterpart: there is no folder of {role} of {split}; add it, or take "
@@ -172,4 +176,5 @@ def _read(way: Sequence[Slot]) -> Reading | NotRead:
 
 
 def _folders_of(way: Sequence[Slot], split: Split | None, role: Role) -> tuple[str, ...]:
-    return next(slot.folder.paths for slot in way if slot.word.split is split and slot.word.role is role)
+    paths = (slot.folder.paths for slot in way if slot.word.split is split and slot.word.role is role)
+    return next(paths, ())
