@@ -17,6 +17,7 @@ from prep.tiles.inspected import Checked
 from prep.tiles.pairs import Discovery
 from prep.tiles.reading import read_pair
 from prep.tiles.squares import Cutting
+from prep.tiles.unpaired import tiles_of_row
 from prep.upscaling.upscale import Lanczos
 from prep.views import Geometry, cut_source, cut_window, finish_view, keyed_generator, plan_boxes
 from store.cli import track
@@ -83,7 +84,8 @@ def choose_pairs(discovery: Discovery, limit: int, seed: int, *, threads: int, c
 
 def drawn_pairs(checked: Checked, limit: int, seed: int) -> list[tuple[Split, Pair]]:
     """At most `limit` of the pairs, in their order: one picture may have become many tiles."""
-    pairs = [(split, pair) for split, rows in checked.table.pairs.items() for pair in rows]
+    rows = [(split, row) for split, pairs in checked.table.pairs.items() for row in pairs]
+    pairs = [(split, tile) for split, row in rows for tile in tiles_of_row(row)]
     if 0 < limit < len(pairs):
         drawn = keyed_generator(seed, "squares").choice(len(pairs), limit, replace=False)
         pairs = [pairs[int(place)] for place in np.sort(drawn)]
@@ -100,7 +102,7 @@ def cut_patches(
             _cut(split, pair, stain, tiles[stain], geometry, box)
             for geometry in geometries
             for box in plan_boxes(geometry, seed, pair.id)
-            for stain in Stain
+            for stain in pair.stains
         ]
 
 
@@ -163,7 +165,7 @@ def _measure(patch: Patch, views: Mapping[str, PictureU8]) -> Compared:
     return Compared(
         split=patch.split,
         pair=patch.pair.id,
-        slide=patch.pair.slide,
+        slide=patch.pair.slide_of(patch.stain),
         stain=patch.stain,
         view=patch.geometry.view.name,
         box=patch.box,

@@ -22,6 +22,7 @@ from store.images import read_picture, write_png
 from store.pairs.table import NO_DIGEST, Pair
 from store.reader import TILE, Store
 from store.schema import PairingError, SettingsError, Split, Stain
+from store.settings import load
 from store.verify import verify
 from tests.support.command_line import CommandLine
 from tests.support.stores import draw_tile
@@ -264,10 +265,10 @@ def test_train_needs_a_folder_of_each_stain(tmp_path: Path, folders: str) -> Non
         plan(data)
 
 
-@pytest.mark.parametrize("setting", [{"registration": True}, {"max_shift": 3}, {"min_confidence": 0.5}])
-def test_registration_needs_pairs(setting: dict[str, object]) -> None:
+@pytest.mark.parametrize("setting", ["registration=true", "max_shift=3", "min_confidence=0.5", "align=shift"])
+def test_registration_needs_pairs(setting: str) -> None:
     with pytest.raises(SettingsError, match="paired = false with registration"):
-        replace(SETTINGS, **setting)
+        load(PrepSettings, None, ["paired=false", setting])
 
 
 def test_names_that_are_one_on_some_disks_are_refused_within_a_stain(tmp_path: Path) -> None:
