@@ -5,7 +5,9 @@ Text in a terminal fits 100 columns. Progress is a bar on a terminal, and one li
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import shutil
 import sys
 import textwrap
@@ -15,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from tqdm import tqdm
 
 from store.machine.cores import limit_libraries
-from store.schema import Interrupted, MagstainError
+from store.schema import Interrupted, MagstainError, SettingsError
 
 if TYPE_CHECKING:
     import typer
@@ -30,6 +32,8 @@ NO_MEMORY = (
 CTRL_C = 130  # the exit code of typer after a KeyboardInterrupt
 WIDTH = 100  # columns
 PAD = "\0"  # stands for the other bytes of a sign while a text is wrapped
+SPELLED = "magstain.spelled"  # how Python calls what is done with signs that a stream cannot write
+SPELLING = {"…": "...", "–": "-", "—": "-", "’": "'", "×": "x", "±": "+-", "≤": "<=", "≥": ">=", "→": "->", "µ": "u"}
 SECONDS = 30  # between two lines of progress where there is no terminal
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {percentage:.0f} %, {rate_fmt}, {remaining} left{postfix}"
 
@@ -37,7 +41,9 @@ LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {percentage:.0f} %, {rate_fmt}, {r
 def run_app(app: typer.Typer) -> None:
     """Run a command line and exit: 0 done, 2 wrong input, 3 run it again, 1 (with a trace) a bug."""
     limit_libraries()  # the commands import them
+    show_in_any_terminal()
     try:
+        _check_words(sys.argv)
         app(standalone_mode=True)
     except SystemExit as leaving:
         if leaving.code != CTRL_C:
@@ -58,6 +64,39 @@ def run_app(app: typer.Typer) -> None:
     except MemoryError as error:
         print(f"error: {NO_MEMORY.format(f': {error}' if str(error) else '')}", file=sys.stderr)
         sys.exit(YOUR_INPUT)
+
+
+def show_in_any_terminal() -> None:
+    """Let stdout and stderr write what they cannot show, of a terminal in ASCII or Latin-1, in other signs."""
+    codecs.register_error(SPELLED, _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=SPELLED)
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """The signs that cannot be shown in ASCII: in the usual spelling, or as the number of the sign."""
+    assert isinstance(error, UnicodeEncodeError)
+    signs = error.object[error.start : error.end]
+    return "".join(SPELLING.get(sign) or ascii(sign)[1:-1] for sign in signs), error.end
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse words of a command line that are no text, which names of files may be. Raises SettingsError."""
+    for word in words:
+        if not _is_text(word):
+            raise SettingsError(
+                f"{word!a} is no text in the encoding of this terminal ({sys.getfilesystemencoding()}), and records "
+                "hold text: set PYTHONUTF8=1 or LC_ALL=C.UTF-8, or give the file or folder another name"
+            )
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def say(text: str) -> None:

@@ -36,8 +36,7 @@ def lay_out(manifest: Manifest, table: Table) -> dict[str, bytes]:
     def write(group: zarr.Group) -> None:
         for split in manifest.counts:
             for plan in plan_arrays(manifest, split):
-                parent, _, name = plan.path.rpartition("/")
-                add_array(group.require_group(parent), name, plan, plan.shape, manifest.codec)
+                add_array(group, plan.path, plan, plan.shape, manifest.codec)
         write_tables(group, table)
 
     return _in_memory(write) | {ROOT: root_document(manifest, {})}

@@ -153,9 +153,8 @@ def write_text(group: Group, path: str, values: list[str]) -> None:
 
 
 def _create(group: Group, path: str, shape: tuple[int, ...], dtype: Any, dimensions: tuple[str, ...]) -> Array[Any]:
-    parent, _, name = path.rpartition("/")
-    return group.require_group(parent).create_array(
-        name,
+    return group.create_array(  # makes the groups of the path too; asked for a group, zarr fails under `python -O`
+        path,
         shape=shape,
         chunks=(min(max(shape[0], 1), CHUNK), *shape[1:]),
         dtype=dtype,
