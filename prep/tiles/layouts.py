@@ -12,9 +12,10 @@ from pathlib import Path
 from prep.settings import Layout, how_to_set
 from prep.tiles.folders.known import BCI, KnownSet, is_bci, mist_set
 from prep.tiles.folders.recognise import Asked, NotRead, Reading, Side, recognise
+from prep.tiles.folders.telling import tell_no_pictures
 from prep.tiles.folders.tree import Folder, is_picture, list_tree
 from prep.tiles.folders.words import LOOKED_THROUGH, plain_word, read_word
-from store.images import SUFFIXES
+from store.pictures.unreadable import unread_suffixes
 from store.schema import PairingError, Split
 from store.untrusted.names import PICTURE, name_fault
 
@@ -92,7 +93,9 @@ def find_data_set(data: Path, asked: Asked = AUTO) -> DataSet:
     root = list_tree(data)
     reading = recognise(root, asked)
     if isinstance(reading, NotRead):
-        raise PairingError(f"{data}: {reading.reason}")
+        unread = unread_suffixes(name for folder in root.below() for name in folder.files)
+        also = f"; it holds {unread}" if unread and unread not in reading.reason else ""
+        raise PairingError(f"{data}: {reading.reason}{also}")
     index = {folder.paths[0]: folder for folder in root.below()}
     paths = dict.fromkeys(path for side in reading.sides for path in (*side.he, *side.ihc))
     listings = {path: _list_pictures(index[path], data) for path in paths}
@@ -121,7 +124,7 @@ def two_folders(he: Path, ihc: Path) -> DataSet:
     listed = {folder: _list_pictures(root, folder) for folder, root in ((he, he_root), (ihc, ihc_root))}
     for folder, listing in listed.items():
         if not listing.pictures:
-            raise PairingError(f"{folder}: {_no_pictures()}")
+            raise PairingError(f"{folder}: {tell_no_pictures(listing.ignored)}")
     tiles = SplitTiles(
         split=Split.TRAIN,
         he=tuple(_tiles(".", listed[he])),
@@ -180,11 +183,8 @@ def _names(folder: Folder, prefix: str = "") -> Iterator[str]:
 def _require_pictures(data: Path, sides: Iterable[Side], listings: Mapping[str, Listing]) -> None:
     for paths in (paths for side in sides for paths in (side.he, side.ihc) if paths):
         if not any(listings[path].pictures for path in paths):
-            raise PairingError(f"{data / paths[0]}: {_no_pictures()}")
-
-
-def _no_pictures() -> str:
-    return f"holds no pictures ({', '.join(sorted(SUFFIXES))}); put the tiles there"
+            ignored = [name for path in paths for name in listings[path].ignored]
+            raise PairingError(f"{data / paths[0]}: {tell_no_pictures(ignored)}")
 
 
 def _tiles_of(side: Side, listings: Mapping[str, Listing]) -> SplitTiles:

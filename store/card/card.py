@@ -78,7 +78,7 @@ def make_card(manifest: Manifest, table: Table, measured: Measured | None) -> Ca
         mpp_from=_mpp_from(manifest, measured),
         contradictions=find_contradictions(manifest.mpp.get("tile", 0.0), scales),
         registration={split: found for split, pairs in table.pairs.items() if (found := summarise_shifts(pairs))},
-        farthest={split: found for split, pairs in table.pairs.items() if (found := _farthest(pairs))},
+        farthest={split: far for split, pairs in table.pairs.items() if (far := _farthest(pairs))},
         skipped=dict(Counter(_reason(bad) for bad in table.skipped).most_common()),
         shared_slides=table.leaking,
         terms=find_terms(manifest, measured),

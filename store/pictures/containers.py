@@ -70,7 +70,8 @@ def check_container(path: Path, data: bytes) -> Container:
 
 def _check_png(path: Path, data: bytes) -> Container:
     """Walk the chunks: length, type, content, CRC-32 of type and content (PNG specification, section 5.3)."""
-    place, name, chunks = 8, b"", {b"iCCP": [], b"cICP": []}
+    place, name = 8, b""
+    chunks: dict[bytes, list[slice]] = {b"iCCP": [], b"cICP": []}
     while name != b"IEND":
         length, name = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
         end = place + 12 + length

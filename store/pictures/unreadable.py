@@ -6,8 +6,11 @@ Numbers of compressions: TIFF 6.0, section 7; Adobe's and the registered private
 from __future__ import annotations
 
 import io
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePosixPath
 
 from PIL import Image, TiffImagePlugin
 
@@ -45,6 +48,8 @@ _COMPRESSIONS = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
+UNREAD = {".webp", ".jxl", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif", ".gif", ".jxr", ".dcm", ".psd", ".exr"}
+UNREAD |= {".svs", ".ndpi", ".mrxs", ".czi", ".scn", ".vsi", ".bif"}  # whole slides
 _OPTIONAL = {"lzma", "webp", "zstd"}  # libtiff may have been built without them
 _NEVER = {"tiff_sgilog", "tiff_sgilog24"}  # hold no 8-bit RGB
 _FRAMES = {0xC3: "a lossless JPEG", 0xC9: "an arithmetically coded JPEG", 0xCA: "an arithmetically coded JPEG"}
@@ -67,6 +72,17 @@ class TiffKind:
         first = _COLOURS.get(self.photometric, self.bands) + 1
         first += 1 if self.extra[:1] in ((1,), (2,)) or not self.extra else 0
         return tuple(range(first, self.bands + 1))
+
+
+def unread_suffixes(names: Iterable[str]) -> str:
+    """How many files have the suffix of a picture that is not read here, and what to do; empty if none has.
+
+    >>> unread_suffixes(["a.WebP", "b.webp", "c.txt"])
+    '2 .webp files, which are not read here: convert them to PNG, for example with `vips copy` or QuPath'
+    """
+    counts = Counter(suffix for name in names if (suffix := PurePosixPath(name).suffix.lower()) in UNREAD)
+    found = " and ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
+    return f"{found} files, which are not read here: convert them to PNG, {BY_HAND}" if found else ""
 
 
 def format_refusal(data: bytes) -> str:

@@ -178,6 +178,18 @@ def test_empty_and_missing_folders_are_refused(tmp_path: Path) -> None:
     assert "bci: HE/train" in refusal(tmp_path, Layout.BCI)
 
 
+def test_pictures_of_a_kind_that_is_not_read_are_counted_by_their_suffix(tmp_path: Path) -> None:
+    touch(tmp_path, "HE/a.png", "IHC/a.webp", "IHC/b.WEBP", "IHC/c.jp2", "IHC/readme.txt")
+    remedy = "which are not read here: convert them to PNG, for example with `vips copy` or QuPath"
+    assert refusal(tmp_path) == f"{tmp_path}: 'IHC' holds 2 .webp and 1 .jp2 files, {remedy}"
+    with pytest.raises(PairingError, match=r"holds 2 \.webp and 1 \.jp2 files"):
+        discover_folders(tmp_path / "HE", tmp_path / "IHC")
+    touch(tmp_path, "mist/trainA/a.jxl", "mist/trainB/a.png", "mist/valA/a.png", "mist/valB/a.png")
+    assert f"no folder of H&E of train; add it, or take the other one away; it holds 1 .jxl files, {remedy}" in refusal(
+        tmp_path / "mist"
+    )
+
+
 @pytest.mark.parametrize(
     ("folders", "told"),
     [

@@ -44,10 +44,10 @@ def card(manifest: Manifest = REAL, table: Table | None = None, measured: Measur
 
 def test_registration_comes_from_the_pair_table() -> None:
     table = small_table()
-    shifts = [(0, 0), (3, 4), (6, 8), (12, 16)]  # 0, 5, 10 and 20 px
+    moves = [(0, 0), (3, 4), (6, 8), (12, 16)]  # 0, 5, 10 and 20 px
     test = tuple(
         replace(pair, registration=Registration(down=down, right=right, percent=percent))
-        for pair, (down, right), percent in zip(table.pairs[Split.TEST], shifts, (90, 80, 70, 40), strict=True)
+        for pair, (down, right), percent in zip(table.pairs[Split.TEST], moves, (90, 80, 70, 40), strict=True)
     )
     made = card(table=replace(table, pairs={**table.pairs, Split.TEST: test}))
     shifts = made.registration[Split.TEST]

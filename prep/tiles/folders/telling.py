@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from prep.settings import Layout, how_to_set
 from prep.tiles.folders.known import mist_set, tell_parts
@@ -10,6 +10,7 @@ from prep.tiles.folders.slots import Slot, marker_of, paths_of, title_of
 from prep.tiles.folders.tree import ARCHIVES, LOST, Folder
 from prep.tiles.folders.words import Role, read_word
 from store.images import SUFFIXES
+from store.pictures.unreadable import unread_suffixes
 
 SHOWN = 8  # names in an error
 BY_TABLE = "a table of the pairs: --pairs-from pairs.csv (make: PAIRS=pairs.csv)"
@@ -51,11 +52,18 @@ def tell_other_stain(stain: str, ways: Sequence[Sequence[Slot]]) -> str:
     )
 
 
+def tell_no_pictures(names: Iterable[str]) -> str:
+    """That a folder with files of these names holds nothing that is read, and what to do."""
+    if unread := unread_suffixes(names):
+        return f"holds {unread}"
+    return f"holds no pictures ({', '.join(sorted(SUFFIXES))}); put the tiles there"
+
+
 def tell_half(folder: Folder, slots: Sequence[Slot]) -> str:
     """What is missing where folders say what they hold and make no layout together."""
     said = [slot for slot in slots if slot.word.role]
-    if empty := [slot.where for slot in said if not slot.folder.pictures]:
-        return f"{empty[0]!r} holds no pictures ({', '.join(sorted(SUFFIXES))}); put the tiles there"
+    if empty := [slot for slot in said if not slot.folder.pictures]:
+        return f"{empty[0].where!r} {tell_no_pictures(name for one in empty[0].folder.below() for name in one.files)}"
     by_role = {role: [slot for slot in said if slot.word.role is role] for role in (Role.HE, Role.IHC)}
     held = [f"{paths_of(found)} for {role}" for role, found in by_role.items() if found]
     if len(held) == 2:
