@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def write(folder: Path, table: Table) -> list[str]:
     return sorted(files)
 
 
-def with_facts(table: Table, **facts: object) -> Table:
+def with_facts(table: Table, **facts: Any) -> Table:
     return Table(pairs={split: tuple(replace(pair, **facts) for pair in pairs) for split, pairs in table.pairs.items()})
 
 
@@ -40,7 +41,7 @@ def with_facts(table: Table, **facts: object) -> Table:
         {"he_box": CUT, "ihc_box": CUT, "registration": MOVED},
     ],
 )
-def test_pairs_come_back_with_boxes_and_registration(tmp_path: Path, facts: dict[str, object]) -> None:
+def test_pairs_come_back_with_boxes_and_registration(tmp_path: Path, facts: dict[str, Any]) -> None:
     table = with_facts(small_table(), **facts)
     write(tmp_path, table)
     for split, pairs in table.pairs.items():
