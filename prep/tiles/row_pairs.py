@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 from prep.settings import Layout
@@ -22,10 +24,11 @@ def pair_rows(table: Path, he: Path, ihc: Path, layout: Layout) -> Discovery:
         check_folder(folder)
     joined = layout is Layout.SIDE_BY_SIDE
     pairs = read_table(table, he, ihc, joined=joined)
-    missing = {row: name for row in pairs.rows if (name := _missing(row, he, ihc))}
+    rows = [replace(row, he=_on_disk(he, row.he), ihc=_on_disk(ihc, row.ihc)) for row in pairs.rows]
+    missing = {row: name for row in rows if (name := _missing(row, he, ihc))}
     candidates = [
         Candidate(id=row.id, split=row.split, slide=row.slide, he=row.he, ihc=row.ihc)
-        for row in pairs.rows
+        for row in rows
         if row not in missing
     ]
     return Discovery(
@@ -38,6 +41,12 @@ def pair_rows(table: Path, he: Path, ihc: Path, layout: Layout) -> Discovery:
         read_as=_read_as(table, pairs, candidates),
         slides_named="slide" in pairs.columns,
     )
+
+
+def _on_disk(root: Path, name: str) -> str:
+    """The name of a file in the form of Unicode that the disk has, which may be another than the table's."""
+    forms = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+    return next((form for form in forms if (root / form).is_file()), name)
 
 
 def _missing(row: Row, he: Path, ihc: Path) -> str:

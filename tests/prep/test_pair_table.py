@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,14 @@ def test_a_table_that_cannot_be_read_is_named_with_its_option(tmp_path: Path) ->
         find_pairs(PrepSettings(), Data(he=tmp_path, ihc=tmp_path, table=tmp_path / "gone.csv"))
     with pytest.raises(PairingError, match=r"p\.xlsx: is a workbook; save its sheet as CSV in UTF-8"):
         read(tmp_path, b"PK", name="p.xlsx")
+
+
+def test_names_are_found_in_the_form_of_unicode_that_the_disk_has(tmp_path: Path) -> None:
+    composed, parted = (unicodedata.normalize(form, "Größe.png") for form in ("NFC", "NFD"))
+    touch(tmp_path, f"he/{parted}", f"ihc/{composed}")
+    found = read(tmp_path, f"he,ihc,split\nhe/{composed},ihc/{parted},train\na/he 1.png,a/ihc 1.tif,test\n")
+    assert (found.candidates[0].he, found.candidates[0].ihc) == (f"he/{parted}", f"ihc/{composed}")
+    assert found.unpaired == ()
 
 
 def test_a_missing_file_is_a_bad_pair_that_names_its_row(tmp_path: Path) -> None:

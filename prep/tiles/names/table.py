@@ -58,6 +58,7 @@ def read_table(table: Path, he_root: Path, ihc_root: Path, *, joined: bool = Fal
     lines = _lines(table)
     header, separator = _header(table, lines)
     columns = tuple(name for name in (*NEEDED, *OPTIONAL) if name in header)
+    roots = [(name, root, _starts(root)) for name, root in zip(NEEDED, (he_root, ihc_root), strict=True)]
     rows: list[Row] = []
     for number, cells in _cells(table, lines, separator, len(header)):
         where = f"{table}, row {number}"
@@ -65,7 +66,7 @@ def read_table(table: Path, he_root: Path, ihc_root: Path, *, joined: bool = Fal
         for name in columns:
             if not values[name]:
                 raise PairingError(f"{where}: {name} is empty; every row needs one, or leave the column away")
-        he, ihc = (_name(where, values[name], root) for name, root in zip(NEEDED, (he_root, ihc_root), strict=True))
+        he, ihc = (_name(where, values[name], root, starts) for name, root, starts in roots)
         _check_files(where, he, ihc, joined=joined, one_root=he_root == ihc_root)
         rows.append(
             Row(
@@ -136,11 +137,16 @@ def _cells(table: Path, lines: Sequence[str], separator: str, width: int) -> Ite
         raise PairingError(f"{table}, row {number + 1}: cannot be read ({error}); correct its quotes") from error
 
 
-def _name(where: str, name: str, root: Path) -> str:
+def _starts(root: Path) -> list[str]:
+    """What the absolute names below a folder begin with, as it was given and without links."""
+    return [f"{folder.as_posix().rstrip('/')}/" for folder in (root.absolute(), root.resolve())]
+
+
+def _name(where: str, name: str, root: Path, starts: Sequence[str]) -> str:
     """A name relative to its folder. Windows writes backslashes, which no name in a store can hold."""
     name = name.replace("\\", "/")
-    for folder in (root.absolute(), root.resolve()):
-        name = name.removeprefix(f"{folder.as_posix().rstrip('/')}/")
+    for start in starts:
+        name = name.removeprefix(start)
     plain = posixpath.normpath(name)
     if plain.startswith(("../", "/")) or plain == "..":
         raise PairingError(
