@@ -38,6 +38,16 @@ def refuse_empty(table: Table, layout: Layout, cut: str = "", *, paired: bool = 
         )
 
 
+def refuse_left_out(table: Table, left_out: Sequence[Skipped]) -> None:
+    """Raise PairingError if train has no pair because of what settings leave out."""
+    excluded = [one for one in left_out if one.split is Split.TRAIN]
+    if excluded and Split.TRAIN not in table.pairs:
+        raise PairingError(
+            f"no pair is left in train: settings leave {len(excluded)} out, for example {excluded[0].id!r} "
+            f"({excluded[0].reason}); allow a larger max_shift or a smaller min_confidence, or do not align"
+        )
+
+
 def cut_hint(cut: str) -> str:
     """For pictures that have the wrong shape: how tiles are cut from them."""
     return f"; squares can be cut from pictures of any size and shape: {cut}" if cut else ""

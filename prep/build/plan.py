@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from prep.build.bad_pairs import refuse_bad, refuse_empty
+from prep.build.bad_pairs import refuse_bad, refuse_empty, refuse_left_out
 from prep.build.manifest import plan_manifest, require_networks
 from prep.build.units import Work
 from prep.demo.draw import is_synthetic
@@ -191,6 +191,7 @@ def _plan_views(
     """The views that tiles of this side give. Raises all that is refused if there can be no plan."""
     table, geometries, to_cut = checked.table, tuple[Geometry, ...](), cut_to_fit(settings, checked.to_cut)
     with refusals.collect():
+        refuse_left_out(table, checked.left_out)
         refuse_empty(table, discovery.layout, to_cut, paired=settings.paired)
     for pairs in [*table.pairs.values()][:1]:
         with refusals.collect():

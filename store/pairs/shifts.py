@@ -26,7 +26,7 @@ class Shifts:
     """The measured shifts of `pairs` pairs; `doubtful` of them have a confidence below SURE and count in nothing else.
 
     `within` is how many of the others are at most so many px apart, for each of STEPS. `worst` is the largest of them;
-    median, one in 20 and worst are None if there is none.
+    median, one in 20 and worst are None if there is none. `moved` is how many of all had their IHC cut elsewhere.
     """
 
     pairs: int
@@ -35,6 +35,7 @@ class Shifts:
     one_in_20: float | None
     worst: Shifted | None
     within: dict[int, int]
+    moved: int = 0
 
     @property
     def sure(self) -> int:
@@ -69,6 +70,7 @@ def summarise_shifts(pairs: Iterable[Pair], *, as_delivered: bool = False) -> Sh
     >>> summarise_shifts([apart]).median
     5.0
     """
+    pairs = list(pairs)
     shifts = ((pair.id, pair.registration if as_delivered else left_over(pair)) for pair in pairs)
     measured = [Shifted(id=name, registration=estimate) for name, estimate in shifts if estimate]
     if not measured:
@@ -85,17 +87,19 @@ def summarise_shifts(pairs: Iterable[Pair], *, as_delivered: bool = False) -> Sh
         one_in_20=distances[ceil(0.95 * len(sure)) - 1] if sure else None,
         worst=sure[-1] if sure else None,
         within={step: sum(distance <= step for distance in distances) for step in STEPS},
+        moved=0 if as_delivered else sum(left_over(pair) != pair.registration for pair in pairs),
     )
 
 
 def describe_shifts(shifts: Shifts) -> str:
     """The numbers in one line for a person."""
     pairs = f"{shifts.pairs} {'pair' if shifts.pairs == 1 else 'pairs'}"
-    doubtful = f"; {shifts.doubtful} of {pairs} with a confidence below {SURE:g}" if shifts.doubtful else f"; {pairs}"
+    rest = f"; {shifts.doubtful} of {pairs} with a confidence below {SURE:g}" if shifts.doubtful else f"; {pairs}"
+    rest += f"; the IHC of {shifts.moved} was moved" if shifts.moved else ""
     if shifts.worst is None or shifts.median is None:
-        return f"no estimate can be trusted{doubtful}"
+        return f"no estimate can be trusted{rest}"
     worst = shifts.worst.registration
     return (
         f"median {shifts.median:.1f} px, worst {worst.distance:.1f} px ({shifts.worst.id}: {worst.down:+d} down, "
-        f"{worst.right:+d} right){doubtful}"
+        f"{worst.right:+d} right){rest}"
     )

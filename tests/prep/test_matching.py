@@ -98,6 +98,14 @@ def test_uncertain_pairs_are_left_out_by_name(data: Path, tmp_path: Path) -> Non
     assert "min_confidence = 0.5" in left_out.reason
 
 
+def test_rules_that_leave_no_pair_of_train_are_refused_by_name(tmp_path: Path) -> None:
+    pair = cut_apart(drawn_field(FIELD), SIDE, (9, 0))
+    write(tmp_path / "set", "s1_0_0", pair)
+    write(tmp_path / "set", "s9_0_0", cut_apart(drawn_field(FIELD, 9), SIDE, (0, 0)), "test")
+    with pytest.raises(PairingError, match=r"settings leave 1 out, for example 's1_0_0' .*max_shift = 5 px.*larger"):
+        make_plan(lanczos(max_shift=5), single(tmp_path / "set"), threads=1)
+
+
 def test_bad_pairs_still_stop_a_build_that_leaves_pairs_out(data: Path, tmp_path: Path) -> None:
     other = tmp_path / "set"
     for name, shift in APART.items():
@@ -156,7 +164,8 @@ def test_the_limit_of_the_shift_keeps_the_tiles_large(data: Path) -> None:
     assert plan.manifest.tile_side == 112  # 128 - 9, a multiple of 8
     text = " ".join(describe_plan(plan).split())
     assert "shifts median 4.0 px, worst 10.8 px (s2_0_0: -9 down, +6 right)" in text
-    assert "with the IHC moved: median 0.0 px, worst 0.0 px" in text
+    assert "with the IHC moved: median 0.0 px, worst 0.0 px (s9_0_0: +0 down, +0 right); 1 of 5 pairs with" in text
+    assert "the IHC of 3 was moved" in text
     assert "left out 1 pair, because of settings: train 's2_0_1': its pictures are 28.3 px apart" in text
     assert any("'s2_0_0' by 9 px" in note for note in plan.notes)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from store.pairs.shifts import describe_shifts, summarise_shifts
 from store.pairs.table import Pair, Registration
+from store.schema import Box
 
 
 def pair(name: str, down: int, right: int, percent: int) -> Pair:
@@ -26,6 +29,18 @@ def test_doubtful_estimates_are_counted_and_left_out_of_the_numbers() -> None:
     assert describe_shifts(shifts) == (
         "median 3.0 px, worst 10.0 px (d: -6 down, -8 right); 1 of 5 pairs with a confidence below 0.5"
     )
+
+
+def test_what_is_left_after_the_ihc_was_moved_is_counted_unless_asked_otherwise() -> None:
+    box = Box(top=8, left=8, side=16)
+    moved = replace(pair("a", 3, 4, 90), he_box=box, ihc_box=Box(top=11, left=12, side=16))
+    still = replace(pair("b", 0, 2, 90), he_box=box, ihc_box=box)
+    left, delivered = summarise_shifts([moved, still]), summarise_shifts([moved, still], as_delivered=True)
+    assert left is not None
+    assert delivered is not None
+    assert (left.median, left.moved) == (1.0, 1)
+    assert (delivered.median, delivered.moved) == (3.5, 0)
+    assert describe_shifts(left).endswith("; 2 pairs; the IHC of 1 was moved")
 
 
 def test_without_a_trusted_estimate_there_is_no_median() -> None:
