@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 from evaluate.inputs.reading import Read, digest_pixels, read_exact
 from evaluate.parallel import in_parallel
 from evaluate.protocol import Fakes
 from store.files import digest_file
+from store.foreign.picture_files import pictures_below
 from store.images import SUFFIXES, PictureU8, load_picture
 from store.reader import Store, Target
 from store.records.facts import trained_views
@@ -161,13 +163,21 @@ def folder_of(predictions: PredictionFolder, fakes: Fakes) -> Path:
 
 
 def match_files(folder: Path, names: Sequence[str], *, any_suffix: bool) -> tuple[Path, ...]:
-    """The file of each picture name below `folder`; RunError if any is missing, additional or there twice."""
+    """The file of each picture name below `folder`; RunError if any is missing, additional or there twice.
+
+    Names that differ in Unicode normalisation are one, as macOS decomposes them.
+    """
     found: dict[str, list[str]] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in SUFFIXES:
+    try:
+        for file in pictures_below(folder):
             place = file.relative_to(folder)
-            found.setdefault((place.with_suffix("") if any_suffix else place).as_posix(), []).append(place.as_posix())
-    expected = [name.removesuffix(".png") if any_suffix else name for name in names]
+            name = normalize("NFC", (place.with_suffix("") if any_suffix else place).as_posix())
+            found.setdefault(name, []).append(place.as_posix())
+    except FileNotFoundError:  # there are none
+        pass
+    except OSError as error:
+        raise RunError(f"{error.filename} cannot be listed ({error.strerror}); allow reading it") from error
+    expected = [normalize("NFC", name.removesuffix(".png") if any_suffix else name) for name in names]
     extra = [place for name in sorted(found.keys() - set(expected)) for place in found[name]]
     faults = {
         "missing": [name for name in expected if name not in found],

@@ -13,8 +13,9 @@ from prep.settings import Layout, how_to_set
 from prep.tiles.folders.known import BCI, KnownSet, is_bci, mist_set
 from prep.tiles.folders.recognise import Asked, NotRead, Reading, Side, recognise
 from prep.tiles.folders.telling import tell_no_pictures
-from prep.tiles.folders.tree import Folder, is_picture, list_tree
+from prep.tiles.folders.tree import Folder, list_tree
 from prep.tiles.folders.words import LOOKED_THROUGH, plain_word, read_word
+from store.foreign.picture_files import is_picture
 from store.pictures.unreadable import unread_suffixes
 from store.schema import PairingError, Split
 from store.untrusted.names import PICTURE, name_fault

@@ -16,7 +16,7 @@ from PIL import Image
 
 from evaluate.columns import Metric
 from evaluate.inputs.baselines import fit_baselines
-from evaluate.inputs.predictions import ONE_SIDE
+from evaluate.inputs.predictions import ONE_SIDE, match_files
 from evaluate.protocol import FAKE, Fakes, ProtocolName, resave, to_u8
 from evaluate.report.table_texts import markdown
 from evaluate.scored_set import files_of
@@ -163,6 +163,43 @@ def test_foreign_pictures_of_any_extension_are_matched_by_name(small_store: Stor
     assert scores.sets["corrected: real"] != scores.sets["published: real"]
     assert "the real side only" in markdown([scores])
     assert [file.suffix for file in files_of(scores, tmp_path / "other")] == [".tif", ".JPG"] * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "._s3_0_0.png",
+        ".nfs0000000000123.png",
+        ".ipynb_checkpoints/s3_0_0.png",
+        "__MACOSX/s3_0_0.png",
+        "@eaDir/s3_0_0.png",
+        "s3_0_0_mask.png",
+        "Thumbs.db",
+        "thumbnails/s3_0_0.jpg",
+    ],
+)
+@pytest.mark.parametrize("linked", [True, False])
+def test_what_systems_leave_beside_foreign_pictures_is_no_picture(
+    small_store: Store, tmp_path: Path, name: str, linked: bool
+) -> None:
+    """Nor is a link something else than what it shows."""
+    pictures = foreign(tmp_path / "theirs", small_store)
+    left = pictures / name
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"no picture")
+    names = [f"{pair.id}.png" for pair in small_store.pairs(Split.TEST)]
+    if linked:
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there/sub").symlink_to(pictures)
+        (pictures / "above").symlink_to(tmp_path / "there")
+        pictures, names = tmp_path / "there", [f"sub/{one}" for one in names]
+    found = match_files(pictures, names, any_suffix=True)
+    assert [file.suffix for file in found] == [".tif", ".JPG"] * 2
+
+
+def test_names_of_foreign_pictures_may_be_decomposed(tmp_path: Path) -> None:
+    (tmp_path / "Mu\u0308ller_1.tif").write_bytes(b"")
+    assert len(match_files(tmp_path, ["M\u00fcller_1.png"], any_suffix=True)) == 1
 
 
 def test_foreign_pictures_that_do_not_fit_are_named(small_store: Store, tmp_path: Path) -> None:

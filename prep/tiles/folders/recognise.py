@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from prep.settings import Layout
 from prep.tiles.folders.slots import Slot, find_slots, find_ways, marker_of, paths_of
 from prep.tiles.folders.telling import BY_TABLE, tell_half, tell_missing, tell_nothing, tell_other_stain, tell_several
-from prep.tiles.folders.tree import Folder, is_picture, join_parts
+from prep.tiles.folders.tree import Folder, join_parts
 from prep.tiles.folders.words import MARKERS, Role, Word, plain_word, read_word
+from store.foreign.picture_files import is_picture
 from store.schema import Split
 
 AROUND = 3  # folders around the tiles that are looked into: a download, its set, its stain

@@ -11,17 +11,13 @@ from dataclasses import dataclass, replace
 from os import DirEntry, scandir
 from pathlib import Path
 
-from store.images import SUFFIXES
+from store.foreign.picture_files import NOT_OURS, is_picture
 from store.schema import PairingError
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 TABLES = (".csv", ".tsv")
 STORE_ROOT = "zarr.json"
 LOST = " (a link to nothing)"
-FOREIGN = re.compile(
-    r"\..*|__macosx|@eadir|lost\+found|\$recycle\.bin|masks?|annotations?|thumb(nail)?s", re.IGNORECASE
-)
-MASK = re.compile(r"(?:^|[\s_.\-])masks?$|^masks?[\s_.\-]", re.IGNORECASE)  # in the name of a picture without suffix
 PART = re.compile(r"(?P<stem>.+?)(?:[-_](?P<number>\d{3})|[-_. ]?part[-_. ]?(?P<part>\d+))(?: \(\d+\))?", re.IGNORECASE)
 STAMP = re.compile(r"-\d{8}T\d{6}Z$")  # of a download, between the name of the folder and the number of the part
 
@@ -51,12 +47,6 @@ class Folder:
         yield self
         for folder in self.folders:
             yield from folder.below()
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file is read as a tile: by its suffix, unless its name says that it is hidden or a mask."""
-    stem, _, suffix = name.rpartition("/")[2].rpartition(".")
-    return f".{suffix.lower()}" in SUFFIXES and stem[:1] not in ("", ".") and not MASK.search(stem)
 
 
 def list_tree(folder: Path) -> Folder:
@@ -106,7 +96,7 @@ def _list(folder: Path, path: str, name: str, above: tuple[tuple[int, int], ...]
     above = (*above, (status.st_dev, status.st_ino))
     folders, files = [], []
     for entry in entries:
-        if not _is_folder(entry) or FOREIGN.fullmatch(entry.name):
+        if not _is_folder(entry) or NOT_OURS.fullmatch(entry.name):
             lost = not is_picture(entry.name) and entry.is_symlink() and not Path(entry.path).exists()
             files.append(f"{entry.name}{LOST}" if lost else entry.name)
         elif _identity(entry) in above:
