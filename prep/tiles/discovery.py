@@ -149,7 +149,7 @@ def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
         raise PairingError(
             f"{data.table or data.he}: layout {found.layout} has no test set of its own, and split = published needs "
             f"one; set split=by-slide to hold slides out for test: {how_to_set('split=by-slide')}"
-            f"{f'; {found.hint}' if found.hint else ''}"
+            f"{f'; {found.doubt}' if found.doubt else ''}"
         )
     if not holds_out:
         return found

@@ -21,6 +21,7 @@ from store.schema import PairingError, Split
 from store.untrusted.names import PICTURE, name_fault
 
 NAMED = 3  # files in a note
+ASIDE = "left aside"
 AUTO = Asked()
 
 
@@ -228,7 +229,7 @@ def _aside_notes(root: Folder, listings: Mapping[str, Listing]) -> tuple[str, ..
         for name in folder.files
         if is_picture(name)
     ]
-    return (f"left aside {len(aside)} picture(s) in other folders: {_some(aside)}",) if aside else ()
+    return (f"{ASIDE} {len(aside)} picture(s) in other folders: {_some(aside)}",) if aside else ()
 
 
 def _outside(folder: Folder, read: Iterable[str]) -> Iterator[Folder]:

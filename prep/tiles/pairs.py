@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from prep.settings import Layout
 from prep.tiles.folders.known import tell_parts
-from prep.tiles.layouts import DataSet, Sources, SplitTiles, Tile
+from prep.tiles.layouts import ASIDE, DataSet, Sources, SplitTiles, Tile
 from prep.tiles.names.naming import Hint, Naming, pair_id, suggest
 from store.pairs.table import Skipped
 from store.schema import PairingError, Split, Stain
@@ -50,8 +50,8 @@ class Discovery:
     """The contents of a data folder: candidates in the order of (split, id), tiles without counterpart, notes.
 
     `published` says whether the folders contain a test set; otherwise every candidate is in train. `read_as` says how
-    the folders were read, `hint` which settings would pair more of the names or what of the data is missing, and
-    `slides_named` whether the candidates have their slides.
+    the folders were read, `hint` which settings would pair more of the names or what of the data is missing, `doubt`
+    why there may be no test set, `slides_named` whether the candidates have their slides.
     """
 
     layout: Layout
@@ -63,6 +63,7 @@ class Discovery:
     read_as: str
     slides_named: bool = False
     hint: str = ""
+    doubt: str = ""
     paired: bool = True
 
 
@@ -91,9 +92,7 @@ def pair_tiles(data_set: DataSet, naming: Naming = SAME) -> Discovery:
         unpaired += [_unpaired(tiles, key, named) for key in sorted(named.he.keys() ^ named.ihc.keys())]
     missing = _tell_missing(data_set, candidates)
     hint = _hint(data_set, naming, len(candidates)) if unpaired else None
-    splits = f"both folders hold folders of splits: to read these, give --data {data_set.around}"
-    hints = [str(one) for one in (hint, missing if unpaired or not data_set.published else "") if one]
-    hints += [splits] if data_set.around else []
+    hints = [str(one) for one in (hint, missing if unpaired else "") if one]
     unpaired.sort(key=lambda tile: (tile.he == "", list(Split).index(tile.split), tile.id))
     notes = [*data_set.notes, *([f"ignored {strange} picture(s) whose names fit no template"] if strange else [])]
     return Discovery(
@@ -105,6 +104,7 @@ def pair_tiles(data_set: DataSet, naming: Naming = SAME) -> Discovery:
         notes=(*notes, *([missing] if missing else [])),
         read_as=read_as(data_set, _count_pairs(data_set, candidates)),
         hint="; ".join(hints),
+        doubt="; ".join(_doubts(data_set, missing)),
     )
 
 
@@ -169,6 +169,13 @@ def read_as(data_set: DataSet, amount: str) -> str:
     named = " ".join(folders[:FOLDERS_NAMED]) + (" …" if len(folders) > FOLDERS_NAMED else "")
     title = "MIST" if data_set.layout is Layout.MIST else data_set.known.name if data_set.known else data_set.layout
     return f"{title}, {amount}, in {named}"
+
+
+def _doubts(data_set: DataSet, missing: str) -> list[str]:
+    """Why there may be no test set: it is in folders of splits that are not read, elsewhere, or not here yet."""
+    splits = f"both folders hold folders of splits: to read these, give --data {data_set.around}"
+    aside = [note for note in data_set.notes if note.startswith(ASIDE)]
+    return [*([splits] if data_set.around else []), *([missing] if missing else []), *aside]
 
 
 def _tell_missing(data_set: DataSet, candidates: Sequence[Candidate]) -> str:

@@ -117,6 +117,8 @@ def test_what_can_be_read_in_two_ways_is_not_guessed(folders: str, told: str) ->
     [
         ("HE HER2 ER", {"stain": "er"}, "HE ER"),
         ("HE HER2 ER Mx", {"stain": "Mx"}, "HE Mx"),
+        ("HE HER2 ER", {"stain": "HER2 (4B5)"}, "HE HER2"),
+        ("HE HER2 ER", {"stain": "HER2/neu"}, "HE HER2"),
         ("HE PD-L1 ER", {"stain": "PDL1"}, "HE PD-L1"),
         ("HE IHC Ki67", {"stain": "Ki-67"}, "HE Ki67"),
         ("I/HandE/ER I/HandE/PR I/IHC/ER I/IHC/PR", {"stain": "PR"}, "I/HandE/PR I/IHC/PR"),
@@ -138,6 +140,23 @@ def test_a_stain_that_the_folders_are_not_of_is_refused() -> None:
         "SET=stain=HER2)"
     )
     assert isinstance(read("HE HER2", stain="membrane stain"), Reading)
+    assert isinstance(read("HE HER2", stain="ER of clone 6F11"), NotRead)
+
+
+def test_pictures_that_are_left_aside_are_named_where_a_test_set_is_missed(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{split}/{stain}/s1_0_0.png" for split in ("train", "eval") for stain in ("HE", "IHC")))
+    with pytest.raises(
+        PairingError, match=r"has no test set .*; left aside 2 picture\(s\) in other folders: 'eval/HE/s1"
+    ):
+        find_pairs(PrepSettings(), Data(he=tmp_path, ihc=tmp_path))
+
+
+def test_folders_beside_those_of_the_h_and_e_may_be_the_ihc(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{split}/{stain}/s1_0_0.png" for split in ("train", "test") for stain in ("HE", "Mx clone")))
+    with pytest.raises(PairingError, match=r"if it is 'Mx clone', set its name: --set 'stain=Mx clone' \(make: SET="):
+        discover(tmp_path)
+    found = find_pairs(load(PrepSettings, None, ["stain=Mx clone"]), Data(he=tmp_path, ihc=tmp_path))
+    assert [c.ihc for c in found.candidates] == ["train/Mx clone/s1_0_0.png", "test/Mx clone/s1_0_0.png"]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +167,7 @@ def test_a_stain_that_the_folders_are_not_of_is_refused() -> None:
             "MIST HER2 has 4642 + 1000 pairs, here are 2 H&E and 0 IHC tile(s); part(s) 1, 3 of a download are here; "
             "part(s) 2 are missing: unpack every part beside the others",
         ),
+        ("HER2/trainA HER2-002/TrainValAB/valA", "part(s) 2 of a download are here; part(s) 1 are missing"),
         ("HER2-002/TrainValAB/trainB", "part(s) 2 of a download are here; part(s) 1 are missing: unpack every part"),
         ("mine-001/trainA", "; part(s) 1 of a download are here: unpack every part beside the others"),
     ],

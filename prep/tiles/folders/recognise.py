@@ -5,6 +5,7 @@ A reading is one way to understand the folders. Where there are two ways, both a
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -118,12 +119,12 @@ def _look(folder: Folder, asked: Asked, *, outermost: bool) -> Look:
 
 def _choose(ways: Sequence[tuple[Slot, ...]], asked: Asked) -> Reading | NotRead:
     """The one way that is of the stain that is asked for and lacks nothing; else why there is no such."""
-    stain = plain_word(asked.stain)
+    stains = {plain_word(asked.stain), *map(plain_word, re.split(r"[\W_]+", asked.stain))}  # HER2 (4B5): HER2, 4B5
     markers = {marker_of(way) for way in ways}
-    if stain in MARKERS and "" not in markers and stain not in markers:
+    if stains & MARKERS and "" not in markers and not stains & markers:
         return NotRead(reason=tell_other_stain(asked.stain, ways))
-    named = "" if stain == plain_word(Role.IHC) else stain  # a folder IHC, unless a marker is asked for
-    ways = [way for way in ways if marker_of(way) == named] or ways
+    named = {""} if stains == {plain_word(Role.IHC)} else stains  # a folder IHC, unless a marker is asked for
+    ways = [way for way in ways if marker_of(way) in named] or ways
     markers = {marker_of(way) for way in ways}
     read = [_read(way, asked) for way in ways]
     whole = [way for way, reading in zip(ways, read, strict=True) if isinstance(reading, Reading)]

@@ -69,7 +69,10 @@ def tell_half(folder: Folder, slots: Sequence[Slot]) -> str:
     if len(held) == 2:
         return (f"its folders do not match: {' and '.join(held)}; the folders of both stains must be laid "
                        f"out alike, or give {BY_TABLE}")  # fmt: skip
-    others = [child.name for child in folder.folders if child.pictures and read_word(child.name) is None]
+    he = {slot.folder.paths for slot in by_role[Role.HE]}
+    around = [one for one in folder.below() if any(child.paths in he for child in one.folders)]
+    beside = (child for one in around for child in one.folders if child.pictures and read_word(child.name) is None)
+    others = list(dict.fromkeys(child.name for child in beside))
     if by_role[Role.HE]:
         named = " or ".join(map(repr, others[:SHOWN]))
         hint = f"; if it is {named}, set its name: {how_to_set(f'stain={others[0]}')}" if others else ""

@@ -173,5 +173,5 @@ def _join(parts: list[tuple[int, Folder]], name: str) -> Folder:
             _join(children, child) if len(children) > 1 else children[0][1] for child, children in below.items()
         ),
         files=tuple(name for _, part in parts for name in part.files),
-        parts=tuple(number for number, _ in parts),
+        parts=tuple(number for number, _ in parts if number),
     )
