@@ -21,7 +21,7 @@ from store.pairs.table import Pair, Registration, Skipped
 from store.schema import Split
 from tests.support.apart import cut_apart, drawn_field
 from tests.support.command_line import CommandLine
-from tests.support.tiles import lanczos, run
+from tests.support.tiles import digest, lanczos, run
 
 SIDE = 128
 APART: Mapping[str, tuple[int, int]] = {"a_0_0": (0, 0), "a_0_1": (9, -12), "b_0_0": (-4, 3), "c_0_0": (2, 0)}
@@ -88,6 +88,12 @@ def test_tiles_that_were_cut_with_their_shift_have_none_left(data: Path, tmp_pat
         rows = [row for row in csv.DictReader(file) if float(row["confidence"]) >= 0.5]
     assert len(rows) >= 4
     assert all(max(abs(int(row["down"])), abs(int(row["right"]))) <= 1 for row in rows)
+
+
+def test_the_files_do_not_depend_on_the_number_of_threads(data: Path, tmp_path: Path, prep: CommandLine) -> None:
+    for threads in ("1", "3"):
+        assert prep("register", "--data", data, "--out", tmp_path / threads, "--threads", threads).code == 0
+    assert digest(tmp_path / "1") == digest(tmp_path / "3")
 
 
 def test_squares_are_measured_one_by_one(data: Path, tmp_path: Path, prep: CommandLine) -> None:
