@@ -39,7 +39,7 @@ def judge(compared: Sequence[Compared], entrants: Sequence[Entrant], stain: Stai
     best, second = order[:2]
     views = " and ".join(dict.fromkeys(one.view for one in same))
     place = f"{len(same)} pictures ({views}) of {_count(len(pairs), 'pair')} of {_count(len(slides), 'slide')}"
-    caveat = "" if by_slide else f"; {_count(len(slides), 'slide')} say little about a stain: look at more"
+    caveat = "" if by_slide else "; so few slides say little about a stain: look at more"
     if len(sums) < 2:
         return f"On {name} truth is {_listed(titles, values, order)}, of {place}: one pair ranks nothing, look at more."
     low, high = _interval(sums, best, second)

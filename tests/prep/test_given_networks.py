@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings, recorded
 from prep.upscaling.bsrgan import Bsrgan, load_enlarger
@@ -24,7 +25,7 @@ from store.images import read_picture
 from store.schema import NetworkFile, SettingsError, WeightsError
 from tests.bench.networks import TRAINED
 from tests.bench.pictures import SHARED
-from tests.support.networks import ARCHITECTURES, compact, drawn_state, write_network, write_state
+from tests.support.networks import ARCHITECTURES, compact, drawn_state, seemore, write_network, write_state
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (5, 13, 13, 3), dtype=np.uint8)
 
@@ -325,6 +326,34 @@ def test_a_network_that_mixes_the_windows_of_a_batch_gets_them_one_by_one(
     upscaler = FileUpscaler({4: load_network(given, 4)}, Precision.FP32, 4, torch.device("cpu"))
     one_by_one = np.concatenate([upscaler.enlarge(PICTURES[n : n + 1], 4) for n in range(5)])
     assert np.array_equal(upscaler.enlarge(PICTURES, 4), one_by_one)
+
+
+def test_a_network_that_takes_one_picture_gets_one(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        file = write_state(tmp_path / "own.pth", seemore(4))
+    assert inspect_network(file).alone
+    together = enlarger(file, factors=frozenset({4})).enlarge(PICTURES, 4)
+    for picture, enlarged in zip(PICTURES, together, strict=True):
+        assert np.abs(enlarged - directly(torch.load(file, weights_only=True), picture)).max() <= 1
+
+
+def test_other_rounding_while_operations_are_counted_is_no_randomness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operations that are taken apart to be counted round otherwise; seen with SeemoRe of full size."""
+    own = SpandrelNetwork.__call__
+    counted = FlopCounterMode.__enter__
+
+    def apart(self: SpandrelNetwork, given: torch.Tensor) -> torch.Tensor:
+        return own(self, given) + (1e-7 if active else 0)
+
+    active: list[object] = []
+    monkeypatch.setattr(FlopCounterMode, "__enter__", lambda self: (active.append(self), counted(self))[1])
+    leave = FlopCounterMode.__exit__
+    monkeypatch.setattr(FlopCounterMode, "__exit__", lambda self, *error: (active.clear(), leave(self, *error))[1])
+    monkeypatch.setattr(SpandrelNetwork, "__call__", apart)
+    assert inspect_network(write_network(tmp_path / "own.pth")).macs > 0
 
 
 def test_a_network_that_draws_random_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

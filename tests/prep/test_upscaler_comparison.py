@@ -24,7 +24,7 @@ from store.weights import FOLDER_VARIABLE
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.networks import write_network
 from tests.support.stores import small_table
-from tests.support.tiles import lanczos
+from tests.support.tiles import lanczos, write_tiles
 
 Command = Callable[..., Outcome]
 OPTIONS = ("view_side=64", "margin=4", "device=cpu", "precision=fp32")
@@ -101,6 +101,18 @@ def test_the_report_has_a_row_for_each_upscaler_and_a_picture(mist: Path, tmp_pa
     assert again.out == done.out
     for name in ("upscalers.md", "upscalers.json", "upscalers.png"):
         assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_tiles_that_are_no_pairs_are_compared_too(tmp_path: Path, command: Command) -> None:
+    for key, (stain, names) in enumerate({"HE": ["a_0_0", "b_0_0", "c_0_0"], "IHC": ["d_0_0", "e_0_0"]}.items()):
+        write_tiles(tmp_path / "own" / stain, names, key)
+    unpaired = ("--set", "paired=false", "--set", "split=by-slide")
+    done = command("fidelity", "--data", "own", "--upscalers", "lanczos", *unpaired, *SETTINGS)
+    assert done.code == 0, done.err
+    pictures = json.loads((tmp_path / "own-upscalers" / "upscalers.json").read_text())["pictures"]
+    assert sorted((one["stain"], one["pair"], one["slide"]) for one in pictures if one["view"] == "x4") == (
+        [("he", f"{slide}_0_0", slide) for slide in "abc"] + [("ihc", f"{slide}_0_0", slide) for slide in "de"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,7 +194,7 @@ def test_few_slides_and_interpolation_are_named() -> None:
     assert said.startswith(
         "On HER2 **lanczos** invents least: the truth of its finer detail is 0.70, against 0.50 of b, "
     )
-    assert "bootstrap of pairs; 8 pictures (x4) of 8 pairs of 2 slides; 2 slides say little about a stain" in said
+    assert "bootstrap of pairs; 8 pictures (x4) of 8 pairs of 2 slides; so few slides say little about a stain" in said
     assert said.endswith("It only interpolates; of the networks b invents least.")
     one = judge(few[:1], [entrant("a"), entrant("b"), entrant("lanczos")], Stain.IHC, "HER2")
     assert one.endswith("of 1 pair of 1 slide: one pair ranks nothing, look at more.")

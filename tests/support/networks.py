@@ -30,6 +30,23 @@ def _swinir(scale: int) -> dict[str, Tensor]:
         return _state(SwinIR(**options, mlp_ratio=2, upscale=scale, upsampler="pixelshuffle"))
 
 
+def _hat(scale: int) -> dict[str, Tensor]:
+    """As SwinIR."""
+    from spandrel.architectures.HAT import HAT
+
+    options: dict[str, Any] = {"img_size": 16, "embed_dim": 60, "depths": (2,), "num_heads": (2,), "window_size": 8}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.meshgrid
+        return _state(HAT(**options, upscale=scale, upsampler="pixelshuffle"))
+
+
+def seemore(scale: int) -> dict[str, Tensor]:
+    """Takes one picture at a time."""
+    from spandrel.architectures.SeemoRe import SeemoRe
+
+    return _state(SeemoRe(scale=scale, num_layers=1, num_experts=2, embedding_dim=16))
+
+
 def _span(scale: int) -> dict[str, Tensor]:
     from spandrel.architectures.SPAN import SPAN
 
@@ -50,6 +67,7 @@ def compact(scale: int, channels: int) -> dict[str, Tensor]:
 ARCHITECTURES: dict[str, Callable[[int], dict[str, Tensor]]] = {
     "ESRGAN": _esrgan,
     "SwinIR": _swinir,
+    "HAT": _hat,
     "SPAN": _span,
     "RealESRGAN Compact": _compact,
 }
