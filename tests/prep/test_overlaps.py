@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 
 from prep.__main__ import app
 from prep.build.plan import make_plan
-from prep.settings import PrepSettings, SplitRule
+from prep.settings import Layout, PrepSettings, SplitRule
 from prep.tiles.discovery import find_pairs
+from prep.tiles.layouts import Sources
 from prep.tiles.overlaps.places import Place, place_tile, read_corners
 from prep.tiles.overlaps.sharing import Overlap, Placed, find_overlaps, join_slides
-from prep.tiles.pairs import Discovery
+from prep.tiles.overlaps.together import keep_together
+from prep.tiles.pairs import Candidate, Discovery
 from store.format.manifest import ROOT
 from store.images import write_png
 from store.overview import describe_leakage
@@ -198,6 +201,21 @@ def test_a_slide_that_is_chosen_takes_those_with_it_that_share_its_pixels(tmp_pa
     alone = named(tmp_path / "e", {"train": ["p_y0_x0", "p_y0_x32"], "val": ["p_y0_x64", "p_y0_x48"]})
     with pytest.raises(PairingError, match=r"1 slide\(s\).*slides whose tiles share pixels count as one: p_y0_x0, "):
         find_pairs(apart(), single(alone))
+
+
+def test_tens_of_thousands_of_tiles_are_kept_together_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From names to groups; what compares each with each takes minutes for these."""
+    monkeypatch.setattr("prep.tiles.overlaps.together.picture_size", lambda path: (512, 512))
+    names = [f"{s}_y{256 * row}_x{256 * column}" for s in range(4) for row in range(70) for column in range(70)]
+    candidates = tuple(Candidate(id=name, split=Split.TRAIN, slide=name, he=name, ihc=name) for name in names)
+    folder = Sources(he=Path(), ihc=Path(), joined=False)
+    found = Discovery(
+        layout=Layout.FOLDERS, sources=folder, published=False, candidates=candidates, unpaired=(), notes=(), read_as=""
+    )
+    start = time.process_time()
+    _, groups = keep_together(apart(), found)
+    assert time.process_time() - start < 10
+    assert (len(groups), len(set(groups.values()))) == (len(names), 4)
 
 
 def test_heads_are_read_only_where_slides_could_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

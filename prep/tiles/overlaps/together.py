@@ -34,7 +34,8 @@ def keep_together(settings: PrepSettings, found: Discovery) -> tuple[Discovery, 
     groups = join_slides(_placed(settings, replace(found, candidates=tuple(drawn))))
     if not groups:
         return found, groups
-    first = sorted(slide for slide, group in groups.items() if group == min(groups.values()))
+    named = min(groups.values())
+    first = sorted(slide for slide, group in groups.items() if group == named)
     note = (
         f"tiles of {len(groups)} slides share pixels with tiles of another one, by the coordinates in their names, and "
         f"stay in its split, for example {', '.join(map(repr, first[:3]))}"
