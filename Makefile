@@ -12,10 +12,15 @@ JOBS  ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -le 4 ] || n=4; echo $
 READY := $(ENV)/made-$(KEY)
 PY    := $(ENV)/bin/python
 
+# ---- values that a person types are words, whatever signs are in them: $ is not expanded, and `quote` is for the shell
+TYPED := DATA HE IHC PAIRS STORE RUN DIR SET CONFIG PREP_SET TRAIN_SET PREP_CONFIG TRAIN_CONFIG SCHEDULER WEIGHTS FROM OUT
+$(foreach name,$(TYPED),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
+quote  = '$(subst ','\'',$(1))'
+
 # ---- what the stages work on: the demo, unless a variable names something else
-NAME   := $(if $(DATA)$(HE),$(shell basename '$(or $(DATA),$(shell dirname '$(HE)'))'),$(if $(PAIRS),$(shell basename '$(PAIRS)' .csv),$(if $(STORE),$(shell basename '$(STORE)' .zarr),demo)))
+NAME   := $(if $(DATA)$(HE),$(shell basename $(call quote,$(or $(DATA),$(shell dirname $(call quote,$(HE)))))),$(if $(PAIRS),$(shell basename $(call quote,$(PAIRS)) .csv),$(if $(STORE),$(shell basename $(call quote,$(STORE)) .zarr),demo)))
 IS_DEMO = $(filter demo,$(if $(DATA)$(HE)$(PAIRS)$(STORE),other,demo))
-TILES   = $(if $(HE),--he '$(HE)' --ihc '$(IHC)',$(if $(DATA),--data '$(DATA)',$(if $(PAIRS),,--data data/demo)))$(if $(PAIRS), --pairs-from '$(PAIRS)')
+TILES   = $(if $(HE),--he $(call quote,$(HE)) --ihc $(call quote,$(IHC)),$(if $(DATA),--data $(call quote,$(DATA)),$(if $(PAIRS),,--data data/demo)))$(if $(PAIRS), --pairs-from $(call quote,$(PAIRS)))
 ZARR    = $(or $(STORE),data/$(NAME).zarr)
 FOLDER  = $(or $(RUN),runs/$(NAME)$(if $(METHOD),-$(METHOD)))
 SPLIT  ?= test
@@ -36,14 +41,15 @@ PREP_SET     ?= $(if $(TO_PREPARE),$(SET))
 TRAIN_SET    ?= $(if $(TO_PREPARE),,$(SET))
 PREP_CONFIG  ?= $(or $(if $(TO_PREPARE),$(CONFIG)),$(if $(IS_DEMO),prep/presets/demo.toml))
 TRAIN_CONFIG ?= $(or $(if $(TO_PREPARE),,$(CONFIG)),$(if $(IS_DEMO),train/presets/demo.toml))
-PREP_OPTIONS = $(if $(SKIP_BAD),--skip-bad) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(REPAIR),--repair) $(if $(DRY_RUN),--dry-run) $(if $(WEIGHTS),--weights '$(WEIGHTS)')
-sets   = $(foreach set,$(1),--set '$(set)')
-config = $(if $(1),--config '$(1)')
+PREP_OPTIONS = $(if $(SKIP_BAD),--skip-bad) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(call quote,$(SCHEDULER))) $(if $(REPAIR),--repair) $(if $(DRY_RUN),--dry-run) $(if $(WEIGHTS),--weights $(call quote,$(WEIGHTS)))
+SPLIT_SET := import shlex, sys; words = shlex.shlex(sys.argv[1], posix=True); words.whitespace_split, words.commenters, words.escape = True, "", ""; q = chr(39); print(*("--set " + q + word.replace(q, q + chr(92) + q + q) + q for word in words))
+sets   = $(if $(strip $(1)),$(or $(shell $(or $(wildcard $(PY)),python3) -c '$(SPLIT_SET)' $(call quote,$(1)) 2> /dev/null),$(error SET="$(1)": a quotation mark is not closed; a value with blanks is written as SET="key='a b' other=1")))
+config = $(if $(1),--config $(call quote,$(1)))
 PYTEST  = $(PY) -m pytest -n $(JOBS)
 FIT     = $(PY) -m train fit $(if $(PROCESSES),--processes $(PROCESSES))
 presets = $(foreach preset,$(1),--config train/presets/$(preset).toml)
-runs    = $(foreach run,$(2),--run '$(1)/$(run)') --split $(SPLIT) --view $(VIEW) --paper $(3)
-join_runs = $(PY) -m evaluate table $(runs) --out '$(1)' $(if $(STORE),--store '$(STORE)') && $(PY) -m evaluate report $(runs) --out '$(1)/report.html' $(if $(STORE),--store '$(STORE)')
+runs    = $(foreach run,$(2),--run $(call quote,$(1)/$(run))) --split $(SPLIT) --view $(VIEW) --paper $(3)
+join_runs = $(PY) -m evaluate table $(runs) --out $(call quote,$(1)) $(if $(STORE),--store $(call quote,$(STORE))) && $(PY) -m evaluate report $(runs) --out $(call quote,$(1)/report.html) $(if $(STORE),--store $(call quote,$(STORE)))
 
 help:
 	@echo 'magstain: H&E-to-IHC stain translation with a precomputed multi-magnification store'
@@ -104,28 +110,28 @@ demo:
 
 prepare: $(READY)
 	@$(if $(IS_DEMO),$(PY) -m prep demo --out data/demo)
-	@$(PY) -m prep build $(TILES) --store '$(ZARR)' $(call config,$(PREP_CONFIG)) $(call sets,$(PREP_SET)) $(PREP_OPTIONS)
+	@$(PY) -m prep build $(TILES) --store $(call quote,$(ZARR)) $(call config,$(PREP_CONFIG)) $(call sets,$(PREP_SET)) $(PREP_OPTIONS)
 
 train: $(READY)
-	@$(FIT) --store '$(ZARR)' --run '$(FOLDER)' $(call presets,$(UNDER)) $(call config,$(TRAIN_CONFIG)) $(call presets,$(OVER)) $(call sets,$(if $(METHOD),method=$(METHOD)) $(TRAIN_SET)) $(if $(ADAPT),--adapt)
+	@$(FIT) --store $(call quote,$(ZARR)) --run $(call quote,$(FOLDER)) $(call presets,$(UNDER)) $(call config,$(TRAIN_CONFIG)) $(call presets,$(OVER)) $(call sets,$(if $(METHOD),method=$(METHOD)) $(TRAIN_SET)) $(if $(ADAPT),--adapt)
 
 eval: $(READY)
-	@$(PY) -m train predict --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)') $(if $(GATES),--gates)
-	@$(PY) -m evaluate score --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)') $(if $(REQUIRE),--require) > /dev/null
-	@$(PY) -m evaluate table --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
-	@$(PY) -m evaluate report --run '$(FOLDER)' --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store '$(STORE)')
+	@$(PY) -m train predict --run $(call quote,$(FOLDER)) --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store $(call quote,$(STORE))) $(if $(GATES),--gates)
+	@$(PY) -m evaluate score --run $(call quote,$(FOLDER)) --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store $(call quote,$(STORE))) $(if $(REQUIRE),--require) > /dev/null
+	@$(PY) -m evaluate table --run $(call quote,$(FOLDER)) --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store $(call quote,$(STORE)))
+	@$(PY) -m evaluate report --run $(call quote,$(FOLDER)) --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store $(call quote,$(STORE)))
 
 compare: $(READY)
 	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)
 	@for method in $(METHODS); do \
-	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-compare/$$method" METHOD= UNDER="$${method}_matched" ADAPT=1 || exit; \
+	  $(MAKE) --no-print-directory train eval RUN=$(call quote,runs/$(NAME)-compare)"/$$method" METHOD= UNDER="$${method}_matched" ADAPT=1 || exit; \
 	done
 	@$(call join_runs,runs/$(NAME)-compare,$(METHODS),I)
 
 ablation: $(READY)
 	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)
 	@for row in $(ROWS); do \
-	  $(MAKE) --no-print-directory train eval RUN="runs/$(NAME)-ablation/$$row" METHOD= OVER="ablation_$$row" || exit; \
+	  $(MAKE) --no-print-directory train eval RUN=$(call quote,runs/$(NAME)-ablation)"/$$row" METHOD= OVER="ablation_$$row" || exit; \
 	done
 	@$(call join_runs,runs/$(NAME)-ablation,$(ROWS),II)
 
@@ -135,10 +141,10 @@ figure: $(READY)
 
 doctor:
 	@[ -x '$(PY)' ] || { echo 'error: there is no environment in $(ENV), or its Python is gone: run `make setup`' >&2; exit 2; }
-	@$(PY) -m store.doctor $(if $(DIR),'$(DIR)')
+	@$(PY) -m store.doctor $(if $(DIR),$(call quote,$(DIR)))
 
 weights: $(READY)
-	@$(PY) -m store weights $(NAMES) $(if $(FROM),--from '$(FROM)') $(if $(WEIGHTS),--folder '$(WEIGHTS)')
+	@$(PY) -m store weights $(NAMES) $(if $(FROM),--from $(call quote,$(FROM))) $(if $(WEIGHTS),--folder $(call quote,$(WEIGHTS)))
 
 test: $(READY)
 	@$(PYTEST)
@@ -174,7 +180,7 @@ bench: $(READY)
 	@$(PY) -m tests.bench $(ONLY)
 
 attack: $(READY)
-	@$(PY) -m tests.attack --seed $(or $(SEED),0) --minutes $(or $(MINUTES),15) $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out '$(OUT)')
+	@$(PY) -m tests.attack --seed $(or $(SEED),0) --minutes $(or $(MINUTES),15) $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(call quote,$(OUT)))
 
 clean:
 	rm -rf data/demo data/demo.zarr data/demo.zarr.journal runs/demo runs/demo-compare runs/demo-ablation .mypy_cache .pytest_cache .ruff_cache build

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,80 @@ def test_a_table_of_pairs_is_handed_on(words: tuple[str, ...], expected: list[st
     typed = shlex.split(done.stdout.splitlines()[-1])
     assert typed[typed.index("build") + 1 :][: len(expected)] == expected
     assert "demo" not in done.stdout
+
+
+ODD = """it's 2+, [a] (b) $x $$ ;& "q" `c` \\d {e}"""  # what a name may hold and a shell or make would read otherwise
+GIVEN = {  # a variable, the targets that read it, and the option that it becomes
+    "DATA": ("prepare", "--data"),
+    "HE": ("prepare", "--he"),
+    "IHC": ("prepare HE=a", "--ihc"),
+    "PAIRS": ("prepare", "--pairs-from"),
+    "STORE": ("prepare train eval", "--store"),
+    "RUN": ("train eval", "--run"),
+    "CONFIG": ("train", "--config"),
+    "PREP_CONFIG": ("prepare DATA=a", "--config"),
+    "WEIGHTS": ("prepare DATA=a", "--weights"),
+    "SCHEDULER": ("prepare DATA=a", "--scheduler"),
+    "FROM": ("weights", "--from"),
+}
+
+
+def made(*words: str) -> list[list[str]]:
+    """The commands of ours that make would run, each as its words."""
+    done = subprocess.run(["make", "-n", *words], cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if re.match(r"\S*python -m (prep|train|evaluate|store) ", line)]
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_value_that_is_given_to_make_reaches_the_command_as_it_is(name: str) -> None:
+    targets, option = GIVEN[name]
+    found = made(*targets.split(), f"{name}={ODD}")
+    assert found
+    for words in found:
+        assert words[words.index(option) + 1] == ODD
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+@pytest.mark.parametrize("target", ["compare METHODS=asp", "ablation ROWS=both"])
+def test_names_reach_the_commands_of_commands(target: str) -> None:
+    odd = ODD.replace("\\d", "d")
+    build, *others = made(*target.split(), f"DATA=tiles/{odd}", """TRAIN_SET=seed=1 x='a $b'""")
+    assert build[build.index("--data") + 1] == f"tiles/{odd}"
+    store = build[build.index("--store") + 1]
+    assert store == f"data/{odd}.zarr"
+    (fit,) = [words for words in others if words[1:4] == ["-m", "train", "fit"]]
+    assert fit[fit.index("--store") + 1] == store
+    assert [word for option, word in pairwise(fit) if option == "--set"] == ["seed=1", "x=a $b"]
+    for words in others:
+        assert words[words.index("--run") + 1].startswith(f"runs/{odd}-{target.partition(' ')[0]}/")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("slide_pattern='(s .)_'", ["slide_pattern=(s .)_"]),
+        (r"slide_pattern=^(.*)_\d+$", [r"slide_pattern=^(.*)_\d+$"]),
+        (r"""slide_pattern="it's (.)_\d" stain=X""", [r"slide_pattern=it's (.)_\d", "stain=X"]),
+        ("a=1  b=$HOME;`c`", ["a=1", "b=$HOME;`c`"]),
+        ("name='x y' 'z w=#3'", ["name=x y", "z w=#3"]),
+    ],
+)
+def test_set_is_split_as_a_shell_splits_words(given: str, expected: list[str]) -> None:
+    """But nothing is expanded, and a backslash stays: patterns have them."""
+    for words in (("prepare", "DATA=t", f"SET={given}"), ("train", "STORE=s", f"SET={given}")):
+        (typed,) = made(*words)
+        assert [word for option, word in pairwise(typed) if option == "--set"] == expected
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+def test_a_quotation_mark_that_is_not_closed_is_refused() -> None:
+    words = ["make", "-n", "prepare", "DATA=t", "SET=name=it's"]
+    done = subprocess.run(words, cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert """SET="name=it's": a quotation mark is not closed""" in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
