@@ -81,13 +81,14 @@ def test_a_run_says_what_it_does(store: Store, tmp_path: Path, capsys: pytest.Ca
     assert "the store is unpaired: there is no validation (SSIM and PSNR need pairs: n/a)" in said
 
 
+@pytest.mark.parametrize("paired", ["data.paired=true", "data.paired=false"])
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in names_without_pairs()])
 def test_a_method_that_needs_pairs_is_refused_before_anything_is_written(
-    method: str, store: Store, tmp_path: Path
+    method: str, paired: str, store: Store, tmp_path: Path
 ) -> None:
     run = RunFolder(tmp_path / "run")
     with pytest.raises(SettingsError) as refused:
-        fit(run, store, tiny(method))
+        fit(run, store, tiny(method, paired))
     assert str(refused.value).startswith(f"{store.address} is unpaired: ")
     assert f"method = {method}" in str(refused.value)
     assert "use a method that does not: cyclegan, cut, fastcut" in str(refused.value)

@@ -22,7 +22,7 @@ from train.loop.captured import Captured, CudaRecorder, Uncaptured, wants_graph
 from train.loop.ema import Ema
 from train.loop.step import OptimisationStep, make_optimisers, trial_step
 from train.methods.base import Method
-from train.methods.outline import names_without_pairs
+from train.methods.outline import build_outline, names_without_pairs
 from train.methods.registry import build_method, check_multiple
 from train.networks.compiling import compile_passes
 from train.run.console import Console
@@ -77,8 +77,8 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
     if watched and (busy := describe_busy_cores(threads)):
         console.say(busy)
     epochs = settings.optimiser.epochs
-    if settings.data.paired and not store.manifest.paired:
-        raise SettingsError(_no_pairs(store, settings))
+    if not store.manifest.paired:
+        _refuse_pairs(store, settings)
     order = plan_order(store, settings.data, seed=settings.seed, epochs=epochs, processes=ranks.count)
     torch.manual_seed(settings.seed)  # layers take no generator; the process belongs to the run
     method = build_method(settings)
@@ -101,12 +101,17 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
     )
 
 
-def _no_pairs(store: Store, settings: TrainSettings) -> str:
-    """Why settings that use pairs cannot be trained on an unpaired store, and what can."""
-    able = names_without_pairs()
-    asked = f"method = {settings.method} with data.paired = true compares a translation with the IHC of the same place"
-    remedy = "set data.paired=false" if settings.method in able else f"use a method that does not: {', '.join(able)}"
-    return f"{store.address} is unpaired: its H&E and IHC are of different places, and {asked}; {remedy}"
+def _refuse_pairs(store: Store, settings: TrainSettings) -> None:
+    """Raise SettingsError, which names an unpaired store, for settings that use pairs."""
+    needed = build_outline(replace(settings, data=replace(settings.data, paired=True))).needs_pairs
+    if needed:
+        asked = f"method = {settings.method} compares a translation with the IHC of the same place"
+        remedy = f"use a method that does not: {', '.join(names_without_pairs())}"
+    elif settings.data.paired:
+        asked, remedy = f"method = {settings.method} with data.paired = true reads pairs", "set data.paired=false"
+    else:
+        return
+    raise SettingsError(f"{store.address} is unpaired: its H&E and IHC are of different places, and {asked}; {remedy}")
 
 
 def make_step(run: Run) -> Captured | Uncaptured:
