@@ -199,7 +199,11 @@ def test_pictures_of_a_kind_that_is_not_read_are_counted_by_their_suffix(tmp_pat
         ((*MIST, "TrainA"), "'TrainA' and 'trainA' may both hold H&E of train; keep one of them there, or give a"),
         (("HE/train", "HE/test", "IHC/train"), "'HE/test' has no counterpart: there is no folder of IHC of test"),
         (("HE/train", "HE/test", "IHC"), "its folders do not match: 'HE/test', 'HE/train' for H&E and 'IHC' for IHC"),
-        (("HE/test", "IHC/test"), "there are test and no train ('HE/test', 'IHC/test'); add the tiles of train"),
+        (
+            ("HE/test", "IHC/test"),
+            "there are test and no train ('HE/test', 'IHC/test'); add the tiles of train, or if the names mean no splits, "
+            "read the folders of the stains whole: --set layout=folders (make: SET=layout=folders)",
+        ),
         (
             ("HE", "Klon 4B5"),
             "has folders of H&E ('HE') and none whose name says IHC, such as IHC, HER2, B or label; if "

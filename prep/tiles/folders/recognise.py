@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from prep.settings import Layout
+from prep.settings import Layout, how_to_set
 from prep.tiles.folders.slots import Slot, find_slots, find_ways, marker_of, paths_of
 from prep.tiles.folders.telling import BY_TABLE, tell_half, tell_missing, tell_nothing, tell_other_stain, tell_several
 from prep.tiles.folders.tree import Folder, join_parts
@@ -164,6 +164,7 @@ def _read(way: Sequence[Slot], asked: Asked) -> Reading | NotRead:
     if splits and splits[0] is not Split.TRAIN:
         return NotRead(
             reason=f"there are {' and '.join(splits)} and no train ({paths_of(way)}); add the tiles of train"
+            f"{_as_tiles(way)}"
         )
     if faults := [f"{slot.where!r} cannot be listed ({slot.folder.fault})" for slot in way if slot.folder.fault]:
         return NotRead(reason=f"{faults[0]}; give the right to read it")
@@ -175,6 +176,13 @@ def _read(way: Sequence[Slot], asked: Asked) -> Reading | NotRead:
     )
     numbers = sorted({number for slot in way for number in slot.parts})
     return Reading(layout=way[0].word.layout, sides=sides, marker=marker_of(way), parts=tuple(numbers))
+
+
+def _as_tiles(way: Sequence[Slot]) -> str:
+    """How folders of splits in those of stains are taken for folders of tiles."""
+    if way[0].word.layout is not Layout.BCI:
+        return ""
+    return f", or if the names mean no splits, read the folders of the stains whole: {how_to_set('layout=folders')}"
 
 
 def _folders_of(way: Sequence[Slot], split: Split | None, role: Role) -> tuple[str, ...]:
