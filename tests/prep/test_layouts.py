@@ -201,8 +201,8 @@ def test_pictures_of_a_kind_that_is_not_read_are_counted_by_their_suffix(tmp_pat
         (("HE/train", "HE/test", "IHC"), "its folders do not match: 'HE/test', 'HE/train' for H&E and 'IHC' for IHC"),
         (
             ("HE/test", "IHC/test"),
-            "there are test and no train ('HE/test', 'IHC/test'); add the tiles of train, or if the names mean no splits, "
-            "read the folders of the stains whole: --set layout=folders (make: SET=layout=folders)",
+            "there are test and no train ('HE/test', 'IHC/test'); add the tiles of train, or if the names mean no "
+            "splits, read the folders of the stains whole: --set layout=folders (make: SET=layout=folders)",
         ),
         (
             ("HE", "Klon 4B5"),
