@@ -126,10 +126,11 @@ def test_readers_are_planned_by_the_room_that_is_there(
 def test_readers_that_cannot_be_started_after_all_are_one_line(
     number: int, small_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: object) -> None:
-        raise OSError(number, os.strerror(number))
+    class Full(type(multiprocessing.get_context("spawn"))):  # type: ignore[misc]  # mypy takes no such bases
+        def Queue(self, maxsize: int = 0) -> None:  # noqa: N802 - as multiprocessing's
+            raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", fail)
+    monkeypatch.setattr("train.data.loader._clean_processes", Full)
     order = plan_order(small_store, SETTINGS, seed=0, epochs=1)
     with pytest.raises(RunError, match=rf"{os.strerror(number)}\): usually memory ran out, .*fewer data.workers"):
         next(read_batches(small_store, order, done=0, workers=1, pin=False))

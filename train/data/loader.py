@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -118,19 +119,29 @@ def _start(store: Store, lists: Iterator[list[PairRef]], workers: int, pin: bool
     """The processes that read, and what comes from them."""
     with warnings.catch_warnings():  # of more workers than cores, of which PyTorch counts those of the affinity
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        return iter(
-            DataLoader(
-                StorePictures(store),
-                batch_sampler=lists,
-                num_workers=workers,
-                prefetch_factor=AHEAD if workers else None,
-                collate_fn=pack if workers else _as_it_is,  # type: ignore[arg-type]  # a batch is read as one
-                pin_memory=pin,
-                generator=torch.Generator(),  # else the loader draws from the global generator
-                multiprocessing_context=_clean_processes() if workers else None,
-                worker_init_fn=_start_worker,
-            )
+        loader = DataLoader(
+            StorePictures(store),
+            batch_sampler=lists,
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            collate_fn=pack if workers else _as_it_is,  # type: ignore[arg-type]  # a batch is read as one, not collated
+            pin_memory=pin,
+            generator=torch.Generator(),  # else the loader draws from the global generator
+            multiprocessing_context=_clean_processes() if workers else None,
+            worker_init_fn=_start_worker,
         )
+        try:
+            return iter(loader)
+        except OSError as error:
+            _drop_frames(error)
+            raise
+
+
+def _drop_frames(error: OSError) -> None:
+    """Let go of PyTorch's half-made iterator, which the frames of the error hold: it fails again when it is deleted."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    error.__traceback__ = None
+    sys.unraisablehook = before
 
 
 def _batches_of_blocks(
