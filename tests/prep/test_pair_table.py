@@ -142,6 +142,21 @@ def test_names_are_found_in_the_form_of_unicode_that_the_disk_has(tmp_path: Path
     assert found.unpaired == ()
 
 
+def test_rows_of_side_by_side_pictures_name_one_file_twice(tmp_path: Path) -> None:
+    rows = "he,ihc,split\nb/he2.png,b/he2.png,train\nb/ihc2.png,b/ihc2.png,test\n"
+    found = read(tmp_path, rows, "layout=side-by-side")
+    assert (found.sources.joined, ids(found)) == (True, ["b/he2"])
+    told = refusal(tmp_path, f"{rows}a/he 1.png,a/ihc 1.tif,test\n", "layout=side-by-side")
+    assert told.startswith(
+        ", row 4: he is 'a/he 1.png' and ihc is 'a/ihc 1.tif', and each row must name one file twice"
+    )
+
+
+def test_a_table_names_pairs_and_not_unpaired_tiles(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"paired = false, and .*pairs\.csv names pairs; give one of both"):
+        read(tmp_path, f"he,ihc,slide,split\n{ROWS}", "paired=false")
+
+
 def test_a_missing_file_is_a_bad_pair_that_names_its_row(tmp_path: Path) -> None:
     found = read(tmp_path, f"he,ihc,slide,split\n{ROWS}b/gone.png,b/ihc2.png,S2,test\n")
     (bad,) = found.unpaired
