@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,9 @@ from store.schema import PairingError, SettingsError, Split, Stain
 from store.settings import load
 from store.verify import verify
 from tests.support.command_line import CommandLine
+from tests.support.places import ROOT
 from tests.support.stores import draw_tile
+from train.__main__ import app as train_app
 
 SIDE = 64
 SETTINGS = PrepSettings(paired=False, view_side=32, margin=2, unit=3, upscaler=Enlarger.LANCZOS)
@@ -323,6 +326,26 @@ def test_the_shift_of_unpaired_tiles_is_not_measured(
     assert done.code == 2
     assert "there are no pairs" in done.err
     assert not (tmp_path / "report").exists()
+
+
+def test_the_commands_of_the_guide_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As printed, on small tiles; the command that trains is one that `train` understands."""
+    guide = (ROOT / "prep" / "README.md").read_text(encoding="utf-8").split("## Unpaired folders")[1].split("## ")[0]
+    one, two = re.findall(r"python -m prep (build .*)", guide)
+    shutil.copytree(data, tmp_path / "tiles" / "unpaired")
+    for folder, stain in (("trainA", "HE"), ("trainB", "ER")):
+        shutil.copytree(data / folder, tmp_path / "slides" / stain)
+    monkeypatch.chdir(tmp_path)
+    run, small = CommandLine("prep", app, monkeypatch, capsys), ("--set", "view_side=32", "--set", "upscaler=lanczos")
+    for command in (one, two):
+        done = run(*command.split(), *small)
+        assert done.code == 0, done.err
+    assert not Store.open(tmp_path / "data/unpaired.zarr").manifest.paired
+    (train,) = re.findall(r"python -m train (fit .*)", guide)
+    refused = CommandLine("train", train_app, monkeypatch, capsys)(*train.split(), "--set", "data.batch=0")
+    assert (refused.code, "data.batch = 0" in refused.err) == (2, True)
 
 
 def test_the_command_line_plans_and_builds(

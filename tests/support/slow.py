@@ -15,6 +15,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/test_odd_names.py": (),
     "tests/attack/test_attack.py": ("every_attack",),
     "tests/prep/test_build_kills.py": (),
+    "tests/prep/test_unpaired.py::test_the_commands": (),
     "tests/prep/test_registration.py::test_known_shifts": ("256-32-20",),
     "tests/prep/test_public_sets.py::test_the_command": ("[HER2]", "[BCI_dataset]", "[HER2match]", "[HEMIT]"),
     "tests/test_gpu_bench.py::test_a_dry_run": (),
