@@ -158,10 +158,12 @@ def _describe_upscaler(manifest: Manifest) -> str:
     upscaler = manifest.upscaler
     if upscaler.name == Enlarger.LANCZOS:
         return f"{upscaler.name}: interpolation, no super-resolution"
+    halved = [factor for factor, network in upscaler.networks.items() if factor != f"x{network.scale}"]
+    name = f"{upscaler.name}{', its x4 result averaged where views are enlarged by 2' if halved else ''}"
     if upscaler.precision == Precision.AUTO:
-        return f"{upscaler.name}, in the precision that suits the device; the build chooses and stores it"
+        return f"{name}, in the precision that suits the device; the build chooses and stores it"
     kernels = f", kernels {upscaler.kernels}" if upscaler.kernels else ""
-    return f"{upscaler.name}, {upscaler.precision}{kernels}, batches of {upscaler.batch}"
+    return f"{name}, {upscaler.precision}{kernels}, batches of {upscaler.batch}"
 
 
 def _describe_compute(plan: BuildPlan, pace: float | None) -> str:

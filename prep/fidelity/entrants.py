@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from prep.settings import Enlarger, PrepSettings
 from prep.upscaling.choosing import choose
-from prep.upscaling.files.given import GivenNetwork, by_factor
+from prep.upscaling.files.given import GivenNetwork, by_factor, path_exists
 from prep.upscaling.upscale import Enlarges, make_upscaler, read_networks, record_upscaler, upscaler_choice
 from store.schema import SettingsError, Upscaler
 from store.weights import BSRGAN_FILES, weights_folder
@@ -87,7 +86,7 @@ def load_entrant(one: Asked, factors: Mapping[int, str]) -> Entrant:
 def _ask(name: str, settings: PrepSettings) -> Asked:
     if enlarger := NAMED.get(name):
         return Asked(title=name, settings=replace(settings, upscaler=enlarger), networks=())
-    if not Path(name).expanduser().exists():
+    if not path_exists(name):
         raise SettingsError(
             f"--upscalers: {name!r} is neither {' nor '.join(NAMED)}, nor a file that exists; correct the name or the "
             "path of the network"

@@ -62,7 +62,7 @@ def test_a_store_says_everywhere_which_network_made_it(
     assert done.code == 0, done.err
     digest, words = digest_file(network), " ".join(done.err.split())
     name = f"RealESRGAN Compact own-x4.pth (sha256 {digest[:12]}, licence Apache-2.0)"
-    assert f"upscaler {name}, fp32, batches of 4" in words
+    assert f"upscaler {name}, its x4 result averaged where views are enlarged by 2, fp32, batches of 4" in words
     assert "TFLOP of super-resolution" in words
     manifest = Store.open(tmp_path / "s.zarr").manifest
     assert manifest.upscaler.name == name

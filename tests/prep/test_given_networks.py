@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from collections.abc import Callable
@@ -160,6 +161,13 @@ def test_settings_of_a_file_go_with_it_alone(tmp_path: Path) -> None:
     ):
         read_networks(PrepSettings(upscaler=Enlarger.FILE, upscaler_file=f"{one},{other}"))
     assert split_paths(str(odd)) == [odd]  # a comma of its own
+    for path, told in (
+        ("~nobody-here/x.pth", "does not exist"),
+        ("x" * 300, "cannot be read"),
+        ("\0", "cannot be read"),
+    ):
+        with pytest.raises(WeightsError, match=told):
+            read_networks(PrepSettings(upscaler=Enlarger.FILE, upscaler_file=path))
 
 
 def _page(file: Path) -> None:
@@ -201,6 +209,11 @@ def _almost(file: Path) -> None:
     torch.save(state, file)
 
 
+def _huge(file: Path) -> None:
+    with file.open("wb") as opened:
+        opened.truncate((1 << 33) + 1)  # without a byte on the disk
+
+
 def _list(file: Path) -> None:
     torch.save([torch.zeros(1)], file)
 
@@ -218,6 +231,9 @@ def _list(file: Path) -> None:
         (_list, r"holds a list, not named tensors"),
         (lambda file: file.write_bytes(b""), r"is empty \(0 bytes\)"),
         (lambda file: file.mkdir(), r"is a folder; give"),
+        (lambda file: file.symlink_to("/dev/zero"), r"is a device; give"),
+        (lambda file: os.mkfifo(file), r"is a device; give"),
+        (_huge, r"has 8,589,934,593 bytes, more than any such network; give"),
         (lambda _: None, r"does not exist on this machine; correct the path"),
         (
             lambda file: torch.save(compact(1, 3), file),

@@ -49,8 +49,24 @@ def split_paths(text: str) -> list[Path]:
     >>> [path.name for path in split_paths("x2.pth, x4.pth")]
     ['x2.pth', 'x4.pth']
     """
-    parts = [text] if Path(text).expanduser().exists() else [part.strip() for part in text.split(",") if part.strip()]
-    return [Path(part).expanduser().absolute() for part in parts]
+    parts = [text] if path_exists(text) else [part.strip() for part in text.split(",") if part.strip()]
+    return [_expand(part).absolute() for part in parts]
+
+
+def _expand(text: str) -> Path:
+    """A path with the home that it names, if there is one."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~nobody`
+        return Path(text)
+
+
+def path_exists(text: str) -> bool:
+    """Whether something is at a path, `~` included; not where it is no path."""
+    try:
+        return _expand(text).exists()
+    except OSError:  # two paths together may be too long for one
+        return False
 
 
 def by_factor(

@@ -33,6 +33,7 @@ from store.untrusted.documents import DocumentError, parse_object
 PROBE = 16  # px of the windows that a network is tried on
 APART = 0.01  # of the range; a window that changes by more when another one is in the batch is made alone
 CONVOLUTIONAL = {"ESRGAN", "Compact", "SPAN", "PLKSR", "RCAN"}  # fastest with channels last; others may need planes
+MOST = 1 << 33  # bytes of a file; the largest architecture that spandrel knows has 2.5 GB
 LENGTH = 8  # bytes before the header of a safetensors file
 LICENCE_KEYS = ("modelspec.license", "license", "licence")  # in that header
 ANOTHER = (
@@ -147,16 +148,19 @@ def load_network(given: GivenNetwork, factor: int) -> SpandrelNetwork:
 def _read(path: Path) -> bytes:
     """The bytes of a file, all at once: what is checked is what is loaded."""
     try:
+        if path.exists() and not path.is_file():
+            raise WeightsError(f"upscaler_file {path} is {'a folder' if path.is_dir() else 'a device'}; {ANOTHER}")
+        if (size := path.stat().st_size) > MOST:
+            raise WeightsError(f"upscaler_file {path} has {size:,} bytes, more than any such network; {ANOTHER}")
         return path.read_bytes()
-    except IsADirectoryError as error:
-        raise WeightsError(f"upscaler_file {path} is a folder; {ANOTHER}") from error
     except FileNotFoundError as error:
         raise WeightsError(
             f"upscaler_file {path} does not exist on this machine; correct the path (the workers of a cluster need the "
             "file under the same path)"
         ) from error
-    except OSError as error:
-        raise WeightsError(f"upscaler_file {path} cannot be read ({error.strerror}); {ANOTHER}") from error
+    except (OSError, ValueError) as error:  # no path at all is a ValueError
+        why = error.strerror if isinstance(error, OSError) else error
+        raise WeightsError(f"upscaler_file {str(path)!a} cannot be read ({why}); {ANOTHER}") from error
 
 
 def _recognise(path: Path, data: bytes) -> Any:
