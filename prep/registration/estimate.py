@@ -21,7 +21,7 @@ from store.pairs.table import Registration
 
 COARSE_SIDE, FINE_SIDE = 256, 512  # the longer side of the reduced pictures
 COARSE = Band(fine=3, coarse=64, whitening=0.3)  # of the bands tried, most landmarks within 10 px: prep/README.md
-FINE = Band(fine=2, coarse=64, whitening=0.3)
+FINE = Band(fine=2, coarse=32, whitening=0.1)  # tissue may be smooth: equal amplitudes would weigh its noise
 REACH = 4  # one part in so many of a side is the largest shift that is looked for
 NEAR = 2  # by which the fine estimate may differ from the coarse one
 APART = 7  # between peaks that are two

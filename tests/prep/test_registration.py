@@ -80,6 +80,25 @@ def test_a_real_picture_is_found_in_a_worse_copy_of_its_surroundings(picture: st
     assert errors.count(0) >= 6
 
 
+def test_smooth_pictures_with_noise_are_found_to_1_px() -> None:
+    """Soft spots, 4 to 14 px wide, that hardly have fine structure, under the noise of a camera."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:640, :640]
+    spots = np.zeros((640, 640))
+    for top, left in generator.uniform(0, 640, (60, 2)):
+        reach = generator.uniform(4, 14)
+        spots = np.maximum(spots, np.exp(-((rows - top) ** 2 + (columns - left) ** 2) / (2 * reach**2)))
+    light = {"he": ((235, 190, 225), (120, 140, 70)), "ihc": ((240, 235, 230), (110, 150, 190))}  # of glass, taken away
+    he, ihc = (
+        (np.array(glass) - spots[..., None] * taken + generator.normal(0, 4, (640, 640, 3)))
+        .clip(0, 255)
+        .astype(np.uint8)
+        for glass, taken in light.values()
+    )
+    for shift in draw_shifts(64, 4):
+        assert off(cut_apart((he, ihc), 512, shift), *shift) <= 1
+
+
 def test_swapped_pictures_have_the_opposite_shift() -> None:
     he, ihc = cut_apart(drawn_field(320), 256, (21, -9))
     there, back = register(he, ihc), register(ihc, he)
