@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.disk.home import cache_folder
 from store.files import PARTIAL, digest_file, disk_errors, sync
 from store.foreign.download import Broken, Refused, alone, download, sweep
 from store.foreign.kinds import HEAD, not_weights
@@ -77,10 +78,7 @@ PACKAGES = ("prep", "evaluate")
 
 def weights_folder() -> Path:
     """The cache folder of weight files."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magstain" / "weights"
+    return cache_folder(FOLDER_VARIABLE, "weights")
 
 
 def use_weights_folder(folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,23 +17,22 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.cli import say
+from store.cli import say, wrapped
+from store.disk.home import cache_folder
 from store.files import digest_bytes, disk_errors, write_whole
 from store.schema import StoreError
 
 FOLDER_VARIABLE = "MAGSTAIN_FEATURES"
 HEAD = 65  # bytes: the sha256 in hex and a line feed
 EARLIER = b"PK"  # the start of a file of an earlier version: no digest before the archive, which has checksums
+_SAID = set[str]()  # why nothing can be kept
 Arrays = tuple[NDArray[np.floating], ...]
 Name = TypeVar("Name")
 
 
 def features_folder() -> Path:
     """The cache folder: the one that MAGSTAIN_FEATURES names, else `magstain/features` in the user's cache."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return (
-        Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magstain/features"
-    )
+    return cache_folder(FOLDER_VARIABLE, "features")
 
 
 def features_key(*parts: str) -> str:
@@ -96,7 +94,9 @@ def save_bytes(file: Path, data: bytes) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, _head(data) + data)
     except StoreError as error:
-        say(f"note: what was computed is not kept for the next time: {error}")
+        if (reason := str(error)) not in _SAID:
+            _SAID.add(reason)
+            say(wrapped(f"note: what was computed is not kept for the next time: {reason}, with ${FOLDER_VARIABLE}"))
 
 
 def _head(data: bytes) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from store.disk.home import home
 from store.doctor.findings import Finding, Level, first_line
 from store.machine.cores import LIBRARIES, core_limits, count_cores
 from store.machine.memory import spare_memory
@@ -104,7 +105,7 @@ def look_at_weights() -> Iterator[Finding]:
 
 def look_at_caches() -> Iterator[Finding]:
     """Whether the caches of weights and features, and temporary files, can be written."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magstain"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "magstain"
     for variable, name in (("MAGSTAIN_WEIGHTS", "weights"), (FEATURES, "features")):
         folder = Path(os.environ.get(variable) or cache / name)
         if fault := unwritable(folder):
