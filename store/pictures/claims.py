@@ -20,7 +20,7 @@ from store.untrusted.text import printable
 UNREADABLE = "a profile that cannot be read"
 SRGB_RED_GREEN_BLUE = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7139))  # XYZ under D50
 NEAR = 0.01  # of XYZ: versions of one profile differ by less
-WIDER = 1.05  # times the triangle of sRGB
+WIDER = 1.05  # times the volume of sRGB
 PROFILE_BYTES = 16 << 20  # that are unpacked; a profile of a scanner has 0.1 to 2 MB
 FINEST, COARSEST = 0.05, 20.0  # um per pixel of a microscope's picture: 72 or 300 dpi say nothing about tissue
 SAME_SCALE = 0.01  # relative difference of the two directions
@@ -61,7 +61,7 @@ NOTHING = Claims()
 
 
 def profile_name(profile: bytes) -> str:
-    """The description of an ICC profile, and whether its colours are wider than those of sRGB. Never raises."""
+    """The description of an ICC profile, and whether its colours are other than those of sRGB. Never raises."""
     try:
         (count,) = unpack_from(">I", profile, 128)
         tags = {bytes(sig): (start, size) for sig, start, size in _entries(profile, min(count, 100))}
@@ -70,7 +70,7 @@ def profile_name(profile: bytes) -> str:
     except (struct.error, ValueError, IndexError):
         return UNREADABLE
     name = shorten(printable(" ".join(name.split())) or "a profile without a name")
-    return f"{name} (wider than sRGB)" if len(found) == 3 and _is_wider(found) else name
+    return name + (_compare(found) if len(found) == len(SRGB_RED_GREEN_BLUE) else "")
 
 
 def is_srgb(profile: str) -> bool:
@@ -79,7 +79,7 @@ def is_srgb(profile: str) -> bool:
     >>> is_srgb("sRGB IEC61966-2.1"), is_srgb("sRGB built-in (wider than sRGB)")
     (True, False)
     """
-    return profile.lower().startswith("srgb") and "wider" not in profile
+    return profile.lower().startswith("srgb") and not profile.endswith("than sRGB)")
 
 
 def unpack_profile(chunk: bytes) -> bytes:
@@ -151,15 +151,16 @@ def _xyz(profile: bytes, start: int) -> tuple[float, ...]:
     return tuple(number / 65536 for number in unpack_from(">iii", profile, start + 8))
 
 
-def _is_wider(colorants: list[tuple[float, ...]]) -> bool:
-    """Whether red, green and blue span a larger triangle of chromaticities than those of sRGB."""
+def _compare(colorants: list[tuple[float, ...]]) -> str:
+    """How red, green and blue differ from those of sRGB, in words behind a name; empty if they do not."""
     pairs = zip(colorants, SRGB_RED_GREEN_BLUE, strict=True)
     if all(abs(a - b) < NEAR for one, other in pairs for a, b in zip(one, other, strict=True)):
-        return False
-    return _triangle(colorants) > WIDER * _triangle(list(SRGB_RED_GREEN_BLUE))
+        return ""
+    wider = _volume(colorants) > WIDER * _volume(list(SRGB_RED_GREEN_BLUE))
+    return " (wider than sRGB)" if wider else " (other colours than sRGB)"
 
 
-def _triangle(colorants: list[tuple[float, ...]]) -> float:
-    sums = [sum(colour) or 1.0 for colour in colorants]
-    (ax, ay), (bx, by), (cx, cy) = ((c[0] / s, c[1] / s) for c, s in zip(colorants, sums, strict=True))
-    return abs((bx - ax) * (cy - ay) - (cx - ax) * (by - ay)) / 2
+def _volume(colorants: list[tuple[float, ...]]) -> float:
+    """The volume that red, green and blue span in XYZ: a determinant."""
+    (a, b, c), (d, e, f), (g, h, i) = colorants
+    return abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))

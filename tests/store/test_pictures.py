@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from store.images import load_picture
-from store.pictures.claims import Claims, gamma_of, is_srgb, profile_name
+from store.pictures.claims import SRGB_RED_GREEN_BLUE, Claims, gamma_of, is_srgb, profile_name
 from store.schema import PictureError
 
 TILE = np.random.default_rng(3).integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -207,6 +207,22 @@ def test_a_profile_is_read_from_every_container(tmp_path: Path, kind: str) -> No
     assert (plain, srgb, wide) == ("", "sRGB built-in", "sRGB built-in (wider than sRGB)")
     assert is_srgb(srgb)
     assert not is_srgb(wide)
+
+
+@pytest.mark.parametrize(
+    ("colours", "said"),
+    [
+        (P3, " (wider than sRGB)"),
+        (((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446)), " (wider than sRGB)"),  # Adobe
+        (((0.6097, 0.3111, 0.0195), *SRGB_RED_GREEN_BLUE[1:]), " (wider than sRGB)"),  # a brighter red of the same hue
+        (((0.3, 0.2, 0.1), *SRGB_RED_GREEN_BLUE[1:]), " (other colours than sRGB)"),
+        (SRGB_RED_GREEN_BLUE, ""),
+    ],
+)
+def test_a_profile_is_told_by_its_colours_whatever_its_name(colours: Any, said: str) -> None:
+    name = profile_name(with_colorants(colours))
+    assert name == f"sRGB built-in{said}"
+    assert is_srgb(name) == (not said)
 
 
 def test_a_profile_of_version_4_has_its_name_in_utf_16() -> None:
