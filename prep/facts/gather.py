@@ -76,7 +76,7 @@ def gather(rows: Rows, *, read_as: str, set_aside: tuple[str, ...], terms: tuple
         densities=_by_split_and_stain(ordered, _densities),
         copies=_count(copies),
         copies_named=tuple(copies[:NAMED]),
-        colours=_colours([pair for pairs in ordered.values() for pair in pairs]),
+        colours=_colours([(split, pair) for split, pairs in ordered.items() for pair in pairs]),
         read_as=read_as,
         set_aside=set_aside,
         terms=terms,
@@ -118,14 +118,14 @@ def _densities(tiles: Sequence[StainFacts], stain: Stain) -> dict[str, Density]:
     return found
 
 
-def _colours(pairs: Sequence[PairFacts]) -> tuple[Colour, ...]:
+def _colours(pairs: Sequence[tuple[Split, PairFacts]]) -> tuple[Colour, ...]:
     """What the two pictures of pairs claim, the most frequent first; where both claim nothing, nothing is said."""
     found: dict[tuple[str, str, bool], list[str]] = {}
-    for pair in pairs:
+    for split, pair in pairs:
         he, ihc = (pair[stain].source.claims if stain in pair else Claims() for stain in Stain)
         if he.colour or ihc.colour:
             differ = len(pair) == len(Stain) and he.colour != ihc.colour and not (he.is_usual and ihc.is_usual)
-            found.setdefault((he.colour, ihc.colour, differ), []).append(_ids(pair)[0])
+            found.setdefault((he.colour, ihc.colour, differ), []).append(f"{split} {_ids(pair)[0]}")
     return tuple(
         Colour(he=he, ihc=ihc, differ=differ, pairs=_named(names))
         for (he, ihc, differ), names in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))

@@ -88,7 +88,7 @@ def test_the_card_says_what_the_tiles_are(built: Path, data: Path) -> None:
     assert measured.sources == {Stain.HE: {"128 x 128": 6}, Stain.IHC: {"128 x 128": 6}}
     assert measured.glass[Split.TRAIN][Stain.HE].one_colour.names == ("s1_1_0",)
     assert [(one.name, one.original, one.turned) for one in measured.copies_named] == [("s3_0_0", "s1_0_0", True)]
-    assert [(one.differ, one.pairs) for one in measured.colours] == [(True, Named(count=1, names=("s2_0_0",)))]
+    assert [(one.differ, one.pairs) for one in measured.colours] == [(True, Named(count=1, names=("train s2_0_0",)))]
     assert (card.mpp_from, {(s.stain, s.mpp) for s in measured.scales if s.mpp}) == ("pictures", {(Stain.HE, 0.5)})
     digest = hashlib.sha256((data / "LICENSE.md").read_bytes()).hexdigest()
     assert card.terms.source == "file"

@@ -174,8 +174,8 @@ def test_glass_copies_and_colours_are_gathered_by_name_in_any_order() -> None:
     (copy,) = found.copies_named
     assert (copy.name, copy.original, copy.turned) == ("t", "a", True)
     assert [(one.he, one.ihc, one.differ, one.pairs.names) for one in found.colours] == [
-        ("profile 'Display P3 (wider than sRGB)'", "", True, ("a",)),
-        ("sRGB", "", False, ("c",)),
+        ("profile 'Display P3 (wider than sRGB)'", "", True, ("train a",)),
+        ("sRGB", "", False, ("train c",)),
     ]
     assert sum(found.densities[Split.TRAIN][Stain.HE]["eosin"].tiles) == 3
     notes = describe_facts(found, {})
