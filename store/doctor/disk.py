@@ -6,6 +6,7 @@ All that the trial makes lies in one folder, which is removed at the end, and wh
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from store.doctor.findings import Finding, Level, ask, first_line
+from store.doctor.findings import Finding, Level, Probe, ask, first_line
 from store.doctor.trial import ELSEWHERE, STAND_IN, TRIALS
 
 BUCKET = "s3:/"  # as a path has it
 LITTLE, FEW = 5e9, 10_000  # bytes and inodes
+OCTAL = re.compile(r"\\([0-7]{3})")  # how a list of mounts writes blanks and other signs
 LOCAL_LOCKS = ("nolock", "local_lock=all", "local_lock=flock", "localflock")  # of NFS and Lustre: locks of one machine
 
 
@@ -29,10 +31,9 @@ def look_at_folder(folder: Path) -> Iterator[Finding]:
         remedy = "`store verify` reads a store there"
         yield Finding(name="folder", text=text, level=Level.NOTE, remedy=remedy)
         return
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is not here"
+    if fault := _fault(folder):
         remedy = "make it, or name another folder"
-        yield Finding(name="folder", text=f"{folder} {what}", level=Level.PROBLEM, remedy=remedy)
+        yield Finding(name="folder", text=f"{folder} {fault}", level=Level.PROBLEM, remedy=remedy)
         return
     kind, options = file_system(folder)
     yield Finding(name="folder", text=f"{folder.absolute()} on {kind}")
@@ -40,7 +41,7 @@ def look_at_folder(folder: Path) -> Iterator[Finding]:
     try:
         with _trial_folder(folder) as place:
             for name, probe in TRIALS.items():
-                yield from ask(name, partial(probe, place))
+                yield from ask(name, partial(_tried, name, partial(probe, place)))
     except OSError as error:
         yield Finding(
             name="write",
@@ -66,11 +67,30 @@ def file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> tu
         return found
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
         words, _, rest = line.partition(" - ")
-        where = Path(words.split()[4].replace("\\040", " "))
+        where = Path(OCTAL.sub(lambda sign: chr(int(sign[1], 8)), words.split()[4]))
         if place.is_relative_to(where) and len(where.parts) >= longest:
-            kind, _, options = rest.split()[:3]
+            kind, *_, options = rest.split(" ")  # what is mounted may be without a name
             longest, found = len(where.parts), (kind, [*words.split()[5].split(","), *options.split(",")])
     return found
+
+
+def _fault(folder: Path) -> str:
+    """Why a folder cannot be tried; "" if it can."""
+    try:
+        if folder.is_dir():
+            return ""
+        return "is a file" if folder.exists() else "is not here"
+    except OSError as error:
+        return f"cannot be reached: {first_line(error.strerror or error)}"
+
+
+def _tried(name: str, probe: Probe) -> Iterator[Finding]:
+    """What a trial finds; one that cannot be made, as where there is no room for a small file, is a problem."""
+    try:
+        yield from probe()
+    except OSError as error:
+        text = f"cannot be tried: {first_line(error.strerror or error)}"
+        yield Finding(name=name, text=text, level=Level.PROBLEM, remedy=ELSEWHERE)
 
 
 @contextmanager

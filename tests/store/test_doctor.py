@@ -427,6 +427,21 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     assert (finding.level, finding.text) == (Level.PROBLEM, f"{tmp_path / 'file'} is a file")
 
 
+def test_a_folder_that_cannot_be_reached_is_a_problem(tmp_path: Path) -> None:
+    (finding,) = look_at_folder(tmp_path / ("n" * 300))
+    assert (finding.level, finding.text.rpartition(" cannot be ")[2]) == (Level.PROBLEM, "reached: File name too long")
+
+
+@pytest.mark.parametrize("name", [name for name in trial.TRIALS if name != "speed"])
+def test_a_disk_where_no_file_can_be_made_is_a_problem(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(trial.TRIALS, name, lambda _: iter(refuse(errno.EDQUOT)()))  # type: ignore[func-returns-value]
+    finding = only(look_at_folder(tmp_path), name)
+    assert (finding.level, finding.text) == (Level.PROBLEM, "cannot be tried: Disk quota exceeded")
+    assert "free some space" in finding.remedy
+
+
 def test_a_slow_disk_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(trial, "SLOW", 10**9)
     assert only(look_at_folder(tmp_path), "speed").remedy == "keep stores on a faster disk, if there is one"
@@ -440,6 +455,7 @@ def test_little_room_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 30 22 0:40 / {place} rw,noatime - nfs4 server:/x rw,vers=4.2,local_lock=all
 31 22 0:41 / {place}/scratch\\040space rw - lustre mds:/y rw,flock
+32 22 0:42 / {place}/tab\\011and\\134 rw - tmpfs  rw
 """
 
 
@@ -450,6 +466,7 @@ def test_the_file_system_of_a_folder_is_that_of_the_nearest_mount(
     inner.mkdir(parents=True)
     mounts.write_text(MOUNTS.format(place=tmp_path))
     assert [file_system(place, mounts)[0] for place in (Path("/"), tmp_path, inner)] == ["ext4", "nfs4", "lustre"]
+    assert file_system(tmp_path / "tab\tand\\", mounts) == ("tmpfs", ["rw", "rw"]), "mounted without a name"
     assert file_system(tmp_path, tmp_path / "none") == ("an unknown file system", [])
     monkeypatch.setattr(file_system, "__defaults__", (mounts,))
     assert found(look_at_folder(tmp_path), "lock")[-1].text.startswith("mounted with local_lock=all: locks hold out")
