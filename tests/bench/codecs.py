@@ -40,7 +40,7 @@ WARNING = "Numcodecs codecs are not in the Zarr version 3 spec"
 PICTURE = (1, 1, SIDE, SIDE, 3)
 TILES = (COUNT, 1, SIDE, SIDE, 3)
 AXES = ("pair", "view", "y", "x", "rgb")
-PLAN = ArrayPlan(path="", dtype="uint8", shape=TILES, chunk=PICTURE, shard=TILES, dimensions=AXES)
+PLAN = ArrayPlan(path="", dtype="uint8", shape=TILES, chunk=PICTURE, shard=TILES, dimensions=AXES, rows=COUNT)
 OURS = {codec: encoding(PLAN, codec) for codec in Codec}
 TIMES = ("write", "ours, one", "ours, all", "zarr, one", "zarr, all")
 

@@ -21,6 +21,7 @@ from tests.support.stores import draw_tile
 SIDE = 64
 PLAN = ArrayPlan(
     path="picture",
+    rows=1,
     dtype="uint8",
     shape=(1, 1, SIDE, SIDE, 3),
     chunk=(1, 1, SIDE, SIDE, 3),

@@ -46,6 +46,7 @@ INSTALL = r"needs an extra: run `make setup`, or pip install '.\[compact\]'"
 def plan(pairs: int, side: int = SIDE, unit: int = 1) -> ArrayPlan:
     return ArrayPlan(
         path="he",
+        rows=pairs,
         dtype="uint8",
         shape=(pairs, 1, side, side, 3),
         chunk=(1, 1, side, side, 3),
