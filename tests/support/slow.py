@@ -174,6 +174,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/test_compatibility.py::test_pictures_of_another_view": (),
     "tests/test_compatibility.py::test_predictions": (),
     "tests/test_compatibility.py::test_scores": (),
+    "tests/test_optimised.py::test_a_store_is": (),
     "tests/test_wheel.py": (),
 }
 
