@@ -55,9 +55,12 @@ class Geometry:
                 f"cut the tiles to such a side, as {how_to_set(f'tile_side={tile // step * step or step}')} does"
             )
         if self.view.source is Source.FIELD and tile < self.view_side:
+            least = LEAST_SIDE // 2
+            smaller = how_to_set(f"view_side={max(tile // 2, least)}")
+            way = f"set view_side to {tile} or less, for example {smaller}" if tile >= least else "give larger tiles"
             raise SchemaError(
                 f"tile side {tile} px is smaller than view_side {self.view_side} px, to which this recipe downsamples "
-                f"tiles; set view_side to {tile} or less, for example {how_to_set(f'view_side={tile // 2}')}"
+                f"tiles; {way}"
             )
         if self.source_side % zoom:
             raise SchemaError(

@@ -223,6 +223,8 @@ def test_downsampling_is_the_exact_mean_over_areas(side: int, smaller: int) -> N
         (Source.NATIVE, 4, 1020, 512, "1020 px does not divide by 8 (2 x zoom 4); nearest that do: 1016, 1024"),
         (Source.NATIVE, 8, 7, 16, "tile side 7 px does not divide by 16 (2 x zoom 8); nearest that do: 16"),
         (Source.FIELD, 2, 256, 512, "tile side 256 px is smaller than view_side 512 px"),
+        (Source.FIELD, 2, 16, 32, "view_side to 16 or less, for example --set view_side=16 (make"),  # a view has 16 px
+        (Source.FIELD, 2, 8, 32, "to which this recipe downsamples tiles; give larger tiles"),
         (Source.FIELD, 4, 256, 130, "view_side 130 px does not divide by zoom 4; use 128 or 132"),
         (Source.NATIVE, 4, 256, 512, "would be enlarged by 8; only 2 and 4 exist"),
         (Source.NATIVE, 4, 1024, 384, "would be enlarged by 1.5; only 2 and 4 exist"),
