@@ -133,6 +133,28 @@ def test_the_stain_or_the_layout_chooses(folders: str, asked: dict[str, str], ta
     assert found.folders == taken
 
 
+def test_many_ways_are_counted_and_some_of_them_told() -> None:
+    found = read(" ".join(f"case{n}/{stain}" for n in range(200) for stain in ("HE", "IHC")))
+    assert isinstance(found, NotRead)
+    assert found.reason.startswith("can be read in 200 ways: folders of 'case0/HE', 'case0/IHC'; ")
+    assert "; and 192 more; name the folder around" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        ("train/s1/HE train/s1/IHC test/s2/HE test/s2/IHC", "'test/s2/HE'"),
+        ("train/s1/A train/s1/B", "'train/s1/A'"),
+        ("set/train/s1/HER2 set/train/s1/H&E set/val/s2/HER2 set/val/s2/H&E", "'set/train/s1/H&E'"),
+    ],
+)
+def test_folders_of_stains_in_those_of_slides_are_no_side_by_side_pictures(folders: str, told: str) -> None:
+    found = read(folders)
+    assert isinstance(found, NotRead)
+    assert f"{told} is a folder of a stain in one that says nothing: lay it out as " in found.reason
+    assert isinstance(read(folders, layout=Layout.SIDE_BY_SIDE), Reading)
+
+
 def test_a_stain_that_the_folders_are_not_of_is_refused() -> None:
     found = read("HE HER2", stain="ER")
     assert found == NotRead(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from prep.settings import Layout, how_to_set
-from prep.tiles.folders.slots import Slot, find_slots, find_ways, marker_of, paths_of
+from prep.tiles.folders.slots import Slot, find_slots, find_ways, marker_of, paths_of, stain_inside
 from prep.tiles.folders.telling import BY_TABLE, tell_half, tell_missing, tell_nothing, tell_other_stain, tell_several
 from prep.tiles.folders.tree import Folder, join_parts
 from prep.tiles.folders.words import MARKERS, Role, Word, plain_word, read_word
@@ -106,6 +106,8 @@ def _look(folder: Folder, asked: Asked, *, outermost: bool) -> Look:
     unsaid = [slot for slot in filled if not slot.word.role]  # a folder of a split, and no word of a stain
     ways = [*find_ways(apart), *([joined] if joined else [])]
     together = asked.layout in (Layout.SIDE_BY_SIDE, Layout.BY_NAME)
+    if not together and not asked.by_name:
+        unsaid = [slot for slot in unsaid if not stain_inside(slot.folder)]
     if unsaid and (outermost or len(unsaid) > 1) and (together or not apart):
         ways.append(unsaid)
     loose = (outermost or asked.by_name) and any(map(is_picture, folder.files))

@@ -69,6 +69,16 @@ def find_ways(slots: Sequence[Slot]) -> list[list[Slot]]:
     return ways
 
 
+def stain_inside(folder: Folder) -> str:
+    """The path of a folder of H&E inside of a folder that does not say its stain, if there is one of IHC, too."""
+    found: dict[Role, str] = {}
+    for one in folder.below():
+        word = read_word(one.name)
+        if word and (role := Role.IHC if word.marker else word.role):
+            found.setdefault(role, one.paths[0])
+    return found.get(Role.HE, "") if Role.IHC in found else ""
+
+
 def paths_of(way: Sequence[Slot]) -> str:
     """The folders of a way, for a person."""
     return ", ".join(repr(slot.where) for slot in way)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from prep.settings import Layout, how_to_set
 from prep.tiles.folders.known import mist_set, tell_parts
-from prep.tiles.folders.slots import Slot, marker_of, paths_of, title_of
+from prep.tiles.folders.slots import Slot, marker_of, paths_of, stain_inside, title_of
 from prep.tiles.folders.tree import ARCHIVES, LOST, Folder
 from prep.tiles.folders.words import Role, read_word
 from store.images import SUFFIXES
@@ -36,9 +36,10 @@ def tell_several(ways: Sequence[Sequence[Slot]]) -> str:
         told = [f"{one} with layout={layout}" for one, layout in zip(told, layouts, strict=True)]
         example = f"layout={layouts[0]}"
     else:
+        more = [f"and {len(told) - SHOWN} more"] * (len(told) > SHOWN)
         return (
-            f"can be read in {len(ways)} ways: {'; '.join(told)}; name the folder around one of them (--data; make: "
-            f"DATA=), both of its folders (--he and --ihc; make: HE= IHC=), or {BY_TABLE}"
+            f"can be read in {len(ways)} ways: {'; '.join([*told[:SHOWN], *more])}; name the folder around one of them "
+            f"(--data; make: DATA=), both of its folders (--he and --ihc; make: HE= IHC=), or {BY_TABLE}"
         )
     return f"can be read in {len(ways)} ways: {'; '.join(told)}; choose one, for example {how_to_set(example)}"
 
@@ -81,7 +82,16 @@ def tell_half(folder: Folder, slots: Sequence[Slot]) -> str:
     if by_role[Role.IHC]:
         return (f"has folders of IHC ({paths_of(by_role[Role.IHC])}) and none whose name says H&E, such as HE, "
                        "A or input; or name both with --he and --ihc (make: HE= IHC=)")  # fmt: skip
-    return ""
+    return next((_tell_inside(slot, inside) for slot in slots if (inside := stain_inside(slot.folder))), "")
+
+
+def _tell_inside(slot: Slot, inside: str) -> str:
+    """That folders of stains lie too deep, for example those of each slide, and where they should."""
+    around, _, stain = inside.removeprefix(f"{slot.folder.paths[0]}/").rpartition("/")
+    return (
+        f"{inside!r} is a folder of a stain in one that says nothing: lay it out as {slot.where}/{stain}/{around}, or "
+        f"give {BY_TABLE}"
+    )
 
 
 def tell_nothing(root: Folder, layout: Layout) -> str:
