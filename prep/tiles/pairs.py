@@ -19,6 +19,7 @@ from store.schema import PairingError, Split, Stain
 
 FOLDERS_NAMED = 6
 SAME = Naming()
+UNFIT = "picture(s) whose names fit no template"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +92,10 @@ def pair_tiles(data_set: DataSet, naming: Naming = SAME) -> Discovery:
         ]
         unpaired += [_unpaired(tiles, key, named) for key in sorted(named.he.keys() ^ named.ihc.keys())]
     missing = _tell_missing(data_set, candidates)
-    hint = _hint(data_set, naming, len(candidates)) if unpaired else None
+    hint = _hint(data_set, naming, len(candidates)) if unpaired or not candidates else None
     hints = [str(one) for one in (hint, missing if unpaired else "") if one]
     unpaired.sort(key=lambda tile: (tile.he == "", list(Split).index(tile.split), tile.id))
-    notes = [*data_set.notes, *([f"ignored {strange} picture(s) whose names fit no template"] if strange else [])]
+    notes = [*data_set.notes, *([f"ignored {strange} {UNFIT}"] if strange else [])]
     return Discovery(
         layout=data_set.layout,
         sources=data_set.sources.absolute(),
@@ -154,7 +155,8 @@ def _hint(data_set: DataSet, naming: Naming, pairs: int) -> Hint | None:
     """The settings that would pair more names; folders and splits are kept apart by what stands before their names."""
     he = [f"{tiles.split}/{tile.name}" for tiles in data_set.splits for tile in tiles.he]
     ihc = [f"{tiles.split}/{tile.name}" for tiles in data_set.splits for tile in tiles.ihc]
-    return None if data_set.sources.joined else suggest(he, ihc, naming, pairs)
+    mixed = all(tiles.he == tiles.ihc for tiles in data_set.splits)
+    return None if data_set.sources.joined else suggest(he, ihc, naming, pairs, mixed=mixed)
 
 
 def _count_pairs(data_set: DataSet, candidates: Sequence[Candidate]) -> str:

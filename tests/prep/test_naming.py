@@ -101,6 +101,24 @@ def test_no_hint_is_given_where_none_would_help(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("templates", [("he_name={}_HE",), ("he_name={}_HE", "ihc_name={}_IHC"), ("ihc_name=x{}",)])
+def test_templates_that_no_name_needs_are_told_to_be_left_away(tmp_path: Path, templates: tuple[str, ...]) -> None:
+    names = [f"s{n}_1_1" for n in SLIDES]
+    lay(tmp_path, names, names)
+    with pytest.raises(
+        PairingError, match=r"no pair was found: .*; without he_name and ihc_name there are 4 pair\(s\)$"
+    ):
+        pairs_of(tmp_path, BY_SLIDE, *templates)
+
+
+def test_templates_that_no_picture_of_one_folder_fits_are_told_with_the_number(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"s{n}_1_1_x.png" for n in SLIDES))
+    with pytest.raises(
+        PairingError, match=r"0 IHC tile\(s\), and ignored 4 picture\(s\) whose names fit no template; "
+    ):
+        pairs_of(tmp_path, BY_SLIDE, "he_name={}_HE", "ihc_name={}_IHC")
+
+
 def test_two_forms_of_unicode_are_one_name_and_twice_in_one_stain_refused(tmp_path: Path) -> None:
     composed, parted = (unicodedata.normalize(form, "Größe_1_1") for form in ("NFC", "NFD"))
     lay(tmp_path, [composed, "b_1_1"], [parted, "b_1_1"])
@@ -141,7 +159,7 @@ def test_pictures_whose_names_say_a_stain_are_not_taken_for_side_by_side(tmp_pat
     assert len(said.candidates) == 8
 
 
-@pytest.mark.parametrize("template", ["_HE", "{}/HE", "HE"])
+@pytest.mark.parametrize("template", ["_HE", "{}/HE", "HE", "{}{}", "{}_{}{}"])
 def test_a_template_without_a_place_for_the_id_is_refused(tmp_path: Path, template: str) -> None:
     with pytest.raises(MagstainError, match=re.escape(f"he_name = {template!r}: a template has {{}} where")):
         pairs_of(tmp_path, f"he_name={template}")

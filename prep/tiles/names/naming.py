@@ -38,12 +38,14 @@ class Naming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """The settings that pair more names than now, and how many pairs they give."""
+    """The settings that pair more names than now, and how many pairs they give; none if templates are in the way."""
 
     settings: tuple[str, ...]
     pairs: int
 
     def __str__(self) -> str:
+        if not self.settings:
+            return f"without he_name and ihc_name there are {self.pairs} pair(s)"
         return f"{how_to_set(*self.settings)} gives {self.pairs} pair(s)"
 
 
@@ -60,11 +62,15 @@ def pair_id(name: str, template: str) -> str | None:
     return f"{folder}{slash}{'_'.join(found.groups())}" if found else None
 
 
-def suggest(he: Sequence[str], ihc: Sequence[str], naming: Naming, pairs: int) -> Hint | None:
-    """The settings that would give more pairs of these names than the `pairs` there are; None if none are found."""
-    ways = [Naming(he=naming.he, ihc=naming.ihc, ignore_case=True), *_template_ways(he, ihc)]
+def suggest(he: Sequence[str], ihc: Sequence[str], naming: Naming, pairs: int, *, mixed: bool = False) -> Hint | None:
+    """The settings that would give more pairs of these names than the `pairs` there are; None if none are found.
+
+    Where the stains are `mixed` in the same folders, the names of both are the same ones.
+    """
+    ways = [Naming(he=naming.he, ihc=naming.ihc, ignore_case=True), Naming(), *_template_ways(he, ihc)]
+    ways = [way for way in ways if not mixed or way.he != way.ihc]  # a picture is no pair with itself
     counted = [(count_pairs(he, ihc, way), -n, way) for n, way in enumerate(ways)]
-    best, _, way = max(counted)
+    best, _, way = max(counted, default=(0, 0, naming))
     if best <= pairs:
         return None
     settings = [f"{key}={value}" for key, value in (("he_name", way.he), ("ihc_name", way.ihc)) if value != WITHOUT]
@@ -165,9 +171,9 @@ def _common(names: Sequence[str]) -> str:
 
 
 def check_template(name: str, template: str) -> None:
-    """Raise PairingError unless a template has a place for the id and no folder."""
-    if template and (WITHOUT not in template or "/" in template):
+    """Raise PairingError unless a template has a place for the id, something between two such, and no folder."""
+    if template and (WITHOUT not in template or 2 * WITHOUT in template or "/" in template):
         raise PairingError(
-            f"{name} = {template!r}: a template has {{}} where the id of the pair stands, and no folder; for example "
-            f"{how_to_set(f'{name}={{}}_HE')}"
+            f"{name} = {template!r}: a template has {{}} where the id of the pair stands, something between two of "
+            f"them, and no folder; for example {how_to_set(f'{name}={{}}_HE')}"
         )
