@@ -15,9 +15,9 @@ from prep.tiles.folders.recognise import Asked
 from prep.tiles.layouts import DataSet, find_data_set, two_folders
 from prep.tiles.names.naming import WITHOUT, Naming, check_template, stains_in_names
 from prep.tiles.overlaps.together import check_stride, keep_together
-from prep.tiles.pairs import Discovery, pair_tiles
+from prep.tiles.pairs import UNFIT, Discovery, pair_tiles
 from prep.tiles.row_pairs import pair_rows
-from prep.tiles.splitting.slides import name_slides, require_slides
+from prep.tiles.splitting.slides import join_forms, name_slides, require_slides
 from prep.tiles.splitting.splits import hold_out_val, resplit
 from prep.tiles.unpaired import list_tiles
 from prep.views import check_tile_side
@@ -100,8 +100,7 @@ def find_candidates(settings: PrepSettings, data: Data) -> Discovery:
     by_name = naming.he != naming.ihc
     asked = Asked(layout=settings.layout, stain=settings.stain, by_name=by_name, paired=settings.paired)
     if data.table:
-        if not settings.paired:
-            raise SettingsError(f"paired = false, and {data.table} names pairs; give one of both")
+        _refuse_for_table(settings, data.table)
         found = pair_rows(data.table, data.he, data.ihc, asked.layout)
         if found.slides_named and settings.slide_pattern:
             raise SettingsError(
@@ -112,12 +111,25 @@ def find_candidates(settings: PrepSettings, data: Data) -> Discovery:
         if data_set.sources.joined and settings.layout is Layout.AUTO:
             _refuse_named_stains(data, data_set)
         found = pair_tiles(data_set, naming) if settings.paired else list_tiles(data_set, naming)
-    found = found if found.slides_named else name_slides(found, settings.slide_pattern)
-    if data.table and not any(candidate.split is Split.TRAIN for candidate in found.candidates):
-        raise PairingError(f"{data.table}: no row is a pair of train whose files exist; add such rows")
+    found = join_forms(found if found.slides_named else name_slides(found, settings.slide_pattern))
     if not any(candidate.split is Split.TRAIN for candidate in found.candidates):
-        raise PairingError(_no_pair(data, found))
+        raise PairingError(_no_row(data, found) if data.table else _no_pair(data, found))
     return found
+
+
+def _refuse_for_table(settings: PrepSettings, table: Path) -> None:
+    """Raise SettingsError for a setting that names of folders and pictures obey, and the rows of a table do not."""
+    if not settings.paired:
+        raise SettingsError(f"paired = false, and {table} names pairs; give one of both")
+    unread = {"he_name": settings.he_name, "ihc_name": settings.ihc_name, "ignore_case": settings.ignore_case}
+    if settings.layout not in (Layout.AUTO, Layout.TABLE, Layout.SIDE_BY_SIDE):
+        unread["layout"] = settings.layout
+    for name, value in unread.items():
+        if value:
+            raise SettingsError(
+                f"{name} = {value}: says what folders and pictures are called, and {table} names the pairs; leave it "
+                "away"
+            )
 
 
 def _refuse_named_stains(data: Data, data_set: DataSet) -> None:
@@ -168,6 +180,18 @@ def _split(settings: PrepSettings, data: Data, found: Discovery) -> Discovery:
     )
 
 
+def _no_row(data: Data, found: Discovery) -> str:
+    """The error if no row of a table gives a pair of train: the first that names a file that is missing."""
+    bad = [tile for tile in found.unpaired if tile.split is Split.TRAIN]
+    if not bad:
+        return f"{data.table}: no row is of train; add such rows"
+    where = data.he if data.single else f"{data.he} and {data.ihc}"
+    return (
+        f"{data.table}: of none of its {len(bad)} pairs of train both files exist: {bad[0].reason} in {where}; correct "
+        "the table, or name the folder that its names are relative to: --data DIR (make: DATA=DIR)"
+    )
+
+
 def _no_pair(data: Data, found: Discovery) -> str:
     """The error if no names of train agree: how many tiles each stain has, with a name of each, and what would do."""
     bad = [tile for tile in found.unpaired if tile.split is Split.TRAIN]
@@ -175,6 +199,7 @@ def _no_pair(data: Data, found: Discovery) -> str:
     where = data.he if data.single else f"{data.he} and {data.ihc}"
     examples = [f"{len(names)} {stain} tile(s)" + (f", for example {names[0]!r}" if names else "")
                 for stain, names in (("H&E", he), ("IHC", ihc))]  # fmt: skip
+    examples += [note for note in found.notes if note.endswith(UNFIT)]
     other = (
         "give the two tiles of a pair the same name (suffixes such as .png may differ), list the pairs: --pairs-from "
         f"pairs.csv (make: PAIRS=pairs.csv), or take tiles that are no pairs: {how_to_set('paired=false')}"

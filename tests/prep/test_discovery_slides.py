@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from prep.settings import PrepSettings, SplitRule
-from prep.tiles.discovery import find_pairs
+from prep.tiles.discovery import Data, find_pairs
 from store.schema import PairingError, Split
 from tests.support.tile_folders import touch
 from tests.support.tiles import single
@@ -50,6 +51,22 @@ def test_val_slides_are_taken_from_train_of_a_published_split(tmp_path: Path) ->
         match=r"val_slides: no tile that could be in val is of slide 's4'; the slides are s1, s2, s3; names",
     ):
         split_of_slides(data, PrepSettings(val_slides=("s4",)))
+
+
+def test_two_forms_of_unicode_are_one_slide(tmp_path: Path) -> None:
+    composed, parted = (unicodedata.normalize(form, "\u00e9") for form in ("NFC", "NFD"))
+    for name in (f"{composed}_0_0", f"{parted}_0_1", "s_0_0", "t_0_0"):
+        touch(tmp_path, f"HE/{name}.png", f"IHC/{name}.png")
+    (tmp_path / "t.csv").write_text(
+        "he,ihc,slide\n"
+        + "".join(f"HE/{s}_0_{n}.png,IHC/{s}_0_{n}.png,{s}\n" for s, n in ((composed, 0), (parted, 1), ("s", 0)))
+    )
+    table = Data(he=tmp_path, ihc=tmp_path, table=tmp_path / "t.csv")
+    for data, asked in ((single(tmp_path), composed), (single(tmp_path), parted), (table, composed), (table, parted)):
+        found = find_pairs(PrepSettings(split=BY_SLIDE, test_slides=(asked,)), data)
+        held = [candidate for candidate in found.candidates if candidate.split is Split.TEST]
+        assert len(held) == 2
+        assert len({candidate.slide for candidate in held}) == 1
 
 
 def test_a_slide_that_is_not_there_is_answered_with_the_nearest_or_all(tmp_path: Path) -> None:

@@ -113,7 +113,19 @@ def test_names_that_hold_signs_are_quoted(tmp_path: Path) -> None:
         (f"he,ihc,slide,split\n{ROWS}b/he2.png,b/ihc2.png,S2,train\n", ", rows 3 and 4: are the same pair; keep one"),
         (f"he,ihc,slide,split\n{ROWS}b/he2.png,a/ihc 1.tif,S2,test\n", ", rows 3 and 4: both have the id 'b/he2', wh"),
         ("he,ihc,id\nb/he2.png,b/ihc2.png,a/../b\n", ", row 2: the id 'a/../b' has the part '..', which leads out"),
-        ("he,ihc,split\nb/he2.png,b/ihc2.png,test\n", ": no row is a pair of train whose files exist; add such rows"),
+        (
+            f"he,ihc,slide,split\n{ROWS}c/ihc+3.png,a/he 1.png,S,train\n",
+            ", rows 2 and 4: 'a/he 1.png' is H&E in one and I",
+        ),
+        (
+            f"he,ihc,slide,split\n{ROWS}b/ihc2.png,c/ihc+3.png,S,train\n",
+            ", rows 4 and 3: 'b/ihc2.png' is H&E in one and",
+        ),
+        ("he,ihc,split\nb/he2.png,b/ihc2.png,test\n", ": no row is of train; add such rows"),
+        (
+            "he,ihc,split\nb/x.png,b/ihc2.png,train\nb/y.png,b/ihc2.png,train\nb/he2.png,b/ihc2.png,test\n",
+            ": of none of its 2 pairs of train both files exist: row 2 of pairs.csv names 'b/x.png', and there is no ",
+        ),
         ("he,ihc,split\nb/he2.png,b/ihc2.png,train\n", ": layout table has no test set of its own, and split = publ"),
         (b"he,ihc\nb/h\xe92.png,b/ihc2.png\n", ": is not text in UTF-8 (byte 10); save it as CSV in UTF-8"),
     ],
@@ -125,6 +137,16 @@ def test_what_is_refused_names_the_row(tmp_path: Path, text: str | bytes, told: 
 def test_a_column_of_slides_and_a_pattern_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"slide_pattern = '\.\+', and .*pairs\.csv has a column slide"):
         read(tmp_path, f"he,ihc,slide,split\n{ROWS}", "slide_pattern=.+")
+
+
+@pytest.mark.parametrize(
+    "setting", ["layout=mist", "layout=folders", "he_name={}_HE", "ihc_name=B_{}", "ignore_case=true"]
+)
+def test_settings_that_only_names_of_folders_and_files_obey_are_refused(tmp_path: Path, setting: str) -> None:
+    key, _, value = setting.partition("=")
+    told = refusal(tmp_path, f"he,ihc,slide,split\n{ROWS}", setting)
+    assert told.startswith(f"{key} = {value}: ".replace("true", "True"))
+    assert "pairs.csv names the pairs; leave it away" in told
 
 
 def test_a_table_that_cannot_be_read_is_named_with_its_option(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def read_table(table: Path, he_root: Path, ihc_root: Path, *, joined: bool = Fal
     if not rows:
         raise PairingError(f"{table}: has a header and no row; write one row for each pair")
     _refuse_twice(table, rows)
+    if he_root == ihc_root and not joined:
+        _refuse_swapped(table, rows)
     return PairTable(rows=tuple(rows), columns=columns, unread=tuple(name for name in header if name not in columns))
 
 
@@ -200,4 +202,15 @@ def _refuse_twice(table: Path, rows: Sequence[Row]) -> None:
             raise PairingError(
                 f"{table}, rows {other.number} and {row.number}: both have the id {row.id!r}, which is the name of the "
                 "H&E without suffix unless a column id gives another; give each an id"
+            )
+
+
+def _refuse_swapped(table: Path, rows: Sequence[Row]) -> None:
+    """Raise PairingError if one picture is the H&E of a row and the IHC of another."""
+    ihc = {row.ihc: row for row in rows}
+    for row in rows:
+        if other := ihc.get(row.he):
+            raise PairingError(
+                f"{table}, rows {row.number} and {other.number}: {row.he!r} is H&E in one and IHC in the other; a "
+                "picture is of one stain: correct the row in which they are swapped"
             )

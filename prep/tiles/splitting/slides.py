@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -41,6 +42,15 @@ def name_slides(found: Discovery, pattern: str) -> Discovery:
         slides = slides_by_grid(ids, [f"{c.split}/{c.id}" if found.published else c.id for c in found.candidates])
     named = tuple(replace(c, slide=slide) for c, slide in zip(found.candidates, slides.names, strict=True))
     return replace(found, candidates=named, notes=(*found.notes, *slides.notes))
+
+
+def join_forms(found: Discovery) -> Discovery:
+    """The same candidates, slides whose names differ in the form of Unicode only being one, as the first is written."""
+    forms: dict[str, str] = {}
+    for one in found.candidates:
+        forms.setdefault(unicodedata.normalize("NFC", one.slide), one.slide)
+    named = (replace(one, slide=forms[unicodedata.normalize("NFC", one.slide)]) for one in found.candidates)
+    return replace(found, candidates=tuple(named))
 
 
 def _name_each(found: Discovery, pattern: str) -> Discovery:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -171,8 +172,13 @@ def _split_stains(
 
 
 def _named(tiles: Mapping[str, int], wanted: Mapping[Split, Sequence[str]]) -> dict[str, Split]:
-    """The split of every slide that is named; PairingError for a name that no tile has."""
-    named = {slide: split for split, slides in wanted.items() for slide in slides}
+    """The split of every slide that is named, in either form of Unicode; PairingError for a name that no tile has."""
+    forms = {unicodedata.normalize("NFC", slide): slide for slide in tiles}
+    named = {
+        forms.get(unicodedata.normalize("NFC", slide), slide): split
+        for split, slides in wanted.items()
+        for slide in slides
+    }
     for slide, split in named.items():
         if slide not in tiles:
             near = difflib.get_close_matches(slide, tiles, n=1)
