@@ -176,6 +176,8 @@ def test_a_template_without_a_place_for_the_id_is_refused(tmp_path: Path, templa
         (["case1.tile_001", "case1.tile_2", "case2.tile_1"], r"^(.+)_\d+"),
         (["00000_train_1+", "00001_train_3+"], ""),
         (["a_1", "a_2"], ""),
+        (["s_y0_x0", "s_y280_x0", "s_y560_x64"], ""),  # one slide: a pattern of x alone would make it several
+        (["d/s [x=0,y=0,w=9,h=9]", "d/s [x=9,y=0,w=9,h=9]"], ""),
         ([], ""),
     ],
 )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from prep.settings import how_to_set
+from prep.tiles.overlaps.places import read_corner
 
 USUAL = "^(.*)_y"  # for names such as slide7_y0_x512
 NUMBER = r"[^\W\d_]{0,6}=?\d+"  # a word such as x or tile, and a number
@@ -18,6 +19,9 @@ def fitting_pattern(ids: Sequence[str]) -> str:
     >>> fitting_pattern(["s7_y0_x512", "s7_y512_x0", "s8_y0_x0"])
     '^(.+)_y\\d+_x\\d+'
     """
+    corners = [read_corner(one) for one in ids]
+    if all(corners) and len({corner.picture for corner in corners if corner}) < 2:
+        return ""  # all of one picture: what would part its names is a place in it
     for pattern in dict.fromkeys(_patterns(ids)):
         found = [re.search(pattern, one) for one in ids]
         if all(found) and len({match[1] for match in found if match}) > 1:
