@@ -141,6 +141,11 @@ def _explain(kind: Any, error: str, location: tuple[int | str, ...], given: obje
     if error == "tuple_type":
         example = f"{key}={_as_list(given)}"
         return f"setting {key} = {value}: a list has words in quotes: {example} (make: SET='{example}')"
+    if error == "string_type":
+        *groups, last = location
+        word = json.dumps(value)
+        example = f"{'.'.join(map(str, groups))}=[{word}, …]" if isinstance(last, int) else f"{key}={word}"
+        return f"setting {key} = {value}: must be a word, so put it in quotes: {example}"
     return f"setting {key} = {value}: {message[:1].lower()}{message[1:]}"
 
 

@@ -83,7 +83,7 @@ def test_a_value_is_toml_and_a_bare_word_is_a_string(override: str, expected: Ou
         ("seed=1.5", r"^setting seed = 1.5: .*integer"),
         ("seed=true", r"^setting seed = true: .*integer"),
         ("fast=1", r"^setting fast = 1: .*boolean"),
-        ("name=3", r"^setting name = 3: .*string"),
+        ("name=3", r"^setting name = 3: must be a word, so put it in quotes: name="3"$"),
         ("colour=green", r"^setting colour = \"green\": input should be 'red' or 'blue'$"),
         ("inner.zooms=[1, 'x']", r'^setting inner.zooms.1 = "x": .*integer'),
         ("inner=3", r"^setting inner = 3: "),
@@ -100,6 +100,22 @@ def test_a_value_is_toml_and_a_bare_word_is_a_string(override: str, expected: Ou
 def test_what_is_wrong_is_named_with_what_was_meant(override: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         load(Outer, None, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "quoted"),
+    [
+        ("name=2024", 'name="2024"'),
+        ("he_name={}", 'he_name="{}"'),
+        ("stain=true", 'stain="true"'),
+        ("test_slides=[1, 2]", 'test_slides=["2", …]'),
+    ],
+)
+def test_a_word_that_looks_like_something_else_is_told_with_its_quotes(override: str, quoted: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(PrepSettings, None, ["split=by-slide", override])
+    assert f"must be a word, so put it in quotes: {quoted}" in str(caught.value)
+    load(PrepSettings, None, ["split=by-slide", quoted.replace(", …", "")])
 
 
 def test_a_value_is_no_group() -> None:
