@@ -83,7 +83,7 @@ def test_a_value_is_toml_and_a_bare_word_is_a_string(override: str, expected: Ou
         ("seed=1.5", r"^setting seed = 1.5: .*integer"),
         ("seed=true", r"^setting seed = true: .*integer"),
         ("fast=1", r"^setting fast = 1: .*boolean"),
-        ("name=3", r"^setting name = 3: must be a word, so put it in quotes: name="3"$"),
+        ("name=3", r'^setting name = 3: must be a word, so put it in quotes: name="3"$'),
         ("colour=green", r"^setting colour = \"green\": input should be 'red' or 'blue'$"),
         ("inner.zooms=[1, 'x']", r'^setting inner.zooms.1 = "x": .*integer'),
         ("inner=3", r"^setting inner = 3: "),
