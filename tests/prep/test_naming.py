@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tracemalloc
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from prep.build.bad_pairs import refuse_bad
 from prep.settings import PrepSettings
 from prep.tiles.discovery import Data, find_pairs
-from prep.tiles.names.naming import pair_id
+from prep.tiles.names.naming import Naming, pair_id, suggest
 from prep.tiles.names.patterns import example_for, fitting_pattern
 from prep.tiles.pairs import Discovery
 from store.schema import MagstainError, PairingError, Split
@@ -88,6 +89,17 @@ def test_unpaired_tiles_are_told_with_the_settings_that_pair_more(tmp_path: Path
         PairingError, match=r"8 bad pairs: .*--set 'he_name=\{\}_HE' .* gives 4 pair\(s\); or correct them"
     ):
         refuse_bad(found.unpaired, found.layout, names=found.hint)
+
+
+def test_looking_for_a_hint_takes_little_memory_where_names_differ_in_one_term_only() -> None:
+    he, ihc = ([f"train/{sign}{n}_0_0" for n in range(600)] for sign in "Aa")
+    tracemalloc.start()
+    hint = suggest(he, ihc, Naming(), 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert hint is not None
+    assert (hint.settings, hint.pairs) == (("ignore_case=true",), 600)
+    assert peak < 10e6  # bytes; 66 MB where each name's rest is tried with every other name's
 
 
 def test_no_hint_is_given_where_none_would_help(tmp_path: Path) -> None:

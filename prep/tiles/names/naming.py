@@ -20,6 +20,7 @@ from store.schema import PairingError
 SEPARATOR = re.compile(r"[\s_.\-]+")
 WITHOUT = "{}"  # a template that is not needed
 EXAMPLES = 2000  # names of a stain that are looked at for a hint
+LIKELY = 8  # templates that are tried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +107,9 @@ def _template_ways(he: Sequence[str], ihc: Sequence[str]) -> list[Naming]:
     taken = [_by_rest(names[:EXAMPLES]) for names in (he, ihc)]
     votes: Counter[tuple[str, str]] = Counter()
     for rest in taken[0].keys() & taken[1].keys():
-        votes.update(product(taken[0][rest], taken[1][rest]))
-    likely = [templates for templates, _ in votes.most_common(8)]
+        if all(len(of_stain[rest]) <= LIKELY for of_stain in taken):  # else what differs is the id, and not a stain
+            votes.update(product(*(of_stain[rest] for of_stain in taken)))
+    likely = [templates for templates, _ in votes.most_common(LIKELY)]
     ends = _ends(he, ihc)
     tried = [likely, [ends] if ends else []]
     return [Naming(he=a, ihc=b, ignore_case=fold) for ways in tried for fold in (False, True) for a, b in ways]
