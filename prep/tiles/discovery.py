@@ -107,7 +107,7 @@ def find_candidates(settings: PrepSettings, data: Data) -> Discovery:
                 f"slide_pattern = {settings.slide_pattern!r}, and {data.table} has a column slide; give one of both"
             )
     else:
-        data_set = find_data_set(data.he, asked) if data.single else two_folders(data.he, data.ihc)
+        data_set = find_data_set(data.he, asked) if data.single else two_folders(data.he, data.ihc, settings.layout)
         if data_set.sources.joined and settings.layout is Layout.AUTO:
             _refuse_named_stains(data, data_set)
         found = pair_tiles(data_set, naming) if settings.paired else list_tiles(data_set, naming)

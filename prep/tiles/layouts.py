@@ -115,8 +115,11 @@ def find_data_set(data: Path, asked: Asked = AUTO) -> DataSet:
     )
 
 
-def two_folders(he: Path, ihc: Path) -> DataSet:
-    """A data set of two folders, one for each stain; PairingError if one is missing or both are the same."""
+def two_folders(he: Path, ihc: Path, layout: Layout = Layout.AUTO) -> DataSet:
+    """A data set of two folders, one for each stain; a note says if another `layout` is asked for.
+
+    Raises PairingError if one is missing or both are the same.
+    """
     he_root, ihc_root = list_tree(he), list_tree(ihc)
     if he.samefile(ihc):
         raise PairingError(
@@ -138,12 +141,17 @@ def two_folders(he: Path, ihc: Path) -> DataSet:
     around = he.parent if said and _holds_splits(he_root) and _holds_splits(ihc_root) else None
     ignored = Listing(pictures=(), ignored=tuple(name for listing in listed.values() for name in listing.ignored))
     sources = Sources(he=he, ihc=ihc, joined=False)
+    unread = (
+        ()
+        if layout in (Layout.AUTO, Layout.FOLDERS)
+        else (f"layout = {layout} is not read where two folders are named",)
+    )
     return DataSet(
         layout=Layout.FOLDERS,
         sources=sources,
         splits=(tiles,),
         folders=(str(he), str(ihc)),
-        notes=_ignored_notes({".": ignored}),
+        notes=(*unread, *_ignored_notes({".": ignored})),
         around=around,
     )
 

@@ -349,6 +349,16 @@ def test_two_folders_that_hold_splits_are_told_the_folder_around_them(tmp_path: 
     assert "folders of splits" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("layout", "told"), [("auto", False), ("folders", False), ("mist", True), ("side-by-side", True)]
+)
+def test_a_layout_beside_two_folders_is_said_not_to_be_read(tmp_path: Path, layout: str, told: bool) -> None:
+    touch(tmp_path, "a/s1_0_0.png", "b/s1_0_0.png")
+    settings = load(PrepSettings, None, [f"layout={layout}", "split=by-slide", "test_fraction=0"])
+    notes = find_pairs(settings, Data(he=tmp_path / "a", ihc=tmp_path / "b")).notes
+    assert (f"layout = {layout} is not read where two folders are named" in notes) is told
+
+
 def test_layout_folders_takes_folders_of_splits_for_tiles(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{stain}/{split}/s1_0_0.png" for stain in ("HE", "IHC") for split in ("train", "test")))
     assert [c.id for c in discover(tmp_path, Layout.FOLDERS).candidates] == ["test/s1_0_0", "train/s1_0_0"]
