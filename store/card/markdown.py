@@ -76,7 +76,7 @@ def _sides(card: Card) -> list[str]:
     lines = [f"- Tiles of {card.tile_side} px; views of {card.view_side} px: {views}."]
     if card.measured:
         sizes = (
-            f"{STAINS[stain]} {', '.join(f'{count:,} of {size} px' for size, count in found.items())}"
+            f"{STAINS[stain]} {', '.join(f'{count:,} of {word(size)} px' for size, count in found.items())}"
             for stain, found in card.measured.sources.items()
         )
         lines.append(f"- Source pictures: {'; '.join(sizes)}.")
@@ -87,7 +87,7 @@ def _sides(card: Card) -> list[str]:
 def _scale(card: Card) -> str:
     scales = card.measured.scales if card.measured else ()
     stated = [
-        f"{STAINS[stain]} {one.mpp:g} um/px ({one.where}, {one.pictures:,} pictures)"
+        f"{STAINS[stain]} {one.mpp:g} um/px ({word(one.where)}, {one.pictures:,} pictures)"
         for stain in Stain
         for one in stated_scales(scales, stain)
     ]
@@ -205,7 +205,7 @@ def _densities(measured: Measured | None) -> list[str]:
     if not measured:
         return [NOT_MEASURED]
     rows = [
-        (str(split), STAINS[stain], SUBSTANCES.get(name, name), f"{density.mean:.3f}", f"`{bars(density.tiles)}`")
+        (str(split), STAINS[stain], word(SUBSTANCES.get(name, name)), f"{density.mean:.3f}", f"`{bars(density.tiles)}`")
         for split, stains in measured.densities.items()
         for stain, substances in stains.items()
         for name, density in substances.items()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from store.schema import Split, Stain
+from store.schema import SchemaError, Split, Stain
 
 RULES = 1  # of measuring: another number, other thresholds or another hash
 NAMED = 1000  # names in a list
@@ -39,6 +39,10 @@ class Density:
 
     mean: float
     tiles: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if min(self.tiles, default=0) < 0 or not sum(self.tiles):
+            raise SchemaError(f"{list(self.tiles)} tiles by their density: numbers are at least 0, and one is above")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

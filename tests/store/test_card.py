@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from store.card.card import Card, make_card
 from store.card.lines import main_lines
 from store.card.markdown import card_markdown
-from store.card.measured import RULES, Colour, Measured, Named, Scale, TermsFile
-from store.card.record import encode_card, is_whole
+from store.card.measured import RULES, Colour, Density, Measured, Named, Scale, TermsFile
+from store.card.record import CARD, encode_card, is_whole, read_measured
 from store.card.terms import UNKNOWN
 from store.card.words import bars
+from store.files import DIGEST, digest_tree
+from store.location.open import locate
 from store.pairs.table import Registration, Skipped, Table
-from store.schema import Box, Manifest, Split, Stain
+from store.schema import Box, Manifest, Split, Stain, StoreError
 from tests.support.stores import small_manifest, small_table
 
 REAL = replace(small_manifest(), synthetic=False)
@@ -159,7 +163,15 @@ def test_words_from_outside_cannot_steer_the_page() -> None:
     colours = (Colour(he=evil, ihc="", differ=True, pairs=Named(count=1, names=(evil,))),)
     made = card(
         replace(REAL, name=evil, stain=evil, settings={"terms": evil}),
-        measured=replace(EMPTY, colours=colours, read_as=evil, set_aside=(evil,)),
+        measured=replace(
+            EMPTY,
+            colours=colours,
+            read_as=evil,
+            set_aside=(evil,),
+            sources={Stain.HE: {evil: 1}},
+            scales=(Scale(stain=Stain.HE, mpp=0.5, where=evil, pictures=1),),
+            densities={Split.TRAIN: {Stain.HE: {evil: Density(mean=0.1, tiles=(1,))}}},
+        ),
     )
     page = card_markdown(made)
     assert "\x1b" not in page + "".join(text for _, text in main_lines(made))
@@ -173,6 +185,18 @@ def test_a_record_knows_its_store_and_its_own_bytes() -> None:
     assert not is_whole(data, "e" * 64)
     for damaged in (b"", b"[]", b"{}", data[:-1], data.replace(b'"rules": 1', b'"rules": 2'), b"\xff"):
         assert not is_whole(damaged, "f" * 64)
+
+
+@pytest.mark.parametrize("tiles", [[0, -1, 2], [0, 0], []])
+def test_numbers_of_tiles_that_cannot_be_are_refused(tiles: list[int], tmp_path: Path) -> None:
+    measured = replace(EMPTY, densities={Split.TRAIN: {Stain.HE: {"eosin": Density(mean=0.1, tiles=(7,))}}})
+    tree = json.loads(encode_card(measured, "f" * 64))
+    tree.pop(DIGEST)
+    tree["measured"]["densities"]["train"]["he"]["eosin"]["tiles"] = tiles
+    (tmp_path / CARD).parent.mkdir(parents=True)
+    (tmp_path / CARD).write_text(json.dumps(tree | {DIGEST: digest_tree(tree)}))
+    with pytest.raises(StoreError, match="tiles by their density: numbers are at least 0"):
+        read_measured(locate(tmp_path), "f" * 64)
 
 
 def test_bars_show_the_smallest_number() -> None:
