@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -131,6 +132,30 @@ def test_the_stain_or_the_layout_chooses(folders: str, asked: dict[str, str], ta
     found = read(folders, **asked)
     assert isinstance(found, Reading), found
     assert found.folders == taken
+
+
+@pytest.mark.parametrize(
+    ("folders", "chosen"),
+    [
+        ("A B C", "A B"),
+        ("train/A train/B train/C", "train/A train/B"),
+        ("set/A/HE set/A/IHC set/B/HE set/B/IHC set/C/HE set/C/IHC", "set/A set/B"),
+        ("a b c d", "a b"),
+    ],
+)
+def test_folders_that_count_in_letters_are_not_taken_for_stains(folders: str, chosen: str) -> None:
+    found = read(folders)
+    assert isinstance(found, NotRead)
+    told = re.search(" may be slides, or A the H&E and B the IHC: for stains say --set layout=([a-z-]+) ", found.reason)
+    assert told
+    taken = read(folders, layout=told[1])
+    assert isinstance(taken, Reading)
+    assert taken.folders == chosen
+
+
+@pytest.mark.parametrize("folders", ["HE/A HE/B HE/C IHC/A IHC/B IHC/C", "A B docs", "A/C A/D A/E B/C B/D B/E"])
+def test_letters_below_stains_are_slides_and_a_and_b_alone_stains(folders: str) -> None:
+    assert isinstance(read(folders), Reading)
 
 
 def test_many_ways_are_counted_and_some_of_them_told() -> None:

@@ -11,8 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from prep.settings import Layout, how_to_set
-from prep.tiles.folders.slots import Slot, find_slots, find_ways, marker_of, paths_of, stain_inside
-from prep.tiles.folders.telling import BY_TABLE, tell_half, tell_missing, tell_nothing, tell_other_stain, tell_several
+from prep.tiles.folders.slots import Slot, beside_letters, find_slots, find_ways, marker_of, paths_of, stain_inside
+from prep.tiles.folders.telling import (
+    BY_TABLE,
+    tell_half,
+    tell_letters,
+    tell_missing,
+    tell_nothing,
+    tell_other_stain,
+    tell_several,
+)
 from prep.tiles.folders.tree import Folder, join_parts
 from prep.tiles.folders.words import MARKERS, Role, Word, plain_word, read_word
 from store.foreign.picture_files import is_picture
@@ -71,6 +79,8 @@ def recognise(root: Folder, asked: Asked) -> Reading | NotRead:
     for depth in range(AROUND + 1):
         looks = [_look(folder, asked, outermost=depth == 0) for folder in level]
         seen += [slot for look in looks for slot in look.slots]
+        if doubts := [look.doubt for look in looks if look.doubt]:
+            return NotRead(reason=doubts[0])
         if ways := [way for look in looks for way in look.ways]:
             return _explain(_choose(ways, asked), root, seen)
         half = half or next((look.half for look in looks if look.half), "")
@@ -87,11 +97,12 @@ def _explain(found: Reading | NotRead, root: Folder, slots: Sequence[Slot]) -> R
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What was seen in a folder: the folders of tiles, ways to read them, or what a half of one lacks."""
+    """What was seen in a folder: the folders of tiles, ways to read them, what a half of one lacks, or why to ask."""
 
     slots: list[Slot]
     ways: tuple[tuple[Slot, ...], ...]
     half: str
+    doubt: str
 
     def around(self, folder: Folder) -> Iterator[Folder]:
         """The folders in it that may lie around tiles: where one says what its tiles are, only those that do not."""
@@ -116,7 +127,10 @@ def _look(folder: Folder, asked: Asked, *, outermost: bool) -> Look:
     named = [tuple(slot if slot.word.role in (Role.HE, Role.IHC) else _joined(slot, asked) for slot in w) for w in ways]
     fitting = tuple(way for way in named if asked.layout in (Layout.AUTO, way[0].word.layout))
     half = "" if fitting or asked.layout is not Layout.AUTO else tell_half(folder, slots)
-    return Look(slots=slots, ways=fitting, half=half)
+    letters = beside_letters(folder, apart) if asked.layout is Layout.AUTO else []
+    return Look(
+        slots=slots, ways=fitting, half=half, doubt=tell_letters(letters, apart[0].word.layout) if letters else ""
+    )
 
 
 def _choose(ways: Sequence[tuple[Slot, ...]], asked: Asked) -> Reading | NotRead:

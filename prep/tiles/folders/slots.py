@@ -69,6 +69,16 @@ def find_ways(slots: Sequence[Slot]) -> list[list[Slot]]:
     return ways
 
 
+def beside_letters(folder: Folder, slots: Sequence[Slot]) -> list[str]:
+    """The folders of tiles called A, B and another letter beside each other, which may be slides; else none."""
+    named = {slot.folder.paths for slot in slots if len(slot.folder.name) == 1}
+    for one in folder.below():
+        letters = [child for child in one.folders if len(child.name) == 1 and child.name.isalpha() and child.pictures]
+        if len(letters) > 2 and sum(child.paths in named for child in letters) == 2:
+            return [child.paths[0] for child in letters]
+    return []
+
+
 def stain_inside(folder: Folder) -> str:
     """The path of a folder of H&E inside of a folder that does not say its stain, if there is one of IHC, too."""
     found: dict[Role, str] = {}

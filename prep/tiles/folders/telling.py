@@ -53,6 +53,14 @@ def tell_other_stain(stain: str, ways: Sequence[Sequence[Slot]]) -> str:
     )
 
 
+def tell_letters(folders: Sequence[str], layout: Layout) -> str:
+    """That folders called A, B, C may be those of slides, and how to say that two of them are those of stains."""
+    return (
+        f"{', '.join(map(repr, folders[:SHOWN]))} may be slides, or A the H&E and B the IHC: for stains say "
+        f"{how_to_set(f'layout={layout}')} or name both with --he and --ihc (make: HE= IHC=), else give {BY_TABLE}"
+    )
+
+
 def tell_no_pictures(names: Iterable[str]) -> str:
     """That a folder with files of these names holds nothing that is read, and what to do."""
     if unread := unread_suffixes(names):

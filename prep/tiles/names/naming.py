@@ -108,7 +108,7 @@ def _template_ways(he: Sequence[str], ihc: Sequence[str]) -> list[Naming]:
     votes: Counter[tuple[str, str]] = Counter()
     for rest in taken[0].keys() & taken[1].keys():
         if all(len(of_stain[rest]) <= LIKELY for of_stain in taken):  # else what differs is the id, and not a stain
-            votes.update(product(*(of_stain[rest] for of_stain in taken)))
+            votes.update(product(taken[0][rest], taken[1][rest]))
     likely = [templates for templates, _ in votes.most_common(LIKELY)]
     ends = _ends(he, ihc)
     tried = [likely, [ends] if ends else []]
