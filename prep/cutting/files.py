@@ -17,7 +17,7 @@ import numpy as np
 from prep.build.bad_pairs import describe_bad, refuse_bad
 from prep.cutting.folders import Target, check_folder, plan_targets
 from prep.registration.matching import matching_of
-from prep.settings import PrepSettings, how_to_set
+from prep.settings import PrepSettings, SplitRule, how_to_set
 from prep.tiles.checking import collect_pairs, inspect_pairs
 from prep.tiles.decoded import Decoded
 from prep.tiles.discovery import Data, find_candidates
@@ -81,7 +81,9 @@ def _check(settings: PrepSettings, found: Discovery, decoded: Decoded, threads: 
 
 
 def _warn(settings: PrepSettings) -> None:
-    """Say what a store could not make of such tiles: for other uses than a store any side is good."""
+    """Say what a store could not make of such tiles, for other uses any side is good; and what is not done here."""
+    if settings.split is SplitRule.BY_SLIDE or settings.val_fraction or settings.val_slides:
+        say("note: the files keep the split that the data come with; give split, val_fraction and slides to the build")
     try:
         check_tile_side(settings)
     except SchemaError as error:

@@ -215,6 +215,25 @@ def test_any_side_is_cut_and_what_a_store_would_refuse_is_said(tmp_path: Path, p
     assert read_picture(tmp_path / "out" / "trainA" / "s1_0_0_y60_x120.png").shape == (60, 60, 3)
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ((), False),
+        (("split=by-slide", 'test_slides=["s1"]'), True),
+        (("val_fraction=0.5",), True),
+        (("seed=1",), False),
+    ],
+)
+def test_a_split_that_is_asked_for_is_said_to_be_of_the_build(
+    tmp_path: Path, prep: CommandLine, settings: tuple[str, ...], told: bool
+) -> None:
+    mist(tmp_path / "data")
+    given = [word for setting in settings for word in ("--set", setting)]
+    done = prep("cut", "--data", tmp_path / "data", "--out", tmp_path / "out", *CUT, *given)
+    assert done.code == 0
+    assert ("note: the files keep the split that the data come with" in done.err) is told
+
+
 def test_bad_pictures_stop_a_cut_before_it_writes_or_are_listed(tmp_path: Path, prep: CommandLine) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     mist(data)
