@@ -95,5 +95,6 @@ def _layout_hint(layout: Layout) -> str:
         return ""
     return (
         "; they were read in layout side-by-side (one picture holds both stains, H&E left, IHC right): if they are "
-        f"not, choose mist, bci or folders, for example {how_to_set('layout=folders')}"
+        f"not, choose mist, bci or folders, for example {how_to_set('layout=folders')}, and name the folder around "
+        "both stains, if this one holds a single stain"
     )

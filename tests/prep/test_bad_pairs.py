@@ -39,7 +39,8 @@ def test_an_error_lists_five_and_counts_the_others() -> None:
 def test_side_by_side_pictures_may_have_been_read_in_the_wrong_layout() -> None:
     hint = (
         r"read in layout side-by-side \(one picture holds both stains, H&E left, IHC right\): if they are not, choose "
-        r"mist, bci or folders, for example --set layout=folders \(make: SET=layout=folders\)$"
+        r"mist, bci or folders, for example --set layout=folders \(make: SET=layout=folders\), and name the folder "
+        r"around both stains, if this one holds a single stain$"
     )
     with pytest.raises(PairingError, match=hint):
         refuse_bad([bad(0)], Layout.SIDE_BY_SIDE)
