@@ -204,7 +204,5 @@ def _no_pair(data: Data, found: Discovery) -> str:
         "give the two tiles of a pair the same name (suffixes such as .png may differ), list the pairs: --pairs-from "
         f"pairs.csv (make: PAIRS=pairs.csv), or take tiles that are no pairs: {how_to_set('paired=false')}"
     )
-    return (
-        f"{where}: no pair was found: no H&E and IHC tile have the same name; {', and '.join(examples)}; "
-        f"{found.hint or other}"
-    )
+    hint = f"{found.hint}; if they are of different places, {how_to_set('paired=false')}" if found.hint else other
+    return f"{where}: no pair was found: no H&E and IHC tile have the same name; {', and '.join(examples)}; {hint}"

@@ -118,9 +118,24 @@ def test_templates_that_no_name_needs_are_told_to_be_left_away(tmp_path: Path, t
     names = [f"s{n}_1_1" for n in SLIDES]
     lay(tmp_path, names, names)
     with pytest.raises(
-        PairingError, match=r"no pair was found: .*; without he_name and ihc_name there are 4 pair\(s\)$"
+        PairingError, match=r"no pair was found: .*; without he_name and ihc_name there are 4 pair\(s\);"
     ):
         pairs_of(tmp_path, BY_SLIDE, *templates)
+
+
+def test_names_of_two_slides_are_no_rule_and_tiles_of_different_places_may_be_unpaired(tmp_path: Path) -> None:
+    grid = [f"{row}_{column}" for row in range(3) for column in range(3)]
+    lay(tmp_path, [f"a{n}_{at}" for n in (1, 2) for at in grid], [f"b{n}_{at}" for n in (4, 5) for at in grid])
+    with pytest.raises(PairingError, match="no pair was found: ") as caught:
+        pairs_of(tmp_path, BY_SLIDE)
+    assert "_name=" not in str(caught.value)
+    assert "--set paired=false" in str(caught.value)
+
+
+def test_where_a_rule_is_told_tiles_of_different_places_are_told_their_setting(tmp_path: Path) -> None:
+    lay(tmp_path, [f"s{n}_1_1_HE" for n in SLIDES], [f"s{n}_1_1_IHC" for n in SLIDES])
+    with pytest.raises(PairingError, match=r"gives 4 pair\(s\); if they are of different places, --set paired=false"):
+        pairs_of(tmp_path, BY_SLIDE)
 
 
 def test_templates_that_no_picture_of_one_folder_fits_are_told_with_the_number(tmp_path: Path) -> None:
@@ -182,12 +197,13 @@ def test_a_template_without_a_place_for_the_id_is_refused(tmp_path: Path, templa
     [
         (["s7_y0_x512", "s7_y512_x0", "s8_y0_x0"], r"^(.+)_y\d+_x\d+"),
         (["A-1-2", "A-2-2", "B-1-2"], r"^(.+)-\d+-\d+"),
-        (["x r0 c1", "y r1 c1"], r"^(.+)\sr\d+\sc\d+"),
-        (["TCGA-AA-1234_3", "TCGA-AB-1234_3"], r"^(.+)_\d+"),
+        (["x r0 c1", "x r0 c2", "y r1 c1"], r"^(.+)\sr\d+\sc\d+"),
+        (["TCGA-AA-1234_3", "TCGA-AA-1234_4", "TCGA-AB-1234_3"], r"^(.+)_\d+"),
         (["p1/a", "p1/b", "p2/a"], r"^([^/]+)/"),
         (["case1.tile_001", "case1.tile_2", "case2.tile_1"], r"^(.+)_\d+"),
         (["00000_train_1+", "00001_train_3+"], ""),
         (["a_1", "a_2"], ""),
+        (["00000_train_0", "00001_train_1", "00002_train_1"], ""),  # a slide for each tile is no answer
         (["s_y0_x0", "s_y280_x0", "s_y560_x64"], ""),  # one slide: a pattern of x alone would make it several
         (["d/s [x=0,y=0,w=9,h=9]", "d/s [x=9,y=0,w=9,h=9]"], ""),
         ([], ""),

@@ -21,6 +21,7 @@ SEPARATOR = re.compile(r"[\s_.\-]+")
 WITHOUT = "{}"  # a template that is not needed
 EXAMPLES = 2000  # names of a stain that are looked at for a hint
 LIKELY = 8  # templates that are tried
+MOST = 0.75  # of the names of a stain: what its template fits; the others are strays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ def suggest(he: Sequence[str], ihc: Sequence[str], naming: Naming, pairs: int, *
 
     Where the stains are `mixed` in the same folders, the names of both are the same ones.
     """
-    ways = [Naming(he=naming.he, ihc=naming.ihc, ignore_case=True), Naming(), *_template_ways(he, ihc)]
+    ways = [Naming(he=naming.he, ihc=naming.ihc, ignore_case=True), Naming(), *_template_ways(he, ihc, mixed=mixed)]
     ways = [way for way in ways if not mixed or way.he != way.ihc]  # a picture is no pair with itself
     counted = [(count_pairs(he, ihc, way), -n, way) for n, way in enumerate(ways)]
     best, _, way = max(counted, default=(0, 0, naming))
@@ -102,17 +103,26 @@ def count_pairs(he: Sequence[str], ihc: Sequence[str], naming: Naming) -> int:
     return len(keys[0] & keys[1])
 
 
-def _template_ways(he: Sequence[str], ihc: Sequence[str]) -> list[Naming]:
-    """The templates that names of the two stains differ by: one term that one or both have and the other has not."""
+def _template_ways(he: Sequence[str], ihc: Sequence[str], *, mixed: bool) -> list[Naming]:
+    """The templates that names of the two stains differ by: one term that one or both have and the other has not.
+
+    Unless names are `mixed`, one of two templates fits most names of its stain: else it is of a slide.
+    """
     taken = [_by_rest(names[:EXAMPLES]) for names in (he, ihc)]
     votes: Counter[tuple[str, str]] = Counter()
     for rest in taken[0].keys() & taken[1].keys():
         if all(len(of_stain[rest]) <= LIKELY for of_stain in taken):  # else what differs is the id, and not a stain
             votes.update(product(taken[0][rest], taken[1][rest]))
     likely = [templates for templates, _ in votes.most_common(LIKELY)]
+    likely = [way for way in likely if mixed or _is_rule(he, way[0]) or _is_rule(ihc, way[1])]
     ends = _ends(he, ihc)
     tried = [likely, [ends] if ends else []]
     return [Naming(he=a, ihc=b, ignore_case=fold) for ways in tried for fold in (False, True) for a, b in ways]
+
+
+def _is_rule(names: Sequence[str], template: str) -> bool:
+    """Whether a template that says something fits most names of a stain."""
+    return template != WITHOUT and sum(pair_id(name, template) is not None for name in names) >= MOST * len(names)
 
 
 def _by_rest(names: Sequence[str]) -> Mapping[str, set[str]]:

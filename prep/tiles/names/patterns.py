@@ -14,7 +14,7 @@ ENDS = tuple(re.compile(rf"([\s_.,\-]+){NUMBER}{second}$") for second in (rf"\1{
 
 
 def fitting_pattern(ids: Sequence[str]) -> str:
-    r"""The first pattern that finds a slide in every id, and two slides or more; empty if there is none.
+    r"""The first pattern that finds a slide in every id, two slides or more, one with several ids; else empty.
 
     >>> fitting_pattern(["s7_y0_x512", "s7_y512_x0", "s8_y0_x0"])
     '^(.+)_y\\d+_x\\d+'
@@ -24,7 +24,8 @@ def fitting_pattern(ids: Sequence[str]) -> str:
         return ""  # all of one picture: what would part its names is a place in it
     for pattern in dict.fromkeys(_patterns(ids)):
         found = [re.search(pattern, one) for one in ids]
-        if all(found) and len({match[1] for match in found if match}) > 1:
+        slides = len({match[1] for match in found if match})
+        if all(found) and 1 < slides < len(ids):  # a slide for each tile would only hide that slides are unknown
             return pattern
     return ""
 
