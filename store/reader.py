@@ -197,8 +197,8 @@ class Store:
         """Raise StoreError unless the rows that name a tile of a stain are those that have its pictures."""
         for stain in Stain:
             named = [row for row, pair in enumerate(pairs) if pair.tile_of(stain)]
-            if named != list(self.rows(split, stain)):
-                what = f"{len(named)} rows name {stain} tiles where the first {len(self.rows(split, stain))} have some"
+            if named != list(rows := self.rows(split, stain)):
+                what = f"{len(named)} rows name {stain.spoken} tiles where the first {len(rows)} have some"
                 raise self._unreadable(f"table {split}/pair", StoreError(what))
 
     def _unreadable(self, what: str, error: Exception) -> StoreError:
@@ -219,8 +219,8 @@ class Store:
             )
         if pair not in self.rows(split, stain):
             raise StoreError(
-                f"row {pair} of {split} of {self.location} has no {stain} picture: the store is unpaired, and only its "
-                f"first {len(self.rows(split, stain))} rows have one"
+                f"row {pair} of {split} of {self.location} has no {stain.spoken} picture: the store is unpaired, and "
+                f"only its first {len(self.rows(split, stain))} rows have one"
             )
         return pair * count + index
 
@@ -235,7 +235,9 @@ def plan_targets(store: Store, split: Split, view: str, stain: Stain = Stain.HE)
         raise RunError(f"{store.address} has no {split} pairs; it has {present}: choose one with --split")
     rows = store.rows(split, stain)
     if not rows:
-        raise RunError(f"{store.address} is unpaired and has no {stain} picture in {split}; choose another --split")
+        raise RunError(
+            f"{store.address} is unpaired and has no {stain.spoken} picture in {split}; choose another --split"
+        )
     return [
         Target(
             name=picture_name(pairs[row].id_of(stain), index, count),

@@ -69,6 +69,11 @@ class Stain(StrEnum):
     HE = "he"
     IHC = "ihc"
 
+    @property
+    def spoken(self) -> str:
+        """As people write it."""
+        return "H&E" if self is Stain.HE else "IHC"
+
 
 class Source(StrEnum):
     """What a view is cut from: the tile downsampled to `view_side`, or the tile as delivered."""

@@ -103,8 +103,7 @@ def look_at_packages() -> Iterator[Finding]:
                 )
             else:
                 count += 1
-    faults = _run(LOADING, *LOADED)
-    for name, fault in faults.items():
+    for name, fault in _faults().items():
         remedy = SETUP
         if name == "cv2":
             remedy = (
@@ -112,6 +111,20 @@ def look_at_packages() -> Iterator[Finding]:
             )
         yield Finding(name="packages", text=f"{name} cannot be loaded: {fault}", level=Level.PROBLEM, remedy=remedy)
     yield Finding(name="packages", text=f"{count} of {sum(map(len, wanted.values()))} are as the toolkit asks for")
+
+
+def _faults() -> dict[str, str]:
+    """Which packages cannot be loaded, and why; one that ends the process, or hangs, is found by itself."""
+    try:
+        return dict(_run(LOADING, *LOADED))
+    except ValueError:
+        found: dict[str, str] = {}
+        for name in LOADED:
+            try:
+                found |= _run(LOADING, name)
+            except ValueError as error:
+                found[name] = str(error)
+        return found
 
 
 def look_at_torch() -> Iterator[Finding]:
@@ -220,4 +233,6 @@ def _run(script: str, *words: str) -> Any:
         raise ValueError(f"its process was ended by signal {-done.returncode}")
     if done.returncode:
         raise ValueError(first_line(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"))
+    if not done.stdout.strip():
+        raise ValueError("its process ended without a word")
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -74,14 +74,21 @@ def _affinity() -> Limit:
 def _quota(proc: Path, mounted: Path) -> float:
     """The least number of cores whose time a group of this process may take; 0 if none has a quota."""
     try:
-        quotas = [quota for folder in enclosing("cpu", proc, mounted) if (quota := _quota_of(folder)) > 0]
-    except (OSError, ValueError, ZeroDivisionError):
+        folders = list(enclosing("cpu", proc, mounted))
+    except (OSError, ValueError):
         return 0
-    return min(quotas, default=0)
+    return min((quota for folder in folders if (quota := _quota_of(folder)) > 0), default=0)
 
 
 def _quota_of(folder: Path) -> float:
-    """The quota in `cpu.max` (version 2) or in two files (version 1), in cores; not above 0 if there is none."""
+    """The quota in `cpu.max` (version 2) or in two files (version 1), in cores; not above 0 if none can be read."""
+    try:
+        return _read_quota(folder)
+    except (OSError, ValueError, ZeroDivisionError):
+        return 0
+
+
+def _read_quota(folder: Path) -> float:
     if (both := folder / "cpu.max").is_file():
         quota, _, period = both.read_text(encoding="ascii").partition(" ")
         return 0 if quota == "max" else int(quota) / int(period)

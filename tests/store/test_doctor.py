@@ -201,6 +201,7 @@ def test_requirements_are_also_read_from_what_is_installed(monkeypatch: pytest.M
         ),
         ("import time; time.sleep(60)", "cannot be loaded: nothing came in 0.5 s; the disk that holds "),
         ("import sys; sys.exit(3)", "cannot be loaded: no reason given"),
+        ("import sys; sys.exit(0)", "cannot be loaded: its process ended without a word"),
     ],
 )
 def test_a_torch_that_crashes_or_hangs_is_a_problem(script: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,10 +213,13 @@ def test_a_torch_that_crashes_or_hangs_is_a_problem(script: str, text: str, monk
     assert "make setup" in finding.remedy
 
 
-def test_a_torch_that_says_nothing_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries, "LOOKING", "pass")
-    (finding,) = ask("torch", look_at_torch)
-    assert finding.level is not Level.OK
+def test_a_package_that_ends_its_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does whose instructions an old processor lacks."""
+    monkeypatch.setattr(libraries, "LOADED", ("json", "scipy"))
+    ending = "import os, sys\nif 'scipy' in sys.argv:\n    os.kill(os.getpid(), 4)\n"
+    monkeypatch.setattr(libraries, "LOADING", ending + libraries.LOADING)
+    (problem,) = [finding for finding in look_at_packages() if finding.level is Level.PROBLEM]
+    assert problem.text == "scipy cannot be loaded: its process was ended by signal 4"
 
 
 @pytest.mark.parametrize(
@@ -436,7 +440,10 @@ def test_a_folder_that_cannot_be_reached_is_a_problem(tmp_path: Path) -> None:
 def test_a_disk_where_no_file_can_be_made_is_a_problem(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(trial.TRIALS, name, lambda _: iter(refuse(errno.EDQUOT)()))  # type: ignore[func-returns-value]
+    def full(_: Path) -> Iterator[Finding]:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setitem(trial.TRIALS, name, full)
     finding = only(look_at_folder(tmp_path), name)
     assert (finding.level, finding.text) == (Level.PROBLEM, "cannot be tried: Disk quota exceeded")
     assert "free some space" in finding.remedy

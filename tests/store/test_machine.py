@@ -105,6 +105,8 @@ def old_quota(quota: int, period: int = 100_000) -> dict[str, str]:
         ("nonsense", {}, 64),
         ("0::/a\n", {"a/cpu.max": "many 100000\n"}, 64),
         ("0::/a\n", {"a/cpu.max": "100000 0\n"}, 64),
+        ("0::/a/b\n", {"a/b/cpu.max": "many 100000\n", "a/cpu.max": "300000 100000\n"}, 3),
+        ("0::/a/b\n", {"a/b/cpu.max": "", "a/cpu.max": "300000 100000\n"}, 3),
     ],
 )
 def test_a_quota_of_a_group_or_of_one_around_it_limits_cores(

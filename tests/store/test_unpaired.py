@@ -55,7 +55,9 @@ def test_every_tile_that_is_there_is_read_and_no_other(tmp_path: Path, codec: Co
                     assert (store.picture(split, TILE, stain, row) == tile_of(store.manifest, split, stain, row)).all()
                     continue
                 for view in store.views(split):
-                    with pytest.raises(StoreError, match=f"row {row} of {split} .* has no {stain} picture.*unpaired"):
+                    with pytest.raises(
+                        StoreError, match=f"row {row} of {split} .* has no {stain.spoken} picture.*unpaired"
+                    ):
                         store.picture(split, view, stain, row)
                     with pytest.raises(StoreError, match="has no"):
                         store.box(split, view, row, stain=stain)
@@ -144,7 +146,7 @@ def test_targets_are_those_of_a_stain(store: Store) -> None:
 def test_a_split_may_have_one_stain_only(tmp_path: Path) -> None:
     names = {Split.TRAIN: NAMES[Split.TRAIN], Split.TEST: {Stain.HE: [], Stain.IHC: ["e0_0_0"]}}
     store = build_unpaired_store(tmp_path / "u.zarr", names)
-    with pytest.raises(RunError, match="unpaired and has no he picture in test"):
+    with pytest.raises(RunError, match="unpaired and has no H&E picture in test"):
         plan_targets(store, Split.TEST, "x1")
     assert "unpaired, 0 H&E of 0 slides; 1 IHC of 1 slide: e0 (1)" in describe(store)
 
