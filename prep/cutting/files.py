@@ -6,6 +6,7 @@ the same pixels is kept: the same command goes on where it stopped.
 
 from __future__ import annotations
 
+import json
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ from store.schema import Interrupted, PairingError, PictureError, SchemaError, S
 
 SHARE = 4  # one part in so many of the memory that is free keeps decoded pictures
 TOGETHER = 64  # pairs that are written between two looks at a request to stop
+USUAL = PrepSettings()
+FOR_A_STORE = ("stain", "recipe", "view_side", "boxes", "margin", "mpp", "upscaler", "upscaler_file", "val_fraction",
+               "test_fraction", "seed", "allow_leakage")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,11 +135,14 @@ def _write_tile(file: Path, tile_u8: PictureU8) -> bool:
 
 
 def _next_step(settings: PrepSettings, out: Path, found: Discovery) -> str:
-    """How a store is built of the files."""
+    """How a store is built of the files, with what was set that a store needs and a cut does not."""
     pattern = pattern_of_squares(found, settings.slide_pattern)
     shown = [f"slide_pattern={pattern}"]
     shown += ["split=by-slide"] if not found.published else []
     shown += ["paired=false"] if not found.paired else []
+    shown += [f"{key}={value}" for key in FOR_A_STORE if (value := getattr(settings, key)) != getattr(USUAL, key)]
+    slides = {key: list(named) for key in ("test_slides", "val_slides") if (named := getattr(settings, key))}
+    shown += [f"{key}={json.dumps(named, ensure_ascii=False)}" for key, named in slides.items()]
     command = f"prep build --data {shlex.quote(str(out))} --store STORE {how_to_set(*shown)}"
     if pattern == OF_SQUARES and len({one.slide for one in found.candidates}) < len(found.candidates):
         command += "; that makes a slide of each picture, because the names do not say which pictures are of one slide"

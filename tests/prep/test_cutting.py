@@ -20,6 +20,7 @@ from prep.tiles.reading import read_pair
 from store.images import PictureU8, read_picture, write_png
 from store.pairs.table import Pair
 from store.reader import Store
+from store.schema import Split
 from tests.support.command_line import CommandLine
 from tests.support.disks import contents
 from tests.support.stores import draw_tile
@@ -252,3 +253,16 @@ def test_bad_pictures_stop_a_cut_before_it_writes_or_are_listed(tmp_path: Path, 
     )
     nothing = prep(*words[:-1], "tile_side=512", "--skip-bad")
     assert (nothing.code, "no square was cut: train " in nothing.err) == (2, True)
+
+
+def test_the_command_that_is_printed_keeps_what_was_set_for_the_store(tmp_path: Path, prep: CommandLine) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    words = (*folders(data), "--set", 'test_slides=["b (2)"]', "--set", "stain=ER", "--set", "mpp=0.5")
+    done = prep("cut", "--data", data, "--out", out, *CUT, *LANCZOS, *words)
+    assert done.code == 0, done.err
+    (printed,) = re.findall(r"prep build (--data .*) \(make: ", done.err)
+    built = prep("build", *(word.replace("STORE", str(tmp_path / "s.zarr")) for word in shlex.split(printed)))
+    assert built.code == 0, built.err
+    store = Store.open(tmp_path / "s.zarr")
+    assert {pair.slide for pair in store.pairs(Split.TEST)} == {"b (2)"}
+    assert (store.manifest.stain, store.manifest.mpp["tile"], store.manifest.upscaler.name) == ("ER", 0.5, "lanczos")
