@@ -233,13 +233,16 @@ def recorded(settings: PrepSettings) -> dict[str, object]:
 
 
 def how_to_set(*settings: str) -> str:
-    """How a person gives these settings, as a command line and as make want them.
+    r"""How a person gives these settings, as a command line and as make want them.
 
     >>> how_to_set("device=cpu", "precision=fp32")
     '--set device=cpu --set precision=fp32 (make: SET="device=cpu precision=fp32")'
     >>> how_to_set("slide_pattern=^(.*)_y")
     "--set 'slide_pattern=^(.*)_y' (make: SET='slide_pattern=^(.*)_y')"
+    >>> print(how_to_set('test_slides=["s 1"]'))
+    --set 'test_slides=["s 1"]' (make: SET="'test_slides=[\"s 1\"]'")
     """
     typed = " ".join(f"--set {shlex.quote(setting)}" for setting in settings)
-    made = f'"{" ".join(settings)}"' if len(settings) > 1 else shlex.quote(settings[0])
+    words = [f"'{one}'" if set(one) & {" ", '"'} and "'" not in one else one for one in settings]  # as make reads them
+    made = shlex.quote(words[0]) if words == [settings[0]] else '"' + " ".join(words).replace('"', '\\"') + '"'
     return f"{typed} (make: SET={made})"

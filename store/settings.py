@@ -140,7 +140,8 @@ def _explain(kind: Any, error: str, location: tuple[int | str, ...], given: obje
         return f"unknown setting {key!r}; did you mean {nearest}? Known here: {', '.join(known)}"
     if error == "tuple_type":
         example = f"{key}={_as_list(given)}"
-        return f"setting {key} = {value}: a list has words in quotes: {example} (make: SET='{example}')"
+        made = example.replace('"', '\\"')  # make takes one pair of quotes away
+        return f"setting {key} = {value}: a list has words in quotes: {example} (make: SET=\"'{made}'\")"
     if error == "string_type":
         *groups, last = location
         word = json.dumps(value)

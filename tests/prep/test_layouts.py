@@ -207,7 +207,7 @@ def test_pictures_of_a_kind_that_is_not_read_are_counted_by_their_suffix(tmp_pat
         (
             ("HE", "Klon 4B5"),
             "has folders of H&E ('HE') and none whose name says IHC, such as IHC, HER2, B or label; if "
-            "it is 'Klon 4B5', set its name: --set 'stain=Klon 4B5' (make: SET='stain=Klon 4B5'); or name both",
+            "it is 'Klon 4B5', set its name: --set 'stain=Klon 4B5' (make: SET=\"'stain=Klon 4B5'\"); or name both",
         ),
         (("HER2", "ER"), "has folders of IHC ('ER', 'HER2') and none whose name says H&E, such as HE, A or input; or"),
     ],

@@ -84,7 +84,7 @@ def test_the_defaults_are_the_published_run() -> None:
         ("learningrate=1", r"unknown setting 'learningrate'; did you mean 'optimiser.learning_rate'\?"),
         (
             "data.views=[x1]",
-            r"""data.views = "\[x1\]": a list .*: data.views=\["x1"\] \(make: SET='data.views=\["x1"\]'""",
+            r"""data.views = "\[x1\]": a list .*: data.views=\["x1"\] \(make: SET="'data.views=\[\\"x1\\"\]'"\)""",
         ),
         ("data.view_weights=2", r"data.view_weights = 2: a list has words in quotes: data.view_weights=\[2\]"),
         ("asp.schedule=cosine", "setting asp.schedule = \"cosine\".*'lambda'"),
