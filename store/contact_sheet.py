@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.images import PictureU8
-from store.overview import STAINS, describe_picture
+from store.overview import describe_picture
 from store.reader import TILE, Store
 from store.schema import Box, SchemaError, Split, Stain, StoreError
 
@@ -186,14 +186,14 @@ def find_row(store: Store, split: Split, pair: str, stain: Stain = Stain.HE) -> 
     pairs = store.pairs(split)
     ids = [pairs[row].id_of(stain) for row in store.rows(split, stain)]
     if not ids:
-        what = "pairs" if store.manifest.paired else f"{STAINS[stain]} tiles"
+        what = "pairs" if store.manifest.paired else f"{stain.spoken} tiles"
         raise StoreError(f"no {what} in {split} of {store.address}; it has {', '.join(store.manifest.counts)}")
     if pair in ids:
         return ids.index(pair)
     if pair.isdecimal() and int(pair) < len(ids):
         return int(pair)
     near = ", ".join(difflib.get_close_matches(pair, ids, n=3, cutoff=0.0))
-    what = "pair" if store.manifest.paired else f"{STAINS[stain]} tile"
+    what = "pair" if store.manifest.paired else f"{stain.spoken} tile"
     raise StoreError(
         f"no {what} {pair!r} in {split} of {store.address}; give 0 to {len(ids) - 1} or an id, such as {near}"
     )
@@ -218,7 +218,7 @@ def draw_pair(store: Store, split: Split, row: int, stain: Stain | None = None) 
             f"{pair.id_of(shown[0])}, "
             f"enlarged by {manifest.upscaler.name}"
         ),
-        columns=tuple(STAINS[stain] for stain in shown),
+        columns=tuple(stain.spoken for stain in shown),
         rows=rows,
         footer=(
             f"{unpaired}slide {pair.slide_of(shown[0])}; {files}; recipe {manifest.recipe}; seal {manifest.seal[:12]}"

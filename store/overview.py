@@ -15,7 +15,6 @@ from store.reader import Store
 from store.schema import Manifest, Source, Split, Stain, StoreError, Upscaler, View
 
 SHOWN = 10  # skipped pairs; the table `skipped` of the store has all of them
-STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
 INDENT = 12  # columns of the name of a fact
 
 
@@ -104,9 +103,7 @@ def _describe_split(store: Store, split: Split) -> str:
     pairs = store.pairs(split)
     if store.manifest.paired:
         return f"{_plural(len(pairs), 'pair')} of {_describe_slides(pairs, Stain.HE)}"
-    parts = [
-        f"{len(store.rows(split, one)):,} {name} of {_describe_slides(pairs, one)}" for one, name in STAINS.items()
-    ]
+    parts = [f"{len(store.rows(split, one)):,} {one.spoken} of {_describe_slides(pairs, one)}" for one in Stain]
     return f"unpaired, {'; '.join(parts)}"
 
 
@@ -123,7 +120,7 @@ def describe_counts(manifest: Manifest) -> str:
     if manifest.paired:
         return ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
     of_split = [
-        f"{' and '.join(f'{manifest.tiles_of(split, stain)} {name}' for stain, name in STAINS.items())} {split}"
+        f"{' and '.join(f'{manifest.tiles_of(split, stain)} {stain.spoken}' for stain in Stain)} {split}"
         for split in manifest.counts
     ]
     return f"unpaired: {', '.join(of_split)}"
@@ -143,7 +140,7 @@ def describe_leakage(store: Store, split: Split) -> list[str]:
     }
     slides, seen = (frozenset[str]().union(*(pair.slides for pair in pairs)) for pairs in (own, before))
     found = [
-        f"{count} of {len(store.rows(split, stain))} {STAINS[stain]} tiles of {split}"
+        f"{count} of {len(store.rows(split, stain))} {stain.spoken} tiles of {split}"
         for stain, count in copies.items()
         if count
     ]

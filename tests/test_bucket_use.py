@@ -150,6 +150,7 @@ def test_building_and_repairing(mist: Path, bucket: str, tmp_path: Path) -> None
     assert "1 unit(s) to build again: train-000001" in repaired.stderr
     assert objects(address) == whole
     with pytest.raises(
-        StoreError, match=r"^s3://nosuch/s\.zarr: .*; there is no bucket 'nosuch' on that server; correct"
+        StoreError,
+        match=r"^zarr\.json of s3://nosuch/s\.zarr cannot be read: .*; there is no bucket 'nosuch' on that server; ",
     ):
         run(lanczos(), mist, "s3://nosuch/s.zarr")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prep.settings import Layout, how_to_set
-from prep.tiles.leakage import STAINS
 from store.pairs.table import Skipped, Table
 from store.schema import PairingError, Split, Stain
 
@@ -31,7 +30,7 @@ def refuse_empty(table: Table, layout: Layout, cut: str = "", *, paired: bool = 
     """Raise PairingError if train has no pair, or unpaired no tile of a stain, with the reasons of the bad ones."""
     tiles = table.tiles.get(Split.TRAIN, dict.fromkeys(Stain, 0))
     if empty := [stain for stain in Stain if not tiles[stain]]:
-        what = "pair" if paired else f"{' and no '.join(STAINS[stain] for stain in empty)} tile"
+        what = "pair" if paired else f"{' and no '.join(stain.spoken for stain in empty)} tile"
         raise PairingError(
             f"no {what} is left in train: {_listing(table.skipped, paired=paired)}; give tiles that can be read"
             f"{' and paired' if paired else ''}{cut_hint(cut)}{_layout_hint(layout)}"

@@ -8,7 +8,7 @@ from prep.build.bad_pairs import count_bad, cut_hint, describe_bad
 from prep.build.plan import BuildPlan
 from prep.registration.matching import describe_rules
 from prep.settings import Align, Enlarger, Precision, how_to_set
-from prep.tiles.leakage import STAINS, describe_leaks
+from prep.tiles.leakage import describe_leaks
 from prep.tiles.overlaps.sharing import describe_overlaps
 from prep.tiles.squares import describe_cut
 from prep.views import Geometry
@@ -89,7 +89,7 @@ def _describe_pairs(table: Table, *, paired: bool) -> tuple[str, str]:
             f"{len(table.pairs[split])} in {split} ({_slides(len(slides))})" for split, slides in table.slides.items()
         )
     return "unpaired", ", ".join(
-        f"{' and '.join(f'{count} {STAINS[stain]}' for stain, count in tiles.items())} in {split} "
+        f"{' and '.join(f'{count} {stain.spoken}' for stain, count in tiles.items())} in {split} "
         f"({_slides(len(table.slides[split]))})"
         for split, tiles in table.tiles.items()
     )
@@ -115,7 +115,7 @@ def _describe_slides(pairs: Sequence[Pair], *, paired: bool) -> str:
     if paired:
         return describe_slides(pairs)
     stains = [stain for stain in Stain if any(stain in pair.stains for pair in pairs)]
-    return "; ".join(f"{STAINS[stain]}: {describe_slides(pairs, stain)}" for stain in stains)
+    return "; ".join(f"{stain.spoken}: {describe_slides(pairs, stain)}" for stain in stains)
 
 
 def _lacking_notes(plan: BuildPlan) -> list[str]:
@@ -125,7 +125,7 @@ def _lacking_notes(plan: BuildPlan) -> list[str]:
         Stain.HE: "nothing of it can be translated",
         Stain.IHC: "`train predict` translates its H&E, and there is no real IHC to look at beside them",
     }
-    return [f"{split} has no {STAINS[stain]} tiles: {works[stain]}" for split, stain in lacking]
+    return [f"{split} has no {stain.spoken} tiles: {works[stain]}" for split, stain in lacking]
 
 
 def _describe_leaks(table: Table) -> str:

@@ -10,7 +10,6 @@ from store.card.measured import GLASS_SHARE, HASH_BITS, Colour, Glass, Measured,
 from store.schema import Split, Stain
 
 SHOWN = 5  # names in a note
-STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
 
 
 def describe_facts(measured: Measured, leaks: Mapping[Split, Mapping[Stain, int]], mpp: float = 0.0) -> tuple[str, ...]:
@@ -44,7 +43,7 @@ def _describe_colour(one: Colour) -> str:
 
 def _describe_glass(split: Split, stain: Stain, glass: Glass) -> str:
     return (
-        f"{glass.nearly.count} {STAINS[stain]} tile(s) of {split} are at least {GLASS_SHARE:.0%} glass, bright and "
+        f"{glass.nearly.count} {stain.spoken} tile(s) of {split} are at least {GLASS_SHARE:.0%} glass, bright and "
         f"without colour: {_listed(glass.nearly)}"
     )
 
@@ -68,7 +67,7 @@ def _describe_copies(measured: Measured, split: Split, stain: Stain) -> str:
     first = next(copy for copy in measured.copies_named if (copy.split, copy.stain) == (split, stain))
     turned = ", turned or mirrored" if first.turned else ""
     return (
-        f"{measured.copies[split][stain]} {STAINS[stain]} tile(s) of {split} look like one of a split before it (a "
+        f"{measured.copies[split][stain]} {stain.spoken} tile(s) of {split} look like one of a split before it (a "
         f"perceptual hash differs in at most {HASH_BITS} of 63 bits), for example {first.name!r} like "
         f"{first.original!r} of {first.other}{turned}: look at them; a build does not stop at this"
     )

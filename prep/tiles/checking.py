@@ -19,7 +19,7 @@ from prep.registration.matching import UNMEASURED, Matching
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.inspected import Checked, Inspected, Misfit, SoundPair
 from prep.tiles.layouts import Sources
-from prep.tiles.leakage import STAINS, Fingerprint, Leak, Print, find_leaks, fingerprint
+from prep.tiles.leakage import Fingerprint, Leak, Print, find_leaks, fingerprint
 from prep.tiles.overlaps.places import Corner, Place, place_tile, read_corners
 from prep.tiles.overlaps.sharing import Placed, find_overlaps
 from prep.tiles.pairs import Candidate, Discovery
@@ -169,7 +169,7 @@ def _conversions(pair: Pair, read: SourcePair) -> tuple[tuple[str, str], ...]:
 
 def _bad(candidate: Candidate, reason: str) -> Skipped:
     if len(candidate.stains) == 1:
-        reason = f"{STAINS[candidate.stains[0]]} tile {reason}"
+        reason = f"{candidate.stains[0].spoken} tile {reason}"
     return Skipped(id=candidate.id, split=candidate.split, he=candidate.he, ihc=candidate.ihc, reason=reason)
 
 

@@ -30,7 +30,6 @@ NEAR = 0.2  # of the contrast
 PLAIN = 1.0  # grey levels of contrast below which blocks say nothing: bare glass looks like bare glass
 CLEAR = 2 * PLAIN  # grey levels of contrast above which equal blocks show an equal picture: no digest is needed
 CHUNK = 512  # pictures that are compared with all others at once
-STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +104,7 @@ def describe_leaks(leaks: Sequence[Leak], totals: Mapping[Split, Mapping[Stain, 
         for stain, count in stains.items():
             first = next(leak for leak in leaks if (leak.split, leak.stain) == (split, stain))
             sentences.append(
-                f"{count} of {totals[split][stain]} {STAINS[stain]} tiles of {split} are also in "
+                f"{count} of {totals[split][stain]} {stain.spoken} tiles of {split} are also in "
                 f"{' and '.join(dict.fromkeys(leak.other for leak in leaks if leak.split is split))} (leakage), for "
                 f"example {first.name!r} is {first.original!r}"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from store.card.measured import NAMED, Measured, Scale
@@ -131,12 +131,11 @@ def find_contradictions(given: float, scales: Sequence[Scale]) -> tuple[str, ...
     """Scales that cannot all be right, in words."""
     found = []
     stated = {stain: [scale.mpp for scale in stated_scales(scales, stain)] for stain in Stain}
-    names: Mapping[Stain, str] = {Stain.HE: "H&E", Stain.IHC: "IHC"}
     for stain, values in stated.items():
         if values and _apart(min(values), max(values)):
-            found.append(f"{names[stain]} pictures state scales from {min(values):g} to {max(values):g} um/px")
+            found.append(f"{stain.spoken} pictures state scales from {min(values):g} to {max(values):g} um/px")
         if given and (wrong := [value for value in values if _apart(given, value)]):
-            found.append(f"mpp = {given:g} is set, {names[stain]} pictures state {wrong[0]:g} um/px")
+            found.append(f"mpp = {given:g} is set, {stain.spoken} pictures state {wrong[0]:g} um/px")
     he, ihc = stated[Stain.HE], stated[Stain.IHC]
     if he and ihc and _apart(he[0], ihc[0]):
         found.append(f"H&E pictures state {he[0]:g} um/px, IHC pictures {ihc[0]:g} um/px")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from store.card.card import Card
 from store.card.measured import Measured
-from store.card.words import STAINS, SUBSTANCES
+from store.card.words import SUBSTANCES
 from store.pairs.shifts import describe_shifts
+from store.schema import Stain
 from store.untrusted.text import printable
 
 UNMEASURED = "glass, copies, colours and densities are not measured: `prep build --repair` with the tiles adds them"
@@ -29,9 +30,9 @@ def main_lines(card: Card) -> list[tuple[str, str]]:
 
 
 def _glass(measured: Measured) -> str:
-    found = [(STAINS[stain], glass) for stains in measured.glass.values() for stain, glass in stains.items()]
+    found = [(stain.spoken, glass) for stains in measured.glass.values() for stain, glass in stains.items()]
     parts = []
-    for name in STAINS.values():
+    for name in (stain.spoken for stain in Stain):
         one_colour = sum(glass.one_colour.count for stain, glass in found if stain == name)
         nearly = sum(glass.nearly.count for stain, glass in found if stain == name)
         parts.append(f"{name} {one_colour} tiles of one colour, {nearly} nearly glass")
@@ -40,7 +41,7 @@ def _glass(measured: Measured) -> str:
 
 def _alike(measured: Measured) -> str:
     counts = [
-        f"{count} {STAINS[stain]} tiles of {split}"
+        f"{count} {stain.spoken} tiles of {split}"
         for split, stains in measured.copies.items()
         for stain, count in stains.items()
     ]
@@ -64,7 +65,7 @@ def _densities(measured: Measured) -> str:
     for stains in measured.densities.values():
         for stain, substances in stains.items():
             for name, density in substances.items():
-                sums.setdefault((STAINS[stain], name), []).append((density.mean, sum(density.tiles)))
+                sums.setdefault((stain.spoken, name), []).append((density.mean, sum(density.tiles)))
     means = {key: sum(m * n for m, n in parts) / sum(n for _, n in parts) for key, parts in sums.items()}
     return ", ".join(f"{stain} {SUBSTANCES.get(name, name)} {mean:.3f}" for (stain, name), mean in means.items())
 

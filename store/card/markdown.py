@@ -15,7 +15,7 @@ from store.card.measured import (
     Measured,
     Named,
 )
-from store.card.words import SHOWN, STAINS, SUBSTANCES, bars, listed, table, word
+from store.card.words import SHOWN, SUBSTANCES, bars, listed, table, word
 from store.pairs.shifts import SURE, Shifts
 from store.schema import Stain, Upscaler
 
@@ -49,7 +49,7 @@ def _pairs(card: Card) -> list[str]:
     rows = [
         (str(split), what, f"{part.tiles[stain]:,}", f"{part.slides[stain]:,}", _slides(part, stain))
         for split, part in card.parts.items()
-        for stain, what in ({Stain.HE: "pairs"} if card.paired else STAINS).items()
+        for stain, what in ({Stain.HE: "pairs"} if card.paired else {stain: stain.spoken for stain in Stain}).items()
     ]
     shared = [
         "",
@@ -76,7 +76,7 @@ def _sides(card: Card) -> list[str]:
     lines = [f"- Tiles of {card.tile_side} px; views of {card.view_side} px: {views}."]
     if card.measured:
         sizes = (
-            f"{STAINS[stain]} {', '.join(f'{count:,} of {word(size)} px' for size, count in found.items())}"
+            f"{stain.spoken} {', '.join(f'{count:,} of {word(size)} px' for size, count in found.items())}"
             for stain, found in card.measured.sources.items()
         )
         lines.append(f"- Source pictures: {'; '.join(sizes)}.")
@@ -87,7 +87,7 @@ def _sides(card: Card) -> list[str]:
 def _scale(card: Card) -> str:
     scales = card.measured.scales if card.measured else ()
     stated = [
-        f"{STAINS[stain]} {one.mpp:g} um/px ({word(one.where)}, {one.pictures:,} pictures)"
+        f"{stain.spoken} {one.mpp:g} um/px ({word(one.where)}, {one.pictures:,} pictures)"
         for stain in Stain
         for one in stated_scales(scales, stain)
     ]
@@ -106,10 +106,10 @@ def _glass(measured: Measured | None) -> list[str]:
     rows, names = [], []
     for split, stains in measured.glass.items():
         for stain, glass in stains.items():
-            rows.append((str(split), STAINS[stain], f"{glass.one_colour.count:,}", f"{glass.nearly.count:,}"))
+            rows.append((str(split), stain.spoken, f"{glass.one_colour.count:,}", f"{glass.nearly.count:,}"))
             kinds: Iterable[tuple[str, Named]] = (("one colour", glass.one_colour), ("nearly glass", glass.nearly))
             names += [
-                f"- {split}, {STAINS[stain]}, {kind}: {listed([word(n) for n in of.names], of.count)}"
+                f"- {split}, {stain.spoken}, {kind}: {listed([word(n) for n in of.names], of.count)}"
                 for kind, of in kinds
                 if of.count
             ]
@@ -130,14 +130,14 @@ def _copies(measured: Measured | None) -> list[str]:
         "one of a split before it, also mirrored or turned by 90 degrees; glass is left out."
     )
     counts = [
-        f"{count:,} {STAINS[stain]} tiles of {split}"
+        f"{count:,} {stain.spoken} tiles of {split}"
         for split, stains in measured.copies.items()
         for stain, count in stains.items()
     ]
     if not counts:
         return [f"None. {rule}"]
     lines = [
-        f"- {one.split} {STAINS[one.stain]} {word(one.name)} is like {one.other} {word(one.original)} "
+        f"- {one.split} {one.stain.spoken} {word(one.name)} is like {one.other} {word(one.original)} "
         f"({one.bits} bits{', turned or mirrored' if one.turned else ''})"
         for one in measured.copies_named[:SHOWN]
     ]
@@ -205,7 +205,7 @@ def _densities(measured: Measured | None) -> list[str]:
     if not measured:
         return [NOT_MEASURED]
     rows = [
-        (str(split), STAINS[stain], word(SUBSTANCES.get(name, name)), f"{density.mean:.3f}", f"`{bars(density.tiles)}`")
+        (str(split), stain.spoken, word(SUBSTANCES.get(name, name)), f"{density.mean:.3f}", f"`{bars(density.tiles)}`")
         for split, stains in measured.densities.items()
         for stain, substances in stains.items()
         for name, density in substances.items()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from store.schema import Stain
 from store.untrusted.text import markdown_word
 
-STAINS = {Stain.HE: "H&E", Stain.IHC: "IHC"}
 SUBSTANCES = {"haematoxylin": "haematoxylin", "eosin": "eosin", "dab": "DAB"}
 SHOWN = 10  # names in a list; the JSON has up to 1000
 BARS = "·▁▂▃▄▅▆▇█"
