@@ -52,6 +52,7 @@ def plan(
     pairs_from: PairsOption = "",
     config: ConfigOption = None,
     overrides: SetOption = None,
+    skip_bad: SkipBadOption = False,
     threads: ThreadsOption = THREADS,
     registration: Annotated[
         bool, typer.Option("--registration", help="measure how far the two pictures of each pair are apart")
@@ -71,9 +72,12 @@ def plan(
     from prep.build.settle import find_pace
 
     given = [*(overrides or []), *(["registration=true"] if registration else [])]
-    planned = make_plan(read_settings(config, given), name_data(data, he, ihc, pairs_from), threads=threads)
-    typer.echo(describe_plan(planned, pace=find_pace(planned.settings, planned.factors, planned.networks)))
-    planned.refuse(skip_bad=True)
+    planned = make_plan(
+        read_settings(config, given), name_data(data, he, ihc, pairs_from), threads=threads, skip_bad=skip_bad
+    )
+    pace = find_pace(planned.settings, planned.factors, planned.networks)
+    typer.echo(describe_plan(planned, skip_bad=skip_bad, pace=pace))
+    planned.refuse(skip_bad=True)  # bad pairs are in the text
 
 
 @app.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import errno
 import io
+import re
 import shutil
 import sys
 import textwrap
@@ -34,6 +35,7 @@ WIDTH = 100  # columns
 PAD = "\0"  # stands for the other bytes of a sign while a text is wrapped
 SPELLED = "magstain.spelled"  # how Python calls what is done with signs that a stream cannot write
 SPELLING = {"…": "...", "–": "-", "—": "-", "’": "'", "×": "x", "±": "+-", "≤": "<=", "≥": ">=", "→": "->", "µ": "u"}
+SLOW = re.compile(r"(?<=\d)s/ (\w+?)s?\b")  # tqdm writes 1.77s/ steps for 1.77 s/step
 SECONDS = 30  # between two lines of progress where there is no terminal
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {percentage:.0f} %, {rate_fmt}, {remaining} left{postfix}"
 
@@ -156,7 +158,7 @@ class _OneLineEach:
 
     def write(self, text: str) -> None:
         if line := text.strip():
-            print(line, file=sys.stderr)
+            print(SLOW.sub(r" s/\1", line), file=sys.stderr)
 
     def flush(self) -> None:
         sys.stderr.flush()

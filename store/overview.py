@@ -41,7 +41,7 @@ def describe(store: Store, card: Card | None = None) -> str:
         *((f"view {view.name}", describe_view(view, manifest)) for view in manifest.views),
         ("tiles", f"stored as delivered in {' and '.join(s for s in manifest.counts if manifest.has_tiles(s))}"),
         ("upscaler", describe_upscaler(manifest.upscaler)),
-        ("split", f"{manifest.split}, seed {manifest.seed}"),
+        ("split", describe_rule(manifest)),
         *((str(split), _describe_split(store, split)) for split in manifest.counts),
         *(("warning", text) for split in manifest.counts for text in describe_leakage(store, split)),
         *_skipped(store.skipped(), "pair" if manifest.paired else "tile"),
@@ -97,6 +97,13 @@ def _describe_network(upscaler: Upscaler, factor: str) -> str:
 
 def _line(name: str, text: str) -> str:
     return wrapped(f"  {name}{' ' * (INDENT - 2 - len(name))}{text}", indent=" " * INDENT)
+
+
+def describe_rule(manifest: Manifest) -> str:
+    """How the pairs were split: the rule, the seed, and whether slides were chosen by name."""
+    chosen = [split for split in (Split.TEST, Split.VAL) if manifest.settings.get(f"{split}_slides")]
+    named = f"; slides of {' and '.join(chosen)} chosen by name" if chosen else ""
+    return f"{manifest.split}, seed {manifest.seed}{named}"
 
 
 def _describe_split(store: Store, split: Split) -> str:

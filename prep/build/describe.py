@@ -13,6 +13,7 @@ from prep.tiles.overlaps.sharing import describe_overlaps
 from prep.tiles.squares import describe_cut
 from prep.views import Geometry
 from store.cli import wrapped
+from store.overview import describe_rule
 from store.pairs.shifts import describe_shifts, summarise_shifts
 from store.pairs.table import Pair, Skipped, Table, describe_slides
 from store.schema import Manifest, Source, Stain
@@ -39,7 +40,7 @@ def describe_plan(plan: BuildPlan, *, skip_bad: bool = False, pace: float | None
         ("read as:", plan.read_as),
         *([("tiles", describe_cut(plan.cut, paired=manifest.paired))] if plan.cut.cutting else []),
         *_describe_shifts(plan),
-        ("split", f"{manifest.split}, seed {manifest.seed}; {_describe_leaks(plan.table)}"),
+        ("split", f"{describe_rule(manifest)}; {_describe_leaks(plan.table)}"),
         *((geometry.view.name, describe_geometry(geometry, each)) for geometry in plan.geometries),
         *([("mpp", _describe_mpp(manifest))] if manifest.mpp else []),
         ("upscaler", _describe_upscaler(manifest)),
@@ -101,7 +102,11 @@ def _describe_shifts(plan: BuildPlan) -> list[tuple[str, str]]:
     shifts, left = summarise_shifts(pairs, as_delivered=True), summarise_shifts(pairs)
     if shifts is None or left is None:
         return []
-    moved = [("", f"with the IHC moved: {describe_shifts(left)}")] if plan.settings.align is not Align.NONE else []
+    moved = (
+        [("", f"with the IHC moved, estimate less move: {describe_shifts(left)}")]
+        if plan.settings.align is not Align.NONE
+        else []
+    )
     return [("shifts", describe_shifts(shifts)), ("", describe_rules(shifts)), *moved]
 
 
@@ -147,7 +152,8 @@ def _copy_notes(plan: BuildPlan) -> list[str]:
     """A note for each held-out split some of whose pictures, or parts of them, are also in another split."""
     table = plan.table
     said = [*describe_leaks(plan.leaks, table.tiles), *describe_overlaps(plan.overlaps, table.sizes)]
-    return [f"{text}: test scores will be optimistic, and every table will say so" for text in said]
+    told = "test scores will be optimistic, and every table will say so"
+    return [f"{text}: {told if plan.settings.allow_leakage else 'a build stops at that'}" for text in said]
 
 
 def _describe_mpp(manifest: Manifest) -> str:

@@ -24,7 +24,7 @@ from prep.tiles.overlaps.places import Corner, Place, place_tile, read_corners
 from prep.tiles.overlaps.sharing import Placed, find_overlaps
 from prep.tiles.pairs import Candidate, Discovery
 from prep.tiles.reading import SourcePair, cut_squares, read_sources
-from prep.tiles.remarks.pictures import blank_notes, conversion_notes
+from prep.tiles.remarks.pictures import blank_notes, conversion_notes, empty_notes
 from prep.tiles.shapes import common_field, halves_fault, room_fault, shape_fault, uneven_fault
 from prep.tiles.shifts.aligning import match_pairs
 from prep.tiles.squares import WHOLE, Cut, Cutting, Field, count_cut, name_square, plan_squares
@@ -86,7 +86,11 @@ def collect_pairs(
     return Checked(
         table=Table(pairs=pairs, skipped=(*skipped, *left_out)),
         tile_side=tile_side,
-        notes=(*conversion_notes(note for r in sound for note in r.notes), *blank_notes(_all_prints(sound))),
+        notes=(
+            *conversion_notes(note for r in sound for note in r.notes),
+            *blank_notes(_all_prints(sound)),
+            *empty_notes((candidate.split for candidate in discovery.candidates), pairs),
+        ),
         left_out=left_out,
         leaks=(*_leaks(sound, Stain.HE), *_leaks(sound, Stain.IHC)),
         overlaps=tuple(find_overlaps(_placed(sound, cutting))),

@@ -12,7 +12,7 @@ from pathlib import Path
 from prep.settings import Layout, how_to_set
 from prep.tiles.folders.known import BCI, KnownSet, is_bci, mist_set
 from prep.tiles.folders.recognise import Asked, NotRead, Reading, Side, recognise
-from prep.tiles.folders.telling import tell_no_pictures
+from prep.tiles.folders.telling import tell_no_pictures, tell_swapped
 from prep.tiles.folders.tree import Folder, list_tree
 from prep.tiles.folders.words import LOOKED_THROUGH, plain_word, read_word
 from store.foreign.picture_files import is_picture
@@ -151,7 +151,7 @@ def two_folders(he: Path, ihc: Path, layout: Layout = Layout.AUTO) -> DataSet:
         sources=sources,
         splits=(tiles,),
         folders=(str(he), str(ihc)),
-        notes=(*unread, *_ignored_notes({".": ignored})),
+        notes=(*unread, *tell_swapped(he_root.name, ihc_root.name), *_ignored_notes({".": ignored})),
         around=around,
     )
 

@@ -10,6 +10,7 @@ from statistics import median
 from store.pairs.table import Pair, Registration
 
 STEPS = (1, 2, 5, 10, 20)  # px
+NOT_AGAIN = "and what is left is not measured again"
 SURE = 0.5  # confidence from which an estimate is more probably right than wrong
 
 
@@ -95,7 +96,7 @@ def describe_shifts(shifts: Shifts) -> str:
     """The numbers in one line for a person."""
     pairs = f"{shifts.pairs} {'pair' if shifts.pairs == 1 else 'pairs'}"
     rest = f"; {shifts.doubtful} of {pairs} with a confidence below {SURE:g}" if shifts.doubtful else f"; {pairs}"
-    rest += f"; the IHC of {shifts.moved} was moved" if shifts.moved else ""
+    rest += f"; the IHC of {shifts.moved} was moved by its estimate, {NOT_AGAIN}" if shifts.moved else ""
     if shifts.worst is None or shifts.median is None:
         return f"no estimate can be trusted{rest}"
     worst = shifts.worst.registration

@@ -149,3 +149,30 @@ def test_of_very_many_slides_the_first_are_listed() -> None:
 
 def pair_of(slide: str, name: str) -> Pair:
     return Pair(id=name, slide=slide, he=name, ihc=name, he_digest="", ihc_digest="")
+
+
+def test_a_plan_says_that_slides_were_chosen(tmp_path: Path) -> None:
+    for key, stain in enumerate(("HE", "IHC")):
+        write_tiles(tmp_path / "d" / stain, [f"s{n}_0_0" for n in range(4)], 10 * key)
+    chosen = lanczos(split=SplitRule.BY_SLIDE, test_slides=("s2",), val_slides=("s0",))
+    said = " ".join(describe_plan(make_plan(chosen, single(tmp_path / "d"), threads=1)).split())
+    assert "split by-slide, seed 0; slides of test and val chosen by name; none of 4 slides" in said
+
+
+def test_a_plan_says_that_a_split_has_nothing_left(tmp_path: Path) -> None:
+    for key, (part, names) in enumerate((("train", ["a_0_0"]), ("val", ["b_0_0"]))):
+        for stain in "AB":
+            write_tiles(tmp_path / "d" / f"{part}{stain}", names, 10 * key + (stain == "B"))
+    (tmp_path / "d/valB/b_0_0.png").write_bytes(b"")
+    said = " ".join(describe_plan(make_plan(lanczos(), single(tmp_path / "d"), threads=1), skip_bad=True).split())
+    assert "note test has nothing left: all 1 that it had are bad or left out" in said
+
+
+def test_a_plan_that_a_build_would_refuse_promises_no_tables(tmp_path: Path) -> None:
+    for part, name in (("train", "a_0_0"), ("val", "b_0_0")):
+        for key, stain in enumerate("AB"):
+            write_tiles(tmp_path / "d" / f"{part}{stain}", [name], key)
+    refused = describe_plan(make_plan(lanczos(), single(tmp_path / "d"), threads=1))
+    assert "a build stops at that" in " ".join(refused.split())
+    allowed = describe_plan(make_plan(lanczos(allow_leakage=True), single(tmp_path / "d"), threads=1))
+    assert "test scores will be optimistic, and every table will say so" in " ".join(allowed.split())

@@ -48,7 +48,7 @@ def test_val_slides_are_taken_from_train_of_a_published_split(tmp_path: Path) ->
     assert found == {"s1": {"train"}, "s2": {"val"}, "s3": {"train"}, "s4": {"test"}}
     with pytest.raises(
         PairingError,
-        match=r"val_slides: no tile that could be in val is of slide 's4'; the slides are s1, s2, s3; names",
+        match=r"val_slides: slide 's4' is in test, as published, .* --set split=by-slide",
     ):
         split_of_slides(data, PrepSettings(val_slides=("s4",)))
 

@@ -63,6 +63,14 @@ def test_bci_numbers_are_no_slides_and_a_note_says_so(tmp_path: Path) -> None:
     assert [c.slide for c in discover(tmp_path / "own").candidates] == ["s1", "s2"]
 
 
+def test_folders_that_say_the_other_stain_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, "HE/a.png", "ER/a.png", "x/a.png")
+    told = "folder 'ER' is given for H&E and 'HE' for IHC, and their names say the opposite: swap --he and --ihc"
+    assert told in discover_folders(tmp_path / "ER", tmp_path / "HE").notes
+    for he, ihc in (("HE", "ER"), ("x", "HE"), ("ER", "x")):
+        assert told not in discover_folders(tmp_path / he, tmp_path / ihc).notes
+
+
 def test_two_folders_pair_by_name_whatever_the_kind_of_file(tmp_path: Path) -> None:
     touch(
         tmp_path, "one/a.jpg", "one/b.PNG", "one/c.tif", "two/a.png", "two/b.bmp", "two/c.tiff", "HE/x.png", "IHC/x.bmp"

@@ -164,8 +164,9 @@ def test_the_limit_of_the_shift_keeps_the_tiles_large(data: Path) -> None:
     assert plan.manifest.tile_side == 112  # 128 - 9, a multiple of 8
     text = " ".join(describe_plan(plan).split())
     assert "shifts median 4.0 px, worst 10.8 px (s2_0_0: -9 down, +6 right)" in text
-    assert "with the IHC moved: median 0.0 px, worst 0.0 px (s9_0_0: +0 down, +0 right); 1 of 5 pairs with" in text
-    assert "the IHC of 3 was moved" in text
+    left = "with the IHC moved, estimate less move: median 0.0 px, worst 0.0 px (s9_0_0: +0 down, +0 right)"
+    assert f"{left}; 1 of 5 pairs with" in text
+    assert "the IHC of 3 was moved by its estimate, and what is left is not measured again" in text
     assert "left out 1 pair, because of settings: train 's2_0_1': its pictures are 28.3 px apart" in text
     assert any("'s2_0_0' by 9 px" in note for note in plan.notes)
 

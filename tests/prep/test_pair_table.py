@@ -214,3 +214,9 @@ def test_a_store_is_built_resumed_and_repaired_from_a_table(tmp_path: Path) -> N
     victim.write_bytes(b"")
     repair(None, data, store, processes=Processes(threads=1))
     assert digest(store) == before
+
+
+def test_a_table_of_squares_is_no_table_of_pairs(tmp_path: Path) -> None:
+    told = refusal(tmp_path, "he,ihc,top,left,side\nHE/a.png,IHC/a.png,0,0,64\nHE/a.png,IHC/a.png,0,64,64\n")
+    assert "is a table of squares (columns top, left, side)" in told
+    assert "--set tile_side=512" in told

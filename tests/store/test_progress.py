@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from store.cli import WIDTH, progress, say, track, wrapped
+from store.cli import WIDTH, _OneLineEach, progress, say, track, wrapped
 
 
 class Terminal(io.StringIO):
@@ -62,3 +62,12 @@ def test_a_long_text_is_wrapped_at_words() -> None:
     assert all(len(line) <= WIDTH for line in lines)
     assert all(line.startswith(" " * 12 + "ab") for line in lines[1:])
     assert wrapped("x" * 150) == "x" * 150  # a path is not broken
+
+
+def test_a_slow_rate_is_seconds_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    _OneLineEach().write("fit: 2 of 9 steps, 22 %, 1.77s/ steps, 00:12 left")
+    _OneLineEach().write("checking: 2 of 9 pairs, 22 %, 41.20 pairs/s, 00:12 left")
+    assert capsys.readouterr().err.splitlines() == [
+        "fit: 2 of 9 steps, 22 %, 1.77 s/step, 00:12 left",
+        "checking: 2 of 9 pairs, 22 %, 41.20 pairs/s, 00:12 left",
+    ]

@@ -40,7 +40,9 @@ def test_what_is_left_after_the_ihc_was_moved_is_counted_unless_asked_otherwise(
     assert delivered is not None
     assert (left.median, left.moved) == (1.0, 1)
     assert (delivered.median, delivered.moved) == (3.5, 0)
-    assert describe_shifts(left).endswith("; 2 pairs; the IHC of 1 was moved")
+    assert describe_shifts(left).endswith(
+        "; 2 pairs; the IHC of 1 was moved by its estimate, and what is left is not measured again"
+    )
 
 
 def test_without_a_trusted_estimate_there_is_no_median() -> None:

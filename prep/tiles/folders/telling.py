@@ -131,3 +131,18 @@ def _tell_known(slots: Sequence[Slot]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def tell_swapped(he: str, ihc: str) -> tuple[str, ...]:
+    """A note if the names of the folders that were given for H&E and IHC say the other stain.
+
+    >>> tell_swapped("HE_20x", "HER2"), tell_swapped("slides1", "slides2")
+    ((), ())
+    """
+    first, second = read_word(he), read_word(ihc)
+    is_ihc = first is not None and (first.role is Role.IHC or bool(first.marker))
+    if not is_ihc or second is None or second.role is not Role.HE:
+        return ()
+    return (
+        f"folder {he!r} is given for H&E and {ihc!r} for IHC, and their names say the opposite: swap --he and --ihc",
+    )

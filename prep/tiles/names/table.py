@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from prep.settings import how_to_set
 from prep.tiles.folders.words import SPLITS, plain_word
 from store.images import SUFFIXES
 from store.schema import PairingError, Split
@@ -21,6 +22,7 @@ from store.untrusted.names import PICTURE, name_fault, text_fault
 
 NEEDED = ("he", "ihc")
 OPTIONAL = ("slide", "split", "id")
+SQUARE = ("top", "left", "side")  # columns of a table of squares, as `prep register` writes it
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 WORKBOOKS = (".xlsx", ".xls", ".ods")
@@ -114,6 +116,11 @@ def _header(table: Path, lines: Sequence[str]) -> tuple[list[str], str]:
         if all(name in names for name in NEEDED):
             if twice := [name for name in (*NEEDED, *OPTIONAL) if names.count(name) > 1]:
                 raise PairingError(f"{table}, row 1: has two columns {twice[0]!r}; keep one of them")
+            if all(name in names for name in SQUARE):
+                raise PairingError(
+                    f"{table}: is a table of squares (columns {', '.join(SQUARE)}), and a row here is a pair of files; "
+                    f"name each pair of files once, and let {how_to_set('tile_side=512')} cut the squares"
+                )
             return names, separator
     raise PairingError(
         f"{table}, row 1: is {first[:80]!r} and must name the columns he and ihc, and may name {', '.join(OPTIONAL)}, "

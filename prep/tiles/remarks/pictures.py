@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 from prep.tiles.leakage import Fingerprint
 from store.schema import Split
@@ -27,6 +28,12 @@ def blank_notes(prints: Iterable[tuple[Split, str, Fingerprint]]) -> list[str]:
         if of.blank:
             blank[split][name] = None
     return [_blank_note(split, list(names)) for split, names in blank.items() if names]
+
+
+def empty_notes(found: Iterable[Split], kept: Collection[Split]) -> list[str]:
+    """A note for each split of which nothing was kept, given the split of everything that was found."""
+    lost = Counter(split for split in found if split not in kept)
+    return [f"{split} has nothing left: all {count} that it had are bad or left out" for split, count in lost.items()]
 
 
 def _blank_note(split: Split, names: list[str]) -> str:

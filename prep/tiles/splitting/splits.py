@@ -22,6 +22,7 @@ NAMES_SHOWN = 12  # slides in an error
 
 
 NO_GROUPS: Mapping[str, str] = MappingProxyType({})
+NO_SLIDES: Mapping[str, Split] = MappingProxyType({})
 
 
 def resplit(
@@ -56,7 +57,8 @@ def hold_out_val(
 ) -> Discovery:
     """The published split with some slides of train held out as `val`: those that are named, or a fraction."""
     train = [candidate for candidate in discovery.candidates if candidate.split is Split.TRAIN]
-    named = _named(Counter(candidate.slide for candidate in train), {Split.VAL: val_slides})
+    elsewhere = {c.slide: c.split for c in discovery.candidates if c.split is not Split.TRAIN}
+    named = _named(Counter(candidate.slide for candidate in train), {Split.VAL: val_slides}, elsewhere)
     splits = _split_stains(train, groups, seed, {Split.TEST: 0, Split.VAL: val_fraction}, named)
     return _assign(discovery, [splits[c.slide] if c.split is Split.TRAIN else c.split for c in discovery.candidates])
 
@@ -171,8 +173,13 @@ def _split_stains(
     return splits
 
 
-def _named(tiles: Mapping[str, int], wanted: Mapping[Split, Sequence[str]]) -> dict[str, Split]:
-    """The split of every slide that is named, in either form of Unicode; PairingError for a name that no tile has."""
+def _named(
+    tiles: Mapping[str, int], wanted: Mapping[Split, Sequence[str]], elsewhere: Mapping[str, Split] = NO_SLIDES
+) -> dict[str, Split]:
+    """The split of every slide that is named, in either form of Unicode; PairingError for a name that no tile has.
+
+    `elsewhere` are slides of published splits, of which nothing is taken.
+    """
     forms = {unicodedata.normalize("NFC", slide): slide for slide in tiles}
     named = {
         forms.get(unicodedata.normalize("NFC", slide), slide): split
@@ -182,6 +189,11 @@ def _named(tiles: Mapping[str, int], wanted: Mapping[Split, Sequence[str]]) -> d
     for slide, split in named.items():
         if slide not in tiles:
             near = difflib.get_close_matches(slide, tiles, n=1)
+            if slide in elsewhere:
+                raise PairingError(
+                    f"{split}_slides: slide {slide!r} is in {elsewhere[slide]}, as published, and {split} takes slides "
+                    f"of train only; name one of those, or give all slides anew with {how_to_set('split=by-slide')}"
+                )
             hint = f"did you mean {near[0]!r}?" if near else f"the slides are {', '.join(sorted(tiles)[:NAMES_SHOWN])}"
             more = ", …" if not near and len(tiles) > NAMES_SHOWN else ""
             raise PairingError(
