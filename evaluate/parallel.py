@@ -16,6 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from threading import Thread
+from time import sleep
 from typing import Any, TypeVar
 
 from store.cli import say, track
@@ -25,6 +26,7 @@ from store.process import keep_freed_memory
 from store.schema import RunError
 
 THREADS = 4  # pictures at the same time in one process: decoding, sha256 and sums release the interpreter
+GRACE = 1.0  # seconds in which a Ctrl-C that ended the processes reaches this one too
 SHARE = 32 << 20  # pixels that a process works on for some ten seconds; it starts in one
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 Item = TypeVar("Item")
@@ -80,6 +82,7 @@ def in_parallel(
     try:
         return list(track(pool.map(_work, items), what=what, unit="picture", total=len(items)))
     except BrokenProcessPool as error:
+        sleep(GRACE)
         raise RunError(
             f"a process for {what!r} died: usually memory ran out; run the same command again, with fewer --workers if "
             "it happens again"

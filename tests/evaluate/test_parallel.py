@@ -114,11 +114,11 @@ def alive(process: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(("number", "late"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGKILL, False)])
 def test_ctrl_c_ends_all_processes_in_one_line_and_nobody_outlives_the_parent(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, late: bool
 ) -> None:
-    """Ctrl-C goes to the whole process group; a kill to the parent alone."""
+    """Ctrl-C goes to the whole process group, and may reach the parent `late`; a kill to the parent alone."""
     (tmp_path / "program.py").write_text(PROGRAM)
     words = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -126,7 +126,10 @@ def test_ctrl_c_ends_all_processes_in_one_line_and_nobody_outlives_the_parent(
         wait_for(lambda: len([*tmp_path.glob("*.pid")]) == 2, "two processes work")
         wait_for(lambda: all(file.read_text() for file in tmp_path.glob("*.pid")), "both are named")
         workers = [int(file.read_text()) for file in tmp_path.glob("*.pid")]
-        (os.killpg if number is signal.SIGINT else os.kill)(running.pid, number)
+        for worker in workers if late else ():
+            os.kill(worker, number)
+        time.sleep(0.3 if late else 0)
+        (os.killpg if number is signal.SIGINT and not late else os.kill)(running.pid, number)
         said = running.communicate(timeout=60)[1]
     wait_for(lambda: not any(map(alive, workers)), "the processes end")
     if number is signal.SIGINT:
