@@ -92,8 +92,12 @@ def in_parallel(
 
 
 def _start(work: bytes) -> None:
-    """Prepare a worker process. Ctrl-C, which reaches the whole process group, ends it at once; the parent says so."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Prepare a worker process. Ctrl-C, which reaches the whole process group, ends it at once; the parent says so.
+
+    Where the parent was started without hearing it, as in the background of a script, neither hears it.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ |= dict.fromkeys(ONE_THREAD, "1")
     keep_freed_memory()
     Thread(target=_end_with_parent, daemon=True).start()

@@ -20,7 +20,7 @@ from tests.support.command_line import CommandLine
 from tests.support.places import ROOT
 
 PROGRAM = """
-import sys, typer
+import signal, sys, typer
 from functools import partial
 from pathlib import Path
 from evaluate.parallel import SHARE, in_parallel
@@ -31,6 +31,8 @@ app = typer.Typer()
 def wait(folder: Path) -> None:
     in_parallel(partial(wait_in, folder), range(20), "waiting", 2, SHARE)
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the tests themselves run in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run_app(app)
 """
 
