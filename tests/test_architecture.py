@@ -117,13 +117,14 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "spandrel": {"prep/upscaling/files/spandrel_network.py"},
     "tensorboard": {"train/run/event_files.py"},
     "torch": WITH_TORCH
+    | {"store/doctor/torch_facts.py"}  # a program of its own, which nothing imports
     | {name for name in NAMES if name.startswith("prep/upscaling/")}
     - {
         f"prep/upscaling/{name}.py"
         for name in ("__init__", "choosing", "upscale", "files/__init__", "files/given", "files/licences")
     },
     "torch_fidelity": {"evaluate/features/networks.py"},
-    "torchvision": {"prep/upscaling/bsrgan.py", "evaluate/features/networks.py"},
+    "torchvision": {"prep/upscaling/bsrgan.py", "evaluate/features/networks.py", "store/doctor/torch_facts.py"},
     "tqdm": {
         "store/cli.py",
     },

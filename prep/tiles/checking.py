@@ -14,7 +14,6 @@ from functools import partial
 from itertools import chain
 
 from prep.facts.gather import measure_stain
-from prep.registration.estimate import register
 from prep.registration.matching import UNMEASURED, Matching
 from prep.tiles.decoded import NONE_KEPT, Decoded
 from prep.tiles.inspected import Checked, Inspected, Misfit, SoundPair
@@ -150,9 +149,13 @@ def _sound_pair(
     files, tiles = {Stain.HE: read.he_file, Stain.IHC: read.ihc_file}, {Stain.HE: he_u8, Stain.IHC: ihc_u8}
     he_print = fingerprint(he_u8)
     prints = he_print, fingerprint(ihc_u8) if he and ihc else he_print
+    if measured:
+        from prep.registration.estimate import register  # scipy is not imported where nothing is measured
+
+        pair = replace(pair, registration=register(he_u8, ihc_u8))
     return SoundPair(
         candidate=candidate,
-        pair=replace(pair, registration=register(he_u8, ihc_u8)) if measured else pair,
+        pair=pair,
         side=he_u8.shape[0],
         field=field,
         notes=_conversions(pair, read),

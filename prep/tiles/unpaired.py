@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import zip_longest
 
 from prep.settings import how_to_set
 from prep.tiles.layouts import DataSet
@@ -74,7 +73,12 @@ def make_rows(tiles: Iterable[Pair]) -> tuple[Pair, ...]:
     folder = ALONE
     while any(tile.id.casefold() == folder or tile.id.casefold().startswith(f"{folder}/") for tile in he):
         folder += "_"
-    return tuple(_row(one, two, folder) for one, two in zip_longest(he, ihc))
+    both = zip(he, ihc, strict=False)
+    return (
+        *(_beside(one, two) for one, two in both),
+        *he[len(ihc) :],
+        *(replace(tile, id=f"{folder}/{tile.ihc_id}") for tile in ihc[len(he) :]),
+    )
 
 
 def tiles_of_row(row: Pair) -> tuple[Pair, ...]:
@@ -87,12 +91,8 @@ def tiles_of_row(row: Pair) -> tuple[Pair, ...]:
     return replace(row, ihc="", ihc_digest=NO_DIGEST, ihc_box=None, ihc_id="", ihc_slide=""), ihc
 
 
-def _row(he: Pair | None, ihc: Pair | None, folder: str) -> Pair:
-    if ihc is None:
-        assert he is not None
-        return he
-    if he is None:
-        return replace(ihc, id=f"{folder}/{ihc.ihc_id}")
+def _beside(he: Pair, ihc: Pair) -> Pair:
+    """A row of both tiles, named after its H&E."""
     return replace(
         he,
         ihc=ihc.ihc,

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from store.doctor.findings import Finding, Level, first_line
+from store.machine.cores import count_cores
 from store.machine.gpus import driver_version
 from store.process import UNKNOWN, installed_versions
 
@@ -27,50 +29,16 @@ SETUP = "run `make setup`; if that says that all is there, remove .venv first"
 EXTRAS = {"cluster": "Dask clusters need", "cloud": "object storage needs", "compact": "compact stores need"}
 LOADED = ("numpy", "cv2", "PIL", "numcodecs", "google_crc32c", "zarr", "pydantic", "safetensors", "scipy")
 LOADING = """
-import importlib, json, sys, warnings
-warnings.simplefilter("ignore")
-faults = {}
-for name in sys.argv[1:]:
-    try:
-        importlib.import_module(name)
-    except BaseException as error:
-        faults[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-print(json.dumps(faults))
-"""
-LOOKING = """
 import json, warnings
 warnings.simplefilter("ignore")
-import torch
-from store.machine.gpus import check_gpus, refusal_of, start_gpu, unused_gpu
-cuda = torch.cuda
-
-def look(number):
-    facts = {"name": "unknown", "capability": "unknown", "memory": 0, "fault": ""}
-    try:
-        facts["name"], facts["capability"] = cuda.get_device_name(number), "%d.%d" % cuda.get_device_capability(number)
-        check_gpus(cuda, [number], "device = auto", "--set device=cpu")
-        start_gpu(cuda, number, "device = auto", "--set device=cpu")
-        facts["memory"] = cuda.get_device_properties(number).total_memory
-    except Exception as error:
-        facts["fault"] = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return facts
-
 fault = ""
 try:
-    import torchvision
-except Exception as error:
-    fault = f"{type(error).__name__}: {error}".splitlines()[0]
-usable = not refusal_of(cuda)
-print(json.dumps({
-    "version": torch.__version__,
-    "built": torch.version.cuda or "",
-    "archs": cuda.get_arch_list() if torch.version.cuda else [],
-    "threads": torch.get_num_threads(),
-    "torchvision": fault,
-    "unused": unused_gpu(cuda, torch.version.cuda),
-    "gpus": [look(number) for number in range(cuda.device_count())] if usable else [],
-}))
+    import {name}
+except BaseException as error:
+    fault = f"{{type(error).__name__}}: {{error}}".splitlines()[0]
+print(json.dumps(fault))
 """
+LOOKING = ("-m", "store.doctor.torch_facts")
 PATIENCE = 180  # s: a first import over a network takes minutes
 OPERATORS = {  # how a version compares with a number of the same length
     ">=": lambda a, b: a >= b,
@@ -114,23 +82,24 @@ def look_at_packages() -> Iterator[Finding]:
 
 
 def _faults() -> dict[str, str]:
-    """Which packages cannot be loaded, and why; one that ends the process, or hangs, is found by itself."""
+    """Which packages cannot be loaded, and why; each is loaded in a process of its own, which it may end."""
+    with ThreadPoolExecutor(count_cores()) as pool:
+        faults = pool.map(_load, LOADED)
+        return {name: fault for name, fault in zip(LOADED, faults, strict=True) if fault}
+
+
+def _load(name: str) -> str:
+    """Why a package cannot be loaded; empty if it can."""
     try:
-        return dict(_run(LOADING, *LOADED))
-    except ValueError:
-        found: dict[str, str] = {}
-        for name in LOADED:
-            try:
-                found |= _run(LOADING, name)
-            except ValueError as error:
-                found[name] = str(error)
-        return found
+        return str(_run("-c", LOADING.format(name=name)))
+    except ValueError as error:
+        return str(error)
 
 
 def look_at_torch() -> Iterator[Finding]:
     """PyTorch, and each GPU: what it is, and whether it can be used."""
     try:
-        facts = _run(LOOKING)
+        facts = _run(*LOOKING)
     except ValueError as error:
         yield Finding(name="torch", text=f"cannot be loaded: {error}", level=Level.PROBLEM, remedy=SETUP)
         return
@@ -167,8 +136,7 @@ def satisfies(version: str, ranges: str) -> bool:
     >>> satisfies("2.15.0+cu132", ">=2.11,<3"), satisfies("3.0.8", ">=3.1.6,<3.2"), satisfies("1.4.2", "==1.4.2")
     (True, False, True)
     """
-    for one in filter(None, (part.strip() for part in ranges.split(","))):
-        operator, limit = re.fullmatch(r"([<>=!]=?)\s*(.*)", one).groups()  # type: ignore[union-attr]
+    for operator, limit in re.findall(r"([<>=!~]+)\s*([^,\s]+)", ranges):
         mine, theirs = _numbers(version), _numbers(limit)
         length = max(len(mine), len(theirs))
         if not OPERATORS[operator](*(numbers + [0] * (length - len(numbers)) for numbers in (mine, theirs))):
@@ -212,15 +180,16 @@ def _parsed(line: str) -> tuple[str, str]:
     >>> _parsed("moto[s3]>=5.1,<6; extra == 'dev'")
     ('moto', '>=5.1,<6')
     """
-    name, ranges = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*\(?([^;)]*)", line).groups()  # type: ignore[union-attr]
-    return name, ranges.strip()
+    asked = re.sub(r"\[.*?\]", "", line.partition(";")[0])  # without extras and markers
+    name = re.split(r"[^\w.-]", asked, maxsplit=1)[0]
+    return name, asked.removeprefix(name).strip(" ()")
 
 
-def _run(script: str, *words: str) -> Any:
-    """What a Python script prints as JSON. Raises ValueError if it fails, crashes or takes too long."""
+def _run(*words: str) -> Any:
+    """What Python prints as JSON, given these words. Raises ValueError if it fails, crashes or takes too long."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", script, *words],
+            [sys.executable, *words],
             cwd=ROOT,
             capture_output=True,
             text=True,

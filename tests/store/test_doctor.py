@@ -22,7 +22,7 @@ from store.doctor import disk, libraries, machine, run, trial
 from store.doctor.__main__ import main, python_fault
 from store.doctor.disk import file_system, look_at_folder
 from store.doctor.findings import Finding, Level, ask, write_page
-from store.doctor.libraries import LOOKING, look_at_packages, look_at_torch
+from store.doctor.libraries import look_at_packages, look_at_torch
 from store.doctor.machine import look_at_caches, look_at_cores, look_at_memory, look_at_shared_memory, look_at_weights
 from store.process import UNKNOWN, installed_versions
 from store.weights import WEIGHT_FILES
@@ -65,7 +65,7 @@ def only(findings: Iterator[Finding], name: str) -> Finding:
 
 
 def torch_says(monkeypatch: pytest.MonkeyPatch, **facts: object) -> None:
-    monkeypatch.setattr(libraries, "LOOKING", f"print({json.dumps(json.dumps(TORCH | facts))})")
+    monkeypatch.setattr(libraries, "LOOKING", ("-c", f"print({json.dumps(json.dumps(TORCH | facts))})"))
 
 
 def test_the_whole_page_of_this_machine(line: CommandLine, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ WITHOUT = """
 import sys
 from store.doctor import libraries, trial
 from store.doctor.__main__ import main
-trial.SPAN, libraries.LOADING, libraries.LOOKING = 0.01, "print('{}')", "import no_torch_here"
+trial.SPAN, libraries.LOADED, libraries.LOOKING = 0.01, (), ("-c", "import no_torch_here")
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -170,7 +170,8 @@ def test_packages_that_are_missing_or_of_another_version(monkeypatch: pytest.Mon
     versions = {"zarr": "3.0.8", "torch": UNKNOWN, "obstore": UNKNOWN}
     known = installed_versions
     monkeypatch.setattr(libraries, "installed_versions", lambda names: known(names) | versions)
-    monkeypatch.setattr(libraries, "LOADING", 'print(\'{"cv2": "ImportError: libGL.so.1: cannot open"}\')')
+    faults = {"cv2": "ImportError: libGL.so.1: cannot open"}
+    monkeypatch.setattr(libraries, "_load", lambda name: faults.get(name, ""))
     told = {finding.text: finding for finding in look_at_packages()}
     assert told["torch is not here"].level is Level.PROBLEM
     assert told["zarr 3.0.8: asked for is >=3.1.6,<3.2"].level is Level.NOTE
@@ -205,7 +206,7 @@ def test_requirements_are_also_read_from_what_is_installed(monkeypatch: pytest.M
     ],
 )
 def test_a_torch_that_crashes_or_hangs_is_a_problem(script: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries, "LOOKING", script)
+    monkeypatch.setattr(libraries, "LOOKING", ("-c", script))
     monkeypatch.setattr(libraries, "PATIENCE", 0.5 if "sleep" in script else 30)
     (finding,) = look_at_torch()
     assert finding.level is Level.PROBLEM
@@ -216,7 +217,7 @@ def test_a_torch_that_crashes_or_hangs_is_a_problem(script: str, text: str, monk
 def test_a_package_that_ends_its_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one does whose instructions an old processor lacks."""
     monkeypatch.setattr(libraries, "LOADED", ("json", "scipy"))
-    ending = "import os, sys\nif 'scipy' in sys.argv:\n    os.kill(os.getpid(), 4)\n"
+    ending = "import os\nif '{name}' == 'scipy':\n    os.kill(os.getpid(), 4)\n"
     monkeypatch.setattr(libraries, "LOADING", ending + libraries.LOADING)
     (problem,) = [finding for finding in look_at_packages() if finding.level is Level.PROBLEM]
     assert problem.text == "scipy cannot be loaded: its process was ended by signal 4"
@@ -279,7 +280,7 @@ def test_each_gpu_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "--set device=cpu" in old.remedy
     assert good.text.startswith("cuda:1 H100, 9.0, 16 GB, driver ")
     assert "cuda:2 cannot be started (CUDA error: uncorrectable ECC error)" in broken.text
-    monkeypatch.setattr(libraries, "LOOKING", LOOKING.replace("cuda.get_device_name(number)", "{}[number]"))
+    (tmp_path / "torch.py").write_text(FAKE.replace('["Tesla V100", "H100", "H200"].__', "{}.__"))
     assert {(gpu.level, gpu.remedy) for gpu in found(look_at_torch(), "gpu")} == {(Level.PROBLEM, libraries.NVIDIA)}
 
 
