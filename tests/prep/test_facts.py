@@ -48,6 +48,8 @@ def test_glass_is_bright_and_has_no_colour() -> None:
     assert found[0] == 1
     assert found[1] > 0.99
     assert found[2:] == [0, 0, 0]
+    pale = np.full_like(white, (255, 224, 240))  # as bright as glass, and pink
+    assert measure_tile(pale, Stain.IHC).glass == 0
     half = np.concatenate([white[:32], pink[32:]])
     assert measure_tile(half, Stain.IHC).glass == 0.5
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prep.registration.correlation import Band, correlate, find_peak
-from prep.registration.estimate import register
+from prep.registration.estimate import ALIKE, Evidence, register
 from store.images import PictureU8, read_picture
 from tests.support.apart import Both, as_jpeg, cut_apart, draw_shifts, drawn_field
 from tests.support.places import SHARED, needs_shared
@@ -181,3 +181,11 @@ def test_a_straight_border_of_tissue_does_not_say_where_along_it_the_pictures_fi
         he[empty], ihc[empty] = white(240, 2, 1)[empty], white(238, 2, 2)[empty]
         percents.append(register(he, ihc).percent)
     assert np.mean(np.array(percents) < 50) >= 0.8
+
+
+def test_confidence_follows_the_lead_and_likeness_up_to_what_any_border_has() -> None:
+    def percent(lead: float, likeness: float, disagreement: float = 0.2) -> int:
+        return Evidence(lead=lead, likeness=likeness, disagreement=disagreement).percent
+
+    assert percent(1, ALIKE / 2) < percent(1, ALIKE) == percent(1, 1.0) < percent(2, ALIKE)
+    assert percent(1, ALIKE, disagreement=0.5) < percent(1, ALIKE)

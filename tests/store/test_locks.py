@@ -89,6 +89,7 @@ DEAD: dict[str, Callable[[], bytes]] = {
     "a process that ended": lambda: encode(replace(this_process(), pid=2**22 + 1)),
     "a zombie": lambda: encode(ended()),
     "a later process of the same number": lambda: encode(replace(this_process(), pid=os.getppid(), began="1")),
+    "this process, which does not hold it": lambda: encode(this_process()),
     "a lock of an earlier version": lambda: b"",
     "damaged bytes": lambda: b'{"host": \xff',
     "another thing": lambda: b"[" * 5000,
