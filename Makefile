@@ -97,7 +97,7 @@ $(READY):
 	echo "creating $(ENV) with $$("$$python" --version): about 7 GB with PyTorch, a few minutes, once" >&2; \
 	rm -rf $(ENV) && "$$python" -m venv $(ENV)
 	@echo 'downloading and installing PyTorch and the other libraries' >&2
-	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster,cloud,compact]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster,cloud,export,slides]'
 	@$(PY) -c 'import cv2' || { echo 'error: opencv-python cannot be loaded; on Debian and Ubuntu: apt install libgl1 libglib2.0-0 libxcb1; or exchange it: $(PY) -m pip uninstall -y opencv-python && $(PY) -m pip install opencv-python-headless && touch $(READY)' >&2; exit 2; }
 	@touch $@
 

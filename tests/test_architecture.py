@@ -20,7 +20,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
         {"writing", "contact_sheet", "records", "doctor"},
         {"overview"},
         {"reader", "verify"},
-        {"format", "card"},
+        {"format", "card", "slides"},
         {"location", "weights"},
         {"foreign"},
         {"disk"},
@@ -41,7 +41,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
     "train": (
         {"__main__"},
         {"attention_maps", "describe"},
-        {"predict", "import_asp", "loop"},
+        {"predict", "import_asp", "loop", "translate"},
         {"run"},
         {"methods"},
         {"networks", "losses", "unwrapping"},

@@ -9,8 +9,9 @@ from prep.settings import PrepSettings
 from store.settings import plain
 from tests.support.places import GOLDEN
 from train.settings import TrainSettings
+from train.translate.settings import TranslateSettings
 
-PAGES = {"demo": DemoSettings(), "prep": PrepSettings(), "train": TrainSettings()}
+PAGES = {"demo": DemoSettings(), "prep": PrepSettings(), "train": TrainSettings(), "translate": TranslateSettings()}
 
 
 def lines(tree: Mapping[str, object], prefix: str) -> Iterator[str]:

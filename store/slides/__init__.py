@@ -1,0 +1,1 @@
+"""Pictures of any size: read in parts, written tile by tile."""

@@ -1,0 +1,1 @@
+"""Pictures and slides in files, as sources that are read in parts."""

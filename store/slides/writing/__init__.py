@@ -1,0 +1,1 @@
+"""Pictures and slides into files, from tiles that come one by one."""

@@ -1,0 +1,1 @@
+"""Pictures and slides through a trained generator."""
