@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,23 +12,32 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from store.files import DIGEST, digest_tree
+from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import RunError
 from store.settings import plain
+from tests.support.tiny_run import TINY
 from train.import_asp import import_generator
+from train.loop.session import build, facts_of
+from train.loop.session import header_of as header_of_run
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 from train.networks.resnet import published_names
+from train.run.console import Console
 from train.run.folder import FREE
 from train.run.generator_file import (
     FORMAT,
     HEADER,
+    TENSORS,
     GeneratorHeader,
     digest_tensors,
     load_generator,
     load_header,
     save_generator,
 )
+from train.run.model_card import model_card
+from train.runtime.distributed import ALONE
 from train.settings import DataSettings, DiscriminatorSettings, GeneratorSettings, TrainSettings
 
 SETTINGS = TrainSettings(generator=GeneratorSettings(base=4), discriminator=DiscriminatorSettings(base=4))
@@ -119,6 +129,70 @@ def test_a_file_of_version_2_has_no_digests_and_is_read(saved: Path, tmp_path: P
     header = {HEADER: json.dumps(plain(header_of()) | {"version": 2})}
     save_file(tensors, tmp_path / "old.safetensors", header)
     assert load_header(tmp_path / "old.safetensors") == replace(header_of(), version=2)
+
+
+def test_a_file_of_version_3_does_not_know_what_it_was_trained_at(saved: Path, tmp_path: Path) -> None:
+    tensors = load_generator(saved).generator.state_dict()
+    later = {"view_side", "mpp", "started_from"}
+    tree = {key: value for key, value in plain(header_of()).items() if key not in later}
+    tree |= {"version": 3, TENSORS: digest_tensors(tensors)}
+    save_file(tensors, tmp_path / "old.safetensors", {HEADER: json.dumps(tree | {DIGEST: digest_tree(tree)})})
+    header = load_header(tmp_path / "old.safetensors")
+    assert header == replace(header_of(), version=3)
+    assert (header.view_side, header.mpp, header.started_from) == (None, {}, None)
+    unsealed = {HEADER: json.dumps(tree)}
+    save_file(tensors, tmp_path / "old.safetensors", unsealed)
+    with pytest.raises(RunError, match="is damaged: its header has no sha256"):
+        load_header(tmp_path / "old.safetensors")
+
+
+def test_what_a_generator_was_trained_at_comes_back(saved: Path, tmp_path: Path) -> None:
+    header = replace(header_of(), view_side=128, mpp={"x1": 0.9322, "x4": 1 / 3}, started_from="cd" * 32)
+    save_generator(tmp_path / "g.safetensors", load_generator(saved).generator, header)
+    assert load_header(tmp_path / "g.safetensors") == header
+
+
+@pytest.mark.parametrize(
+    ("views", "mpp", "known", "shown"),
+    [
+        (("x1", "x4"), {"tile": 0.4661, "x1": 0.9322, "x2": 0.4661}, {"x1": 0.9322}, "x1 (0.9322 um per pixel), x4 at"),
+        (("tile",), {"tile": 0.25, "x1": 0.5}, {"tile": 0.25}, "tile (0.25 um per pixel) at"),
+        (("x1",), {}, {}, "x1 at"),
+    ],
+)
+def test_a_run_records_the_scale_of_its_views(
+    store: Store, tmp_path: Path, views: tuple[str, ...], mpp: dict[str, float], known: dict[str, float], shown: str
+) -> None:
+    scaled = Store(store.path, replace(store.manifest, mpp=mpp))
+    folder, settings = RunFolder(tmp_path / "run"), replace(TINY, data=replace(TINY.data, views=views))
+    run = build(folder, scaled, settings, ALONE, Console(active=False))
+    header = header_of_run(run)
+    assert (header.version, header.view_side, header.mpp) == (4, 96, known)
+    card = model_card(folder, scaled, header, facts_of(run), seconds=1.0, skipped=0)
+    assert f"| trained on | 8 train pairs, views {shown} 96 px |" in card
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        ({"view_side": 0}, "view_side = 0: must be at least 1 px"),
+        ({"view_side": 1.5}, "view_side = 1.5"),
+        ({"mpp": {"x1": 0.0}}, "mpp = 0 of view 'x1': a number above 0 of one of x1, x2, x4"),
+        ({"mpp": {"x1": -1.0}}, "mpp = -1"),
+        ({"mpp": {"x1": "0.5"}}, "mpp.x1"),
+        ({"mpp": {"x8": 0.5}}, "mpp = 0.5 of view 'x8'"),
+        ({"mpp": None}, "mpp = null"),
+        ({"started_from": 3}, "started_from = 3"),
+    ],
+)
+def test_a_header_with_a_scale_that_is_none_is_refused(
+    saved: Path, tmp_path: Path, at: dict[str, object], words: str
+) -> None:
+    tensors = load_generator(saved).generator.state_dict()
+    tree = plain(header_of()) | {TENSORS: digest_tensors(tensors)} | at
+    save_file(tensors, tmp_path / "odd.safetensors", {HEADER: json.dumps(tree | {DIGEST: digest_tree(tree)})})
+    with pytest.raises(RunError, match=rf"odd\.safetensors is not what it should be .*{re.escape(words)}"):
+        load_header(tmp_path / "odd.safetensors")
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "3", '{"version": 3}', '{"version": 2}'])

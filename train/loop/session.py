@@ -172,11 +172,14 @@ def facts_of(run: Run) -> RunFacts:
 
 def header_of(run: Run) -> GeneratorHeader:
     """The header of the generator's file."""
+    manifest = run.store.manifest
     return GeneratorHeader(
         version=FORMAT,
         method=run.settings.method,
         settings=run.settings,
-        seal=run.store.manifest.seal,
+        seal=manifest.seal,
         step=run.order.steps,
         pairs_seen=run.order.steps * run.order.effective_batch,
+        view_side=manifest.view_side,
+        mpp={view: manifest.mpp[view] for view in run.settings.data.views if view in manifest.mpp},
     )

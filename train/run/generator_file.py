@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from store.files import (
     write_whole,
 )
 from store.foreign.kinds import Format, wrong_file
-from store.schema import FORBID_UNKNOWN, RunError
+from store.schema import FORBID_UNKNOWN, RunError, SchemaError
 from store.settings import plain, validate
 from store.untrusted.documents import DocumentError, parse_object, shorten
 from train.methods.outline import build_outline
@@ -36,8 +37,9 @@ from train.methods.registry import build_method
 from train.run.folder import FREE
 from train.settings import TrainSettings
 
-FORMAT = 3  # version 2 had no digests; version 1 called `pairs_seen` `draws`, and "" and 0 stood for unknown
-READABLE = (1, 2, 3)
+FORMAT = 4  # version 3 did not say what it was trained at, nor from which weights; version 2 had no digests;
+READABLE = (1, 2, 3, 4)  # version 1 called `pairs_seen` `draws`, and "" and 0 stood for unknown
+DIGESTED = 3  # the first version with digests
 HEADER = "magstain"
 TENSORS = "tensors"  # the key of their digest in the header
 REMEDY = "bring back a copy; or, if it is the result of a run, delete this file and run the same `fit` again"
@@ -46,7 +48,12 @@ NOT_FINITE = "its training diverged: train it again from the last good checkpoin
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorHeader:
-    """What a generator file says of itself. For an imported one the store's seal, steps and pairs seen may be None."""
+    """What a generator file says of itself. For an imported one the store's seal, steps and pairs seen may be None.
+
+    It was trained on pictures of `view_side` px, None where that is not known, of as many micrometres per pixel as
+    `mpp` has for each view; a view whose scale is not known is not there. `started_from` is the sha256 of the file
+    that training took its first weights from, None where it began with fresh ones.
+    """
 
     __pydantic_config__ = FORBID_UNKNOWN
 
@@ -56,6 +63,19 @@ class GeneratorHeader:
     seal: str | None
     step: int | None
     pairs_seen: int | None
+    view_side: int | None = None
+    mpp: dict[str, float] = field(default_factory=dict)
+    started_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.view_side is not None and self.view_side < 1:
+            raise SchemaError(f"view_side = {self.view_side}: must be at least 1 px")
+        for view, mpp in self.mpp.items():
+            if view not in self.settings.data.views or not 0 < mpp < inf:
+                raise SchemaError(
+                    f"mpp = {mpp:g} of view {shorten(view)!a}: a number above 0 of one of "
+                    f"{', '.join(map(shorten, self.settings.data.views))}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +212,11 @@ def _header_of(path: Path, text: str, tensors: Mapping[str, Tensor]) -> Generato
         raise RunError(
             f"{path} has version {shorten(repr(tree.get('version')))}, this program reads {FORMAT}; update the program"
         )
-    if tree["version"] == FORMAT and DIGEST not in tree:
+    digested = tree["version"] >= DIGESTED
+    if digested and DIGEST not in tree:
         raise RunError(f"{path} is damaged: its header has no {DIGEST}; {REMEDY}")
     tree = unsealed(tree, path, REMEDY)
-    if tree["version"] == FORMAT and tree.pop(TENSORS, None) != digest_tensors(tensors):
+    if digested and tree.pop(TENSORS, None) != digest_tensors(tensors):
         raise RunError(f"{path} is damaged: its tensors do not have the digest in its header; {REMEDY}")
     tree = with_current_names(tree, unknown=("seal", "step", "pairs_seen"))
     return check_record(GeneratorHeader, tree, path, REMEDY)

@@ -61,7 +61,7 @@ it was not tested on other scanners, staining protocols, organs or magnification
 | store | {_cell(manifest.name)}, seal `{manifest.seal}` |
 | stain | {_cell(manifest.stain)} |
 | pairs | {counts}; split {manifest.split} |
-| trained on | {trained}, views {", ".join(header.settings.data.views)} at {manifest.view_side} px |
+| trained on | {trained}, views {_views(header)} at {manifest.view_side} px |
 | micrometres per pixel | {mpp} |
 | views enlarged by | {upscaler} |
 | terms of use | those of the data set also apply to this file and to anyone who receives it |
@@ -94,6 +94,14 @@ it was not tested on other scanners, staining protocols, organs or magnification
 def _length(header: GeneratorHeader, skipped: int) -> str:
     left_out = f"; steps skipped, as a term or gradient was not finite: {skipped}" if skipped else ""
     return f"{header.step} steps, {header.pairs_seen} pairs seen{left_out}"
+
+
+def _views(header: GeneratorHeader) -> str:
+    """The views that it was trained on, with the micrometres per pixel of those whose scale is known."""
+    return ", ".join(
+        f"{view} ({header.mpp[view]:.4g} um per pixel)" if view in header.mpp else view
+        for view in header.settings.data.views
+    )
 
 
 def _cell(text: str) -> str:
