@@ -93,7 +93,7 @@ def load_picture(path: Path, *, region: bool = False) -> Picture:
 
 def picture_size(path: Path) -> tuple[int, int] | None:
     """Height and width in px of the upright picture as the head of a file says; None if that cannot be read."""
-    with contextlib.suppress(Exception), HEADER_LOCK, _most_pixels(region=True), warnings.catch_warnings():
+    with contextlib.suppress(Exception), HEADER_LOCK, _most_pixels(None), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path, formats=("JPEG", "PNG", "TIFF", "BMP")) as opened:
             on_its_side = opened.getexif().get(_ORIENTATION_TAG, 1) in range(5, 9)
@@ -133,28 +133,40 @@ def _write(path: Path, pixels: NDArray[np.uint8], kind: str, options: Sequence[i
         ) from error
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+def check_ordinary(path: Path) -> None:
+    """Raise PictureError unless this is a file with content that can be read."""
+    with _reading(path):
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise PictureError(f"{path}: is a folder, not a picture; name a file")
-        if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
             raise PictureError(f"{path}: is no ordinary file; name a picture file")
-        data = path.read_bytes()
+    if not found.st_size:
+        raise PictureError(f"{path}: the file is empty (0 bytes); fetch or export it again")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file, and what to do, where it cannot be read."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise PictureError(f"{path}: no such file; check the path, or whether a link points nowhere") from error
     except OSError as error:
         raise PictureError(f"{path}: cannot be read ({error.strerror}); mend that or leave the file out") from error
-    if not data:
-        raise PictureError(f"{path}: the file is empty (0 bytes); fetch or export it again")
-    return data
+
+
+def _read_bytes(path: Path) -> bytes:
+    check_ordinary(path)
+    with _reading(path):
+        return path.read_bytes()
 
 
 @contextlib.contextmanager
-def _most_pixels(*, region: bool) -> Iterator[None]:
-    """Let Pillow open what a region may have; under the lock, because the bound is one for all threads."""
+def _most_pixels(most: int | None) -> Iterator[None]:
+    """Let Pillow open pictures of so many pixels, or of any; under the lock: the bound is one for all threads."""
     before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = REGION_PIXELS if region else before
+    Image.MAX_IMAGE_PIXELS = most
     try:
         yield
     finally:
@@ -164,7 +176,8 @@ def _most_pixels(*, region: bool) -> Iterator[None]:
 def _decode(path: Path, container: Container, *, region: bool) -> _Decoded:
     """The decoded picture, upright."""
     try:
-        with HEADER_LOCK, _most_pixels(region=region), warnings.catch_warnings():
+        most = REGION_PIXELS if region else None
+        with HEADER_LOCK, _most_pixels(most or Image.MAX_IMAGE_PIXELS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # unusual metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(container.data), formats=("JPEG", "PNG", "TIFF", "BMP"))

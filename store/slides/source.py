@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,13 +10,8 @@ from store.images import PictureU8
 from store.slides.geometry import Rect
 
 
-class Source(Protocol):
-    """An open picture of any size, upright. Parts may be read by several threads at once."""
-
-    @property
-    def path(self) -> Path:
-        """The file, or the folder of an OME-Zarr."""
-        ...
+class Level(Protocol):
+    """A picture that is read in rectangles, by several threads at once if they like."""
 
     @property
     def height(self) -> int:
@@ -25,6 +21,24 @@ class Source(Protocol):
     @property
     def width(self) -> int:
         """Of the whole picture, px."""
+        ...
+
+    def read(self, rect: Rect) -> PictureU8:
+        """The pixels of a rectangle that lies inside, u8 [H,W,3] RGB. Raises PictureError where they are damaged."""
+        ...
+
+
+class Source(Level, Protocol):
+    """An open picture of any size, upright."""
+
+    @property
+    def path(self) -> Path:
+        """The file, or the folder of an OME-Zarr."""
+        ...
+
+    @property
+    def levels(self) -> Sequence[Level]:
+        """The same picture at every scale that the file has, the largest first: itself."""
         ...
 
     @property
@@ -45,10 +59,6 @@ class Source(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """Lossless conversions that reading does, in words."""
-        ...
-
-    def read(self, rect: Rect) -> PictureU8:
-        """The pixels of a rectangle that lies inside, u8 [H,W,3] RGB. Raises PictureError where they are damaged."""
         ...
 
     def overview(self, side: int) -> PictureU8:
