@@ -76,6 +76,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
         "store/format/codec.py",
         "store/images.py",
         "store/contact_sheet.py",
+        "store/slides/tissue.py",
         "prep/views.py",
         "prep/registration/estimate.py",
         "prep/tiles/leakage.py",
