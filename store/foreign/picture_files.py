@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from store.images import SUFFIXES
@@ -30,15 +30,19 @@ def pictures_below(folder: Path) -> Iterator[Path]:
 
     Links are followed, but one to a folder above itself.
     """
-    yield from _below(folder, ())
+    return (path for path in files_below(folder) if is_picture(path.name))
 
 
-def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+def files_below(folder: Path, is_whole: Callable[[Path], bool] = lambda _: False) -> Iterator[Path]:
+    """The files in the folders in which `pictures_below` looks; a folder that `is_whole` is given as if it were one."""
+    yield from _below(folder, is_whole, ())
+
+
+def _below(folder: Path, is_whole: Callable[[Path], bool], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     facts = folder.stat()
     above = (*above, (facts.st_dev, facts.st_ino))
     for path in sorted(folder.iterdir()):
-        if not path.is_dir():
-            if is_picture(path.name):
-                yield path
+        if not path.is_dir() or is_whole(path):
+            yield path
         elif not NOT_OURS.fullmatch(path.name) and (path.stat().st_dev, path.stat().st_ino) not in above:
-            yield from _below(path, above)
+            yield from _below(path, is_whole, above)

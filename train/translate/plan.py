@@ -1,0 +1,84 @@
+"""Which windows of a picture go through the generator, and how one is filled to sides that the generator takes. Pure.
+
+A picture is divided into cores. The window of a core has a margin around it, so that the generator sees there what it
+would see in the whole picture; only the core of what it makes is kept. Lengths are pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from store.images import PictureU8
+from store.slides.geometry import Rect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Which sides a generator takes: multiples of `multiple`, at least `least`, which is one itself."""
+
+    multiple: int
+    least: int
+
+    def around(self, length: int) -> int:
+        """The smallest side that holds `length`.
+
+        >>> Sides(multiple=4, least=8).around(3), Sides(multiple=4, least=8).around(9)
+        (8, 12)
+        """
+        return max(self.least, -(-length // self.multiple) * self.multiple)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What goes through the generator for a core: `read` of the picture, filled at the bottom and right to the sides.
+
+    Core and `read` are in pixels of the picture.
+    """
+
+    core: Rect
+    read: Rect
+    height: int
+    width: int
+
+    @property
+    def kept(self) -> tuple[slice, slice]:
+        """Rows and columns of the core in the window."""
+        top, left = self.core.top - self.read.top, self.core.left - self.read.left
+        return slice(top, top + self.core.height), slice(left, left + self.core.width)
+
+    def fill(self, pixels: PictureU8) -> PictureU8:
+        """`read` as u8 [H,W,3], mirrored at its bottom and right, as often as needed, to the sides of the window."""
+        below, beside = self.height - pixels.shape[0], self.width - pixels.shape[1]
+        if not (below or beside):
+            return pixels
+        return np.pad(pixels, ((0, below), (0, beside), (0, 0)), mode="reflect")
+
+
+def window_of(core: Rect, height: int, width: int, overlap: int, sides: Sides) -> Window:
+    """The window of a core of a picture of height x width: `overlap` or a little more on each side.
+
+    It begins at multiples, and ends at multiples or at the edge of the picture.
+    """
+    top, bottom = _extent(core.top, core.bottom, height, overlap, sides.multiple)
+    left, right = _extent(core.left, core.right, width, overlap, sides.multiple)
+    read = Rect(top=top, left=left, height=bottom - top, width=right - left)
+    return Window(core=core, read=read, height=sides.around(read.height), width=sides.around(read.width))
+
+
+def measured_window(core: Rect, height: int, width: int, side: int, sides: Sides) -> Window:
+    """The window in which the statistics of a core are measured: the core without margin.
+
+    One that is smaller than `side` at the edge of the picture is extended inwards: a strip of a few pixels has no
+    statistics to speak of.
+    """
+    top, left = (max(0, end - side) for end in (core.bottom, core.right))
+    top, left = min(core.top, top), min(core.left, left)
+    whole = Rect(top=top, left=left, height=core.bottom - top, width=core.right - left)
+    return window_of(whole, height, width, 0, sides)
+
+
+def _extent(first: int, end: int, length: int, overlap: int, multiple: int) -> tuple[int, int]:
+    begin = max(0, (first - overlap) // multiple * multiple)
+    return begin, min(length, -(-(end + overlap) // multiple) * multiple)
