@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from train.kernels import launching
 from train.networks.layers import NONE, RELU, convolve, make_conv, make_norm
+from train.networks.moments import TakesMoments
 from train.networks.norms import norm_then
 from train.settings import AttentionSettings, Gate, Join, Order, Width
 
@@ -25,7 +26,7 @@ JOINS: dict[Join, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-class ChannelAttention(nn.Module):
+class ChannelAttention(TakesMoments, nn.Module):
     """M_c of CBAM: a shared two-layer perceptron on the mean and on the maximum of each channel."""
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -34,10 +35,16 @@ class ChannelAttention(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B,C,H,W] -> [B,C,1,1] in (0,1)."""
+        """[B,C,H,W] -> [B,C,1,1] in (0,1); with moments that vary from place to place [B,C,H,W]."""
+        if self.moments is not None:
+            return self.moments.gate(features, self.gate)
         mean = features.mean(dim=(2, 3))  # [B,C]
         peak = features.amax(dim=(2, 3))  # [B,C]
-        return torch.sigmoid(self.perceptron(mean) + self.perceptron(peak))[:, :, None, None]
+        return self.gate(mean, peak)[:, :, None, None]
+
+    def gate(self, mean: Tensor, peak: Tensor) -> Tensor:
+        """The factor of each channel by its mean and maximum, [B,C] each -> [B,C] in (0,1)."""
+        return torch.sigmoid(self.perceptron(mean) + self.perceptron(peak))
 
 
 class SpatialAttention(nn.Module):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from train.kernels import launching
+from train.networks.moments import TakesMoments
 from train.networks.resampling import reflect_pad
 
 INSTANCE_EPSILON = 1e-5
@@ -26,7 +27,7 @@ ROUNDING = 2**-8
 """A standard deviation below this share of the mean is rounding: of bf16, and of sums over a constant in float32."""
 
 
-class InstanceNorm(nn.Module):
+class InstanceNorm(TakesMoments, nn.Module):
     """Each channel of each picture to mean 0 and variance 1, then scaled and shifted if `affine`. Keeps [B,C,H,W].
 
     On CUDA it is a fused kernel, which returns maps channels last. Elsewhere it is batch norm in training mode, one
@@ -53,13 +54,15 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,C,H,W] to the same shape, normalised over H and W."""
+        if self.moments is not None:
+            return self.moments.normalise(x, self.weight, self.bias, INSTANCE_EPSILON)
         if fuses(self, x):
             return _fuse(self, x, None, 1.0, 0)
         pictures = [normalise(picture, self.weight, self.bias, INSTANCE_EPSILON)[0] for picture in torch.split(x, 1)]
         return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
 
-class BatchNorm(nn.BatchNorm2d):
+class BatchNorm(TakesMoments, nn.BatchNorm2d):
     """PyTorch's batch norm, with `normalise` in training mode; state and names are the same."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,6 +70,8 @@ class BatchNorm(nn.BatchNorm2d):
         if not self.training:
             normalised: Tensor = super().forward(x)
             return normalised
+        if self.moments is not None:
+            return self.moments.normalise(x, self.weight, self.bias, self.eps)
         if fuses(self, x):
             return _fuse(self, x, None, 1.0, 0)
         normalised, mean, variance = normalise(x, self.weight, self.bias, self.eps)
@@ -129,8 +134,10 @@ def takes_bias(norm: nn.Module, x: Tensor) -> bool:
 
 
 def fuses(norm: nn.Module, x: Tensor) -> TypeGuard[InstanceNorm | BatchNorm]:
-    """Whether a fused kernel normalises `x`; batch norm with running statistics is PyTorch's."""
-    if not isinstance(norm, InstanceNorm | BatchNorm) or (isinstance(norm, BatchNorm) and not norm.training):
+    """Whether a fused kernel normalises `x`; by given statistics, or running ones, PyTorch does."""
+    if not isinstance(norm, InstanceNorm | BatchNorm) or norm.moments is not None:
+        return False
+    if isinstance(norm, BatchNorm) and not norm.training:
         return False
     return launching.takes(x, norm.weight, norm.bias)
 
@@ -207,11 +214,11 @@ class _Normalise(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
         mean, variance = torch.zeros_like(weight), torch.zeros_like(weight)  # momentum 1 writes the statistics there
         made, saved, inverse = torch.native_batch_norm(x, weight, bias, mean, variance, True, 1.0, epsilon)
-        varies = _varies(mean, variance)
+        varying = varies(mean, variance)
         seen = made.is_cpu and type(made) is Tensor  # a GPU would be waited for, and a fake tensor has no values
-        if not (seen and varies.all()):
-            made = torch.where(varies[:, None, None], made, bias.to(made.dtype)[:, None, None])
-        ctx.save_for_backward(x, weight, saved, torch.where(varies, inverse, 0))
+        if not (seen and varying.all()):
+            made = torch.where(varying[:, None, None], made, bias.to(made.dtype)[:, None, None])
+        ctx.save_for_backward(x, weight, saved, torch.where(varying, inverse, 0))
         ctx.epsilon = epsilon
         ctx.mark_non_differentiable(mean, variance)
         return made, mean, variance
@@ -232,12 +239,12 @@ def _formula(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[T
     variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
     count = x.numel() // x.shape[1]
     unbiased = variance.detach() * (count / (count - 1))
-    inverse = torch.where(_varies(mean.detach(), unbiased), (variance + epsilon).rsqrt(), 0)
+    inverse = torch.where(varies(mean.detach(), unbiased), (variance + epsilon).rsqrt(), 0)
     centred = (wide - mean[:, None, None]) * (inverse * weight)[:, None, None]
     return (centred + bias[:, None, None]).to(x.dtype), mean.detach(), unbiased
 
 
-def _varies(mean: Tensor, variance: Tensor) -> Tensor:
+def varies(mean: Tensor, variance: Tensor) -> Tensor:
     """Whether a channel varies by more than rounding, bool [C]; one that is not finite does."""
     return ~(variance <= (ROUNDING * mean).square())
 
