@@ -140,10 +140,12 @@ def progress(
     )  # fmt: skip
 
 
-def track(items: Sequence[T] | Iterable[T], *, what: str, unit: str, total: int | None = None) -> Generator[T]:
-    """The items one by one, with `progress`; `total` is for an iterable without a length."""
-    known = len(items) if isinstance(items, Sequence) else total
-    with progress(total=known, what=what, unit=unit) as bar:
+def track(
+    items: Sequence[T] | Iterable[T], *, what: str, unit: str, total: int | None = None, done: int = 0
+) -> Generator[T]:
+    """The items one by one, with `progress`; `total` is for an iterable without a length, with the `done` before it."""
+    known = done + len(items) if isinstance(items, Sequence) else total
+    with progress(total=known, what=what, unit=unit, done=done) as bar:
         try:
             for item in items:
                 yield item

@@ -41,7 +41,8 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
     "train": (
         {"__main__"},
         {"attention_maps", "describe"},
-        {"predict", "import_asp", "loop", "translate"},
+        {"predict"},
+        {"import_asp", "loop", "translate"},
         {"run"},
         {"methods"},
         {"networks", "losses", "unwrapping"},

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from torch import Tensor
 
-from store.cli import say, track
+from store.cli import say
 from store.disk.names import check_length
 from store.files import disk_errors
 from store.images import PictureU8
-from store.process import Stop, stop_requests
 from store.reader import Store, Target, plan_targets
 from store.records.exchange import exchange
 from store.records.lock import held
 from store.records.predictions import Predictions, load_predictions, place_of
 from store.run_files import GENERATOR, PredictionFolder, RunFolder
-from store.schema import Interrupted, RunError, Split, Stain
-from train.kernels.launching import switch
+from store.schema import RunError, Split, Stain
 from train.methods.registry import check_multiple
 from train.run import picture_set
 from train.run.generator_file import Trained, load_generator
-from train.run.inference import Levels, batches_change_nothing, translate, translate_batch, translation_mode
+from train.run.inference import Levels, batches_change_nothing, translate, translate_batch
 from train.run.picture_set import Made
-from train.runtime.beside import read_ahead, write_behind
-from train.runtime.device import idle_gpu, resolve
+from train.runtime.beside import write_behind
 from train.settings import Precision
-
-T = TypeVar("T")
+from train.translate.engine import Stream, ready
 
 LISTED = 5  # damaged pictures in a message
 SEARCHED = 100  # pictures of a set for which a search of cuDNN's fastest algorithms pays, about 8 s
@@ -50,37 +44,17 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a translation needs: the pictures of the store by name, how some become signed [H,W,3], requests to stop."""
+    """What a translation needs: the pictures of the store by name, and how they are drawn."""
 
     what: str
     targets: dict[str, Target]
-    batch: int
-    read: Callable[[Target], PictureU8]
-    draw: Callable[[list[tuple[Target, PictureU8]]], list[Tensor]]
-    stop: Stop
+    stream: Stream[Target, Tensor]
 
     def each(self, names: list[str]) -> Generator[tuple[str, Levels]]:
-        """The pictures of the names as they are drawn, with progress; those that follow are read meanwhile.
-
-        A batch is full or each of its pictures is drawn alone. Raises Interrupted after the first batch that a signal
-        came with.
-        """
-        with (
-            closing(read_ahead([self.targets[name] for name in names], self.read)) as ahead,
-            closing(track(ahead, what=self.what, unit="picture", total=len(names))) as tracked,
-        ):
-            for group in _groups(tracked, self.batch):
-                for (target, _), signed in zip(group, self.draw(group), strict=True):
-                    yield target.name, Levels.of(signed)
-                if self.stop.requested:
-                    raise Interrupted("the predictions so far are kept; run the same command to resume")
-
-
-def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, and of one each where fewer are left."""
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield from [group] if len(group) == size else ([item] for item in group)
+        """The pictures of the names as they are drawn. Raises Interrupted as the stream does."""
+        with closing(self.stream.each([self.targets[name] for name in names], self.what, "picture")) as drawn:
+            for target, signed in drawn:
+                yield target.name, Levels.of(signed)
 
 
 def generator_folder(run: Path | None, checkpoint: Path | None) -> RunFolder:
@@ -146,28 +120,28 @@ def _plan_of(trained: Trained, store: Store, split: Split, view: str, targets: l
 @contextmanager
 def _work(trained: Trained, store: Store, split: Split, view: str, device: str, batch: int) -> Iterator[Work]:
     """The generator on the device, ready to translate."""
-    compute, targets = resolve(device, Precision.FP32), plan_targets(store, split, view)
-    if why := idle_gpu(device):
-        say(f"warning: {why}. Pictures are translated on the CPU; --device cpu says that they should be")
-    compute.configure(search=len(targets) >= SEARCHED)
-    switch(fused=False)  # pictures do not depend on whether Triton runs here
-    generator = compute.place(trained.generator)
+    targets = plan_targets(store, split, view)
     seeds = {target.name: seed for seed, target in enumerate(targets)}
 
     def read(target: Target) -> PictureU8:
         return store.picture(split, view, Stain.HE, target.pair, target.index)
 
-    def draw(group: list[tuple[Target, PictureU8]]) -> list[Tensor]:
-        if len(group) > 1:
-            return translate_batch(generator, [he for _, he in group], compute.device)
-        return [translate(generator, he, compute.device, seed=seeds[target.name]) for target, he in group]
-
-    with stop_requests(say) as stop, translation_mode(generator, trained.header.settings.generator.at_test):
-        if batch > 1 and not batches_change_nothing(generator, batch, store.side(view), compute.device):
+    with ready(trained, device, Precision.FP32, search=len(targets) >= SEARCHED) as network:
+        generator, here = network.generator, network.compute.device
+        if batch > 1 and not batches_change_nothing(generator, batch, store.side(view), here):
             say(f"{batch} pictures in one pass do not come out as they do one by one: they are translated one by one")
             batch = 1
+
+        def draw(group: list[tuple[Target, PictureU8]]) -> list[Tensor]:
+            """A full batch in one pass; fewer one by one, because that was not tried."""
+            if 1 < len(group) == batch:
+                return translate_batch(generator, [he for _, he in group], here)
+            return [translate(generator, he, here, seed=seeds[target.name]) for target, he in group]
+
+        kept = "the predictions so far are kept"
+        stream = Stream(read=read, draw=draw, batch=batch, stop=network.stop, kept=kept)
         named = {target.name: target for target in targets}
-        yield Work(what=f"translating {split}/{view}", targets=named, batch=batch, read=read, draw=draw, stop=stop)
+        yield Work(what=f"translating {split}/{view}", targets=named, stream=stream)
 
 
 def _damaged(place: PredictionFolder, plan: Predictions) -> list[str]:
