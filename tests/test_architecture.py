@@ -93,7 +93,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "dask": {"prep/build/dask_client.py"},
     "distributed": {"prep/build/cluster.py", "prep/build/dask_client.py"},
     "google_crc32c": {"store/format/codec.py"},
-    "imagecodecs": {"store/format/jpegxl.py"},
+    "imagecodecs": {"store/format/jpegxl.py", "store/slides/writing/flat.py", "store/slides/writing/packing.py"},
     "jinja2": {"evaluate/report/html_page.py"},
     "lpips": {"evaluate/features/lpips.py"},
     "matplotlib": {"evaluate/report/html_images.py"},
@@ -118,6 +118,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     },
     "spandrel": {"prep/upscaling/files/spandrel_network.py"},
     "tensorboard": {"train/run/event_files.py"},
+    "tifffile": {"store/slides/writing/flat.py", "store/slides/writing/ome_tiff.py"},
     "torch": WITH_TORCH
     | {"store/doctor/torch_facts.py"}  # a program of its own, which nothing imports
     | {name for name in NAMES if name.startswith("prep/upscaling/")}

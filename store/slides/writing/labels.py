@@ -1,0 +1,24 @@
+"""What a written file says about itself: nothing of time, host or path, so that equal work is equal bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SOFTWARE = "magstain"
+NOT_CLINICAL = "Not for clinical use."
+UM_PER_CM, UM_PER_M = 10_000, 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """A picture's name, micrometres per pixel if they are known, and a description, to which "not for …" is added."""
+
+    name: str
+    mpp: float | None
+    description: str
+
+    @property
+    def text(self) -> str:
+        """The description with the note that it is not for clinical use."""
+        said = NOT_CLINICAL.lower().rstrip(".") in self.description.lower()
+        return self.description if said else f"{self.description} {NOT_CLINICAL}".strip()
