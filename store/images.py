@@ -35,14 +35,15 @@ REGION_PIXELS = 400_000_000  # 1.2 GB
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
 _FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
-_LOSSLESS = {"L": "grey", "1": "black and white", "P": "palette"}
-_REFUSED = {  # a store keeps why a pair was skipped: every text of a PictureError is part of its seal, do not reword it
+LOSSLESS = {"L": "grey", "1": "black and white", "P": "palette"}
+REFUSED = {  # a store keeps why a pair was skipped: every text of a PictureError is part of its seal, do not reword it
     "CMYK": "is CMYK, a printer's colours; convert it to RGB yourself, with the colour profile that is right for it",
     "LAB": "is L*a*b*; convert it to 8-bit RGB yourself",
     "YCbCr": "is stored as plain YCbCr; convert it to 8-bit RGB yourself",
     "F": "holds floating point numbers; scale it to 8-bit RGB yourself",
     "I": "holds 32-bit integers; scale it to 8-bit RGB yourself",
 }
+TRANSPARENT = "has transparent pixels, and what is behind them is unknown; flatten it onto white yourself"
 _ORIENTATION_TAG = 274  # TIFF 6.0, section 8; EXIF has the same number
 
 
@@ -135,7 +136,7 @@ def _write(path: Path, pixels: NDArray[np.uint8], kind: str, options: Sequence[i
 
 def check_ordinary(path: Path) -> None:
     """Raise PictureError unless this is a file with content that can be read."""
-    with _reading(path):
+    with reading(path):
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
             raise PictureError(f"{path}: is a folder, not a picture; name a file")
@@ -146,8 +147,8 @@ def check_ordinary(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Name the file, and what to do, where it cannot be read."""
+def reading(path: Path) -> Iterator[None]:
+    """Raise PictureError, which names the file and what to do, where it cannot be read."""
     try:
         yield
     except FileNotFoundError as error:
@@ -158,7 +159,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _read_bytes(path: Path) -> bytes:
     check_ordinary(path)
-    with _reading(path):
+    with reading(path):
         return path.read_bytes()
 
 
@@ -241,14 +242,13 @@ def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         with_alpha = image.convert("RGBA")
         if np.array(with_alpha)[..., 3].min() < 255:
-            hidden = "has transparent pixels, and what is behind them is unknown; flatten it onto white yourself"
-            raise PictureError(f"{path}: {hidden}")
+            raise PictureError(f"{path}: {TRANSPARENT}")
         image, notes = with_alpha.convert("RGB"), ("dropped an alpha channel that is opaque everywhere",)
-    elif image.mode in _LOSSLESS:
-        image, notes = image.convert("RGB"), (f"{_LOSSLESS[image.mode]} to RGB",)
+    elif image.mode in LOSSLESS:
+        image, notes = image.convert("RGB"), (f"{LOSSLESS[image.mode]} to RGB",)
     elif image.mode.startswith("I;"):
         raise too_many_bits(path, 16)
     elif image.mode != "RGB":
-        reason = _REFUSED.get(image.mode, f"has pixels of kind {image.mode}; convert it to 8-bit RGB yourself")
+        reason = REFUSED.get(image.mode, f"has pixels of kind {image.mode}; convert it to 8-bit RGB yourself")
         raise PictureError(f"{path}: {reason}")
     return image, notes

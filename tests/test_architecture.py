@@ -98,6 +98,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "lpips": {"evaluate/features/lpips.py"},
     "matplotlib": {"evaluate/report/html_images.py"},
     "numcodecs": {"store/format/codec.py"},
+    "openslide": {"store/slides/reading/by_openslide.py"},
     "obstore": {"store/location/s3.py", "store/location/s3_client.py"},
     "PIL": {"store/images.py", "store/pictures/containers.py", "store/pictures/unreadable.py"},
     "pydantic": {"store/settings.py"},
@@ -118,7 +119,12 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     },
     "spandrel": {"prep/upscaling/files/spandrel_network.py"},
     "tensorboard": {"train/run/event_files.py"},
-    "tifffile": {"store/slides/writing/flat.py", "store/slides/writing/ome_tiff.py"},
+    "tifffile": {
+        "store/slides/reading/tiff/page.py",
+        "store/slides/reading/tiff/pictures.py",
+        "store/slides/writing/flat.py",
+        "store/slides/writing/ome_tiff.py",
+    },
     "torch": WITH_TORCH
     | {"store/doctor/torch_facts.py"}  # a program of its own, which nothing imports
     | {name for name in NAMES if name.startswith("prep/upscaling/")}

@@ -29,8 +29,17 @@ _SRGB_WHITE_RED_GREEN_BLUE = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  
 _OF_SRGB = "cHRM of sRGB"
 _USUAL = {"sRGB", "gAMA 0.45455", _OF_SRGB, "cICP 1 13 0 1"}
 _UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3}
-_OME = re.compile(r'PhysicalSizeX="([0-9.eE+-]{1,30})"')
-_OME_UNIT = re.compile(r'PhysicalSizeXUnit="([^"]{1,10})"')
+_UNITS |= {
+    "nanometer": 1e-3,
+    "micrometer": 1.0,
+    "millimeter": 1e3,
+    "centimeter": 1e4,
+    "cm": 1e4,
+    "meter": 1e6,
+    "m": 1e6,
+}
+_OME = {axis: re.compile(rf'PhysicalSize{axis}="([0-9.eE+-]{{1,30}})"') for axis in "XY"}
+_OME_UNIT = {axis: re.compile(rf'PhysicalSize{axis}Unit="([^"]{{1,10}})"') for axis in "XY"}
 _APERIO = re.compile(r"\bMPP\s*=\s*([0-9.]{1,30})")
 _EXIF, _GAMMA, _COLOUR_SPACE, _INTEROP, _INDEX = 0x8769, 0xA500, 0xA001, 0xA005, 1
 
@@ -114,23 +123,42 @@ def gamma_of(info: Mapping[Any, Any], exif: Any, code_points: bytes = b"") -> st
 def scale_of(info: Mapping[Any, Any], tags: Mapping[int, Any]) -> tuple[float, str]:
     """Micrometres per pixel and where the file says it; 0 if it does not, or says what no microscope has."""
     text = str(tags.get(270, ""))[:DESCRIPTION]
-    if match := _OME.search(text):
-        unit = _OME_UNIT.search(text)
-        return _plausible(float(match[1]) * _UNITS.get(unit[1] if unit else "um", 0.0), "OME-XML")
+    if across := _ome(text, "X"):
+        return plausible(across, _ome(text, "Y") or across, "OME-XML")
     if match := _APERIO.search(text):
-        return _plausible(float(match[1]), "description, MPP")
+        return plausible(float(match[1]), float(match[1]), "description, MPP")
     if text.startswith("ImageJ="):
         unit = re.search(r"^unit=(\S{1,10})", text.replace("\\u00B5", "µ"), re.MULTILINE)
-        each = float(tags.get(282, 0))
-        return _plausible(_UNITS.get(unit[1], 0.0) / each if unit and each else 0.0, "ImageJ description")
+        across, down = (float(tags.get(tag, 0)) for tag in (282, 283))
+        um = _UNITS.get(unit[1], 0.0) if unit and across else 0.0
+        return plausible(um / (across or 1.0), um / (down or across or 1.0), "ImageJ description")
     across, down = (float(dpi) for dpi in info.get("dpi", (0, 0)))
-    if not across or abs(across - down) > SAME_SCALE * across:
-        return 0.0, ""
-    return _plausible(25400 / across, "resolution tags")
+    return plausible(25400 / across, 25400 / down, "resolution tags") if across and down else (0.0, "")
 
 
-def _plausible(mpp: float, where: str) -> tuple[float, str]:
-    return (float(f"{mpp:.4g}"), where) if FINEST <= mpp <= COARSEST else (0.0, "")
+def plausible(across: float, down: float, where: str) -> tuple[float, str]:
+    """The micrometres per pixel of both directions if some microscope has them; 0 if not, or if they differ.
+
+    >>> plausible(0.25, 0.2501, "OME-XML"), plausible(0.25, 0.5, "OME-XML"), plausible(352.8, 352.8, "resolution tags")
+    ((0.25, 'OME-XML'), (0.0, ''), (0.0, ''))
+    """
+    same = abs(across - down) <= SAME_SCALE * across
+    return (float(f"{across:.4g}"), where) if same and FINEST <= across <= COARSEST else (0.0, "")
+
+
+def micrometres(unit: str) -> float:
+    """How many micrometres a unit of length has, by its name or sign; 0 for a word that is none.
+
+    >>> micrometres("nm"), micrometres("micrometer"), micrometres("pixel")
+    (0.001, 1.0, 0.0)
+    """
+    return _UNITS.get(unit, 0.0)
+
+
+def _ome(text: str, axis: str) -> float:
+    """Micrometres per pixel along an axis in OME-XML; 0 if it does not say so."""
+    match, unit = _OME[axis].search(text), _OME_UNIT[axis].search(text)
+    return float(match[1]) * _UNITS.get(unit[1] if unit else "um", 0.0) if match else 0.0
 
 
 def _entries(profile: bytes, count: int) -> list[tuple[bytes, int, int]]:

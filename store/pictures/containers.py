@@ -31,7 +31,7 @@ _SIGNATURES = {
     b"BM": "BMP",
 }
 _COMPRESSION_TAG, _PHOTOMETRIC_TAG, _BITS_TAG, _BANDS_TAG, _EXTRA_TAG, _FORMAT_TAG = 259, 262, 258, 277, 338, 339
-_MOST_PICTURES = 1000  # that are counted in a file
+MOST_PICTURES = 1000  # that are counted in a file
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in JPEG scans FF00 is a stuffed byte, FFD0 to FFD7 are restarts
 
 
@@ -76,7 +76,7 @@ def _check_png(path: Path, data: bytes) -> Container:
         length, name = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
         end = place + 12 + length
         if end > len(data):
-            raise _truncated(path, "PNG", len(data))
+            raise truncated(path, "PNG", len(data))
         if zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
             raise PictureError(f"{path}: damaged PNG, wrong checksum at byte {place}; fetch or export it again")
         depth = data[place + 16 : place + 17]
@@ -101,15 +101,13 @@ def _check_jpeg(path: Path, data: bytes) -> None:
             return
         if marker != 0x01:  # the one marker without a length
             place += int.from_bytes(data[place : place + 2])
-    raise _truncated(path, "JPEG", len(data))
+    raise truncated(path, "JPEG", len(data))
 
 
 def _check_tiff(path: Path, data: bytes) -> TiffKind:
     """The kind of the first page. Of its bits: Pillow reads 16-bit RGB as 8-bit and does not support 32-bit RGB."""
-    if count_pictures(data, _MOST_PICTURES + 1) > _MOST_PICTURES:
-        raise PictureError(
-            f"{path}: holds more than {_MOST_PICTURES:,} pictures; save the one that is meant as a file of its own"
-        )
+    if count_pictures(data, MOST_PICTURES + 1) > MOST_PICTURES:
+        raise too_many_pictures(path)
     try:
         with HEADER_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -123,7 +121,7 @@ def _check_tiff(path: Path, data: bytes) -> TiffKind:
     except MemoryError:  # of this machine, not of the file
         raise
     except Exception as error:  # a damaged file makes Pillow raise anything from OSError to TypeError
-        raise _truncated(path, "TIFF", len(data)) from error
+        raise truncated(path, "TIFF", len(data)) from error
     if bits > 8:
         raise too_many_bits(path, bits)
     if refusal := compression_refusal(compression):
@@ -141,7 +139,15 @@ def _tiff_kind(directory: Mapping[int, Any]) -> TiffKind:
     )
 
 
-def _truncated(path: Path, kind: str, size: int) -> PictureError:
+def too_many_pictures(path: Path) -> PictureError:
+    """The error of a file with more pictures than are counted."""
+    return PictureError(
+        f"{path}: holds more than {MOST_PICTURES:,} pictures; save the one that is meant as a file of its own"
+    )
+
+
+def truncated(path: Path, kind: str, size: int) -> PictureError:
+    """The error of a file that has no end."""
     return PictureError(f"{path}: truncated {kind}, it breaks off after {size} bytes; fetch or export it again")
 
 

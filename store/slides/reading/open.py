@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from store.images import check_ordinary
+from store.images import check_ordinary, reading
+from store.slides.reading.by_openslide import MAKERS, open_by_openslide
+from store.slides.reading.tiff.source import open_tiff
 from store.slides.reading.whole import open_whole
 from store.slides.source import Source
+
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_source(path: Path, memory: int) -> Source:
@@ -16,4 +20,8 @@ def open_source(path: Path, memory: int) -> Source:
     PictureError, in one line.
     """
     check_ordinary(path)
-    return open_whole(path, memory)
+    if maker := MAKERS.get(path.suffix.lower()):
+        return open_by_openslide(path, memory, maker)
+    with reading(path), path.open("rb") as file:
+        head = file.read(4)
+    return open_tiff(path, memory) if head in TIFF else open_whole(path, memory)

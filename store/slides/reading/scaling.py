@@ -7,6 +7,7 @@ in the same order.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +85,7 @@ class Scaled:
         return np.rint(small).astype(np.uint8)
 
 
-def overview(levels: tuple[Level, ...], side: int) -> PictureU8:
+def overview(levels: Sequence[Level], side: int) -> PictureU8:
     """The whole picture with a longer side of at most `side` px, u8 [h,w,3], from the smallest level that has it."""
     longest = max(levels[0].height, levels[0].width)
     height, width = (max(1, round(n * min(1.0, side / longest))) for n in (levels[0].height, levels[0].width))
