@@ -1,4 +1,4 @@
-"""`python -m train`: train or resume a run, translate a split, describe networks, import a published generator."""
+"""`python -m train`: train or resume a run, translate a split, describe networks, import published generators."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from store.cli import run_app, say
 from store.schema import Interrupted, Split
+from train.importing.publications import Published
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Train H&E-to-IHC translation on a store, and translate with it."
@@ -131,28 +132,49 @@ def describe(
     typer.echo(describe_method(load_recipe(config or [], overrides or []), side))
 
 
-@app.command("import-asp")
-def import_asp(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="a *_net_G.pth of the ASP repository")],
-    run: Annotated[
-        Path | None, typer.Option("--run", metavar="DIR", help="the folder to make; default runs/<name of the file>")
-    ] = None,
-    pairs_seen: Annotated[
-        int | None,
-        typer.Option("--pairs-seen", "--draws", metavar="N", help="pairs seen in training, if known"),
-    ] = None,
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="a *_net_G.pth as its publisher saved it")]
+ImportedRunOption = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="the folder to make; default runs/<name of the file>")
+]
+PairsSeenOption = Annotated[
+    int | None, typer.Option("--pairs-seen", "--draws", metavar="N", help="pairs seen in training, if known")
+]
+StatedMppOption = Annotated[
+    float | None,
+    typer.Option("--mpp", metavar="NUMBER", help="micrometres per pixel of its training pictures, if known"),
+]
+
+
+@app.command("import")
+def import_published(
+    file: FileArgument,
+    method: Annotated[Published, typer.Option("--as", help="the method that it was published for")],
+    run: ImportedRunOption = None,
+    pairs_seen: PairsSeenOption = None,
+    mpp: StatedMppOption = None,
 ) -> None:
-    """Turn a published ASP generator into a finished run, for `predict --store`."""
+    """Turn a published generator into a finished run, for `predict --store`, `translate`, `export`."""
     from store.run_files import RunFolder
-    from train.import_asp import import_generator
+    from train.importing.publications import describe as in_words
+    from train.importing.run import Stated, import_generator
 
     folder = RunFolder(run or Path("runs") / file.stem)
-    header = import_generator(file, folder, pairs_seen, say)
-    generator = header.settings.generator
+    header = import_generator(file, method, folder, Stated(pairs_seen=pairs_seen, mpp=mpp), say)
     say(
-        f"{file.name}: a ResNet with {generator.blocks} blocks and {generator.base} base channels, imported into "
-        f"{folder.path}\ntranslate with: python -m train predict --run {folder.path} --store STORE"
+        f"{file.name}: {in_words(header.settings.generator)}, imported into {folder.path}\n"
+        f"translate with: python -m train predict --run {folder.path} --store STORE"
     )
+
+
+@app.command("import-asp")
+def import_asp(
+    file: FileArgument,
+    run: ImportedRunOption = None,
+    pairs_seen: PairsSeenOption = None,
+    mpp: StatedMppOption = None,
+) -> None:
+    """The same as `import --as asp`."""
+    import_published(file, Published.ASP, run, pairs_seen, mpp)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ ARCHIVES = {
     b"7z\xbc\xaf\x27\x1c": "7z",
     b"Rar!": "RAR",
 }
+MODULES = "torch.nn.modules."  # classes of layers, which a whole network is pickled with
 OTHERS = {
     b"\x89HDF": "an HDF5 file, as Keras writes it",
     b"\x93NUMPY": "a NumPy array",
@@ -122,6 +123,8 @@ def not_weights(head: bytes) -> str:
             return f"is {name}, not weights"
     if len(head) > 8 and not any(head):
         return "begins with nothing but zero bytes: room was made for it, and its download never finished"
+    if head[:1] == b"\x08" and head[1:2] <= b"\x20" and head[2:3] == b"\x12":  # version, then the name of the producer
+        return "is an ONNX model, which has no names of layers to load: give the PyTorch file that it was made from"
     if text and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
         return f"is a text ({_shown(text)}), not weights"
     return ""
@@ -151,6 +154,12 @@ def _zip_problem(file: BinaryIO, size: int) -> str:
 
 def _why_unreadable(file: BinaryIO, failure: Exception) -> str:
     if names := code_asked_for(file):
+        if any(name.startswith(MODULES) for name in names):
+            return (
+                f"asks for code ({', '.join(map(_shown, names[:3]))}), which was not run: it is a whole network, "
+                "pickled with its classes, so save its tensors alone where those are, with "
+                "torch.save(network.state_dict(), FILE)"
+            )
         return (
             f"asks for code ({', '.join(map(_shown, names[:3]))}), which was not run: weights need none, so take only "
             "the tensors (a state dict) from someone you trust"

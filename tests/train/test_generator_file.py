@@ -18,7 +18,8 @@ from store.run_files import RunFolder
 from store.schema import RunError
 from store.settings import plain
 from tests.support.tiny_run import TINY
-from train.import_asp import import_generator
+from train.importing.publications import Published
+from train.importing.run import Stated, import_generator
 from train.loop.session import build, facts_of
 from train.loop.session import header_of as header_of_run
 from train.methods.recipes import load_recipe
@@ -209,14 +210,14 @@ def test_an_import_has_digests_and_a_killed_one_is_finished_by_the_same_command(
     state = {theirs: network.state_dict()[ours] for ours, theirs in names.items()}
     torch.save(state, tmp_path / "latest_net_G.pth")
     folder = RunFolder(tmp_path / "run")
-    import_generator(tmp_path / "latest_net_G.pth", folder, None)
+    import_generator(tmp_path / "latest_net_G.pth", Published.ASP, folder, Stated())
     whole = folder.generator.read_bytes()
     folder.generator.unlink()  # as a kill leaves it
-    import_generator(tmp_path / "latest_net_G.pth", folder, None)
+    import_generator(tmp_path / "latest_net_G.pth", Published.ASP, folder, Stated())
     assert folder.generator.read_bytes() == whole
     folder.generator.unlink()
     with pytest.raises(RunError, match="is another run; choose another folder"):
-        import_generator(tmp_path / "latest_net_G.pth", folder, 7)
+        import_generator(tmp_path / "latest_net_G.pth", Published.ASP, folder, Stated(pairs_seen=7))
     changed = bytearray(whole)
     changed[-1] ^= 1
     folder.generator.write_bytes(changed)

@@ -12,7 +12,8 @@ from torch import nn
 from store.run_files import RunFolder
 from store.schema import RunError
 from tests.support.tiny_run import TINY
-from train.import_asp import import_generator
+from train.importing.publications import Published
+from train.importing.run import Stated, import_generator
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 from train.networks.resnet import published_names
@@ -48,7 +49,7 @@ def test_a_generator_that_is_not_finite_is_neither_saved_nor_written_nor_loaded_
     published = tmp_path / "latest_net_G.pth"
     torch.save({theirs[name]: tensor for name, tensor in generator.state_dict().items()}, published)
     with pytest.raises(RunError, match=rf"not finite.* such as {theirs[place]}"):
-        import_generator(published, RunFolder(tmp_path / "run"), None)
+        import_generator(published, Published.ASP, RunFolder(tmp_path / "run"), Stated())
     assert not (tmp_path / "run").exists()
 
     with monkeypatch.context() as earlier:  # a version that did not look

@@ -16,7 +16,7 @@ from train.methods.registry import METHODS
 from train.settings import TrainSettings
 
 README = (ROOT / "train" / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"train (fit|predict|describe|import-asp) (.*?)(?:\s+#.*)?$", README, re.MULTILINE)))
+COMMANDS = sorted(set(re.findall(r"train (fit|predict|describe|import) (.*?)(?:\s+#.*)?$", README, re.MULTILINE)))
 
 
 def keys(tree: Mapping[str, object], prefix: str = "") -> Iterator[str]:

@@ -48,7 +48,7 @@ def warm() -> None:
     import store.verify  # noqa: F401 - for the forks
     import train.attention_maps
     import train.describe
-    import train.import_asp
+    import train.importing.run
     import train.loop.fit
     import train.predict  # noqa: F401 - for the forks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,21 @@ from store.records.facts import open_store_of
 from store.run_files import RunFolder
 from store.schema import RunError, Split
 from tests.support.places import GOLDEN
-from train.import_asp import import_generator
+from tests.support.published import published_blur
+from train.importing.publications import Published
+from train.importing.run import Stated, import_generator
 from train.loop.fit import fit
 from train.methods.recipes import load_recipe
 from train.predict import predict
-from train.run.generator_file import load_generator
+from train.run.generator_file import GeneratorHeader, load_generator
 
 NUMBERS = GOLDEN / "generator_resnet6.npz"
+
+
+def import_asp(
+    file: Path, folder: RunFolder, pairs_seen: int, tell: Callable[[str], object] = lambda _: None
+) -> GeneratorHeader:
+    return import_generator(file, Published.ASP, folder, Stated(pairs_seen=pairs_seen), tell)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +42,10 @@ def golden() -> dict[str, Tensor]:
 def published(golden: dict[str, Tensor], tmp_path: Path) -> Path:
     """A file in the layout of the published `latest_net_G.pth`: a bare state dict, blur filters included."""
     state = {name.removeprefix("state/"): tensor for name, tensor in golden.items() if name.startswith("state/")}
-    for layer, channels, side in ((7, 16, 3), (11, 32, 3), (18, 32, 4), (22, 16, 4)):
-        state[f"model.{layer}.filt"] = torch.ones(channels, 1, side, side)
+    for layer, channels in ((7, 16), (11, 32)):
+        state[f"model.{layer}.filt"] = published_blur([1, 2, 1], 1, channels)
+    for layer, channels in ((18, 32), (22, 16)):
+        state[f"model.{layer}.filt"] = published_blur([1, 3, 3, 1], 2, channels)
     torch.save(state, tmp_path / "latest_net_G.pth")
     return tmp_path / "latest_net_G.pth"
 
@@ -42,7 +53,7 @@ def published(golden: dict[str, Tensor], tmp_path: Path) -> Path:
 def test_an_imported_generator_is_the_published_network(
     published: Path, golden: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    header = import_generator(published, RunFolder(tmp_path / "run"), 185_680)
+    header = import_asp(published, RunFolder(tmp_path / "run"), 185_680)
     assert (header.method, header.pairs_seen) == ("asp", 185_680)
     assert (header.settings.generator.base, header.settings.generator.blocks) == (8, 6)
     trained = load_generator(RunFolder(tmp_path / "run").generator)
@@ -54,14 +65,14 @@ def test_it_translates_a_store_that_is_named_and_is_not_trained_on(
     published: Path, small_store: Store, tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    import_generator(published, folder, 0)
+    import_asp(published, folder, 0)
     with pytest.raises(RunError, match=r"was imported, not trained on a store; name the store with --store"):
         open_store_of(folder)
     assert predict(folder, small_store, Split.TEST, TILE, "cpu").pictures == 4
     with pytest.raises(RunError, match=r"is an imported generator, which cannot be trained further; choose another"):
         fit(folder, small_store, load_recipe([], ["method=cut", "data.views=['x1']"]))
     with pytest.raises(RunError, match=r"already has a generator"):
-        import_generator(published, folder, 0)
+        import_asp(published, folder, 0)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +91,7 @@ def test_other_files_are_refused(published: Path, tmp_path: Path, change: object
     change(state)
     torch.save(state, published)
     with pytest.raises(RunError, match=message):
-        import_generator(published, RunFolder(tmp_path / "run"), 0)
+        import_asp(published, RunFolder(tmp_path / "run"), 0)
     assert not (tmp_path / "run").exists()
 
 
@@ -93,12 +104,12 @@ def test_a_file_that_wants_code_or_is_damaged_or_missing_is_refused(published: P
     folder = RunFolder(tmp_path / "run")
     torch.save({"model.1.weight_orig": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(RunError, match=r"evil\.pth asks for code \('__builtin__\.print'\), which was not run"):
-        import_generator(tmp_path / "evil.pth", folder, 0)
+        import_asp(tmp_path / "evil.pth", folder, 0)
     published.write_bytes(published.read_bytes()[:1000])
     with pytest.raises(RunError, match="is cut off after 1,000 bytes"):
-        import_generator(published, folder, 0)
+        import_asp(published, folder, 0)
     with pytest.raises(RunError, match="no file"):
-        import_generator(tmp_path / "none.pth", folder, 0)
+        import_asp(tmp_path / "none.pth", folder, 0)
     assert not folder.path.exists()
 
 
@@ -142,9 +153,9 @@ WRAPPINGS = {
 def test_wrappings_are_taken_off_and_said(published: Path, tmp_path: Path, wrapping: str) -> None:
     wrap, said = WRAPPINGS[wrapping]
     bare, told = RunFolder(tmp_path / "bare"), list[str]()
-    import_generator(published, bare, 0)
+    import_asp(published, bare, 0)
     torch.save(wrap(torch.load(published, weights_only=True)), published)
-    import_generator(published, RunFolder(tmp_path / "run"), 0, told.append)
+    import_asp(published, RunFolder(tmp_path / "run"), 0, told.append)
     assert [line.endswith(str(said)) or str(said) in line for line in told] == ([True] if said else [])
     assert RunFolder(tmp_path / "run").generator.read_bytes() == bare.generator.read_bytes()
 
@@ -185,5 +196,5 @@ def test_what_is_ambiguous_or_no_generator_is_refused_with_the_reason(
     assert callable(change)
     torch.save(change(torch.load(published, weights_only=True)), published)
     with pytest.raises(RunError, match=message):
-        import_generator(published, RunFolder(tmp_path / "run"), 0)
+        import_asp(published, RunFolder(tmp_path / "run"), 0)
     assert not (tmp_path / "run").exists()

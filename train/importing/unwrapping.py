@@ -1,16 +1,19 @@
-"""A state dict in wrappings that do not change it: dictionaries around it, a prefix, the names of parametrizations."""
+"""A generator's state dict in wrappings that do not change it: dictionaries, a prefix, names of parametrizations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from store.schema import RunError
+from train.importing.publications import SPECTRAL_STEM, STEM, UNET_LANDMARK
+from train.settings import Network
 
 DEPTH = 4  # of dictionaries in each other
+FIRST = "model."  # every bare name of a generator begins so
 PARAMETRIZED = {  # names of PyTorch's newer spectral norm, which computes the same in evaluation, to those of the older
     "parametrizations.weight.original": "weight_orig",
     "parametrizations.weight.0._u": "weight_u",
@@ -20,53 +23,67 @@ PARAMETRIZED = {  # names of PyTorch's newer spectral norm, which computes the s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unwrapped:
-    """The tensors of one network by their bare names, and what was taken off, in words."""
+    """The tensors of one generator by their bare names, and what was taken off, in words."""
 
+    network: Network
     tensors: dict[str, Tensor]
     removed: tuple[str, ...]
 
 
-def unwrap(held: object, landmark: str, size: int) -> Unwrapped:
-    """The state dict in `held`, what a file of `size` bytes holds, that has a tensor named `landmark`.
+def unwrap(held: object, size: int) -> Unwrapped | None:
+    """The state dict of the generator in `held`, what a file of `size` bytes holds; None if there is none.
 
-    Raises RunError, in words that follow the name of the file, if there is none, if there are several, if only some
-    names have a prefix or the newer form, and for tensors that claim more than the file can hold.
+    Raises RunError, in words that follow the name of the file, if there are several, if only some names have a prefix
+    or the newer form, and for tensors that claim more than the file can hold.
     """
-    found = [(path, inner) for path, inner in _dictionaries(held, ()) if _prefixes(inner, landmark)]
+    found = [(path, inner) for path, inner in dictionaries(held) if _prefixes(inner)]
     if not found:
-        raise RunError(f"is not a generator of the ASP repository: it has no {landmark}; {_contents(held)}")
+        return None
     if len(found) > 1:
         places = ", ".join(".".join(path) or "the outermost" for path, _ in found)
         raise RunError(f"holds {len(found)} generators, in {places}; save the one that is meant by itself")
     ((path, inner),) = found
-    prefixes = _prefixes(inner, landmark)
+    prefixes = _prefixes(inner)
     if len(prefixes) > 1:
-        shown = " and ".join(repr(prefix) for prefix in prefixes)
+        shown = " and ".join(repr(prefix) for prefix in sorted(prefixes))
         raise RunError(
             f"holds {len(prefixes)} generators, with the prefixes {shown}; save the one that is meant by itself"
         )
-    bare, removed = _without_prefix(inner, prefixes[0])
+    ((prefix, network),) = prefixes.items()
+    bare, removed = _without_prefix(inner, prefix)
     plain, renamed = _older_names(bare)
     _check_claims(plain, size)
     wrapping = (f"the dictionary {'.'.join(path)!r}",) if path else ()
-    return Unwrapped(tensors=plain, removed=(*wrapping, *removed, *renamed))
+    return Unwrapped(network=network, tensors=plain, removed=(*wrapping, *removed, *renamed))
 
 
-def _dictionaries(held: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+def dictionaries(held: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
     """Every dictionary with names as keys, from the outermost on, with the keys that lead to it."""
     if not isinstance(held, Mapping) or len(path) > DEPTH:
         return
     if all(isinstance(key, str) for key in held):
         yield path, held
     for key, inner in held.items():
-        yield from _dictionaries(inner, (*path, str(key)))
+        yield from dictionaries(inner, (*path, str(key)))
 
 
-def _prefixes(held: Mapping[str, object], landmark: str) -> list[str]:
-    """What stands before the landmark, in its older or newer form, wherever a dictionary has a tensor of this name."""
-    names = {_older(name) for name, value in held.items() if isinstance(value, Tensor)}
-    ends = {name for name in names if name == landmark or name.endswith(f".{landmark}")}
-    return sorted(name.removesuffix(landmark) for name in ends)
+def older(name: str) -> str:
+    """The name of a tensor of spectral norm as PyTorch had it before parametrizations; other names stay."""
+    stem, found, kind = name.partition("parametrizations.")
+    return stem + PARAMETRIZED.get(found + kind, found + kind)
+
+
+def _prefixes(held: Mapping[str, object]) -> dict[str, Network]:
+    """What stands before a generator's landmark, wherever a dictionary has a tensor of this name, and its network."""
+    names = {older(name) for name, value in held.items() if isinstance(value, Tensor)}
+    unets = _before(names, UNET_LANDMARK)
+    resnets = _before(names, STEM) | _before(names, SPECTRAL_STEM)
+    resnets = {prefix for prefix in resnets if not any(prefix.startswith(f"{unet}model.") for unet in unets)}
+    return dict.fromkeys(unets, Network.UNET) | dict.fromkeys(resnets, Network.RESNET)
+
+
+def _before(names: Collection[str], landmark: str) -> set[str]:
+    return {name.removesuffix(landmark) for name in names if name == landmark or name.endswith(f".{landmark}")}
 
 
 def _without_prefix(held: Mapping[str, object], prefix: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -75,11 +92,10 @@ def _without_prefix(held: Mapping[str, object], prefix: str) -> tuple[dict[str, 
         raise RunError(f"is not a bare state dict: {odd[0]} is no plain tensor; save only the state dict")
     bare = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     others = [name for name in held if not name.startswith(prefix)]
-    stems = {f"{name.partition('.')[0]}." for name in bare}
     if prefix:
-        mixed = [name for name in others if any(name.startswith(stem) for stem in stems)]
+        mixed = [name for name in others if name.startswith(FIRST)]
     else:
-        mixed = [name for name in held if any(f".{stem}" in name for stem in stems)]
+        mixed = [name for name in held if not name.startswith(FIRST) and f".{FIRST}" in name]
     if mixed:
         raise RunError(
             f"mixes names with a prefix and without one, such as {mixed[0]} beside {prefix}{next(iter(bare))}: it was "
@@ -91,22 +107,17 @@ def _without_prefix(held: Mapping[str, object], prefix: str) -> tuple[dict[str, 
     return {name: value for name, value in bare.items() if isinstance(value, Tensor)}, removed
 
 
-def _older(name: str) -> str:
-    stem, found, kind = name.partition("parametrizations.")
-    return stem + PARAMETRIZED.get(found + kind, found + kind)
-
-
 def _older_names(held: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors under the names of PyTorch's older spectral norm. Raises RunError if a file has both forms."""
-    newer = [name for name in held if _older(name) != name]
-    older = [name for name in held if name.rpartition(".")[2] in PARAMETRIZED.values()]
-    if newer and older:
+    newer = [name for name in held if older(name) != name]
+    old = [name for name in held if name.rpartition(".")[2] in PARAMETRIZED.values()]
+    if newer and old:
         raise RunError(
-            f"mixes two forms of spectral norm ({newer[0]} and {older[0]}): it was put together from several files; "
+            f"mixes two forms of spectral norm ({newer[0]} and {old[0]}): it was put together from several files; "
             "give one that was saved at once"
         )
     removed = ["the names of parametrized spectral norm"] if newer else []
-    return {_older(name): value for name, value in held.items()}, removed
+    return {older(name): value for name, value in held.items()}, removed
 
 
 def _is_plain(value: object) -> bool:
@@ -124,9 +135,3 @@ def _check_claims(tensors: Mapping[str, Tensor], size: int) -> None:
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if claimed > size:
         raise RunError(f"claims tensors of {claimed:,} bytes in a file of {size:,}; give the file as downloaded")
-
-
-def _contents(held: object) -> str:
-    if not isinstance(held, Mapping):
-        return f"it holds a {type(held).__name__}"
-    return f"it has {', '.join(ascii(str(key)[:60]) for key in list(held)[:3]) or 'nothing'}"

@@ -1,0 +1,1 @@
+"""Published checkpoints become finished runs."""
