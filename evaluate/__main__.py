@@ -166,5 +166,26 @@ def figure(
     typer.echo(f"wrote {write_figure(out, draw_figure(run, opened, split, row))}", err=True)
 
 
+@app.command()
+def seams(
+    outputs: Annotated[
+        list[Path], typer.Argument(metavar="OUTPUT", help="pictures that `train translate` made, one for each setting")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="a page with details, .html")] = None,
+) -> None:
+    """Say how visible the borders of tiles are in translated pictures, setting by setting."""
+    from evaluate.seams.gathering import gather, measure
+    from evaluate.seams.table import LEGEND, terminal
+    from store.cli import wrapped
+
+    groups = gather(outputs)
+    found = [[measure(entry, group.skipped) for entry in group.entries] for group in groups]
+    typer.echo("\n\n".join([*(terminal(*one) for one in zip(groups, found, strict=True)), wrapped(LEGEND)]))
+    if out:
+        from evaluate.seams.page import write_page
+
+        typer.echo(f"wrote {write_page(groups, found, out)}", err=True)
+
+
 if __name__ == "__main__":
     run_app(app)

@@ -53,6 +53,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
     ),
     "evaluate": (
         {"__main__"},
+        {"seams"},
         {"scoring", "report"},
         {"metrics", "scored_set"},
         {"features", "scores_file"},
@@ -94,7 +95,7 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "distributed": {"prep/build/cluster.py", "prep/build/dask_client.py"},
     "google_crc32c": {"store/format/codec.py"},
     "imagecodecs": {"store/format/jpegxl.py", "store/slides/writing/flat.py", "store/slides/writing/packing.py"},
-    "jinja2": {"evaluate/report/html_page.py"},
+    "jinja2": {"evaluate/report/templates.py"},
     "lpips": {"evaluate/features/lpips.py"},
     "matplotlib": {"evaluate/report/html_images.py"},
     "numcodecs": {"store/format/codec.py"},

@@ -74,7 +74,8 @@ def test_presets_and_page_are_inside(wheel: Path) -> None:
     listed = quiet(sys.executable, "-m", "zipfile", "-l", str(wheel), cwd=wheel.parent)
     shipped = [file.relative_to(ROOT).as_posix() for file in ROOT.glob("*/presets/*.toml")]
     assert len(shipped) > 20
-    for name in (*shipped, "evaluate/report/page.html", "store/format/layout.py"):
+    templates = [file.relative_to(ROOT).as_posix() for file in ROOT.glob("evaluate/report/*.html")]
+    for name in (*shipped, *templates, "store/format/layout.py"):
         assert name in listed, name
     assert "tests/" not in listed
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jinja2
-
 from evaluate.columns import COLUMNS
 from evaluate.report import html_images, html_tables
 from evaluate.report.captions import (
@@ -29,6 +27,7 @@ from evaluate.report.html_images import PictureSource, png_address
 from evaluate.report.paper_tables import PaperTable
 from evaluate.report.table_texts import hidden
 from evaluate.report.tables import columns_with_numbers, table_lines
+from evaluate.report.templates import open_template
 from evaluate.scored_set import current_scores, files_of, place_in, read_scored
 from evaluate.scores_file import Scores
 from store.files import digest_bytes, disk_errors, write_whole
@@ -110,11 +109,8 @@ def render(
     runs: Sequence[Scores], source: PictureSource, gates: Sequence[tuple[str, str, str]], paper: PaperTable
 ) -> str:
     """The page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     first, lines = runs[0], table_lines(runs, paper)
-    return environment.get_template(TEMPLATE).render(
+    return open_template(TEMPLATE).render(
         title=title(first),
         runs=[scores.run for scores in runs],
         synthetic=first.synthetic,

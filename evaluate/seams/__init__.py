@@ -1,0 +1,1 @@
+"""The seams of translated pictures, setting by setting."""
