@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,10 +29,11 @@ from store.slides.writing.flat import check_flat, write_flat
 from store.slides.writing.labels import Label
 from store.slides.writing.levels import make_level
 from store.slides.writing.ome_tiff import write_ome_tiff
+from store.slides.writing.ome_zarr import write_ome_zarr
 from store.slides.writing.plan import OutputKind
-from store.slides.writing.spool import Spool
+from store.slides.writing.spool import RECORD, Spool
 
-DRAFT, RECORD = "draft", "draft.json"
+DRAFT, REPLACED = "draft", "replaced"
 ZARR_FILES = ("zarr.json", ".zgroup")  # one of which a folder has that may be replaced
 
 
@@ -46,7 +47,7 @@ class Finished:
     kind: OutputKind
     mpp: float | None
     description: str
-    digest: str
+    digest: str = ""
 
 
 def finish(
@@ -58,58 +59,76 @@ def finish(
     *,
     overwrite: bool = False,
     each: Callable[[int], None] = lambda tiles: None,
+    told: Callable[[Finished], None] = lambda finished: None,
 ) -> Finished:
-    """Write a complete spool to `out`, whose parent it is in, and remove it; `each` is told how many tiles are done.
+    """Write a complete spool to `out`, beside which it is; `each` is told how many tiles are done.
 
+    `told` is called once the file has its name, so that what belongs to it can be written before the spool is removed.
     Raises StoreError if something is at `out` that this spool did not make, unless it may be overwritten; if units are
     missing; if the disk is full: then nothing new is at `out`, and the same call goes on.
     """
-    made = Finished(name=out.name, kind=kind, mpp=mpp, description=description, digest="")
+    wanted = Finished(name=out.name, kind=kind, mpp=mpp, description=description)
     with disk_errors(out):
-        found = _record(spool, made)
-        if found is None or not (_draft(spool).exists() or _digest(out) == found.digest):
+        made = _recorded(spool, wanted)
+        if made is None or not (_draft(spool).exists() or is_made(spool, out)):
             _check_free(out, overwrite=overwrite)
-            found = _write(spool, made, each)
+            made = _write(spool, wanted, each)
         if _draft(spool).exists():
             _check_free(out, overwrite=overwrite)
-            _publish(_draft(spool), out, spool.folder)
-        spool.remove()
-    return found
+            _publish(_draft(spool), out, spool.folder / REPLACED)
+    told(made)
+    spool.remove()
+    return made
+
+
+def is_made(spool: Spool, out: Path) -> bool:
+    """Whether `out` is what this spool was written to: then its units are no longer needed, and `finish` ends soon."""
+    made = _recorded(spool, None)
+    return made is not None and made.name == out.name and _digest(out) == made.digest
 
 
 def tiles_to_do(spool: Spool, kind: OutputKind) -> int:
-    """How many tiles `finish` tells of: those that it writes, and those of levels that it makes."""
+    """How many tiles `finish` tells of: those that it writes, and those of the levels that it makes."""
     counts = [level.tiles.rows * level.tiles.columns for level in spool.levels()]
     return sum(counts) + sum(counts[1:]) if kind.has_levels else counts[0]
 
 
-def _write(spool: Spool, made: Finished, each: Callable[[int], None]) -> Finished:
-    """Write draft and record, synced."""
-    check_flat(made.kind, spool.plan.height, spool.plan.width)
+def _write(spool: Spool, wanted: Finished, each: Callable[[int], None]) -> Finished:
+    """Write the draft and the record of it, synced."""
+    check_flat(wanted.kind, spool.plan.height, spool.plan.width)
     if pending := spool.pending():
         raise StoreError(
-            f"{spool.folder}: {len(pending)} of {len(spool.base.units)} units are missing; make them first"
+            f"{spool.folder} is unfinished: {len(pending)} of {len(spool.base.units)} parts are missing or damaged; "
+            "the same command makes them"
         )
-    label = Label(name=made.name, mpp=made.mpp, description=made.description)
+    label = Label(name=wanted.name, mpp=wanted.mpp, description=wanted.description)
     draft = _draft(spool)
     with _removed_on_error(draft):
-        if made.kind.has_levels:
-            levels = spool.levels()
-            for below, level in pairwise(levels):
-                make_level(level, below, lambda: each(1))
-            write_ome_tiff(draft, levels, spool.plan.packing, label, each)
-        else:
-            write_flat(draft, made.kind, spool.base, label, spool.plan.quality)
+        (spool.folder / RECORD).unlink(missing_ok=True)
+        remove_folder(draft)
+        _write_draft(draft, spool, wanted.kind, label, each)
         sync_all(_files(draft))
-    done = Finished(name=made.name, kind=made.kind, mpp=made.mpp, description=made.description, digest=_digest(draft))
-    write_json(spool.folder / RECORD, done)
-    return done
+        made = replace(wanted, digest=_digest(draft))
+        write_json(spool.folder / RECORD, made)
+    return made
 
 
-def _publish(draft: Path, out: Path, folder: Path) -> None:
-    """Give the draft its name."""
-    if out.is_dir():
-        aside = folder / "replaced"
+def _write_draft(draft: Path, spool: Spool, kind: OutputKind, label: Label, each: Callable[[int], None]) -> None:
+    if not kind.has_levels:
+        write_flat(draft, kind, spool.levels()[0], label, spool.plan.quality, each)
+        return
+    levels = spool.levels()
+    for below, level in pairwise(levels):
+        make_level(level, below, each)
+    if kind is OutputKind.OME_TIFF:
+        write_ome_tiff(draft, levels, spool.plan.packing, label, each)
+    else:
+        write_ome_zarr(draft, levels, label, each)
+
+
+def _publish(draft: Path, out: Path, aside: Path) -> None:
+    """Give the draft its name; a folder cannot be replaced in one step, so it is moved aside."""
+    if out.exists() and (out.is_dir() or draft.is_dir()):
         remove_folder(aside)
         out.rename(aside)
     draft.replace(out)
@@ -125,15 +144,14 @@ def _check_free(out: Path, *, overwrite: bool) -> None:
         raise StoreError(f"{out} is a folder, and no Zarr: it is not overwritten; choose another name")
 
 
-def _record(spool: Spool, made: Finished) -> Finished | None:
-    """What was finished before with the same words, if there is a record of it."""
+def _recorded(spool: Spool, wanted: Finished | None) -> Finished | None:
+    """The record of what the spool was written to; None if there is none, or it is of another than `wanted`."""
     file = spool.folder / RECORD
     try:
-        found = check_record(Finished, read_json(file, ""), file, "") if file.is_file() else None
+        made = check_record(Finished, read_json(file, ""), file, "") if file.is_file() else None
     except RunError:
         return None
-    same = found and (found.name, found.kind, found.mpp, found.description)
-    return found if same == (made.name, made.kind, made.mpp, made.description) else None
+    return made if made is None or wanted in (None, replace(made, digest="")) else None
 
 
 def _draft(spool: Spool) -> Path:

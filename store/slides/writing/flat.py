@@ -1,67 +1,80 @@
-"""One picture in a file, without levels: PNG, JPEG or TIFF, written in bands from top to bottom."""
+"""One picture in a file, without levels: PNG, JPEG or TIFF, written from top to bottom in bounded memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from math import gcd
 from pathlib import Path
 
-import imagecodecs
-import numpy as np
 import tifffile
 
-from store.images import REGION_PIXELS, PictureU8
+from store.images import PictureU8
+from store.machine.threads import in_order
 from store.schema import SchemaError
 from store.slides.geometry import Rect
+from store.slides.writing import jpeg
 from store.slides.writing.labels import SOFTWARE, Label
 from store.slides.writing.layer import Layer
 from store.slides.writing.ome_tiff import CLASSIC_BYTES, resolution
-from store.slides.writing.packing import LEVEL
+from store.slides.writing.packing import deflate
 from store.slides.writing.plan import OutputKind
 from store.slides.writing.png import write_png
 
-JPEG_SIDE = 65_500  # px, the most that libjpeg writes
-STRIP_ROWS = 64  # of a TIFF
+PART_ROWS, PART_BYTES = 64, 1 << 20  # that are compressed at once, at most
 
 
 def check_flat(kind: OutputKind, height: int, width: int) -> None:
     """Raise SchemaError if a picture is too large for a kind of file."""
-    if kind is OutputKind.JPEG and (max(height, width) > JPEG_SIDE or height * width > REGION_PIXELS):
+    if kind is OutputKind.JPEG and max(height, width) > jpeg.MOST_SIDE:
         raise SchemaError(
-            f"{height:,} x {width:,} px as JPEG: at most {JPEG_SIDE:,} px in each direction and {REGION_PIXELS:,} px "
-            "together; write it as ome-tiff, or as ome-tiff with compression = jpeg"
+            f"{height:,} x {width:,} px as JPEG: it has at most {jpeg.MOST_SIDE:,} px in each direction; "
+            "write it as ome-tiff, with compression = jpeg if it may lose what JPEG loses"
         )
 
 
-def write_flat(file: Path, kind: OutputKind, layer: Layer, label: Label, quality: int) -> None:
-    """Write a picture as PNG, JPEG or TIFF; all units must be there."""
-    check_flat(kind, layer.grid.height, layer.grid.width)
+def write_flat(
+    file: Path, kind: OutputKind, layer: Layer, label: Label, quality: int, each: Callable[[int], None]
+) -> None:
+    """Write a picture, all units of which are there; `quality` is that of JPEG; `each` is told of rows of tiles."""
     height, width = layer.grid.height, layer.grid.width
+    check_flat(kind, height, width)
     if kind is OutputKind.TIFF:
-        _write_tiff(file, height, width, _bands(layer), label)
+        _write_tiff(file, layer, label, each)
         return
     with file.open("wb") as opened:
         if kind is OutputKind.PNG:
-            write_png(opened, height, width, _bands(layer), label)
+            write_png(opened, height, width, _parts(layer, _rows(layer), each), label)
         else:
-            pixels = layer.read(Rect(top=0, left=0, height=height, width=width))
-            opened.write(imagecodecs.jpeg8_encode(pixels, quality))
+            jpeg.write_jpeg(opened, height, width, _parts(layer, jpeg.STRIP, each), label, quality)
 
 
-def _bands(layer: Layer) -> Iterator[PictureU8]:
-    """The rows of output tiles as pixels, u8 [h,width,3]."""
+def _rows(layer: Layer) -> int:
+    """A power of two that divides output tiles: the rows of the parts that are compressed at once."""
+    rows = gcd(PART_ROWS, layer.tiles.side)
+    while rows > 1 and 3 * rows * layer.grid.width > PART_BYTES:
+        rows //= 2
+    return rows
+
+
+def _parts(layer: Layer, most: int, each: Callable[[int], None]) -> Iterator[PictureU8]:
+    """All rows from top to bottom, `most` at once where rows of tiles do not end before: u8 [h,width,3]."""
     for row in range(layer.tiles.rows):
         rect = layer.tiles.tile(row, 0)
-        yield layer.read(Rect(top=rect.top, left=0, height=rect.height, width=layer.grid.width))
+        band = layer.read(Rect(top=rect.top, left=0, height=rect.height, width=layer.grid.width))
+        yield from (band[top : top + most] for top in range(0, len(band), most))
+        each(layer.tiles.columns)
 
 
-def _write_tiff(file: Path, height: int, width: int, bands: Iterable[PictureU8], label: Label) -> None:
+def _write_tiff(file: Path, layer: Layer, label: Label, each: Callable[[int], None]) -> None:
+    height, width = layer.grid.height, layer.grid.width
+    rows = _rows(layer)
     with tifffile.TiffWriter(file, bigtiff=3 * height * width > CLASSIC_BYTES, byteorder="<", shaped=False) as tiff:
         tiff.write(
-            _strips(bands),
+            in_order(deflate, _parts(layer, rows, each)),
             shape=(height, width, 3),
             dtype="uint8",
             photometric="rgb",
-            rowsperstrip=STRIP_ROWS,
+            rowsperstrip=rows,
             compression="zlib",
             predictor=True,
             software=SOFTWARE,
@@ -69,13 +82,3 @@ def _write_tiff(file: Path, height: int, width: int, bands: Iterable[PictureU8],
             metadata=None,
             **resolution(label.mpp),
         )
-
-
-def _strips(bands: Iterable[PictureU8]) -> Iterator[bytes]:
-    """Strips of a TIFF, each pixel less its left neighbour, in zlib streams."""
-    for band in bands:
-        for top in range(0, len(band), STRIP_ROWS):
-            strip = band[top : top + STRIP_ROWS]
-            difference = strip.copy()
-            difference[:, 1:] -= strip[:, :-1]
-            yield bytes(imagecodecs.deflate_encode(np.ascontiguousarray(difference), LEVEL))

@@ -19,13 +19,17 @@ from store.slides.writing.packing import WHITE, pack, unpack, white
 from store.slides.writing.plan import Packing, Unit, plan_units
 
 INDEXES = 256  # of unit files that are kept, about 20 kB each
-DECODED = 1 << 26  # bytes of tiles that are kept
 
 
 class Layer:
-    """A picture of a grid in `folder`. Threads, and processes that see the same folder, may use it at once."""
+    """A picture of a grid in `folder`. Threads, and processes that see the same folder, may use it at once.
 
-    def __init__(self, folder: Path, grid: Grid, tile: int, packing: Packing, quality: int, most_pixels: int) -> None:
+    `kept` bytes of unpacked tiles are kept for whoever reads the same place again.
+    """
+
+    def __init__(
+        self, folder: Path, grid: Grid, tile: int, packing: Packing, quality: int, *, most_pixels: int, kept: int = 0
+    ) -> None:
         self.folder = folder
         self.grid = grid
         self.tiles = Grid(height=grid.height, width=grid.width, side=tile)
@@ -34,7 +38,7 @@ class Layer:
         self._per_core = grid.side // tile
         self._whole = set[Unit]()  # known to be
         self._index = lru_cache(INDEXES)(self._read_index)
-        self._tile = lru_cache(max(1, DECODED // (3 * tile**2)))(self._read_tile)
+        self._tile = lru_cache(kept // (3 * tile**2))(self._read_tile)
 
     def pending(self) -> list[Unit]:
         """The units that are missing or damaged. Reads every file once."""
@@ -64,6 +68,11 @@ class Layer:
         self._index.cache_clear()  # of a file that was damaged
         self._whole.add(unit)
 
+    def count_tiles(self, unit: Unit) -> int:
+        """How many output tiles a unit has."""
+        rect, side = unit.rect(self.grid), self.tiles.side
+        return -(-rect.height // side) * -(-rect.width // side)
+
     def skipped(self) -> Iterator[tuple[int, int]]:
         """Row and column of each core that was skipped. All units must be there."""
         for unit in self.units:
@@ -71,13 +80,16 @@ class Layer:
                 if skipped:
                     yield place
 
-    def packed_row(self, row: int) -> Iterator[bytes]:
-        """The packed tiles of a row of output tiles, from left to right. All units must be there."""
-        for unit in self._units_of(row):
+    def packed(self, row: int, columns: range) -> Iterator[bytes]:
+        """Neighbouring packed tiles of a row of output tiles, from left to right. All units must be there."""
+        for unit in self._in_row(row // self._per_core):
             index = self._index(unit)
-            first = (row - unit.row * self._per_core) * index.columns
-            for data in unit_file.read_tiles(self._file(unit), index, first, index.columns):
-                yield data or white(self._packing, self.tiles.side, self._quality)
+            left = unit.column * self._per_core
+            part = range(max(columns.start, left), min(columns.stop, left + index.columns))
+            if part:
+                first = (row - unit.row * self._per_core) * index.columns + part.start - left
+                for data in unit_file.read_tiles(self._file(unit), index, first, len(part)):
+                    yield data or white(self._packing, self.tiles.side, self._quality)
 
     def packed_bytes(self) -> int:
         """The bytes of all packed tiles together."""
@@ -135,11 +147,8 @@ class Layer:
         """The unit of a core."""
         return self._in_row(row)[column // self.units[0].count]
 
-    def _units_of(self, row: int) -> Sequence[Unit]:
-        """The units of a row of output tiles."""
-        return self._in_row(row // self._per_core)
-
     def _in_row(self, row: int) -> Sequence[Unit]:
+        """The units of a row of cores."""
         per_row = -(-self.grid.columns // self.units[0].count)
         return self.units[row * per_row : (row + 1) * per_row]
 

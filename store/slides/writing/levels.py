@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from store.images import PictureU8
+from store.machine.threads import in_order
 from store.slides.geometry import Rect
 from store.slides.writing.layer import Layer
 from store.slides.writing.plan import Unit
@@ -22,19 +23,24 @@ def halve(pixels: PictureU8) -> PictureU8:
     if height % 2 or width % 2:
         pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
     rows = pixels[0::2].astype(np.uint16) + pixels[1::2]
-    return ((rows[:, 0::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
+    halved = np.empty((rows.shape[0], rows.shape[1] // 2, 3), np.uint8)
+    for colour in range(3):  # long inner loops: three times as fast as all colours at once
+        halved[..., colour] = (rows[:, 0::2, colour] + rows[:, 1::2, colour] + 2) >> 2
+    return halved
 
 
-def make_level(level: Layer, below: Layer, each: Callable[[], None]) -> None:
-    """Fill what is missing of a level from the one below; `each` is called after every unit."""
-    for unit in level.pending():
-        _make_unit(level, below, unit)
-        each()
+def make_level(level: Layer, below: Layer, each: Callable[[int], None]) -> None:
+    """Fill what is missing of a level from the one below; `each` is told how many tiles are there."""
 
+    def make(unit: Unit) -> int:
+        sources = (_doubled(level.grid.tile(*place), below) for place in unit.places())
+        level.put(unit, [None if below.is_white(source) else halve(below.read(source)) for source in sources])
+        return level.count_tiles(unit)
 
-def _make_unit(level: Layer, below: Layer, unit: Unit) -> None:
-    sources = (_doubled(level.grid.tile(*place), below) for place in unit.places())
-    level.put(unit, [None if below.is_white(source) else halve(below.read(source)) for source in sources])
+    pending = level.pending()
+    each(sum(map(level.count_tiles, set(level.units).difference(pending))))
+    for tiles in in_order(make, pending):
+        each(tiles)
 
 
 def _doubled(rect: Rect, below: Layer) -> Rect:

@@ -79,5 +79,5 @@ def to_xml(level: Layer, label: Label) -> bytes:
 
 def _tiles(level: Layer, each: Callable[[int], None]) -> Iterator[bytes]:
     for row in range(level.tiles.rows):
-        yield from level.packed_row(row)
+        yield from level.packed(row, range(level.tiles.columns))
         each(level.tiles.columns)

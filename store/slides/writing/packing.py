@@ -33,29 +33,27 @@ def white(packing: Packing, side: int, quality: int) -> bytes:
     return pack(packing, np.full((side, side, 3), WHITE, np.uint8), side, quality)
 
 
-def _deflate(tile: PictureU8, quality: int) -> bytes:
+def deflate(pixels: PictureU8) -> bytes:
     """Each pixel less its left neighbour, TIFF's predictor 2, in a zlib stream."""
-    difference = tile.copy()
-    difference[:, 1:] -= tile[:, :-1]
-    return bytes(imagecodecs.deflate_encode(difference, LEVEL))
+    return bytes(imagecodecs.deflate_encode(imagecodecs.delta_encode(pixels, axis=1), LEVEL))
 
 
 def _inflate(data: bytes, side: int) -> PictureU8:
     difference = np.frombuffer(imagecodecs.deflate_decode(data), np.uint8).reshape(side, side, 3)
-    return np.add.accumulate(difference, axis=1, dtype=np.uint8)
+    return np.asarray(imagecodecs.delta_decode(difference, axis=1), np.uint8)
 
 
-def _jpeg(tile: PictureU8, quality: int) -> bytes:
-    """YCbCr with the colours halved in both directions, as scanners write it."""
+def encode_jpeg(pixels: PictureU8, quality: int) -> bytes:
+    """A JPEG in YCbCr with the colours halved in both directions, as scanners write it."""
     colours = {"colorspace": "RGB", "outcolorspace": "YCBCR", "subsampling": "420"}
-    return bytes(imagecodecs.jpeg8_encode(tile, quality, **colours))
+    return bytes(imagecodecs.jpeg8_encode(pixels, quality, **colours))
 
 
 def _from_jpeg(data: bytes, side: int) -> PictureU8:
     return np.asarray(imagecodecs.jpeg8_decode(data, colorspace="YCBCR", outcolorspace="RGB"), np.uint8)
 
 
-def _gzip(tile: PictureU8, quality: int) -> bytes:
+def _gzip(tile: PictureU8) -> bytes:
     """Planes of red, green, blue, as a chunk [3,side,side]; the head of the stream holds no time."""
     return bytes(imagecodecs.gzip_encode(np.ascontiguousarray(tile.transpose(2, 0, 1)), LEVEL))
 
@@ -65,19 +63,15 @@ def _gunzip(data: bytes, side: int) -> PictureU8:
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
-def _raw(tile: PictureU8, quality: int) -> bytes:
-    return tile.tobytes()
-
-
 def _from_raw(data: bytes, side: int) -> PictureU8:
     return np.frombuffer(data, np.uint8).reshape(side, side, 3)
 
 
 _PACK: dict[Packing, Callable[[PictureU8, int], bytes]] = {
-    Packing.RAW: _raw,
-    Packing.DEFLATE: _deflate,
-    Packing.JPEG: _jpeg,
-    Packing.GZIP: _gzip,
+    Packing.RAW: lambda tile, quality: tile.tobytes(),
+    Packing.DEFLATE: lambda tile, quality: deflate(tile),
+    Packing.JPEG: encode_jpeg,
+    Packing.GZIP: lambda tile, quality: _gzip(tile),
 }
 _UNPACK: dict[Packing, Callable[[bytes, int], PictureU8]] = {
     Packing.RAW: _from_raw,

@@ -14,7 +14,8 @@ MULTIPLE = 16  # px that the side of a tile in a TIFF must be a multiple of; TIF
 USUAL_TILE = 256  # the side of an output tile that viewers ask for
 UNIT_CORES = 16  # at most, of one row of the grid
 UNIT_PIXELS = 1 << 24  # at most, but for a unit of one core
-LEVEL_PIXELS = 1 << 20  # of a unit of a level above the first, which needs four times as many of the level below
+LEVEL_PIXELS = 1 << 20  # of a unit of a level above the first
+LEVEL_SIDE = 512  # of a core of it, which is made of four times as many pixels of the level below
 
 
 class OutputKind(StrEnum):
@@ -150,5 +151,5 @@ def plan_levels(plan: SpoolPlan) -> tuple[Grid, ...]:
     levels, height, width = [], plan.height, plan.width
     while max(height, width) > plan.tile:
         height, width = (height + 1) // 2, (width + 1) // 2
-        levels.append(Grid(height=height, width=width, side=plan.side))
+        levels.append(Grid(height=height, width=width, side=plan.tile * max(1, LEVEL_SIDE // plan.tile)))
     return tuple(levels)

@@ -20,7 +20,8 @@ from store.slides.geometry import Grid, Rect
 from store.slides.writing.layer import Layer
 from store.slides.writing.plan import LEVEL_PIXELS, UNIT_PIXELS, SpoolPlan, Unit, plan_levels
 
-PLAN = "plan.json"
+UNPACKED = 1 << 25  # bytes of tiles that are kept for those who read parts
+PLAN, RECORD = "plan.json", "draft.json"  # the second is of `finish`
 
 
 class Spool:
@@ -29,7 +30,7 @@ class Spool:
     def __init__(self, folder: Path, plan: SpoolPlan) -> None:
         self.folder = folder
         self.plan = plan
-        self.base = self._layer(0, plan.grid, UNIT_PIXELS)
+        self.base = self._layer(0, plan.grid, UNIT_PIXELS, UNPACKED)
 
     @classmethod
     def open(cls, folder: Path, plan: SpoolPlan) -> Spool:
@@ -64,19 +65,20 @@ class Spool:
         return list(self.base.skipped())
 
     def levels(self) -> tuple[Layer, ...]:
-        """The picture and its levels, the largest first. Those above the first are filled by `make_levels`."""
+        """The picture and its levels, the largest first. Those above the first are filled by `make_level`."""
         smaller = (self._layer(n, grid, LEVEL_PIXELS) for n, grid in enumerate(plan_levels(self.plan), start=1))
-        return (self.base, *smaller)
+        return (self._layer(0, self.plan.grid, UNIT_PIXELS), *smaller)
 
     def remove(self) -> None:
-        """Remove the folder; after a kill on the way it is still a spool."""
+        """Remove the folder; until the end it says of what it was."""
         with disk_errors(self.folder):
+            clear(self.folder, keep={PLAN, RECORD})
             clear(self.folder, keep={PLAN})
             remove_folder(self.folder)
 
-    def _layer(self, number: int, grid: Grid, most_pixels: int) -> Layer:
-        plan = self.plan
-        return Layer(self.folder / f"level-{number}", grid, plan.tile, plan.packing, plan.quality, most_pixels)
+    def _layer(self, number: int, grid: Grid, most_pixels: int, kept: int = 0) -> Layer:
+        plan, folder = self.plan, self.folder / f"level-{number}"
+        return Layer(folder, grid, plan.tile, plan.packing, plan.quality, most_pixels=most_pixels, kept=kept)
 
 
 def clear(folder: Path, keep: set[str]) -> None:
