@@ -241,7 +241,7 @@ def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...
     notes: tuple[str, ...] = ()
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         with_alpha = image.convert("RGBA")
-        if np.array(with_alpha)[..., 3].min() < 255:
+        if with_alpha.getchannel("A").getextrema() != (255, 255):
             raise PictureError(f"{path}: {TRANSPARENT}")
         image, notes = with_alpha.convert("RGB"), ("dropped an alpha channel that is opaque everywhere",)
     elif image.mode in LOSSLESS:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from store.images import check_ordinary, reading
 from store.slides.reading.by_openslide import MAKERS, open_by_openslide
+from store.slides.reading.ome_zarr import open_ome_zarr
 from store.slides.reading.tiff.source import open_tiff
 from store.slides.reading.whole import open_whole
 from store.slides.source import Source
@@ -19,6 +20,8 @@ def open_source(path: Path, memory: int) -> Source:
     `memory` bounds in bytes what is decoded as a whole, and what is kept of the parts that were read. Raises
     PictureError, in one line.
     """
+    if path.is_dir():
+        return open_ome_zarr(path, memory)
     check_ordinary(path)
     if maker := MAKERS.get(path.suffix.lower()):
         return open_by_openslide(path, memory, maker)

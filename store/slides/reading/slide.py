@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,18 @@ class Slide:
     def close(self) -> None:
         """Close the file."""
         self.shut()
+
+
+def is_smaller(whole: tuple[int, int], part: tuple[int, int]) -> bool:
+    """Whether height and width are those of the whole divided by one factor, but for rounding to a pixel.
+
+    >>> is_smaller((1003, 2001), (250, 500)), is_smaller((1003, 2001), (250, 400))
+    (True, False)
+    """
+    sides = list(zip(whole, part, strict=True))
+    least = max(large / (small + 1) for large, small in sides)
+    most = min(large / (small - 1) if small > 1 else math.inf for large, small in sides)
+    return least < most and all(0 < small < large for large, small in sides)
 
 
 def digest_of(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from store.pictures.claims import scale_of
 from store.schema import PictureError
+from store.slides.reading.slide import is_smaller
 from store.slides.reading.tiff.directories import Directory, TiffDirectories, damaged, open_directories
 from store.slides.reading.tiff.ome_xml import OmePicture, ome_pictures
 from store.slides.reading.tiff.page import Page, check_page
@@ -95,11 +95,11 @@ class TiffPictures:
         found = [base]
         for number, place in enumerate(self.chain[0].inner):
             parsed = self._parse(self.directories.directory(place), (0, number))
-            found += [self._check(parsed, memory)] if _is_smaller(base, parsed) else []
+            found += [self._check(parsed, memory)] if _is_level(base, parsed) else []
         for number, directory in enumerate(self.chain[1:], start=1):
             parsed = self._parse(directory, (number,))
             reduced = bool(parsed.subfiletype & REDUCED)
-            if _is_smaller(base, parsed) and (parsed.is_tiled and not reduced if aperio else reduced):
+            if _is_level(base, parsed) and (parsed.is_tiled and not reduced if aperio else reduced):
                 found.append(self._check(parsed, memory))
             elif not (reduced or len(listed) > 1 or (aperio and parsed.shape != self.first.shape)):
                 raise self._several()
@@ -151,12 +151,8 @@ def _parse(path: Path, parser: tifffile.TiffFile, directory: Directory, index: t
         raise damaged(path, str(error)) from error
 
 
-def _is_smaller(base: Page, parsed: tifffile.TiffPage) -> bool:
-    """Whether a picture may be a level of `base`: its sides are those divided by one factor, but for rounding."""
-    sides = ((base.height, parsed.imagelength), (base.width, parsed.imagewidth))
-    least = max(whole / (part + 1) for whole, part in sides)
-    most = min(whole / (part - 1) if part > 1 else math.inf for whole, part in sides)
-    return least < most and all(0 < part < whole for whole, part in sides)
+def _is_level(base: Page, parsed: tifffile.TiffPage) -> bool:
+    return is_smaller((base.height, base.width), (int(parsed.imagelength), int(parsed.imagewidth)))
 
 
 def _ratio(value: tuple[int, int]) -> float:
