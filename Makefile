@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo prepare train eval compare ablation figure test test-fast test-gpu soak check lint check-other \
+.PHONY: help setup demo prepare train eval export compare ablation figure test test-fast test-gpu soak check lint check-other \
         bench attack doctor weights clean
 
 # ---- the environment: created once, and again when one of these two files has changed
@@ -63,6 +63,7 @@ help:
 	@echo '  make train     store -> run      STORE= RUN= METHOD= CONFIG= SET=; PROCESSES=N one per GPU'
 	@echo '  make eval      run -> predictions, scores, tables, page    RUN= METHOD= STORE= SPLIT= VIEW='
 	@echo '                 GATES=1 draw attention maps, REQUIRE=1 stop if weights are missing'
+	@echo '  make export    run -> generator.onnx, for programs without PyTorch    RUN= METHOD= OUT=FILE'
 	@echo '  make compare   methods of Table I -> one table and page    DATA= STORE= METHODS="asp cut" SET='
 	@echo '  make ablation  rows of Table II -> one table and page      DATA= STORE= ROWS="baseline both" SET='
 	@echo '  make weights   fetch and verify weight files    NAMES=evaluate for the networks of evaluation'
@@ -120,6 +121,9 @@ eval: $(READY)
 	@$(PY) -m evaluate score --run $(call quote,$(FOLDER)) --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store $(call quote,$(STORE))) $(if $(REQUIRE),--require) > /dev/null
 	@$(PY) -m evaluate table --run $(call quote,$(FOLDER)) --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store $(call quote,$(STORE)))
 	@$(PY) -m evaluate report --run $(call quote,$(FOLDER)) --split $(SPLIT) --view $(VIEW) $(if $(STORE),--store $(call quote,$(STORE)))
+
+export: $(READY)
+	@$(PY) -m train export --run $(call quote,$(FOLDER)) --out $(call quote,$(or $(OUT),$(FOLDER)/generator.onnx))
 
 compare: $(READY)
 	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)

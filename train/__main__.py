@@ -1,4 +1,4 @@
-"""`python -m train`: train or resume a run, translate a split, describe networks, import published generators."""
+"""`python -m train`: train or resume a run, translate with it, export it, describe networks, import generators."""
 
 from __future__ import annotations
 
@@ -117,6 +117,30 @@ def predict(
 
         with device_memory(pictures, smaller_pictures(1)):
             say(f"attention maps are in {draw_attention_maps(folder, opened, split, view, device)}")
+
+
+@app.command("export")
+def export_onnx(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="the .onnx file to write")],
+    run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="the folder of a finished run")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", metavar="FILE", help="a generator.safetensors without its run")
+    ] = None,
+    without_dropout: Annotated[
+        bool, typer.Option("--without-dropout", help="leave out dropout that is active when pictures are translated")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another file of that name")] = False,
+) -> None:
+    """Write a generator as an ONNX file, for programs without PyTorch, and compare it with PyTorch.
+
+    Needs the extra `export`. examples/onnx_translate.py uses such a file.
+    """
+    from train.export.export import export
+    from train.predict import generator_folder
+
+    made = export(generator_folder(run, checkpoint), out, without_dropout=without_dropout, overwrite=overwrite)
+    what = "already exists, and is the same" if made.already_existed else "written"
+    say(f"{made.path} {what}, {made.path.stat().st_size / 1e6:.1f} MB; {made.comparison}")
 
 
 @app.command()

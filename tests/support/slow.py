@@ -25,6 +25,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_captured.py::test_each": (),
     "tests/train/test_captured.py::test_replayed": ("[asp]", "[cyclegan]"),
     "tests/train/test_compiling.py": (),
+    "tests/train/export/test_example.py::test_a_trained": (),
     "tests/train/kernels/test_kernels_compile.py": (),
     "tests/train/kernels/test_norms.py": (),
     "tests/train/kernels/test_spectral.py::test_a_pass_writes": (),

@@ -1,0 +1,1 @@
+"""A trained generator as an ONNX file, for programs without PyTorch."""
