@@ -62,6 +62,8 @@ def published_blur(weights: list[int], stride: int, channels: int) -> Tensor:
 
 
 class Downsample(nn.Module):
+    filt: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("filt", published_blur([1, 2, 1], 1, channels))
@@ -71,6 +73,8 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
+    filt: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("filt", published_blur([1, 3, 3, 1], 2, channels))

@@ -20,6 +20,7 @@ from store.foreign.kinds import read_plain
 from store.records.facts import RunFacts, read_facts
 from store.run_files import RunFolder
 from store.schema import RunError, SettingsError
+from store.untrusted.text import printable
 from train.importing.contents import what_else
 from train.importing.publications import PUBLICATIONS, Publication, Published, describe, fitting
 from train.importing.shape import shape_of
@@ -122,13 +123,13 @@ def _check_method(method: Published, shape: GeneratorSettings) -> None:
 
 @contextmanager
 def _named(start: str) -> Iterator[None]:
-    """Put the name of a file before what is wrong in it, and make it a RunError."""
+    """Put the name of a file before what is wrong in it, where names of its tensors may stand."""
     try:
         yield
     except SettingsError as error:
         raise RunError(f"{start} holds a network of a size that there is not here: {error}") from error
     except RunError as error:
-        raise RunError(f"{start} {error}") from error
+        raise RunError(f"{start} {printable(str(error))}") from error
 
 
 def _mode(shape: GeneratorSettings, published: GeneratorSettings) -> AtTest:

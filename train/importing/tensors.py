@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from store.schema import RunError
+from store.untrusted.documents import shorten
 from train.importing.shape import is_scale
 from train.networks import resnet, unet
 from train.settings import GeneratorSettings, Network, Norm, Resampling
@@ -104,9 +105,11 @@ def _check_names(state: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
     known = set(names.values())
     missing, extra = [name for name in known if name not in state], [name for name in state if name not in known]
     if missing or extra:
-        raise RunError(
-            f"missing: {', '.join(sorted(missing)[:3]) or 'none'}; unexpected: {', '.join(extra[:3]) or 'none'}"
-        )
+        raise RunError(f"missing: {_some(sorted(missing))}; unexpected: {_some(extra)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(shorten, names[:3])) or "none"
 
 
 def _check_tensors(state: Mapping[str, Tensor], names: Mapping[str, str], own: Mapping[str, Tensor]) -> None:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from store.schema import RunError
+from store.untrusted.documents import shorten
 from train.importing.publications import SPECTRAL_STEM, STEM, UNET_LANDMARK
 from train.settings import Network
 
 DEPTH = 4  # of dictionaries in each other
 FIRST = "model."  # every bare name of a generator begins so
+PATCHED = "it was put together from several files; give one that was saved at once"
 PARAMETRIZED = {  # names of PyTorch's newer spectral norm, which computes the same in evaluation, to those of the older
     "parametrizations.weight.original": "weight_orig",
     "parametrizations.weight.0._u": "weight_u",
@@ -89,7 +91,7 @@ def _before(names: Collection[str], landmark: str) -> set[str]:
 def _without_prefix(held: Mapping[str, object], prefix: str) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors whose names begin with the prefix, without it, and what was left out. Raises RunError for a mix."""
     if odd := [name for name, value in held.items() if name.startswith(prefix) and not _is_plain(value)]:
-        raise RunError(f"is not a bare state dict: {odd[0]} is no plain tensor; save only the state dict")
+        raise RunError(f"is not a bare state dict: {shorten(odd[0])} is no plain tensor; save only the state dict")
     bare = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     others = [name for name in held if not name.startswith(prefix)]
     if prefix:
@@ -97,9 +99,9 @@ def _without_prefix(held: Mapping[str, object], prefix: str) -> tuple[dict[str, 
     else:
         mixed = [name for name in held if not name.startswith(FIRST) and f".{FIRST}" in name]
     if mixed:
+        first = f"{prefix}{next(iter(bare))}"
         raise RunError(
-            f"mixes names with a prefix and without one, such as {mixed[0]} beside {prefix}{next(iter(bare))}: it was "
-            "put together from several files; give one that was saved at once"
+            f"mixes names with a prefix and without one, such as {shorten(mixed[0])} beside {shorten(first)}: {PATCHED}"
         )
     removed = [f"the prefix {prefix!r}"] if prefix else []
     if others:
@@ -112,10 +114,7 @@ def _older_names(held: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[st
     newer = [name for name in held if older(name) != name]
     old = [name for name in held if name.rpartition(".")[2] in PARAMETRIZED.values()]
     if newer and old:
-        raise RunError(
-            f"mixes two forms of spectral norm ({newer[0]} and {old[0]}): it was put together from several files; "
-            "give one that was saved at once"
-        )
+        raise RunError(f"mixes two forms of spectral norm ({shorten(newer[0])} and {shorten(old[0])}): {PATCHED}")
     removed = ["the names of parametrized spectral norm"] if newer else []
     return {older(name): value for name, value in held.items()}, removed
 

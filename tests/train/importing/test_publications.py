@@ -301,6 +301,11 @@ OTHERS: dict[str, tuple[Published, Callable[[], object], str]] = {
         lambda: resnet() | {"model.2.weight": torch.ones(4), "model.2.bias": torch.ones(4)},
         "missing: none; unexpected: model.2.weight, model.2.bias",
     ),
+    "a name that steers a terminal": (
+        Published.CYCLEGAN,
+        lambda: resnet() | {"\x1b[2J\n" + 999 * "x": torch.ones(1)},
+        r"unexpected: \?\[2J\?x{20,99}\D{0,9}$",
+    ),
     "a lost norm": (
         Published.PIX2PIX,
         lambda: without(drawn(Unet, BATCH).state_dict(), "model.model.1.model.2.running_var"),
