@@ -166,12 +166,13 @@ def build(
     from prep.build.run import preview
     from prep.build.run import repair as repair_store
     from prep.build.runner import Processes
+    from store.cluster.workers import Workers
     from store.process import keep_freed_memory
     from store.weights import use_weights_folder
 
-    check_options(cluster=bool(workers and scheduler), repair=repair, dry_run=dry_run, trust_settings=trust_settings)
+    check_options(repair=repair, dry_run=dry_run, trust_settings=trust_settings)
+    processes = Processes(threads=threads, workers=Workers(count=workers, scheduler=scheduler))
     settings, tiles = read_settings(config, overrides), name_data(data, he, ihc, pairs_from)
-    processes = Processes(threads=threads, workers=workers, scheduler=scheduler)
     keep_freed_memory()
     if weights:
         use_weights_folder(weights)

@@ -39,13 +39,8 @@ SkipBadOption = Annotated[
 ]
 
 
-def check_options(*, cluster: bool, repair: bool, dry_run: bool, trust_settings: bool) -> None:
+def check_options(*, repair: bool, dry_run: bool, trust_settings: bool) -> None:
     """Raise SettingsError if options of `build` do not go together."""
-    if cluster:
-        raise SettingsError(
-            "--workers starts processes on this machine, --scheduler uses those of a cluster; give one of them (make: "
-            "WORKERS= or SCHEDULER=)"
-        )
     if repair and dry_run:
         raise SettingsError(
             "--repair and --dry-run exclude each other; `python -m store verify` says what is damaged and writes "

@@ -8,31 +8,42 @@ after its worker died first checks whether its unit is already committed.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
-from itertools import islice
-from typing import Any
 
-from distributed import KilledWorker, as_completed
-
-from prep.build.dask_client import DEATHS, await_workers, capacity, gpu_share, open_client
 from prep.build.runner import Clock, Committed, PairsOfUnit, Processes, Stage
 from prep.build.units import Work, enlarge_unit, pack_unit, read_unit
+from prep.settings import Device
 from prep.tiles.decoded import expecting
 from prep.upscaling.upscale import Enlarges, UpscalerChoice, make_upscaler
 from store.cli import say
+from store.cluster.client import await_workers, gpu_share, open_client
+from store.cluster.tasks import Job, run_tasks
 from store.format.layout import Unit
 from store.location.base import Location
 from store.pairs.table import Pair
 from store.process import Stop
-from store.schema import StoreError
 from store.writing.writer import StoreWriter
 
-RETRIES = 3  # of a unit that raised an error
+REMEDY = (
+    "committed units are safe: give the workers more memory, or start another store with a lower unit= or batch=, and "
+    "run it again"
+)
 _LOADING, _ENLARGING = threading.Lock(), threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A unit with its pairs, and where it is written."""
+
+    work: Work
+    unit: Unit
+    pairs: tuple[Pair, ...]
+    location: Location
+    threads: int
 
 
 class Cluster:
@@ -47,31 +58,24 @@ class Cluster:
         After a stop is requested no other unit is started. Raises the error of a unit that failed after its retries,
         and StoreError when several workers died at one.
         """
-        with open_client(self._processes, self._work.upscaler) as client:
+        choice, processes = self._work.upscaler, self._processes
+        with open_client(processes.workers, lambda: count_gpus_for(choice, processes.workers.count)) as client:
             say(f"dashboard of the cluster: {client.dashboard_link}")
             await_workers(client, stop)
-            share = gpu_share(client) if self._work.upscaler.on_gpu else None
-            waiting, running = iter(units), dict[str, Unit]()
-
-            def start(number: int) -> list[Any]:
-                futures = []
-                for unit, pairs in islice(waiting, 0 if stop.requested else max(0, number)):
-                    futures.append(
-                        client.submit(
-                            run_unit, self._work, unit, tuple(pairs), writer.location, self._processes.threads,
-                            key=f"{unit.name}-{os.urandom(4).hex()}", retries=RETRIES, resources=share, pure=False,
-                        )
-                    )  # fmt: skip
-                    running[str(futures[-1].key)] = unit
-                return futures
-
-            completed = as_completed(start(capacity(client)))
-            for future in completed:
-                unit = running.pop(str(future.key))
-                self._clock.add(_result(future, unit))
-                yield Committed(unit=unit, limit=self._clock.slowest)
-                for other in start(capacity(client) - len(running)):
-                    completed.add(other)
+            job = Job(call=run_unit, name=_name, remedy=REMEDY, resources=gpu_share(client) if choice.on_gpu else None)
+            tasks = (
+                Task(
+                    work=self._work,
+                    unit=unit,
+                    pairs=tuple(pairs),
+                    location=writer.location,
+                    threads=processes.threads,
+                )
+                for unit, pairs in units
+            )
+            for task, seconds in run_tasks(client, tasks, job, stop):
+                self._clock.add(seconds)
+                yield Committed(unit=task.unit, limit=self._clock.slowest)
 
     def describe_limit(self) -> str:
         """The slowest stage, and its share of the time of all tasks."""
@@ -79,20 +83,35 @@ class Cluster:
         return f"limited by {slowest}: {self._clock.share(slowest):.0%} of the time of all tasks"
 
 
-def run_unit(work: Work, unit: Unit, pairs: tuple[Pair, ...], location: Location, threads: int) -> dict[Stage, float]:
+def run_unit(task: Task) -> dict[Stage, float]:
     """Write one unit unless it is already committed; returns the seconds of each stage. Runs in a worker."""
-    writer, clock = StoreWriter(location, work.manifest), Clock()
+    work, unit = task.work, task.unit
+    writer, clock = StoreWriter(task.location, work.manifest), Clock()
     if writer.is_committed(unit):
         return clock.seconds
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(task.threads) as pool:
         with clock.time(Stage.READING):
-            loaded = read_unit(work, unit, pairs, pool, expecting(pairs))
+            loaded = read_unit(work, unit, task.pairs, pool, expecting(task.pairs))
         upscaler = _load(work.upscaler)
         with clock.time(Stage.ENLARGING), _ENLARGING:  # waiting for the device is its time
             enlarged = enlarge_unit(loaded, upscaler)
         with clock.time(Stage.WRITING):
             writer.commit(unit, pack_unit(work, enlarged, pool))
     return clock.seconds
+
+
+def count_gpus_for(choice: UpscalerChoice, workers: int) -> int:
+    """The GPUs of this machine that the upscaler can use. Raises SettingsError if one that a worker gets cannot be."""
+    if not choice.on_gpu:
+        return 0
+    from prep.upscaling.devices import check_device, count_gpus
+
+    check_device(Device.CUDA, range(min(workers, count_gpus())))
+    return count_gpus()
+
+
+def _name(task: Task) -> str:
+    return f"unit {task.unit.name}"
 
 
 def _load(choice: UpscalerChoice) -> Enlarges:
@@ -104,15 +123,3 @@ def _load(choice: UpscalerChoice) -> Enlarges:
 @cache
 def _loaded(choice: UpscalerChoice) -> Enlarges:
     return make_upscaler(choice)
-
-
-def _result(future: Any, unit: Unit) -> dict[Stage, float]:
-    try:
-        seconds: dict[Stage, float] = future.result()
-    except KilledWorker as error:
-        raise StoreError(
-            f"unit {unit.name} was given up after {DEATHS} workers died at it, most likely for lack of memory; "
-            "committed units are safe: give the workers more memory, or start another store with a lower unit= or "
-            "batch=, and run it again"
-        ) from error
-    return seconds

@@ -49,7 +49,7 @@ def build(
     """
     location = locate(address)
     networks = find_networks(settings, location)
-    settings = settle(settings, location, name=data.name, scheduler=processes.scheduler, networks=networks)
+    settings = settle(settings, location, name=data.name, scheduler=processes.workers.scheduler, networks=networks)
     if is_finished(location, settings):
         finish_sealing(location)
         say(f"{location} already exists, finished and with these settings; the data folder was not read")
@@ -59,9 +59,9 @@ def build(
     refusals = Refusals()
     discovery = find_pairs(settings, data, refusals)
     look_ahead(settings, discovery, refusals, networks)
-    if not processes.cluster:
+    if not processes.workers:
         check_weights(settings.upscaler)
-    decoded = Decoded(0 if processes.cluster else spare_memory() // SHARE)
+    decoded = Decoded(0 if processes.workers else spare_memory() // SHARE)
     plan = plan_build(
         settings,
         data,

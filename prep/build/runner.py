@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from store.cluster.workers import Workers
 from store.format.layout import Unit
 from store.pairs.table import Pair
 from store.process import Stop
@@ -22,18 +23,11 @@ PairsOfUnit = tuple[Unit, Sequence[Pair]]
 class Processes:
     """How many threads read, cut and pack pictures, and which processes run units.
 
-    `workers` processes are started on this machine, or those of the Dask scheduler at an address are used; with neither
-    the units run in this process.
+    With no other processes the units run in this one.
     """
 
     threads: int
-    workers: int = 0
-    scheduler: str = ""
-
-    @property
-    def cluster(self) -> bool:
-        """Whether units run in other processes."""
-        return bool(self.workers or self.scheduler)
+    workers: Workers = field(default_factory=Workers)
 
 
 class Stage(StrEnum):

@@ -48,9 +48,10 @@ def settle(
             "kernels=plain and batch=4)"
         )
     if scheduler:
-        from prep.build.dask_client import ask_worker
+        from store.cluster.client import ask_worker
 
-        return ask_worker(partial(choose, networks=networks) if networks else choose, settings, scheduler)
+        ask = partial(choose, networks=networks) if networks else choose
+        return ask_worker(ask, settings, scheduler, gpu=settings.device is not Device.CPU)
     return choose(settings, networks)
 
 

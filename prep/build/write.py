@@ -64,7 +64,7 @@ def _heed(stop: Stop, writer: StoreWriter) -> None:
 
 def _start(plan: BuildPlan, processes: Processes, decoded: Decoded) -> Runner:
     """What runs the units; it loads the upscaler."""
-    if processes.cluster:
+    if processes.workers:
         from prep.build.cluster import Cluster
 
         return Cluster(plan.work, processes)

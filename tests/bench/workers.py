@@ -23,13 +23,14 @@ import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from prep.build.cluster import _load
-from prep.build.dask_client import LOOPBACK, PRE_SPAWN
 from prep.build.plan import make_plan
 from prep.build.run import build
 from prep.build.runner import Processes
 from prep.settings import Enlarger
 from prep.tiles.discovery import Data
 from prep.upscaling.choosing import choose
+from store.cluster.client import LOOPBACK, PRE_SPAWN
+from store.cluster.workers import Workers
 from store.process import KEEPING
 from store.weights import FOLDER_VARIABLE
 from tests.bench.networks import PUBLISHED, installed
@@ -82,7 +83,7 @@ def main() -> None:
                     client.wait_for_workers(workers)
                     client.run(_load, plan.work.upscaler)
                 start = time.perf_counter()
-                processes = Processes(threads=1, scheduler=made.scheduler_address)
+                processes = Processes(threads=1, workers=Workers(scheduler=made.scheduler_address))
                 build(chosen, data, Path(name) / f"{workers}.zarr", skip_bad=False, processes=processes)
                 seconds[workers] = time.perf_counter() - start
         one, two = (Path(name) / f"{workers}.zarr" for workers in COUNTS)

@@ -16,13 +16,15 @@ import pytest
 from distributed import KilledWorker, Nanny, Scheduler, SpecCluster, Worker
 
 import prep.build.cluster as room
-from prep.build import dask_client
 from prep.build.run import build
 from prep.build.runner import Committed, PairsOfUnit, Processes, Stage
 from prep.build.units import Loaded, Work, read_unit
 from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings
 from prep.tiles.decoded import Decoded
 from prep.upscaling.upscale import Enlarges, Lanczos, UpscalerChoice
+from store.cluster import client
+from store.cluster.tasks import RETRIES, result_of
+from store.cluster.workers import Workers
 from store.format.layout import Unit
 from store.images import PictureU8
 from store.pairs.table import Pair
@@ -84,7 +86,7 @@ def choose_as_a_worker(settings: PrepSettings) -> PrepSettings:
 
 
 def on(cluster: SpecCluster) -> Processes:
-    return Processes(threads=1, scheduler=cluster.scheduler_address)
+    return Processes(threads=1, workers=Workers(scheduler=cluster.scheduler_address))
 
 
 @pytest.mark.parametrize("changes", [{}, {"tile_side": 64, "view_side": 32}], ids=["tiles", "squares"])
@@ -135,7 +137,7 @@ def test_a_unit_that_fails_for_a_moment_is_tried_again_and_one_that_always_fails
     monkeypatch.setattr("prep.build.cluster.read_unit", fails(99))
     with pytest.raises(StoreError, match="the file server was busy"):
         build(lanczos(), single(mist), tmp_path / "always.zarr", skip_bad=False, processes=on(cluster))
-    assert calls["test-000001"] == 1 + room.RETRIES
+    assert calls["test-000001"] == 1 + RETRIES
     monkeypatch.setattr("prep.build.cluster.read_unit", read_unit)
     run(lanczos(), mist, tmp_path / "always.zarr")
     assert contents(tmp_path / "always.zarr") == contents(tmp_path / "moment.zarr")
@@ -149,11 +151,12 @@ def test_a_unit_is_not_written_twice(mist: Path, tmp_path: Path, monkeypatch: py
         cluster: room.Cluster, units: Sequence[PairsOfUnit], writer: StoreWriter, stop: Stop
     ) -> Iterator[Committed]:
         for unit, pairs in units:
-            measured.extend(room.run_unit(cluster._work, unit, tuple(pairs), writer.location, 1) for _ in range(2))
+            task = room.Task(work=cluster._work, unit=unit, pairs=tuple(pairs), location=writer.location, threads=1)
+            measured.extend(room.run_unit(task) for _ in range(2))
             yield Committed(unit=unit, limit=Stage.READING)
 
     monkeypatch.setattr(room.Cluster, "run", run_twice)
-    processes = Processes(threads=1, workers=1)
+    processes = Processes(threads=1, workers=Workers(count=1))
     build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=processes)
     assert [sum(seconds.values()) > 0 for seconds in measured] == [True, False] * 5
 
@@ -163,23 +166,23 @@ def test_a_unit_at_which_workers_die_is_an_error_with_what_to_do() -> None:
         def result(self) -> None:
             raise KilledWorker("train-000003", None, 3)  # type: ignore[arg-type] # a worker is not needed
 
-    unit = Unit(split=Split.TRAIN, index=3, first=6, stop=8)
     with pytest.raises(StoreError, match=r"unit train-000003 was given up after 3 workers died at it, .*memory"):
-        room._result(Failed(), unit)
+        result_of(Failed(), "unit train-000003", room.REMEDY)
 
 
 def test_a_scheduler_that_does_not_answer(mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask_client, "TIMEOUT", 1)
+    monkeypatch.setattr(client, "TIMEOUT", 1)
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
-        processes = Processes(threads=1, scheduler=address)
+        processes = Processes(threads=1, workers=Workers(scheduler=address))
         with pytest.raises(SettingsError, match=f"no Dask scheduler answers at {address}"):
             build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=processes)
 
 
 def test_workers_that_cannot_start_are_refused(mist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask_client, "processes_fault", lambda count: f"no room for {count}; make some")
+    monkeypatch.setattr(client, "processes_fault", lambda count: f"no room for {count}; make some")
+    processes = Processes(threads=1, workers=Workers(count=2))
     with pytest.raises(SettingsError, match=r"^--workers 2 \(make: WORKERS=\): no room for 2; make some, or"):
-        build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=Processes(threads=1, workers=2))
+        build(lanczos(), single(mist), tmp_path / "s.zarr", skip_bad=False, processes=processes)
 
 
 @pytest.mark.parametrize(
@@ -195,28 +198,28 @@ def test_workers_get_the_gpus_that_this_process_may_use(
 ) -> None:
     made: dict[str, Any] = {}
     monkeypatch.setattr(dask.config, "config", deepcopy(dask.config.config))
-    monkeypatch.setattr(dask_client, "SpecCluster", lambda **options: made.update(options))
+    monkeypatch.setattr(client, "SpecCluster", lambda **options: made.update(options))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    dask_client._cluster(2, gpus=2)
+    client._cluster(2, gpus=2)
     assert [worker["options"]["env"]["CUDA_VISIBLE_DEVICES"] for worker in made["workers"].values()] == expected
 
 
 def test_workers_share_the_cores_and_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[str, Any] = {}
     monkeypatch.setattr(dask.config, "config", deepcopy(dask.config.config))
-    monkeypatch.setattr(dask_client, "SpecCluster", lambda **options: made.update(options))
-    monkeypatch.setattr(dask_client, "count_cores", lambda: 16)
+    monkeypatch.setattr(client, "SpecCluster", lambda **options: made.update(options))
+    monkeypatch.setattr(client, "count_cores", lambda: 16)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    dask_client._cluster(4, gpus=8)
+    client._cluster(4, gpus=8)
     workers = made["workers"]
     assert {worker["cls"] for worker in workers.values()} == {Nanny}
     assert [worker["options"]["env"]["CUDA_VISIBLE_DEVICES"] for worker in workers.values()] == ["0", "1", "2", "3"]
-    assert dask.config.get(dask_client.PRE_SPAWN)["OMP_NUM_THREADS"] == "4"
-    assert dask.config.get(dask_client.PRE_SPAWN).items() >= KEEPING.items()
+    assert dask.config.get(client.PRE_SPAWN)["OMP_NUM_THREADS"] == "4"
+    assert dask.config.get(client.PRE_SPAWN).items() >= KEEPING.items()
     assert {worker["options"]["resources"]["GPU"] for worker in workers.values()} == {1}
-    dask_client._cluster(2, gpus=0)
-    assert dask.config.get(dask_client.PRE_SPAWN)["OMP_NUM_THREADS"] == "8"
+    client._cluster(2, gpus=0)
+    assert dask.config.get(client.PRE_SPAWN)["OMP_NUM_THREADS"] == "8"
     assert {worker["options"]["nthreads"] for worker in made["workers"].values()} == {1}
     assert not any("CUDA_VISIBLE_DEVICES" in worker["options"]["env"] for worker in made["workers"].values())
     with pytest.raises(SettingsError, match="--workers 9: one worker uses one GPU, and there are 8; give at most 8"):
-        dask_client._cluster(9, gpus=8)
+        client._cluster(9, gpus=8)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prep.build.dask_client import _count_gpus
+from prep.build.cluster import count_gpus_for
 from prep.settings import Device, Enlarger, Kernels, Precision, PrepSettings
 from prep.upscaling.choosing import choose
 from prep.upscaling.devices import best_device, best_precision, check_device
@@ -68,7 +68,7 @@ def test_a_gpu_that_is_hidden_is_named_and_one_without_kernels_refused(
     pretend(monkeypatch, H100, V100)
     check_device(Device.CUDA)
     with pytest.raises(SettingsError, match=r"this GPU is 7\.0, this torch begins at 7\.5 \(cuda:1"):
-        _count_gpus(ON_GPU, workers=2)
+        count_gpus_for(ON_GPU, workers=2)
     pretend(monkeypatch, V100)
     for asked in (Device.CUDA, Device.AUTO):
         with pytest.raises(SettingsError, match=r"this GPU is 7\.0, this torch begins at 7\.5.*--set device=cpu"):

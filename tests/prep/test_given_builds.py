@@ -210,7 +210,8 @@ def test_workers_load_the_file_and_check_its_digest(
     plan = make_plan(settled, single(mist), threads=1)
     with open_writer(tmp_path / "there.zarr", plan.manifest, plan.table) as writer:
         for unit in all_units(plan.manifest):
-            room.run_unit(plan.work, unit, plan.table.pairs[unit.split][unit.first : unit.stop], writer.location, 1)
+            pairs = plan.table.pairs[unit.split][unit.first : unit.stop]
+            room.run_unit(room.Task(work=plan.work, unit=unit, pairs=pairs, location=writer.location, threads=1))
         writer.seal()
     room._loaded.cache_clear()
     assert read_root(tmp_path / "there.zarr").manifest.seal == read_root(tmp_path / "here.zarr").manifest.seal

@@ -150,12 +150,13 @@ def test_on_a_cluster_a_worker_decides_and_a_store_that_exists_decides_first(
 ) -> None:
     asked: list[str] = []
 
-    def ask(function: object, settings: PrepSettings, scheduler: str) -> PrepSettings:
+    def ask(function: object, settings: PrepSettings, scheduler: str, *, gpu: bool) -> PrepSettings:
         assert function is choose
+        assert gpu
         asked.append(scheduler)
         return ON_A_GPU
 
-    monkeypatch.setattr("prep.build.dask_client.ask_worker", ask)
+    monkeypatch.setattr("store.cluster.client.ask_worker", ask)
     assert settle(PrepSettings(), started, scheduler="tcp://node:8786") == ON_A_GPU
     assert asked == []
     assert settle(PrepSettings(), Folder(tmp_path / "new.zarr"), scheduler="tcp://node:8786") == ON_A_GPU

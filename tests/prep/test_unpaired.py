@@ -32,7 +32,7 @@ from train.__main__ import app as train_app
 
 SIDE = 64
 SETTINGS = PrepSettings(paired=False, view_side=32, margin=2, unit=3, upscaler=Enlarger.LANCZOS)
-ONE = Processes(threads=1, workers=0, scheduler="")
+ONE = Processes(threads=1)
 CYCLEGAN = {
     "trainA": [f"h{slide}_{n}_0" for slide in (1, 2) for n in range(4)],
     "trainB": ["i1_0_0", "i1_1_0", "h1_0_0"],
