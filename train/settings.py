@@ -395,6 +395,8 @@ class TrainSettings:
     compile: bool = False  # torch.compile: a minute or two at the start, then shorter steps
     initial: Initial = Initial.PYTORCH  # L10: under spectral norm, what the published runs on a GPU had
     objective: Objective = Objective.LEAST_SQUARES  # L1: ASP launcher: gan_mode lsgan
+    init_from: str = ""  # a generator file, a checkpoint or a run whose weights a run starts from; empty: fresh ones
+    freeze: tuple[str, ...] = ()  # networks, or modules in them, that stay as they start, e.g. "generator.encoder"
     ema: float = 0.0  # decay of an exponential moving average of the generator, e.g. 0.999; 0, as published: none
     checkpoint_every: int = 500  # steps
     keep_every: int = 0  # steps; the last two checkpoints and those at its multiples are kept; 0: only the last two
@@ -437,6 +439,7 @@ class TrainSettings:
             ("discriminator.layers", self.discriminator.layers, 14),
             ("contrast.patches", self.contrast.patches, 1 << 20),
             ("contrast.width", self.contrast.width, 1 << 14),
+            ("parts to freeze", len(self.freeze), 4096),
             ("data.views", len(self.data.views), 64),
             ("data.batch", self.data.batch, 1 << 16),
             ("data.accumulate", self.data.accumulate, 1 << 16),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from store.files import check_record, read_json, with_current_names
 from store.location.open import locate
@@ -13,10 +14,34 @@ from store.untrusted.documents import DocumentError, parse_toml, read_document
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartedFrom:
+    """The file that a run took its first weights from: its name and sha256.
+
+    `taken` counts the tensors of each network that came from it. The networks `fresh` are not in the file and have
+    weights of their own, those `left` are in the file and not in the run.
+    """
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    file: str
+    sha256: str
+    taken: dict[str, int]
+    fresh: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        came = ", ".join(f"{name} {count} tensors" for name, count in self.taken.items())
+        fresh = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
+        left = f"; not taken: {', '.join(self.left)}" if self.left else ""
+        return f"{self.file} (sha256 {self.sha256[:12]}): {came}{fresh}{left}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFacts:
     """`run.json`: what a run is made from. Most of it is unknown (None) for an imported generator.
 
-    `settings` is the digest of the settings that change numbers.
+    `settings` is the digest of the settings that change numbers, `frozen` counts the parameters of each network that
+    stay as they started.
     """
 
     __pydantic_config__ = FORBID_UNKNOWN
@@ -35,6 +60,16 @@ class RunFacts:
     processes: int = 1
     effective_batch: int = 1
     settings: str | None = None
+    started_from: StartedFrom | None = None
+    frozen: dict[str, int] = field(default_factory=dict)
+
+    def describe_frozen(self, parts: Sequence[str]) -> str:
+        """Which `parts` stay as they started, and how much of each network that is."""
+        shares = [
+            f"{'all' if count == self.parameters[name] else f'{count:,} of'} {self.parameters[name]:,} of the {name}"
+            for name, count in self.frozen.items()
+        ]
+        return f"{', '.join(parts)}: {', '.join(shares)}"
 
 
 def read_facts(folder: RunFolder) -> RunFacts:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from train.data.batch import RawBatch
 from train.loop.captured import Captured, Recorder, Take, Uncaptured
 from train.loop.ema import Ema
+from train.loop.freezing import freeze
 from train.loop.schedule import set_learning_rate
 from train.loop.step import OptimisationStep, make_optimisers, seed_layers, step_generator
 from train.methods.image_pool import ImagePool
@@ -161,6 +162,7 @@ def start(settings: TrainSettings, compute: Compute, state: dict[str, Any] | Non
         compute.place(module)
         if isinstance(module, ImagePool):
             module.capacity = 2
+    freeze(method, settings.freeze, settings.generator.at_test)
     optimisers = make_optimisers(method, settings.optimiser, fused=True)
     ema = Ema(method.generator, 0.9)
     if state:

@@ -9,6 +9,7 @@ from store.records.facts import RunFacts
 from store.schema import Split, Stain
 from train.data.sampling import ReadingOrder
 from train.loop.session import Run
+from train.methods.base import GENERATOR
 from train.methods.registry import METHODS
 from train.run.snapshots import sample_split
 from train.runtime.device import idle_gpu
@@ -38,6 +39,10 @@ def announce(run: Run, facts: RunFacts) -> str:
         ),
         "parameters": ", ".join(f"{name} {count:,}" for name, count in facts.parameters.items() if count),
     }
+    if facts.started_from:
+        lines["weights"] = f"from {facts.started_from}"
+    if facts.frozen:
+        lines["frozen"] = facts.describe_frozen(settings.freeze)
     to_copy = {"settings": str(run.folder.settings)}
     if settings.tensorboard:
         to_copy["watch"] = f"tensorboard --logdir {quote(str(run.folder.tensorboard))}"
@@ -45,7 +50,7 @@ def announce(run: Run, facts: RunFacts) -> str:
         [
             *(wrapped(f"{name:<{COLUMN}}{text}", indent=" " * COLUMN) for name, text in lines.items()),
             *(f"{name:<{COLUMN}}{text}" for name, text in to_copy.items()),
-            *(wrapped(f"{'note':<{COLUMN}}{note}", indent=" " * COLUMN) for note in _notes(run)),
+            *(wrapped(f"{'note':<{COLUMN}}{note}", indent=" " * COLUMN) for note in _notes(run, facts)),
         ]
     )
 
@@ -57,7 +62,7 @@ def _batch(order: ReadingOrder) -> str:
     return f"{order.effective_batch} ({factors}; the learning rate stays as set)"
 
 
-def _notes(run: Run) -> list[str]:
+def _notes(run: Run, facts: RunFacts) -> list[str]:
     settings, order = run.settings, run.order
     notes = [why] if (why := idle_gpu(settings.device)) else []
     if not run.store.manifest.paired:
@@ -79,6 +84,19 @@ def _notes(run: Run) -> list[str]:
     if run.compute.cuda and run.ranks.count > 1 and settings.graph is not Use.OFF:
         several = f"graph = {settings.graph} with {run.ranks.count} processes"
         notes.append(f"{several}: steps are not captured as CUDA graphs")
+    started = facts.started_from.taken if facts.started_from else {}
+    if fresh := [name for name in facts.frozen if name not in started]:
+        notes.append(f"frozen with fresh weights, as nothing was read for them: {', '.join(fresh)}")
+    notes += [
+        f"all that the player {player} trains is frozen: its terms are reported, and it learns nothing"
+        for player in run.method.players
+        if player not in run.optimisers
+    ]
+    if facts.frozen.get(GENERATOR, 0) == facts.parameters.get(GENERATOR):
+        notes.append(
+            "the generator is frozen: the result will be the generator that the run starts with; what else it learns "
+            "is in its checkpoints, from which another run can start (init_from)"
+        )
     if settings.ema:
         notes.append(f"EMA (decay {settings.ema:g}): samples, validation and the saved generator use averaged weights")
     return notes

@@ -46,7 +46,8 @@ def _restore_newest(run: Run) -> Position | None:
         data, warnings = b"", [str(error)]
     for warning in warnings:
         run.console.say(f"warning: {warning}")
-    return restore(data, run.state, run.optimisers, run.order.steps) if data else None
+    fresh = not run.started_from
+    return restore(data, run.state, run.optimisers, run.order.steps, fresh=fresh) if data else None
 
 
 def _problem(run: Run, kept: Position | None) -> str:

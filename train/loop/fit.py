@@ -145,7 +145,7 @@ def _resume(run: Run) -> Position:
     data, warnings = read_newest(run.folder) if run.ranks.first else (b"", [])
     for warning in warnings:
         run.console.say(f"warning: {warning}")
-    start = restore(broadcast(data), run.state, run.optimisers, run.order.steps)
+    start = restore(broadcast(data), run.state, run.optimisers, run.order.steps, fresh=not run.started_from)
     if run.ranks.first and not start.step and run.folder.metrics.exists():
         run.console.say(
             f"warning: {run.folder.checkpoints} has no checkpoint: all steps and their lines are made again"

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from store.reader import Store
-from store.records.facts import RunFacts
+from store.records.facts import RunFacts, StartedFrom
 from store.run_files import RunFolder
 from store.schema import SettingsError
 from train.data.batch import Batch
@@ -20,6 +20,8 @@ from train.data.sampling import ReadingOrder, plan_order
 from train.kernels.launching import choose
 from train.loop.captured import Captured, CudaRecorder, Uncaptured, wants_graph
 from train.loop.ema import Ema
+from train.loop.freezing import freeze
+from train.loop.starting import start_from
 from train.loop.step import OptimisationStep, make_optimisers, trial_step
 from train.methods.base import Method
 from train.methods.outline import build_outline, names_without_pairs
@@ -49,6 +51,10 @@ class Run:
     optimisers: dict[str, Optimizer]
     emas: tuple[Ema, ...]
     """One, of the generator, if the setting `ema` is above 0; else none."""
+    started_from: StartedFrom | None
+    """The file that its first weights came from, if they are not fresh."""
+    frozen: dict[str, int]
+    """How many parameters of each network stay as they started, where some do."""
     graph: bool
     """Whether steps are replayed as CUDA graphs."""
 
@@ -84,8 +90,10 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
     method = build_method(settings)
     check_multiple(store.manifest.view_side, method.multiple, f"the views of {store.address}")
     method.check_side(store.manifest.view_side)
+    started_from = start_from(folder, settings, method.modules(), ranks)
     for module in method.modules().values():
         compute.place(module)
+    frozen = freeze(method, settings.freeze, settings.generator.at_test)
     return Run(
         folder=folder,
         store=store,
@@ -97,6 +105,8 @@ def build(folder: RunFolder, store: Store, settings: TrainSettings, ranks: Ranks
         method=method,
         optimisers=make_optimisers(method, settings.optimiser, fused=True),
         emas=(Ema(method.generator, settings.ema),) if settings.ema else (),
+        started_from=started_from,
+        frozen=frozen,
         graph=graph,
     )
 
@@ -167,6 +177,8 @@ def facts_of(run: Run) -> RunFacts:
         processes=run.ranks.count,
         effective_batch=run.order.effective_batch,
         settings=settings_digest(run.settings),
+        started_from=run.started_from,
+        frozen=run.frozen,
     )
 
 
@@ -182,4 +194,5 @@ def header_of(run: Run) -> GeneratorHeader:
         pairs_seen=run.order.steps * run.order.effective_batch,
         view_side=manifest.view_side,
         mpp={view: manifest.mpp[view] for view in run.settings.data.views if view in manifest.mpp},
+        started_from=run.started_from.sha256 if run.started_from else None,
     )

@@ -27,8 +27,14 @@ from train.settings import OptimiserSettings
 
 
 def make_optimisers(method: Method[Any], settings: OptimiserSettings, *, fused: bool) -> dict[str, Optimizer]:
-    """An Adam for each player. On a GPU it has its learning rate there, where a graph reads it."""
-    return {player: _make_adam(list(_parameters(method.owned(player))), settings, fused) for player in method.players}
+    """An Adam for each player that has something to train. On a GPU it has its learning rate there, for a graph."""
+    trained = {player: trained_by(method, player) for player in method.players}
+    return {player: _make_adam(parameters, settings, fused) for player, parameters in trained.items() if parameters}
+
+
+def trained_by(method: Method[Any], player: str) -> list[nn.Parameter]:
+    """What a player trains: all that it owns and that is not frozen."""
+    return [parameter for parameter in _parameters(method.owned(player)) if parameter.requires_grad]
 
 
 def _make_adam(parameters: list[nn.Parameter], settings: OptimiserSettings, fused: bool) -> Adam:
@@ -71,7 +77,8 @@ class OptimisationStep:
         The shared forward pass of each batch stays in memory until the last player has stepped; the terms of a batch
         are freed before those of the next are computed. If a term or a gradient of any player is not finite, networks,
         optimisers and pools stay as they are (`is_broken`). Returns the terms, each the mean over the batches, and the
-        length of each player's gradient, as `gradient_<player>`; detached and still on the device.
+        length of each player's gradient, as `gradient_<player>`; detached and still on the device. A player without an
+        optimiser, as all that it owns is frozen, has terms, and a gradient of 0.
         """
         method, parts = self.method, list(zip(batches, decisions, strict=True))
         self.undo.begin()
@@ -79,21 +86,27 @@ class OptimisationStep:
             outputs = [method.generate(*part) for part in parts]
         reported: dict[str, Tensor] = {}
         for player in method.players:
-            optimiser = self.optimisers[player]
-            optimiser.zero_grad(set_to_none=True)
+            optimiser = self.optimisers.get(player)
+            if optimiser:
+                optimiser.zero_grad(set_to_none=True)
             of_batches: list[dict[str, Tensor]] = []
             for (batch, decided), output in zip(parts, outputs, strict=True):
-                with frozen_except(method, player), self.compute.autocast():
+                grad = torch.set_grad_enabled(optimiser is not None)
+                with grad, frozen_except(method, player), self.compute.autocast():
                     terms = method.terms(player, batch, output, decided)
-                loss = torch.stack(list(terms.values())).sum()
-                (loss / len(parts)).backward()  # type: ignore[no-untyped-call]  # torch
+                if optimiser:
+                    loss = torch.stack(list(terms.values())).sum()
+                    (loss / len(parts)).backward()  # type: ignore[no-untyped-call]  # torch
                 of_batches.append({name: term.detach() for name, term in terms.items()})
-            reported |= {name: torch.stack([terms[name] for terms in of_batches]).mean() for name in of_batches[0]}
-            reported[f"gradient_{player}"] = average_and_clip(optimiser, self.clip)
+            means = {name: torch.stack([terms[name] for terms in of_batches]).mean() for name in of_batches[0]}
+            none = torch.zeros_like(next(iter(means.values())))
+            length = average_and_clip(optimiser, self.clip) if optimiser else none
+            reported |= means | {f"gradient_{player}": length}
             made = Terms.of(reported)
             broken = is_broken(made.values)
-            self.undo.keep(player)
-            step_unless(broken, optimiser)
+            if optimiser:
+                self.undo.keep(player)
+                step_unless(broken, optimiser)
         self.undo.undo_if(broken)
         for ema in self.emas:
             ema.update(method.generator, broken)
@@ -105,7 +118,7 @@ def trial_step(method: Method[Any], compute: Compute, batch: Batch) -> None:
     decisions = method.decide(len(batch.he), batch.he.shape[3], 0.0, torch.Generator().manual_seed(0))
     with compute.autocast():
         outputs = method.generate(batch, decisions)
-    for player in method.players:
+    for player in (player for player in method.players if trained_by(method, player)):
         with frozen_except(method, player), compute.autocast():
             terms = method.terms(player, batch, outputs, decisions)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch

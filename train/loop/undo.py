@@ -69,7 +69,8 @@ class Undo:
         modules = method.modules()
         self.pools = pools_of(modules)
         self.buffers = Backup(_buffers(modules))
-        self.moved = {player: Backup(_moved_by(optimisers[player])) for player in method.players[:-1]}
+        moving = [player for player in method.players[:-1] if player in optimisers]
+        self.moved = {player: Backup(_moved_by(optimisers[player])) for player in moving}
 
     def begin(self) -> None:
         """Before a step: copy what its forward passes change."""

@@ -94,9 +94,19 @@ def precomputed_weights(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def _filters(layers: Sequence[SpectralConv2d]) -> list[Filter]:
-    """What each layer uses in the coming pass; fused kernels write it in the dtype of convolutions under autocast."""
-    iterate = {layer.training for layer in layers}
-    if len(iterate) == 1 and launching.takes(*(layer.weight_orig for layer in layers)):
+    """What each layer uses in the coming pass; those that iterate are computed together, and so are frozen ones."""
+    groups = {iterate: [layer for layer in layers if layer.training is iterate] for iterate in (True, False)}
+    made = {
+        layer: one
+        for iterate, group in groups.items()
+        for layer, one in zip(group, _filters_at_once(group, iterate=iterate), strict=True)
+    }
+    return [made[layer] for layer in layers]
+
+
+def _filters_at_once(layers: Sequence[SpectralConv2d], *, iterate: bool) -> list[Filter]:
+    """What each layer uses; fused kernels write it in the dtype of convolutions under autocast."""
+    if layers and launching.takes(*(layer.weight_orig for layer in layers)):
         from train.kernels import layer_table, spectral
 
         parts = [
@@ -106,7 +116,7 @@ def _filters(layers: Sequence[SpectralConv2d]) -> list[Filter]:
         if layer_table.is_listable(parts):
             kind = layers[0].weight_orig.device.type
             dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-            return [Filter(*made) for made in spectral.normalised(parts, dtype, iterate=iterate.pop())]
+            return [Filter(*made) for made in spectral.normalised(parts, dtype, iterate=iterate)]
     return [Filter(layer.normalised_weight(), layer.bias) for layer in layers]
 
 

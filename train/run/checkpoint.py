@@ -34,6 +34,7 @@ FORMAT = 2
 KEPT = 2  # checkpoints: the newest, and one in case it gets damaged
 KEYS = ("format", "step", "seconds", "terms", "modules", "optimisers")
 FOREIGN = "bring back a copy of it, or remove it from the run's checkpoints, to resume from the one before"
+LONGEST = 60  # characters of the name of a network
 DIGITS = 16  # of the digest in a name
 NAME = re.compile(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}\.pt")
 
@@ -112,7 +113,7 @@ def read_newest(folder: RunFolder) -> tuple[bytes, list[str]]:
     for file in checkpoints(folder):
         with suppress(OSError):  # a file that cannot be read is damaged too
             data = file.read_bytes()
-            if hashlib.sha256(data).hexdigest()[:DIGITS] == file.stem.partition("-")[2]:
+            if has_its_digest(file, data):
                 return data, [_rename_damaged(file) for file in damaged]
         damaged.append(file)
     if damaged:
@@ -123,28 +124,59 @@ def read_newest(folder: RunFolder) -> tuple[bytes, list[str]]:
     return b"", []
 
 
-def restore(data: bytes, modules: Mapping[str, nn.Module], optimisers: dict[str, Optimizer], steps: int) -> Position:
+def has_its_digest(file: Path, data: bytes) -> bool:
+    """Whether the bytes of a file have the digest in its name; a file with another name than ours has none."""
+    return not NAME.fullmatch(file.name) or hashlib.sha256(data).hexdigest()[:DIGITS] == file.stem.partition("-")[2]
+
+
+def read_networks(held: object) -> dict[str, dict[str, Any]]:
+    """The state of each network in what PyTorch read from a checkpoint of any method; nothing in it is checked yet.
+
+    Raises RunError, in words that follow "it", for what is no checkpoint of this program.
+    """
+    state = trusted.has_keys(held, KEYS, "itself")
+    _check_format(state)
+    networks = trusted.has_keys(state["modules"], (), "its modules")
+    if odd := [
+        name for name in networks if not (isinstance(name, str) and name.isidentifier() and len(name) < LONGEST)
+    ]:
+        raise RunError(f"has {trusted.shown(odd[0])} as the name of a network")
+    return {name: trusted.has_keys(network, (), f"the {name}") for name, network in networks.items()}
+
+
+def restore(
+    data: bytes,
+    modules: Mapping[str, nn.Module],
+    optimisers: dict[str, Optimizer],
+    steps: int,
+    *,
+    fresh: bool = True,
+) -> Position:
     """Load a checkpoint, given as its bytes, into networks and optimisers; b"" is the start, and changes nothing.
 
-    Rates and other settings of optimisers stay those of the run, which has `steps` steps. Raises RunError for a
-    checkpoint that is not of such a run, whatever it holds.
+    Rates and other settings of optimisers stay those of the run, which has `steps` steps; `fresh` says whether its
+    networks have the weights that they started with. Raises RunError for a checkpoint that is not of such a run,
+    whatever it holds.
     """
     if not data:
         return Position(step=0, seconds=0.0, terms=[])
     load = partial(torch.load, map_location="cpu", weights_only=True)
     state = read_plain(data, "the newest checkpoint", load, RunError, FOREIGN)
     try:
-        return _restore(trusted.has_keys(state, KEYS, "it"), modules, optimisers, steps)
+        return _restore(trusted.has_keys(state, KEYS, "it"), modules, optimisers, steps, fresh)
     except RunError as error:
         name = f"*-{hashlib.sha256(data).hexdigest()[:DIGITS]}.pt"
         raise RunError(f"the newest checkpoint ({name}) {error}; {FOREIGN}") from error
 
 
 def _restore(
-    state: Mapping[str, Any], modules: Mapping[str, nn.Module], optimisers: dict[str, Optimizer], steps: int
+    state: Mapping[str, Any],
+    modules: Mapping[str, nn.Module],
+    optimisers: dict[str, Optimizer],
+    steps: int,
+    fresh: bool,
 ) -> Position:
-    if type(state["format"]) is not int or state["format"] != FORMAT:
-        raise RunError(f"has format {trusted.shown(state['format'])}, and this program reads {FORMAT}")
+    _check_format(state)
     position = Position(
         step=trusted.whole_number(state["step"], steps, "its step"),
         seconds=trusted.seconds(state["seconds"]),
@@ -161,6 +193,7 @@ def _restore(
         id(parameter): networks[name][key]
         for name, module in modules.items()
         for key, parameter in module.named_parameters()
+        if fresh
     }
     for player, optimiser in optimisers.items():
         trusted.check_moments(moments[player], optimiser, player, position.step, values)
@@ -170,6 +203,11 @@ def _restore(
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": moments[player]["state"], "param_groups": groups})
     return position
+
+
+def _check_format(state: Mapping[str, Any]) -> None:
+    if type(state["format"]) is not int or state["format"] != FORMAT:
+        raise RunError(f"has format {trusted.shown(state['format'])}, and this program reads {FORMAT}")
 
 
 def check_finite(modules: Mapping[str, nn.Module], step: int) -> None:

@@ -10,7 +10,7 @@ from store.disk.names import check_length
 from store.disk.removing import remove_file
 from store.files import PARTIAL, digest_tree, disk_errors, write_json, write_whole
 from store.process import installed_versions
-from store.records.facts import RunFacts, read_facts
+from store.records.facts import RunFacts, StartedFrom, read_facts
 from store.run_files import RunFolder
 from store.schema import RunError, SettingsError
 from store.settings import load, plain, to_toml
@@ -30,9 +30,13 @@ FREE = frozenset(
         "tensorboard",
         "time_limit",
         "optimiser.stop_after_skips",
+        "init_from",
     }
 )
-"""Settings that may change between two starts of a run: they change no number, `fused` and `threads` but rounding."""
+"""Settings that may change between two starts of a run: they change no number, `fused` and `threads` but rounding.
+
+`init_from` is only where a file lies, which may be moved; what was in it is told by its digest in `run.json`.
+"""
 
 WITHIN = 350  # bytes of the longest name in a run: a picture among predictions
 SHOWN = 3  # differing settings named in an error
@@ -89,6 +93,12 @@ def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> 
             f"{before.effective_batch}, now there are {facts.processes} with {facts.effective_batch}; start as many, "
             f"or {remedy}"
         )
+    if _digest_of(before.started_from) != _digest_of(facts.started_from):
+        raise RunError(
+            f"{folder.path} was started from {before.started_from or 'fresh weights'}, now init_from is "
+            f"{json.dumps(settings.init_from)}{f': {facts.started_from}' if facts.started_from else ''}; give what it "
+            f"was started from, or {remedy}"
+        )
     recorded, more_warnings = _recorded_settings(folder, settings, before.settings)
     old, new = (dict(_flat(plain(s), "")) for s in (recorded, settings))
     different = [key for key in new if key not in FREE and old[key] != new[key]]
@@ -99,14 +109,20 @@ def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> 
     return warnings + more_warnings
 
 
+def _digest_of(start: StartedFrom | None) -> str | None:
+    return start.sha256 if start else None
+
+
 def _recorded_facts(folder: RunFolder, given: RunFacts) -> tuple[RunFacts, list[str]]:
     """The facts of the first start. A damaged record that still shows store, processes and settings is replaced."""
     try:
         return read_facts(folder), []
     except RunError as error:
         left = folder.facts.read_bytes()
-        shown = (f'"seal": "{given.seal}",', f'"processes": {given.processes},', f'"settings": "{given.settings}",')
-        if not all(mark.encode() in left for mark in shown):
+        shown = [f'"seal": "{given.seal}",', f'"processes": {given.processes},', f'"settings": "{given.settings}",']
+        start = b'"started_from": {'  # a version that had none did not say so
+        shown += [f'"sha256": "{given.started_from.sha256}"'] if given.started_from else []
+        if (start in left and not given.started_from) or not all(mark.encode() in left for mark in shown):
             raise
         write_json(folder.facts, given)
         return given, [f"{error}; it is written again: store, processes and settings are those of this command"]
@@ -148,6 +164,12 @@ def recorded_fused(folder: RunFolder) -> Use:
         return Use.OFF if (read_facts(folder).device or "").startswith("cuda") else Use.AUTO
     except RunError:  # `claim` says what to do about it
         return Use.AUTO
+
+
+def recorded_init(folder: RunFolder) -> str:
+    """The `init_from` of a run's first start; empty if it has none or it is unknown."""
+    recorded = _recorded(folder)
+    return recorded.init_from if recorded else ""
 
 
 def _recorded(folder: RunFolder) -> TrainSettings | None:

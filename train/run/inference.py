@@ -17,23 +17,30 @@ from train.settings import AtTest
 
 @contextmanager
 def translation_mode(network: nn.Module, mode: AtTest) -> Iterator[None]:
-    """A network in evaluation mode, or with batch norm and dropout as in training; in training mode afterwards.
+    """A network as `set_translating` leaves it; every module of it as before afterwards."""
+    training = {module: module.training for module in network.modules()}
+    tracking = {norm: norm.track_running_stats for norm in training if isinstance(norm, nn.BatchNorm2d)}
+    set_translating(network, mode)
+    try:
+        yield
+    finally:
+        for module, before in training.items():
+            module.training = before
+        for norm, before in tracking.items():
+            norm.track_running_stats = before
+
+
+def set_translating(network: nn.Module, mode: AtTest) -> None:
+    """Put a network in evaluation mode, or leave batch norm and dropout in it as in training.
 
     As in training, batch norm uses the statistics of each picture; its running statistics do not change.
     """
     network.eval()
-    training = [m for m in network.modules() if mode is AtTest.TRAINING and isinstance(m, nn.BatchNorm2d | nn.Dropout)]
-    norms = [module for module in training if isinstance(module, nn.BatchNorm2d)]
-    for module in training:
-        module.train()
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-        network.train()
+    for module in network.modules():
+        if mode is AtTest.TRAINING and isinstance(module, nn.BatchNorm2d | nn.Dropout):
+            module.train()
+            if isinstance(module, nn.BatchNorm2d):
+                module.track_running_stats = False
 
 
 @torch.inference_mode()

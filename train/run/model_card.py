@@ -72,7 +72,7 @@ it was not tested on other scanners, staining protocols, organs or magnification
 |---|---|
 | method | {header.method}: {method.title} ({method.source}) |
 | length | {_length(header, skipped)} |
-| effective batch | {facts.effective_batch}, in {facts.processes} process(es) |
+{_start(header, facts)}| effective batch | {facts.effective_batch}, in {facts.processes} process(es) |
 | time | {seconds / 3600:.2f} h on {device} in {facts.precision} |
 | parameters | {", ".join(f"{name} {count:,}" for name, count in facts.parameters.items())} |
 | software | {", ".join(f"{name} {version}" for name, version in facts.software.items())} |
@@ -102,6 +102,14 @@ def _views(header: GeneratorHeader) -> str:
         f"{view} ({header.mpp[view]:.4g} um per pixel)" if view in header.mpp else view
         for view in header.settings.data.views
     )
+
+
+def _start(header: GeneratorHeader, facts: RunFacts) -> str:
+    """Lines on weights that are not fresh, and on those that were not trained, if there are any."""
+    lines = [f"| started from | {_cell(str(facts.started_from))} |\n"] if facts.started_from else []
+    if facts.frozen:
+        lines.append(f"| frozen | {_cell(facts.describe_frozen(header.settings.freeze))} |\n")
+    return "".join(lines)
 
 
 def _cell(text: str) -> str:

@@ -83,6 +83,32 @@ def test_passes_before_one_backward_are_those_of_each_layer(layout: torch.memory
         close(ours.grad, truth.grad, 2e-6)
 
 
+def test_frozen_layers_keep_their_vectors_beside_layers_that_iterate() -> None:
+    """Both kinds through the kernels, each at once; a frozen layer gets no gradient."""
+    plain = build(torch.channels_last)
+    for place in (0, 2):
+        plain[place].eval().requires_grad_(False)
+    fused = copy.deepcopy(plain)
+    before = copy.deepcopy(fused.state_dict())
+    with kernels(), precomputed_weights(fused):
+        filters = [layer.precomputed for layer in spectral(fused)]
+    made = [x for used in filters if used is not None for x in used if x is not None]
+    assert sum("_Normalised" in str(x.grad_fn) for x in made) == sum(x.requires_grad for x in made) == 3
+    truths = one_by_one(plain)
+    upstream = [draw(*truth.shape, seed=20 + n) for n, truth in enumerate(truths)]
+    for outputs in (truths, made):
+        torch.stack([(g * x).sum() for g, x in zip(upstream, outputs, strict=True)]).sum().backward()
+    for ours, truth in zip([*made, *fused.buffers()], [*truths, *plain.buffers()], strict=True):
+        close(ours, truth, 1e-6)
+    for name, parameter in fused.named_parameters():
+        twin = plain.get_parameter(name)
+        assert (parameter.grad is None) == (twin.grad is None) == name.startswith(("0.", "2."))
+        if parameter.grad is not None:
+            close(parameter.grad, twin.grad, 2e-6)
+    for name, vector in fused.named_buffers():
+        assert torch.equal(vector, before[name]) or not name.startswith(("0.", "2.")), name
+
+
 @each_dtype
 def test_a_pass_writes_the_dtype_of_convolutions_and_repeats_its_bits(dtype: torch.dtype) -> None:
     convs = build(torch.channels_last)
@@ -153,14 +179,8 @@ def test_no_address_travels_to_the_device_after_the_first_pass_unless_a_paramete
             assert len(layer_table._tables) == before + first
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-def test_layers_that_kernels_do_not_read_are_computed_one_by_one(mixed: bool) -> None:
-    """Those of another dtype, and those of which some are in training mode and some are not."""
-    network, picture = net(2), draw(1, 2, 5, 5)
-    if mixed:
-        network[1].eval()
-    else:
-        network, picture = network.double(), picture.double()
+def test_layers_of_another_dtype_are_computed_one_by_one() -> None:
+    network, picture = net(2).double(), draw(1, 2, 5, 5).double()
     assert torch.equal(run(copy.deepcopy(network), picture), network(picture))
 
 
