@@ -65,15 +65,11 @@ class Cluster:
             job = Job(call=run_unit, name=_name, remedy=REMEDY, resources=gpu_share(client) if choice.on_gpu else None)
             tasks = (
                 Task(
-                    work=self._work,
-                    unit=unit,
-                    pairs=tuple(pairs),
-                    location=writer.location,
-                    threads=processes.threads,
+                    work=self._work, unit=unit, pairs=tuple(pairs), location=writer.location, threads=processes.threads
                 )
                 for unit, pairs in units
             )
-            for task, seconds in run_tasks(client, tasks, job, stop):
+            for task, seconds in run_tasks(client, lambda: next(tasks, None), job, stop):
                 self._clock.add(seconds)
                 yield Committed(unit=task.unit, limit=self._clock.slowest)
 

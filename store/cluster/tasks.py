@@ -7,9 +7,8 @@ the work or seemed to, so it begins by looking whether the work is done.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from distributed import Client, KilledWorker, as_completed
@@ -37,17 +36,18 @@ class Job(Generic[T, R]):
     resources: Mapping[str, float] | None = None
 
 
-def run_tasks(client: Client, tasks: Iterable[T], job: Job[T, R], stop: Stop) -> Iterator[tuple[T, R]]:
+def run_tasks(client: Client, following: Callable[[], T | None], job: Job[T, R], stop: Stop) -> Iterator[tuple[T, R]]:
     """Run tasks in workers; yields each that is done, with its result.
 
-    After a stop is requested no other task is started. Raises the error of a task that failed after its retries, and
-    StoreError when several workers died at one.
+    `following` is asked for the next task when a worker is free for one, and answers None while there is none; it is
+    asked again after each result. After a stop is requested no other task is started. Raises the error of a task that
+    failed after its retries, and StoreError when several workers died at one.
     """
-    waiting, running = iter(tasks), dict[str, T]()
+    running = dict[str, T]()
 
     def start(number: int) -> list[Any]:
-        futures = []
-        for task in islice(waiting, 0 if stop.requested else max(0, number)):
+        futures = list[Any]()
+        while len(futures) < number and not stop.requested and (task := following()) is not None:
             key = f"{job.name(task)}-{os.urandom(4).hex()}"
             futures.append(client.submit(job.call, task, key=key, retries=RETRIES, resources=job.resources, pure=False))
             running[key] = task

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def job(call: object) -> Job[int, int]:
     return Job(call=call, name=lambda task: f"task {task}", remedy="")  # type: ignore[arg-type] # a test's own function
 
 
+def each(tasks: Iterable[int]) -> Callable[[], int | None]:
+    """The tasks, one when asked."""
+    waiting = iter(tasks)
+    return lambda: next(waiting, None)
+
+
 def test_only_one_kind_of_other_processes_is_used() -> None:
     assert not Workers()
     assert Workers(count=2)
@@ -53,8 +60,20 @@ def test_without_dask_the_extra_is_named(asked: dict[str, object], named: str, m
 
 
 def test_every_task_runs_once_and_comes_with_its_result(client: Client) -> None:
-    done = dict(run_tasks(client, range(30), job(lambda task: task * task), Stop()))
+    done = dict(run_tasks(client, each(range(30)), job(lambda task: task * task), Stop()))
     assert done == {task: task * task for task in range(30)}
+
+
+def test_results_may_lead_to_other_tasks(client: Client) -> None:
+    """Each task below 100 is followed by two others, which are not known before."""
+    waiting, done = deque([1]), list[int]()
+    for task, result in run_tasks(
+        client, lambda: waiting.popleft() if waiting else None, job(lambda task: 2 * task), Stop()
+    ):
+        done.append(task)
+        if result < 200:
+            waiting.extend([result, result + 1])
+    assert sorted(done) == [*range(1, 200)]
 
 
 def test_after_a_stop_no_other_task_is_started(client: Client, tmp_path: Path) -> None:
@@ -64,7 +83,7 @@ def test_after_a_stop_no_other_task_is_started(client: Client, tmp_path: Path) -
         (tmp_path / f"{task}").touch()
         return task
 
-    for task, _ in run_tasks(client, range(100), job(work), stop):
+    for task, _ in run_tasks(client, each(range(100)), job(work), stop):
         finished.append(task)
         stop.requested = True
     assert sorted(finished) == sorted(int(file.name) for file in tmp_path.iterdir())  # what was started is finished
@@ -79,10 +98,10 @@ def test_a_task_that_fails_is_tried_again_and_then_its_error_is_raised(client: C
             raise SettingsError(f"{task} failed")
         return task
 
-    assert dict(run_tasks(client, [0, RETRIES], job(work), Stop())) == {0: 0, RETRIES: RETRIES}
+    assert dict(run_tasks(client, each([0, RETRIES]), job(work), Stop())) == {0: 0, RETRIES: RETRIES}
     assert len([*tmp_path.iterdir()]) == 1 + RETRIES + 1
     with pytest.raises(SettingsError, match="7 failed"):
-        dict(run_tasks(client, [7], job(work), Stop()))
+        dict(run_tasks(client, each([7]), job(work), Stop()))
 
 
 def test_a_stop_ends_the_wait_for_the_first_worker() -> None:
