@@ -25,9 +25,9 @@ class Resampled:
             raise PictureError(f"{self.source.path}: says no micrometres per pixel; give them: --source-mpp NUMBER")
         step = self.mpp / self.source.mpp
         height, width = max(1, round(self.source.height / step)), max(1, round(self.source.width / step))
-        factors = [(self.source.height / one.height, self.source.width / one.width, one) for one in self.source.levels]
-        fitting = [one for one in factors if max(one[:2]) <= step * (1 + SAME)] or factors[:1]
-        down, across, level = fitting[-1]
+        factors = [(one, *_factors(self.source, one)) for one in self.source.levels]
+        fitting = [one for one in factors if max(one[1:]) <= step * (1 + SAME)] or factors[:1]
+        level, down, across = fitting[-1]
         scaled = Scaled(level=level, height=height, width=width, down=step / down, across=step / across)
         object.__setattr__(self, "scaled", scaled)
 
@@ -82,3 +82,17 @@ class Resampled:
     def close(self) -> None:
         """Close the source."""
         self.source.close()
+
+
+def _factors(whole: Level, part: Level) -> tuple[float, float]:
+    """How many px of the whole a px of a level covers, down and across: a whole number where rounding explains it.
+
+    >>> from types import SimpleNamespace as Sides
+    >>> _factors(Sides(height=1003, width=2001), Sides(height=250, width=500))
+    (4, 4)
+    """
+    number = round(whole.height / part.height)
+    sides = ((whole.height, part.height), (whole.width, part.width))
+    if all(large // number <= small <= -(-large // number) for large, small in sides):
+        return number, number
+    return whole.height / part.height, whole.width / part.width

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from store.images import PictureU8
 from store.slides.geometry import Rect
 from store.slides.source import Level
 
-BLOCK = 1 << 24  # px of the picture that are read at once
+BLOCK = 1 << 22  # px of the picture that are read at once
 SAME = 1e-6  # relative difference of scales that are one
 
 
@@ -59,13 +60,15 @@ class Scaled:
 
     def read(self, rect: Rect) -> PictureU8:
         """The pixels of a rectangle that lies inside, u8 [H,W,3] RGB."""
-        if abs(self.down - 1) < SAME and abs(self.across - 1) < SAME:
+        if (self.height, self.width) == (self.level.height, self.level.width):
             return self.level.read(rect)
         pixels = np.empty((rect.height, rect.width, 3), dtype=np.uint8)
-        side = max(1, int(math.sqrt(BLOCK / max(1.0, self.down * self.across))))
-        for top in range(0, rect.height, side):
-            for left in range(0, rect.width, side):
-                height, width = min(side, rect.height - top), min(side, rect.width - left)
+        most = int(BLOCK / max(1.0, self.down * self.across))  # px of the result
+        rows = min(max(1, most // rect.width), rect.height)  # wide bands: strips and tiles are decoded once
+        columns = min(max(1, most), rect.width)
+        for top in range(0, rect.height, rows):
+            for left in range(0, rect.width, columns):
+                height, width = min(rows, rect.height - top), min(columns, rect.width - left)
                 part = Rect(top=rect.top + top, left=rect.left + left, height=height, width=width)
                 pixels[top : top + height, left : left + width] = self._block(part)
         return pixels
@@ -76,13 +79,20 @@ class Scaled:
         top, left = int(rows.min()), int(columns.min())
         height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
         pixels = self.level.read(Rect(top=top, left=left, height=height, width=width))
-        narrow = np.zeros((rect.height, width, 3), dtype=np.float32)
-        for index, weight in zip((rows - top).T, of_rows.T, strict=True):
-            narrow += pixels[index] * weight[:, None, None]
-        small = np.zeros((rect.height, rect.width, 3), dtype=np.float32)
-        for index, weight in zip((columns - left).T, of_columns.T, strict=True):
-            small += narrow[:, index] * weight[:, None]
-        return np.rint(small).astype(np.uint8)
+        bands = _weighted(pixels, rows - top, of_rows, 0)
+        return np.rint(_weighted(bands, columns - left, of_columns, 1)).astype(np.uint8)
+
+
+def _weighted(
+    pixels: NDArray[Any], index: NDArray[np.int64], weights: NDArray[np.float32], axis: int
+) -> NDArray[np.float32]:
+    """Sums of rows (axis 0) or columns (1) of pixels [H,W,3]: those in `index`, with `weights`, both [N,K]."""
+    shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    total = np.zeros((*pixels.shape[:axis], len(index), *pixels.shape[axis + 1 :]), dtype=np.float32)
+    for places, weight in zip(index.T, weights.T, strict=True):
+        if weight.any():  # the last one often covers nothing
+            total += np.take(pixels, places, axis=axis) * weight.reshape(shape)
+    return total
 
 
 def overview(levels: Sequence[Level], side: int) -> PictureU8:

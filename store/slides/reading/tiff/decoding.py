@@ -48,7 +48,7 @@ class Segments:
             raise
         except Exception as error:  # damaged bytes make decoders raise anything
             raise self._refused(row, column, f"is damaged ({str(error) or type(error).__name__})") from error
-        pixels = np.concatenate(parts, axis=2)
+        pixels = np.concatenate(parts, axis=2) if page.planar else parts[0]
         if page.alpha is not None and (pixels[..., page.alpha] < WHITE).any():
             raise self._refused(row, column, TRANSPARENT)
         return to_rgb(page, pixels)
@@ -97,7 +97,9 @@ def to_rgb(page: Page, pixels: NDArray[np.uint8]) -> PictureU8:
         pixels = WHITE - pixels
     if page.compression == APERIO_YCBCR or (page.compression in JPEG_2000 and page.photometric == YCBCR):
         return _from_ycbcr(pixels)
-    return pixels[..., :3] if page.bands >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+    if page.bands < 3:
+        return np.repeat(pixels[..., :1], 3, axis=2)
+    return np.ascontiguousarray(pixels[..., :3])  # nothing else is kept
 
 
 def _from_ycbcr(pixels: NDArray[np.uint8]) -> PictureU8:

@@ -6,6 +6,7 @@ that no slide has make it damaged; both are found here, without reading the valu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from struct import Struct
 from typing import BinaryIO
 
 from store.pictures.containers import MOST_PICTURES, too_many_pictures, truncated
-from store.schema import PictureError
+from store.schema import MagstainError, PictureError
+from store.untrusted.documents import shorten
 
 SEGMENTS = 1 << 22  # tiles or strips of a picture: 2^19 px square in tiles of 256 px
 LONGEST = 1 << 26  # bytes of any other tag: profiles, tables of JPEG, descriptions
@@ -96,11 +98,10 @@ class TiffDirectories:
         return layout.unpack(self._bytes(place, layout.size))
 
     def _bytes(self, place: int, length: int) -> bytes:
-        self.file.seek(place)
-        data = self.file.read(length)
-        if len(data) < length:
+        if place + length > self.size:
             raise truncated(self.path, "TIFF", self.size)
-        return data
+        self.file.seek(place)
+        return self.file.read(length)
 
 
 def open_directories(path: Path, file: BinaryIO) -> TiffDirectories:
@@ -110,6 +111,17 @@ def open_directories(path: Path, file: BinaryIO) -> TiffDirectories:
     return TiffDirectories(
         path=path, file=file, size=size, order="<" if head[:2] == b"II" else ">", big=b"+" in head[2:]
     )
+
+
+@contextlib.contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Say that a file is damaged where its parts are of other kinds than they should: tifffile then raises anything."""
+    try:
+        yield
+    except (MagstainError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise damaged(path, shorten(str(error) or type(error).__name__, 200)) from error
 
 
 def damaged(path: Path, what: str) -> PictureError:

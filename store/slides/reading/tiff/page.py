@@ -159,5 +159,5 @@ def _check_segments(path: Path, page: Page, size: int) -> None:
     if not len(page.offsets) == len(page.lengths) == needed:
         found = min(len(page.offsets), len(page.lengths))
         raise damaged(path, f"{page.width:,} x {page.height:,} px need {needed:,} segments, and it lists {found:,}")
-    if (page.offsets + page.lengths > size).any() or (page.offsets > size).any():
+    if (page.offsets > size).any() or (page.lengths > size - page.offsets).any():
         raise truncated(path, "TIFF", size)

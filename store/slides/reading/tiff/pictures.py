@@ -110,7 +110,7 @@ class TiffPictures:
         return check_page(self.path, parsed, self.directories.size, memory)
 
     def _parse(self, directory: Directory, index: tuple[int, ...]) -> tifffile.TiffPage:
-        return _parse(self.path, self.parser, directory, index)
+        return _parse(self.parser, directory, index)
 
     def _several(self) -> PictureError:
         return PictureError(
@@ -128,27 +128,17 @@ def read_pictures(path: Path, file: BinaryIO) -> TiffPictures:
     if not chain:
         raise damaged(path, "it has no directory")
     file.seek(0)
-    try:
-        parser = tifffile.TiffFile(file, name=path.name, is_lsm=False, is_scanimage=False, is_ndpi=False)
-    except MemoryError:  # of this machine, not of the file
-        raise
-    except Exception as error:  # damaged tags make it raise anything
-        raise damaged(path, str(error)) from error
-    first = _parse(path, parser, chain[0], (0,))
+    parser = tifffile.TiffFile(file, name=path.name, is_lsm=False, is_scanimage=False, is_ndpi=False)
+    first = _parse(parser, chain[0], (0,))
     return TiffPictures(path=path, directories=directories, chain=chain, first=first, parser=parser)
 
 
-def _parse(path: Path, parser: tifffile.TiffFile, directory: Directory, index: tuple[int, ...]) -> tifffile.TiffPage:
+def _parse(parser: tifffile.TiffFile, directory: Directory, index: tuple[int, ...]) -> tifffile.TiffPage:
     """A directory as tifffile reads it."""
     import tifffile
 
-    try:
-        parser.filehandle.seek(directory.place)
-        return tifffile.TiffPage(parser, index)
-    except MemoryError:  # of this machine, not of the file
-        raise
-    except Exception as error:  # damaged tags make it raise anything
-        raise damaged(path, str(error)) from error
+    parser.filehandle.seek(directory.place)
+    return tifffile.TiffPage(parser, index)
 
 
 def _is_level(base: Page, parsed: tifffile.TiffPage) -> bool:

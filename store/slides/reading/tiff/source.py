@@ -11,6 +11,7 @@ from store.slides.reading.by_openslide import open_by_openslide
 from store.slides.reading.segments import Cache, Segmented
 from store.slides.reading.slide import Slide
 from store.slides.reading.tiff.decoding import Segments
+from store.slides.reading.tiff.directories import parsing
 from store.slides.reading.tiff.page import BLACK_IS_ZERO, PALETTE, WHITE_IS_ZERO, Page
 from store.slides.reading.tiff.pictures import read_pictures
 from store.slides.reading.whole import open_whole
@@ -24,14 +25,15 @@ def open_tiff(path: Path, memory: int) -> Source:
     with contextlib.ExitStack() as stack:
         with reading(path):
             file = stack.enter_context(path.open("rb"))
-        pictures = read_pictures(path, file)
-        if pictures.scanner:
-            return open_by_openslide(path, memory, pictures.scanner)
-        if pictures.is_plain:
-            pictures.check_single()
+        with parsing(path):
+            pictures = read_pictures(path, file)
+            scanner, plain = pictures.scanner, pictures.is_plain
+            pages, others = ((), 0) if scanner or plain else pictures.levels(memory)
+            mpp, mpp_from = pictures.scale()
+        if scanner:
+            return open_by_openslide(path, memory, scanner)
+        if plain:
             return open_whole(path, memory)
-        pages, others = pictures.levels(memory)
-        mpp, mpp_from = pictures.scale()
         cache, lock = Cache(memory), threading.Lock()
         levels = [
             Segmented(
