@@ -30,7 +30,7 @@ from store.slides.writing.labels import Label
 from store.slides.writing.levels import make_level
 from store.slides.writing.ome_tiff import write_ome_tiff
 from store.slides.writing.ome_zarr import write_ome_zarr
-from store.slides.writing.plan import OutputKind
+from store.slides.writing.plan import PACKINGS, OutputKind
 from store.slides.writing.spool import RECORD, Spool
 
 DRAFT, REPLACED = "draft", "replaced"
@@ -95,6 +95,7 @@ def tiles_to_do(spool: Spool, kind: OutputKind) -> int:
 
 def _write(spool: Spool, wanted: Finished, each: Callable[[int], None]) -> Finished:
     """Write the draft and the record of it, synced."""
+    assert spool.plan.packing in PACKINGS[wanted.kind], (spool.plan.packing, wanted.kind)
     check_flat(wanted.kind, spool.plan.height, spool.plan.width)
     if pending := spool.pending():
         raise StoreError(

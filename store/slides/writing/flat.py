@@ -15,7 +15,7 @@ from store.slides.geometry import Rect
 from store.slides.writing import jpeg
 from store.slides.writing.labels import SOFTWARE, Label
 from store.slides.writing.layer import Layer
-from store.slides.writing.ome_tiff import CLASSIC_BYTES, resolution
+from store.slides.writing.ome_tiff import CLASSIC_BYTES, UNIT, resolution
 from store.slides.writing.packing import deflate
 from store.slides.writing.plan import OutputKind
 from store.slides.writing.png import write_png
@@ -61,8 +61,8 @@ def _parts(layer: Layer, most: int, each: Callable[[int], None]) -> Iterator[Pic
     for row in range(layer.tiles.rows):
         rect = layer.tiles.tile(row, 0)
         band = layer.read(Rect(top=rect.top, left=0, height=rect.height, width=layer.grid.width))
-        yield from (band[top : top + most] for top in range(0, len(band), most))
         each(layer.tiles.columns)
+        yield from (band[top : top + most] for top in range(0, len(band), most))
 
 
 def _write_tiff(file: Path, layer: Layer, label: Label, each: Callable[[int], None]) -> None:
@@ -80,5 +80,6 @@ def _write_tiff(file: Path, layer: Layer, label: Label, each: Callable[[int], No
             software=SOFTWARE,
             description=label.text.encode(),
             metadata=None,
-            **resolution(label.mpp),
+            resolution=resolution(label.mpp),
+            resolutionunit=UNIT if label.mpp else None,
         )

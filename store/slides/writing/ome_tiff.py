@@ -18,12 +18,9 @@ from store.slides.writing.plan import Packing
 
 CLASSIC_BYTES = 2**32 - 2**26  # of a TIFF with 32-bit offsets; the rest is left for its directories
 DIRECTORY_BYTES = 16  # of a tile: where it is and how long
+UNIT = "CENTIMETER"  # of the resolution
 _SMALLER = 1  # NewSubfileType of a level
-_COMPRESSION = {
-    Packing.RAW: {"compression": 1},
-    Packing.DEFLATE: {"compression": 8, "predictor": 2},
-    Packing.JPEG: {"compression": 7, "subsampling": (2, 2)},
-}
+_COMPRESSION = {Packing.DEFLATE: "zlib", Packing.JPEG: "jpeg"}  # as tifffile calls them
 
 
 def write_ome_tiff(
@@ -39,24 +36,24 @@ def write_ome_tiff(
                 shape=(level.grid.height, level.grid.width, 3),
                 dtype="uint8",
                 tile=(level.tiles.side, level.tiles.side),
+                compression=_COMPRESSION[packing],
+                predictor=packing is Packing.DEFLATE,
                 photometric="ycbcr" if packing is Packing.JPEG else "rgb",
+                subsampling=(2, 2) if packing is Packing.JPEG else None,
                 planarconfig="contig",
                 software=SOFTWARE,
                 description=to_xml(level, label) if first else None,
                 subifds=len(levels) - 1 if first and levels[1:] else None,
                 subfiletype=0 if first else _SMALLER,
                 metadata=None,
-                **_COMPRESSION[packing],
-                **resolution(label.mpp, 2**number),
+                resolution=resolution(label.mpp, 2**number),
+                resolutionunit=UNIT if label.mpp else None,
             )
 
 
-def resolution(mpp: float | None, times: int = 1) -> dict[str, object]:
-    """The tags of pixels that are `times` as wide as mpp micrometres, as arguments of tifffile; none if unknown."""
-    if mpp is None:
-        return {}
-    per_cm = UM_PER_CM / (mpp * times)
-    return {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
+def resolution(mpp: float | None, times: int = 1) -> tuple[float, float] | None:
+    """How many pixels that are `times` as wide as mpp micrometres make a `UNIT`; None if mpp is unknown."""
+    return (UM_PER_CM / (mpp * times),) * 2 if mpp else None
 
 
 def to_xml(level: Layer, label: Label) -> bytes:
@@ -79,5 +76,5 @@ def to_xml(level: Layer, label: Label) -> bytes:
 
 def _tiles(level: Layer, each: Callable[[int], None]) -> Iterator[bytes]:
     for row in range(level.tiles.rows):
-        yield from level.packed(row, range(level.tiles.columns))
         each(level.tiles.columns)
+        yield from level.packed(row, range(level.tiles.columns))

@@ -35,7 +35,7 @@ def white(packing: Packing, side: int, quality: int) -> bytes:
 
 def deflate(pixels: PictureU8) -> bytes:
     """Each pixel less its left neighbour, TIFF's predictor 2, in a zlib stream."""
-    return bytes(imagecodecs.deflate_encode(imagecodecs.delta_encode(pixels, axis=1), LEVEL))
+    return bytes(imagecodecs.deflate_encode(imagecodecs.delta_encode(pixels, axis=1).tobytes(), LEVEL))
 
 
 def _inflate(data: bytes, side: int) -> PictureU8:
@@ -45,8 +45,7 @@ def _inflate(data: bytes, side: int) -> PictureU8:
 
 def encode_jpeg(pixels: PictureU8, quality: int) -> bytes:
     """A JPEG in YCbCr with the colours halved in both directions, as scanners write it."""
-    colours = {"colorspace": "RGB", "outcolorspace": "YCBCR", "subsampling": "420"}
-    return bytes(imagecodecs.jpeg8_encode(pixels, quality, **colours))
+    return bytes(imagecodecs.jpeg8_encode(pixels, quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420"))
 
 
 def _from_jpeg(data: bytes, side: int) -> PictureU8:
@@ -55,7 +54,7 @@ def _from_jpeg(data: bytes, side: int) -> PictureU8:
 
 def _gzip(tile: PictureU8) -> bytes:
     """Planes of red, green, blue, as a chunk [3,side,side]; the head of the stream holds no time."""
-    return bytes(imagecodecs.gzip_encode(np.ascontiguousarray(tile.transpose(2, 0, 1)), LEVEL))
+    return bytes(imagecodecs.gzip_encode(tile.transpose(2, 0, 1).tobytes(), LEVEL))
 
 
 def _gunzip(data: bytes, side: int) -> PictureU8:

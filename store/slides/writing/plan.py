@@ -42,6 +42,15 @@ class Packing(StrEnum):
     GZIP = "gzip"
 
 
+PACKINGS = {  # of each kind, the lossless one first
+    OutputKind.PNG: (Packing.RAW,),
+    OutputKind.JPEG: (Packing.RAW,),
+    OutputKind.TIFF: (Packing.RAW,),
+    OutputKind.OME_TIFF: (Packing.DEFLATE, Packing.JPEG),
+    OutputKind.OME_ZARR: (Packing.GZIP,),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolPlan:
     """What a spool holds: a picture of height x width px in cores of `side` px, each in output tiles of `tile` px.
@@ -103,13 +112,12 @@ def plan_spool(
     kind: OutputKind, height: int, width: int, side: int, identity: str, *, lossy: bool = False, quality: int = 90
 ) -> SpoolPlan:
     """The plan for a kind of file; `lossy` packs the tiles of an OME-TIFF as JPEG. `side` is a multiple of 16 px."""
-    packing = {OutputKind.OME_TIFF: Packing.JPEG if lossy else Packing.DEFLATE, OutputKind.OME_ZARR: Packing.GZIP}
     return SpoolPlan(
         height=height,
         width=width,
         side=side,
         tile=output_tile(side),
-        packing=packing.get(kind, Packing.RAW),
+        packing=PACKINGS[kind][-1 if lossy else 0],
         quality=quality,
         identity=identity,
     )

@@ -70,11 +70,13 @@ class Spool:
         return (self._layer(0, self.plan.grid, UNIT_PIXELS), *smaller)
 
     def remove(self) -> None:
-        """Remove the folder; until the end it says of what it was."""
+        """Remove the folder; as long as it has its name, it says of what it was."""
         with disk_errors(self.folder):
             clear(self.folder, keep={PLAN, RECORD})
-            clear(self.folder, keep={PLAN})
-            remove_folder(self.folder)
+            gone = self.folder.with_name(f"{self.folder.name}.removed")
+            remove_folder(gone)
+            self.folder.rename(gone)
+            remove_folder(gone)
 
     def _layer(self, number: int, grid: Grid, most_pixels: int, kept: int = 0) -> Layer:
         plan, folder = self.plan, self.folder / f"level-{number}"

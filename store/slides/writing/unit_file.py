@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from store.files import DIGEST, digest_tree
 from store.schema import StoreError
+from store.untrusted.documents import DocumentError, parse_object
 
 REMEDY = "the same command makes it again"
-HEAD = 1 << 16  # bytes that are read first; a longer line needs more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +48,10 @@ def read_index(file: Path) -> Index:
         with file.open("rb") as opened:
             line = opened.readline()
             size = os.fstat(opened.fileno()).st_size
-        tree: dict[str, Any] = json.loads(line)
-        digest = tree.pop(DIGEST)
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+        tree = parse_object(line)
+    except (OSError, DocumentError) as error:
         raise StoreError(f"{file} cannot be read ({error}); {REMEDY}") from error
-    if digest != digest_tree(tree):
+    if tree.pop(DIGEST, "") != digest_tree(tree):
         raise _damaged(file)
     places = tuple(accumulate(tree["lengths"], initial=len(line)))
     if places[-1] != size:
