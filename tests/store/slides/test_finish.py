@@ -7,20 +7,22 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from store.schema import StoreError
 from store.slides.writing import finish as finish_module
-from store.slides.writing import flat, layer, ome_tiff, ome_zarr
+from store.slides.writing import flat, layer, ome_zarr
 from store.slides.writing.finish import finish, is_made, tiles_to_do
 from store.slides.writing.plan import OutputKind, plan_spool
 from store.slides.writing.spool import Spool
 from tests.support.disks import fill, mounted
 from tests.support.spools import MPP, drawn, files_below, put_all, written
 
-PICTURE = drawn(100, 150)
+SIZE = (100, 150)
+PICTURE = drawn(*SIZE)
 kinds = pytest.mark.parametrize("kind", list(OutputKind))
 
 
@@ -39,7 +41,7 @@ CALLS = (  # every call that makes, writes, renames or removes something
     (layer, "pack"),
     (finish_module, "_digest"),
     (flat, "write_png"),
-    (ome_tiff.Layer, "packed"),
+    (layer.Layer, "packed"),
     (ome_zarr, "_write_document"),
 )
 TAKING = tuple(call for call in CALLS if call[1] in {"mkdir", "fsync", "open", "write_png", "packed"})
@@ -63,6 +65,10 @@ def failing(
     opens = Path.open
     for owner, name in calls:
         monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+
+
+def _fail_from(monkeypatch: pytest.MonkeyPatch, at: int, made: object) -> None:
+    failing(monkeypatch, at, Killed())
 
 
 def attempt(*words: object, **named: object) -> str:
@@ -109,13 +115,13 @@ def test_a_kill_at_any_call_leaves_nothing_or_the_whole_file_and_the_same_call_g
 def test_what_the_spool_made_is_known_until_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its units may be gone then: nobody makes them again."""
     out, at, pending = tmp_path / "a", 0, set[bool]()
-    plan = plan_spool(OutputKind.PNG, *PICTURE.shape[:2], 64, "drawn")
+    plan = plan_spool(OutputKind.PNG, *SIZE, 64, "drawn")
     removed = False
     while not removed:
         spool = Spool.open(tmp_path / "a.partial", plan)
         put_all(spool, PICTURE)
         with monkeypatch.context() as patch, suppress(Killed):
-            finish(spool, out, OutputKind.PNG, MPP, "", told=lambda made, at=at: failing(patch, at, Killed()))
+            finish(spool, out, OutputKind.PNG, MPP, "", told=partial(_fail_from, patch, at))
         removed = not spool.folder.exists()
         assert removed or is_made(spool, out)
         pending.add(bool(Spool(spool.folder, plan).pending()))
@@ -225,7 +231,7 @@ def test_an_unfinished_or_damaged_spool_has_no_file(tmp_path: Path) -> None:
 
 @kinds
 def test_progress_ends_at_what_was_announced(tmp_path: Path, kind: OutputKind) -> None:
-    spool = Spool.open(tmp_path / "a.partial", plan_spool(kind, *PICTURE.shape[:2], 64, "drawn"))
+    spool = Spool.open(tmp_path / "a.partial", plan_spool(kind, *SIZE, 64, "drawn"))
     put_all(spool, PICTURE)
     done, told = list[int](), list[str]()
     expected = tiles_to_do(spool, kind)

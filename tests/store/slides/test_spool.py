@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -136,14 +137,13 @@ def test_units_are_up_to_16_cores_of_a_row_and_fewer_of_large_ones() -> None:
 def test_plans_that_cannot_be_are_refused() -> None:
     with pytest.raises(SchemaError, match="cores of 100 px: the side must be a multiple of 16 px"):
         output_tile(100)
-    for wrong, message in (
-        ({"height": 0}, "both must be at least 1"),
-        ({"tile": 48}, "must be a multiple of 16 and divide the core"),
-        ({"quality": 101}, "JPEG quality 101: must be between 1 and 100"),
-    ):
-        right = {"height": 9, "width": 9, "side": 64, "tile": 64, "quality": 90}
-        with pytest.raises(SchemaError, match=message):
-            SpoolPlan(**{**right, **wrong}, packing=Packing.RAW)
+    right = SpoolPlan(height=9, width=9, side=64, tile=64, packing=Packing.RAW)
+    with pytest.raises(SchemaError, match="both must be at least 1"):
+        replace(right, height=0)
+    with pytest.raises(SchemaError, match="must be a multiple of 16 and divide the core"):
+        replace(right, tile=48)
+    with pytest.raises(SchemaError, match="JPEG quality 101: must be between 1 and 100"):
+        replace(right, quality=101)
 
 
 def test_another_plan_starts_anew_and_a_folder_that_is_no_spool_stays(tmp_path: Path) -> None:
