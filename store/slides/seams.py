@@ -6,8 +6,9 @@ its surroundings. Its error is the standard error of a ratio of means over borde
 section 2.11), because the steps along one border depend on each other.
 
 The control is the same ratio half a tile away, where no border is. Sides of tiles are multiples of 16 px, so that
-the regular patterns of transposed convolutions and the blocks of a JPEG meet both places alike: if the control is not
-1.00 either, it is these that one sees.
+the regular patterns of transposed convolutions, and the blocks and halved colours of a JPEG, meet both places alike: if
+the control is not 1.00 either, it is these that one sees. A slide as its scanner saved it has 1.35 ± 0.02 and a control
+of 1.37 ± 0.02 in tiles of 128 px (CMU-1-Small-Region.svs, JPEG, tissue alone), and no seam.
 """
 
 from __future__ import annotations
