@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from store.run_files import RunFolder
 from tests.support.stepping import take_step
 from tests.support.tiny_run import CPU, NARROW, NARROW_CONTRAST, read_by
 from train.data.batch import Batch
+from train.loop.starting import start_from
 from train.loop.step import make_optimisers, step_generator
 from train.methods.recipes import load_recipe
 from train.methods.registry import build_method
 from train.networks.spectral_norm import SpectralConv2d
-from train.runtime.distributed import join, mean_of_all
+from train.run.generator_file import FORMAT, GeneratorHeader, save_generator
+from train.runtime.distributed import Ranks, join, mean_of_all
 from train.settings import TrainSettings
 
 Recorded = dict[str, np.ndarray[Any, Any]]
@@ -91,6 +95,24 @@ def check_that_one_process_stops_both(method: str, first: bool) -> None:
     assert all(torch.equal(one, two) for one, two in zip(tensors(), before, strict=True)), method
 
 
+def check_that_both_start_from_the_file_of_the_first(out: Path, ranks: Ranks) -> None:
+    """The other process has no such file, and fresh weights of another seed."""
+    settings, file = small("asp"), out / "start.safetensors"
+    torch.manual_seed(7)
+    expected = build_method(settings).generator
+    if ranks.first:
+        header = GeneratorHeader(version=FORMAT, method="asp", settings=settings, seal=None, step=1, pairs_seen=1)
+        save_generator(file, expected, header)
+    torch.manual_seed(ranks.rank)
+    built = build_method(settings)
+    own = replace(settings, init_from=str(file if ranks.first else out / "nowhere.safetensors"))
+    started = start_from(RunFolder(out / "run"), own, built.modules(), ranks)
+    assert started is not None
+    assert (started.file, started.fresh) == ("start.safetensors", ("discriminator", "heads"))
+    found = built.generator.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.state_dict().items())
+
+
 PRECISIONS = {"double": (torch.float64, 0.9, False), "single": (torch.float32, 0.0, True)}
 
 
@@ -106,6 +128,7 @@ def main(out: Path, methods: Sequence[str]) -> None:
                     np.savez(out / f"{method}-{precision}.npz", allow_pickle=False, **recorded)
         for method in ("pix2pix", "cyclegan"):
             check_that_one_process_stops_both(method, ranks.first)
+        check_that_both_start_from_the_file_of_the_first(out, ranks)
     left = [name for name in map(Path.read_text, Path("/proc/self/task").glob("*/comm")) if "gloo" in name]
     assert not left, f"threads that may abort the process at its end: {left}"
 

@@ -35,6 +35,7 @@ from train.settings import TrainSettings
 SHOWN = 3  # names of tensors that a message lists
 REMEDY = "give a run's folder, its generator.safetensors or one of its checkpoints"
 IMPORT = "published weights become a run first, with `python -m train import`"
+LOAD = partial(torch.load, map_location="cpu", weights_only=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,8 @@ def start_from(
     if ranks.first:
         record, networks = _begin(folder, settings, modules)
         torch.save({"record": plain(record), "networks": networks}, packed)
-    held = torch.load(io.BytesIO(broadcast(packed.getvalue())), weights_only=True)
+    held = read_plain(broadcast(packed.getvalue()), "what the first process sent", LOAD, RunError, "start all again")
+    assert isinstance(held, dict)
     for name, state in held["networks"].items():
         modules[name].load_state_dict(state)
     return validate(StartedFrom, held["record"])
@@ -134,8 +136,7 @@ def read_weights(file: Path, settings: TrainSettings) -> Weights:
     data = file.read_bytes()
     if not has_its_digest(file, data):
         raise RunError(f"{file}: its bytes do not have the digest in its name, so it is damaged; {REMEDY}")
-    load = partial(torch.load, map_location="cpu", weights_only=True)
-    held = read_plain(data, f"{file}: it", load, RunError, REMEDY)
+    held = read_plain(data, f"{file}: it", LOAD, RunError, REMEDY)
     try:
         return Weights(file=file, sha256=digest_bytes(data), networks=read_networks(held))
     except RunError as error:
@@ -184,7 +185,11 @@ def _check_fit(weights: Weights, name: str, given: Mapping[str, Any], own: Mappi
         said = "; ".join(
             f"{len(keys)} {what}, such as {', '.join(keys[:SHOWN])}" for what, keys in faults.items() if keys
         )
-        settings = f"; its generator was made with other settings ({weights.differs})" if weights.differs else ""
+        settings = (
+            f"; its generator was made with other settings (here -> there: {weights.differs})"
+            if weights.differs
+            else ""
+        )
         alone = "" if name == GENERATOR else "; to take the generator alone, give a generator.safetensors"
         raise RunError(
             f"{weights.file}: it does not fit the {name} of this run, of {len(own)} tensors: {said}{settings}{alone}"
