@@ -141,11 +141,17 @@ def progress(
 
 
 def track(
-    items: Sequence[T] | Iterable[T], *, what: str, unit: str, total: int | None = None, done: int = 0
+    items: Sequence[T] | Iterable[T],
+    *,
+    what: str,
+    unit: str,
+    total: int | None = None,
+    done: int = 0,
+    hidden: bool = False,
 ) -> Generator[T]:
     """The items one by one, with `progress`; `total` is for an iterable without a length, with the `done` before it."""
     known = done + len(items) if isinstance(items, Sequence) else total
-    with progress(total=known, what=what, unit=unit, done=done) as bar:
+    with progress(total=known, what=what, unit=unit, done=done, hidden=hidden) as bar:
         try:
             for item in items:
                 yield item

@@ -40,6 +40,7 @@ LAYERS = {  # of each package from the top down; a root module or sub-package im
     ),
     "train": (
         {"__main__"},
+        {"options"},
         {"attention_maps", "describe"},
         {"predict"},
         {"importing", "loop", "translate", "export"},
@@ -151,7 +152,8 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
     "triton": {name for name in NAMES if name.startswith("train/kernels/")}
     - {f"train/kernels/{name}.py" for name in ("__init__", "launching", "patches/__init__")}
     | {"prep/upscaling/dense_kernels.py"},
-    "typer": {f"{package}/__main__.py" for package in PACKAGES} | {"prep/options.py", "store/cli.py"},
+    "typer": {f"{package}/__main__.py" for package in PACKAGES}
+    | {"prep/options.py", "train/options.py", "store/cli.py"},
     "zarr": {
         "store/format/codec.py",
         "store/format/jpegxl.py",

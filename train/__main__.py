@@ -10,22 +10,27 @@ import typer
 from store.cli import run_app, say
 from store.schema import Interrupted, Split
 from train.importing.publications import Published
+from train.options import (
+    CheckpointOption,
+    ConfigOption,
+    DeviceOption,
+    FormatOption,
+    InputsArgument,
+    MaskOption,
+    MppOption,
+    NormStatisticsOption,
+    OutOption,
+    OverwriteOption,
+    RegionOption,
+    RunOption,
+    SetOption,
+    SourceMppOption,
+    TranslateConfigOption,
+)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Train H&E-to-IHC translation on a store, and translate with it."
 )
-
-ConfigOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--config",
-        metavar="NAME|TOML",
-        help="a bundled preset or a TOML file, over the method's published settings; repeatable, later ones win",
-    ),
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting, over all files; repeatable")
-]
 
 
 @app.command()
@@ -71,16 +76,14 @@ def fit(
 
 @app.command()
 def predict(
-    run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="the folder of a finished run")] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", metavar="FILE", help="a generator.safetensors without its run")
-    ] = None,
+    run: RunOption = None,
+    checkpoint: CheckpointOption = None,
     store: Annotated[
         str | None, typer.Option("--store", metavar="STORE", help="another store, or the run's store in its new place")
     ] = None,
     split: Annotated[Split, typer.Option("--split", help="the part of the store to translate")] = Split.TEST,
     view: Annotated[str, typer.Option("--view", metavar="VIEW", help="tile, x1, x2, x4")] = "tile",
-    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1")] = "auto",
+    device: DeviceOption = "auto",
     gates: Annotated[bool, typer.Option("--gates", help="also draw attention maps over the H&E")] = False,
     batch: Annotated[
         int,
@@ -122,10 +125,8 @@ def predict(
 @app.command("export")
 def export_onnx(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="the .onnx file to write")],
-    run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="the folder of a finished run")] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", metavar="FILE", help="a generator.safetensors without its run")
-    ] = None,
+    run: RunOption = None,
+    checkpoint: CheckpointOption = None,
     without_dropout: Annotated[
         bool, typer.Option("--without-dropout", help="leave out dropout that is active when pictures are translated")
     ] = False,
@@ -141,6 +142,56 @@ def export_onnx(
     made = export(generator_folder(run, checkpoint), out, without_dropout=without_dropout, overwrite=overwrite)
     what = "already exists, and is the same" if made.already_existed else "written"
     say(f"{made.path} {what}, {made.path.stat().st_size / 1e6:.1f} MB; {made.comparison}")
+
+
+@app.command()
+def translate(
+    inputs: InputsArgument,
+    out: OutOption,
+    run: RunOption = None,
+    checkpoint: CheckpointOption = None,
+    config: TranslateConfigOption = None,
+    overrides: SetOption = None,
+    norm_statistics: NormStatisticsOption = "",
+    kind: FormatOption = "auto",
+    region: RegionOption = "",
+    mask: MaskOption = "auto",
+    mpp: MppOption = "",
+    source_mpp: SourceMppOption = None,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Translate any picture, folder or whole slide, in tiles that fit together; needs no store and no GPU.
+
+    What is finished is kept: the same command resumes, and keeps translations that are complete.
+    """
+    from store.process import bound_workspaces, wait_passively
+
+    wait_passively()
+    bound_workspaces()
+    from store.schema import PictureError
+    from store.settings import load
+    from train.predict import generator_folder
+    from train.run.generator_file import load_generator
+    from train.translate.names import format_of, plan_names
+    from train.translate.picture import Request, parse_region
+    from train.translate.run import translate_all
+    from train.translate.scale import Wish
+    from train.translate.settings import TranslateSettings
+
+    chosen = [f"norm_statistics={norm_statistics}"] if norm_statistics else []
+    settings = load(TranslateSettings, config, [*(overrides or []), *chosen])
+    wish = Wish(wanted=mpp, said=source_mpp)
+    request = Request(wish=wish, region=parse_region(region) if region else None, mask=mask)
+    trained = load_generator(generator_folder(run, checkpoint).generator)
+    listing = plan_names(inputs, out, format_of(kind))
+    if listing.others:
+        say(f"note: {listing.others} files in the folders are no pictures")
+    outcome = translate_all(listing, trained, settings, request, device, overwrite=overwrite)
+    say(f"{len(outcome.done)} of {len(listing.items)} pictures are translated in {out}; not for clinical use")
+    if outcome.bad:
+        listed = "\n  ".join(outcome.bad)
+        raise PictureError(f"{len(outcome.bad)} of {len(listing.items)} pictures are not translated:\n  {listed}")
 
 
 @app.command()

@@ -48,7 +48,7 @@ class Work:
 
     what: str
     targets: dict[str, Target]
-    stream: Stream[Target, Tensor]
+    stream: Stream[Target, PictureU8, Tensor]
 
     def each(self, names: list[str]) -> Generator[tuple[str, Levels]]:
         """The pictures of the names as they are drawn. Raises Interrupted as the stream does."""

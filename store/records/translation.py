@@ -17,8 +17,9 @@ DONE, SKIPPED = "#", "."  # of `tiles`
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translation:
-    """A picture of `height` x `width` px in tiles of `side` px; `source` and `generator` are sha256 in hex.
+    """A picture of `height` x `width` px in tiles of `side` px.
 
+    `source`, `generator` and `output` are sha256 in hex, of a folder that of the names and digests of its files.
     `region` is (top, left, height, width) of the part of the source that was translated, in pixels of `mpp`; `settings`
     are all that change a pixel. `tiles` has a text for each row of the grid, `#` for a tile that was translated and `.`
     for one that was skipped and is white. `seams` is None where no border lies between two translated tiles.
@@ -42,6 +43,7 @@ class Translation:
     tiles: tuple[str, ...]
     seams: Seams | None
     notes: tuple[str, ...] = ()
+    output: str | None = None
     software: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -43,26 +43,41 @@ def set_translating(network: nn.Module, mode: AtTest) -> None:
                 module.track_running_stats = False
 
 
+Pass = Callable[[Tensor], Tensor]
+"""A generator, or one with statistics that are given: signed [B,3,H,W] to the same shape."""
+
+
 @torch.inference_mode()
-def translate(generator: nn.Module, he: NDArray[np.uint8], device: torch.device, *, seed: int = 0) -> Tensor:
+def translate(generator: Pass, he: NDArray[np.uint8], device: torch.device, *, seed: int = 0) -> Tensor:
     """One picture, u8 [H,W,3], through a generator; `seed` is for dropout. Returns signed [H,W,3] on the device."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(device, seed):
         return translate_batch(generator, [he], device)[0]
 
 
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """A block in which what is drawn, as by dropout, follows from a seed; nothing outside changes."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 @torch.inference_mode()
-def translate_batch(generator: nn.Module, hes: Sequence[NDArray[np.uint8]], device: torch.device) -> list[Tensor]:
-    """Pictures of one side, u8 [H,W,3], in one pass of a generator. Returns signed [H,W,3] on the device, one each.
+def translate_batch(generator: Pass, hes: Sequence[NDArray[np.uint8]], device: torch.device) -> list[Tensor]:
+    """Pictures of one size, u8 [H,W,3], in one pass of a generator. Returns signed [H,W,3] on the device, one each.
 
     On a GPU this returns before they are computed, if nothing else waits for them.
     """
+    return list(generator(to_input(hes, device)).permute(0, 2, 3, 1))
+
+
+def to_input(hes: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """Pictures of one size, u8 [H,W,3], as a generator takes them: signed [B,3,H,W], channels last, on the device."""
     pixels = torch.stack([torch.from_numpy(he) for he in hes])
     if device.type == "cuda":  # from pageable memory the copy would wait for the pass before this one
         pixels = pixels.pin_memory().to(device, non_blocking=True)
-    batch = to_signed(pixels).permute(0, 3, 1, 2)  # [B,3,H,W], channels last without a copy
-    fakes: Tensor = generator(batch if len(hes) > 1 else batch[0][None])  # strides choose kernels: those of a picture
-    return list(fakes.permute(0, 2, 3, 1))
+    batch = to_signed(pixels).permute(0, 3, 1, 2)  # without a copy
+    return batch if len(hes) > 1 else batch[0][None]  # strides choose kernels: those of a picture
 
 
 def batches_change_nothing(generator: nn.Module, count: int, side: int, device: torch.device) -> bool:

@@ -33,3 +33,10 @@ def smaller_pictures(batch: int) -> str:
     """What takes less memory than a translation of `batch` pictures at a time."""
     ways = [f"--batch {batch // 2}"] * (batch > 1) + ["a --view of smaller pictures", "--device cpu"]
     return f"{FREE_SOME}; or use {', or '.join(ways)}"
+
+
+def smaller_tiles(tile: int, batch: int) -> str:
+    """What takes less memory than a translation in tiles of `tile` px, `batch` at a time."""
+    ways = [f"--set batch={batch // 2}"] * (batch > 1)
+    ways += [f"--set tile={max(64, tile // 32 * 16)}"] * (tile > 64)
+    return f"{FREE_SOME}; or use {', or '.join([*ways, '--device cpu'])}"

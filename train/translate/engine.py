@@ -15,7 +15,6 @@ from typing import Generic, TypeVar
 from torch import nn
 
 from store.cli import say, track
-from store.images import PictureU8
 from store.process import Stop, stop_requests
 from store.schema import Interrupted
 from train.kernels.launching import switch
@@ -26,31 +25,34 @@ from train.runtime.device import Compute, idle_gpu, resolve
 from train.settings import Precision
 
 T = TypeVar("T")
+Read = TypeVar("Read")
 Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stream(Generic[T, Drawn]):
-    """How items become pictures, and up to `batch` that are `alike` become drawn ones; requests to stop."""
+class Stream(Generic[T, Read, Drawn]):
+    """How items are read, and how up to `batch` neighbours that are `alike` are drawn; requests to stop."""
 
-    read: Callable[[T], PictureU8]
-    draw: Callable[[list[tuple[T, PictureU8]]], Sequence[Drawn]]
+    read: Callable[[T], Read]
+    draw: Callable[[list[tuple[T, Read]]], Sequence[Drawn]]
     batch: int
     stop: Stop
     kept: str
     """What is kept of the work when it is stopped, for the message."""
-    alike: Callable[[T], Hashable] = lambda _: None
+    alike: Callable[[tuple[T, Read]], Hashable] = lambda _: None
 
-    def each(self, items: Sequence[T], what: str, unit: str, done: int = 0) -> Generator[tuple[T, Drawn]]:
-        """The items with what is drawn of them, with progress after the `done` ones; the next are read meanwhile.
+    def each(
+        self, items: Sequence[T], what: str, unit: str, done: int = 0, *, hidden: bool = False
+    ) -> Generator[tuple[T, Drawn]]:
+        """The items with what is drawn of them, with progress (unless `hidden`) after the `done` ones.
 
-        Raises Interrupted after the first batch that a signal came with.
+        The next ones are read meanwhile. Raises Interrupted after the first batch that a signal came with.
         """
         with (
             closing(read_ahead(items, self.read)) as ahead,
-            closing(track(ahead, what=what, unit=unit, total=done + len(items), done=done)) as tracked,
+            closing(track(ahead, what=what, unit=unit, total=done + len(items), done=done, hidden=hidden)) as tracked,
         ):
-            for group in batches(tracked, self.batch, lambda pair: self.alike(pair[0])):
+            for group in batches(tracked, self.batch, self.alike):
                 for (item, _), drawn in zip(group, self.draw(group), strict=True):
                     yield item, drawn
                 if self.stop.requested:

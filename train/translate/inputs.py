@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from store.foreign.picture_files import files_below, is_picture
 from store.schema import PictureError, SettingsError
+from store.slides.reading.kinds import is_slide_name, is_zarr
 from store.untrusted.documents import DocumentError, read_document
 
 LISTED = 10_000_000  # bytes of a list of pictures
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kinds:
-    """What files are, as far as it can be told without decoding them."""
-
-    is_slide: Callable[[Path], bool]
-    """Whether a picture is read in parts: a pyramid or tiled file. False for what cannot be read."""
-    is_zarr: Callable[[Path], bool]
-    """Whether a folder is an OME-Zarr."""
-    is_slide_name: Callable[[Path], bool]
-    """Whether a file is a slide by its name alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +23,7 @@ class Found:
     folder: Path | None = None
 
 
-def find_pictures(inputs: Sequence[str], kinds: Kinds) -> tuple[list[Found], int]:
+def find_pictures(inputs: Sequence[str]) -> tuple[list[Found], int]:
     """The pictures of all inputs in their order, and how many files in folders are none.
 
     An input is a file, a folder, which is searched with those below it, or `@list.txt`, a text file with an input in
@@ -42,7 +31,7 @@ def find_pictures(inputs: Sequence[str], kinds: Kinds) -> tuple[list[Found], int
     """
     found, others = list[Found](), 0
     for text, base in _expanded(inputs):
-        pictures, more = _find(text, base, kinds)
+        pictures, more = _find(text, base)
         found += pictures
         others += more
     if not found:
@@ -84,18 +73,18 @@ def _lines(file: Path) -> list[str]:
     return kept
 
 
-def _find(text: str, base: Path | None, kinds: Kinds) -> tuple[list[Found], int]:
+def _find(text: str, base: Path | None) -> tuple[list[Found], int]:
     """The pictures of one input, and how many files in it are none."""
     path = Path(text) if base is None else base / text
     try:
         if not path.exists():
             raise PictureError(f"{path}: no such file or folder; check the path, or whether a link points nowhere")
-        if not path.is_dir() or kinds.is_zarr(path):
+        if not path.is_dir() or is_zarr(path):
             return [Found(path=path, name=_own_name(text, base))], 0
-        entries = list(files_below(path, kinds.is_zarr))
+        entries = list(files_below(path, is_zarr))
     except OSError as error:
         raise PictureError(f"{path}: cannot be looked into ({error.strerror}); mend that or leave it out") from error
-    pictures = [entry for entry in entries if entry.is_dir() or is_picture(entry.name) or kinds.is_slide_name(entry)]
+    pictures = [entry for entry in entries if entry.is_dir() or is_picture(entry.name) or is_slide_name(entry.name)]
     names = (PurePosixPath(entry.relative_to(path).as_posix()) for entry in pictures)
     found = [Found(path=entry, name=name, folder=path) for entry, name in zip(pictures, names, strict=True)]
     return found, len(entries) - len(pictures)

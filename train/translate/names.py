@@ -13,42 +13,52 @@ from pathlib import Path, PurePosixPath
 from store.disk.names import check_length
 from store.files import PARTIAL
 from store.schema import SettingsError
+from store.slides.reading.kinds import is_slide, is_zarr
+from store.slides.writing.plan import OutputKind
 from store.untrusted.names import folded
-from train.translate.inputs import Found, Kinds, find_pictures
+from train.translate.inputs import Found, find_pictures
 
-RECORD, LOCK = ".json", ".lock"  # endings of what is beside an output
+LOCK = ".lock"  # the ending of what says that an output is being made
 ENDING = f"{LOCK}.00000000{PARTIAL}"  # the longest of what is beside an output: a lock while it is made
 BESIDE = 40  # bytes of names below an output
 
 
 class Format(StrEnum):
-    """What a translation is written as; `auto` depends on the input."""
+    """What translations are written as: a kind of file; `auto` depends on the input."""
 
     AUTO = "auto"
-    PNG = "png"
-    JPEG = "jpeg"
-    TIFF = "tiff"
-    OME_TIFF = "ome-tiff"
-    OME_ZARR = "ome-zarr"
+    PNG = OutputKind.PNG
+    JPEG = OutputKind.JPEG
+    TIFF = OutputKind.TIFF
+    OME_TIFF = OutputKind.OME_TIFF
+    OME_ZARR = OutputKind.OME_ZARR
+
+
+def format_of(text: str) -> Format:
+    """The format that a user names. Raises SettingsError."""
+    try:
+        return Format(text)
+    except ValueError as error:
+        raise SettingsError(f"--format {text}: is none of {', '.join(Format)}") from error
 
 
 SUFFIX_OF = {
-    Format.PNG: ".png",
-    Format.JPEG: ".jpg",
-    Format.TIFF: ".tiff",
-    Format.OME_TIFF: ".ome.tiff",
-    Format.OME_ZARR: ".ome.zarr",
+    OutputKind.PNG: ".png",
+    OutputKind.JPEG: ".jpg",
+    OutputKind.TIFF: ".tiff",
+    OutputKind.OME_TIFF: ".ome.tiff",
+    OutputKind.OME_ZARR: ".ome.zarr",
 }
-FORMAT_OF = {  # longer suffixes first: the first one that fits counts
-    ".ome.tiff": Format.OME_TIFF,
-    ".ome.tif": Format.OME_TIFF,
-    ".ome.zarr": Format.OME_ZARR,
-    ".zarr": Format.OME_ZARR,
-    ".png": Format.PNG,
-    ".jpg": Format.JPEG,
-    ".jpeg": Format.JPEG,
-    ".tiff": Format.TIFF,
-    ".tif": Format.TIFF,
+KIND_OF = {  # longer suffixes first: the first one that fits counts
+    ".ome.tiff": OutputKind.OME_TIFF,
+    ".ome.tif": OutputKind.OME_TIFF,
+    ".ome.zarr": OutputKind.OME_ZARR,
+    ".zarr": OutputKind.OME_ZARR,
+    ".png": OutputKind.PNG,
+    ".jpg": OutputKind.JPEG,
+    ".jpeg": OutputKind.JPEG,
+    ".tiff": OutputKind.TIFF,
+    ".tif": OutputKind.TIFF,
 }
 PLAIN_TIFF = (".tif", ".tiff")
 
@@ -59,12 +69,7 @@ class Item:
 
     source: Path
     output: Path
-    format: Format
-
-    @property
-    def record(self) -> Path:
-        """What was done, beside the output; written last."""
-        return self.output.with_name(self.output.name + RECORD)
+    kind: OutputKind
 
     @property
     def lock(self) -> Path:
@@ -80,53 +85,55 @@ class Listing:
     others: int
 
 
-def plan_names(inputs: Sequence[str], out: Path, wanted: Format, kinds: Kinds) -> Listing:
+def plan_names(inputs: Sequence[str], out: Path, wanted: Format) -> Listing:
     """What `inputs` become below `out`, or as the file `out` if they are one picture and `out` ends as a file.
 
     Raises SettingsError or PictureError where something does not go together or is not there, and StoreError for a name
     that is too long.
     """
     check_length(out)
-    found, others = find_pictures(inputs, kinds)
+    found, others = find_pictures(inputs)
     alone = len(found) == 1 and found[0].folder is None
-    is_folder = out.is_dir() and not kinds.is_zarr(out)
-    if alone and not is_folder and (out.suffix or _format_of(out.name)):
+    is_folder = out.is_dir() and not is_zarr(out)
+    if alone and not is_folder and (out.suffix or _kind_of(out.name)):
         items = [_as_file(found[0], out, wanted)]
     else:
         _check_folder(out, found)
-        items = [_in_folder(one, out, wanted, kinds) for one in found]
+        items = [_in_folder(one, out, wanted) for one in found]
     _check(items)
     return Listing(items=tuple(items), others=others)
 
 
 def _as_file(one: Found, out: Path, wanted: Format) -> Item:
     """The picture as the file `out`, whose suffix says the format. Raises SettingsError."""
-    said = _format_of(out.name)
+    said = _kind_of(out.name)
     if said is None:
         raise SettingsError(
-            f"--out {out}: {out.suffix!a} is no format that is written; use one of {', '.join(FORMAT_OF)}, or make the "
+            f"--out {out}: {out.suffix!a} is no format that is written; use one of {', '.join(KIND_OF)}, or make the "
             "folder before if it is one"
         )
-    if wanted not in (Format.AUTO, said):
-        raise SettingsError(f"--out {out} with --format {wanted}: give one of them, or an --out in {SUFFIX_OF[wanted]}")
-    return Item(source=one.path, output=out, format=said)
+    if wanted not in (Format.AUTO, Format(said)):
+        raise SettingsError(
+            f"--out {out} with --format {wanted}: give one of them, or an --out in {SUFFIX_OF[OutputKind(wanted)]}"
+        )
+    return Item(source=one.path, output=out, kind=said)
 
 
-def _in_folder(one: Found, out: Path, wanted: Format, kinds: Kinds) -> Item:
-    kind = wanted if wanted is not Format.AUTO else _usual(one.path, kinds)
-    return Item(source=one.path, output=out / one.name.with_name(_stem(one.name.name) + SUFFIX_OF[kind]), format=kind)
+def _in_folder(one: Found, out: Path, wanted: Format) -> Item:
+    kind = _usual(one.path) if wanted is Format.AUTO else OutputKind(wanted)
+    return Item(source=one.path, output=out / one.name.with_name(_stem(one.name.name) + SUFFIX_OF[kind]), kind=kind)
 
 
-def _usual(path: Path, kinds: Kinds) -> Format:
-    """The format of a translation where none is asked for."""
-    if kinds.is_slide(path):
-        return Format.OME_TIFF
-    return Format.TIFF if path.suffix.lower() in PLAIN_TIFF else Format.PNG
+def _usual(path: Path) -> OutputKind:
+    """The kind of a translation where none is asked for."""
+    if is_slide(path):
+        return OutputKind.OME_TIFF
+    return OutputKind.TIFF if path.suffix.lower() in PLAIN_TIFF else OutputKind.PNG
 
 
-def _format_of(name: str) -> Format | None:
+def _kind_of(name: str) -> OutputKind | None:
     """What a suffix says."""
-    return next((kind for suffix, kind in FORMAT_OF.items() if name.lower().endswith(suffix)), None)
+    return next((kind for suffix, kind in KIND_OF.items() if name.lower().endswith(suffix)), None)
 
 
 def _stem(name: str) -> str:
@@ -135,7 +142,7 @@ def _stem(name: str) -> str:
     >>> _stem("a.b.ome.tif"), _stem("case 1.2.jpg"), _stem("slide")
     ('a.b', 'case 1.2', 'slide')
     """
-    known = next((suffix for suffix in FORMAT_OF if name.lower().endswith(suffix)), PurePosixPath(name).suffix)
+    known = next((suffix for suffix in KIND_OF if name.lower().endswith(suffix)), PurePosixPath(name).suffix)
     return name.removesuffix(name[len(name) - len(known) :]) or name
 
 
@@ -143,7 +150,7 @@ def _check_folder(out: Path, found: Sequence[Found]) -> None:
     """Refuse an output folder that is a file or named as one, or that lies in a folder that is translated."""
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out {out}: is a file, and {len(found)} pictures need a folder; name a folder")
-    if not out.is_dir() and (said := _format_of(out.name)):
+    if not out.is_dir() and (said := _kind_of(out.name)):
         raise SettingsError(
             f"--out {out}: is named as one {said} file, and the input is a folder or several; name a folder"
         )

@@ -6,12 +6,13 @@ would see in the whole picture; only the core of what it makes is kept. Lengths 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from store.images import PictureU8
-from store.slides.geometry import Rect
+from store.slides.geometry import Grid, Rect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,16 @@ class Window:
         top, left = self.core.top - self.read.top, self.core.left - self.read.left
         return slice(top, top + self.core.height), slice(left, left + self.core.width)
 
+    @classmethod
+    def whole(cls, height: int, width: int, sides: Sides) -> Window:
+        """All of a picture."""
+        return window_of(Rect(top=0, left=0, height=height, width=width), height, width, 0, sides)
+
+    @property
+    def seen(self) -> Rect:
+        """What the generator sees, beyond the edge of the picture too."""
+        return Rect(top=self.read.top, left=self.read.left, height=self.height, width=self.width)
+
     def fill(self, pixels: PictureU8) -> PictureU8:
         """`read` as u8 [H,W,3], mirrored at its bottom and right, as often as needed, to the sides of the window."""
         below, beside = self.height - pixels.shape[0], self.width - pixels.shape[1]
@@ -77,6 +88,24 @@ def measured_window(core: Rect, height: int, width: int, side: int, sides: Sides
     top, left = min(core.top, top), min(core.left, left)
     whole = Rect(top=top, left=left, height=core.bottom - top, width=core.right - left)
     return window_of(whole, height, width, 0, sides)
+
+
+def sample_windows(crops: Grid, places: Sequence[tuple[int, int]], sides: Sides) -> list[Window]:
+    """Crops of a picture at the places of a grid, all of one size: at its edge they are moved inwards to multiples.
+
+    The side of the grid is a side that the generator takes.
+    """
+    windows = []
+    for place in places:
+        at = crops.tile(*place)
+        top, left = (
+            max(0, min(first, (length - crops.side) // sides.multiple * sides.multiple))
+            for first, length in ((at.top, crops.height), (at.left, crops.width))
+        )
+        height, width = min(crops.side, crops.height), min(crops.side, crops.width)
+        core = Rect(top=top, left=left, height=height, width=width)
+        windows.append(window_of(core, crops.height, crops.width, 0, sides))
+    return windows
 
 
 def _extent(first: int, end: int, length: int, overlap: int, multiple: int) -> tuple[int, int]:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from store.images import check_ordinary, reading
 from store.slides.reading.by_openslide import MAKERS, open_by_openslide
+from store.slides.reading.kinds import TIFF
 from store.slides.reading.ome_zarr import open_ome_zarr
 from store.slides.reading.tiff.source import open_tiff
 from store.slides.reading.whole import open_whole
 from store.slides.source import Source
-
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_source(path: Path, memory: int) -> Source:

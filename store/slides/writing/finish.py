@@ -84,7 +84,12 @@ def finish(
 def is_made(spool: Spool, out: Path) -> bool:
     """Whether `out` is what this spool was written to: then its units are no longer needed, and `finish` ends soon."""
     made = _recorded(spool, None)
-    return made is not None and made.name == out.name and _digest(out) == made.digest
+    return made is not None and made.name == out.name and digest_output(out) == made.digest
+
+
+def is_finishing(folder: Path) -> bool:
+    """Whether the spool in a folder was complete, so that what is at the output's place may be its result."""
+    return (folder / RECORD).is_file()
 
 
 def tiles_to_do(spool: Spool, kind: OutputKind) -> int:
@@ -109,7 +114,7 @@ def _write(spool: Spool, wanted: Finished, each: Callable[[int], None]) -> Finis
         remove_folder(draft)
         _write_draft(draft, spool, wanted.kind, label, each)
         sync_all(_files(draft))
-        made = replace(wanted, digest=_digest(draft))
+        made = replace(wanted, digest=digest_output(draft))
         write_json(spool.folder / RECORD, made)
     return made
 
@@ -163,7 +168,7 @@ def _files(path: Path) -> list[Path]:
     return [path / name for name in files_of(path)] if path.is_dir() else [path]
 
 
-def _digest(path: Path) -> str:
+def digest_output(path: Path) -> str:
     """The sha256 of a file; of a folder, of the names and digests of its files; empty if there is none."""
     if path.is_dir():
         return digest_tree({name: digest_file(path / name) for name in files_of(path)})

@@ -13,7 +13,7 @@ from store.slides.geometry import Grid, Rect
 MULTIPLE = 16  # px that the side of a tile in a TIFF must be a multiple of; TIFF 6.0, section 15
 USUAL_TILE = 256  # the side of an output tile that viewers ask for
 UNIT_CORES = 16  # at most, of one row of the grid
-UNIT_PIXELS = 1 << 24  # at most, but for a unit of one core
+UNIT_PIXELS = 1 << 22  # at most, but for a unit of one core: a request to stop loses no more work
 LEVEL_PIXELS = 1 << 20  # of a unit of a level above the first
 LEVEL_SIDE = 512  # of a core of it, which is made of four times as many pixels of the level below
 

@@ -129,7 +129,7 @@ def test_a_core_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_units_are_up_to_16_cores_of_a_row_and_fewer_of_large_ones() -> None:
     plan = plan_spool(OutputKind.PNG, 10, 40 * 64, 64, "")
     assert [unit.count for unit in Spool(Path("nowhere"), plan).base.units] == [16, 16, 8]
-    for side, count in ((1024, 16), (1040, 15), (2048, 4), (8192, 1)):
+    for side, count in ((512, 16), (1024, 4), (1040, 3), (2048, 1), (8192, 1)):
         plan = plan_spool(OutputKind.PNG, 10, 40 * side, side, "")
         assert Spool(Path("nowhere"), plan).base.units[0].count == count
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from store.schema import MagstainError, SettingsError
-from train.translate.inputs import Kinds
 from train.translate.names import Format, Listing, plan_names
-
-KINDS = Kinds(
-    is_slide=lambda path: path.is_dir() or path.suffix in (".svs", ".ndpi") or "pyramid" in path.name,
-    is_zarr=lambda path: (path / "zarr.json").is_file(),
-    is_slide_name=lambda path: path.suffix in (".svs", ".ndpi"),
-)
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +25,12 @@ def lay(*names: str) -> None:
         file = Path(name, "zarr.json") if name.endswith(".zarr") else Path(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"")
+        if "pyramid" in name:
+            tifffile.imwrite(file, np.zeros((64, 64, 3), np.uint8), tile=(32, 32))
 
 
 def plan(*inputs: str, out: str = "out", wanted: Format = Format.AUTO) -> Listing:
-    return plan_names(inputs, Path(out), wanted, KINDS)
+    return plan_names(inputs, Path(out), wanted)
 
 
 def outputs(listing: Listing) -> dict[str, str]:
@@ -75,7 +72,7 @@ def test_a_format_that_is_asked_for_gives_the_suffix(wanted: Format, suffix: str
     lay("a.b.jpg", "s.svs")
     found = plan("a.b.jpg", "s.svs", wanted=wanted)
     assert list(outputs(found).values()) == [f"out/a.b{suffix}", f"out/s{suffix}"]
-    assert {item.format for item in found.items} == {wanted}
+    assert {item.kind for item in found.items} == {wanted}
 
 
 @pytest.mark.parametrize(
@@ -92,8 +89,8 @@ def test_a_format_that_is_asked_for_gives_the_suffix(wanted: Format, suffix: str
 def test_one_picture_and_a_suffix_are_a_file(out: str, kind: Format) -> None:
     lay("a.svs")
     (item,) = plan("a.svs", out=out).items
-    assert (item.output.as_posix(), item.format) == (out, kind)
-    assert (item.record.name, item.lock.name) == (f"{Path(out).name}.json", f"{Path(out).name}.lock")
+    assert (item.output.as_posix(), item.kind) == (out, kind)
+    assert item.lock.name == f"{Path(out).name}.lock"
 
 
 def test_an_output_that_is_an_ome_zarr_is_not_taken_for_a_folder_of_outputs() -> None:

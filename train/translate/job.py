@@ -1,0 +1,230 @@
+"""One picture from its file to its translation: what is finished is kept, and the same command resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from store.cli import progress
+from store.disk.locks import locked
+from store.files import PARTIAL, digest_file, digest_tree, disk_errors, to_json, write_json
+from store.process import installed_versions
+from store.records.translation import Translation, read_translation, record_of, tiles_of
+from store.schema import RunError, SettingsError
+from store.settings import plain
+from store.slides.seams import Place, measure_seams
+from store.slides.writing.finish import digest_output, finish, is_finishing, tiles_to_do
+from store.slides.writing.flat import check_flat
+from store.slides.writing.plan import Unit, plan_spool
+from store.slides.writing.spool import Spool
+from train.networks.reach import reach_of
+from train.networks.resnet import ResnetGenerator
+from train.networks.unet import UnetGenerator
+from train.run.generator_file import Trained
+from train.translate.engine import Network
+from train.translate.moments.collect import layout_of
+from train.translate.moments.layout import Layout
+from train.translate.names import Item
+from train.translate.passes import Drawing, run_units, to_numpy
+from train.translate.picture import AUTO, NONE, Picture, Request, opened
+from train.translate.plan import Sides
+from train.translate.settings import Compression, TranslateSettings
+from train.translate.statistics import Measuring, measure
+
+LIBRARIES = ("torch", "numpy", "tifffile", "imagecodecs", "opencv-python")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A trained generator that is ready to translate, and what is computed from it once.
+
+    `settings` are complete: the overlap and the precision are numbers and words that say what is done.
+    """
+
+    trained: Trained
+    network: Network
+    sides: Sides
+    layout: Layout
+    settings: TranslateSettings
+
+    @classmethod
+    def of(cls, trained: Trained, network: Network, settings: TranslateSettings) -> Model:
+        """What a generator needs to translate with these settings."""
+        generator = network.generator
+        assert isinstance(generator, ResnetGenerator | UnetGenerator)
+        multiple = trained.multiple
+        least = multiple if isinstance(generator, UnetGenerator) else 2 * multiple
+        overlap = reach_of(generator) if settings.overlap < 0 else settings.overlap
+        complete = replace(
+            settings, overlap=-(-overlap // multiple) * multiple, precision=network.compute.precision, memory=0.0
+        )
+        sides = Sides(multiple=multiple, least=least)
+        return cls(trained=trained, network=network, sides=sides, layout=layout_of(generator), settings=complete)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """An output and its record; `kept` if it was there before."""
+
+    item: Item
+    record: Translation
+    kept: bool
+
+
+def translate_picture(item: Item, model: Model, request: Request, memory: int, *, overwrite: bool) -> Done:
+    """Translate a picture into its output, or keep what is there already if it is the same translation, whole.
+
+    `memory` is in bytes. Raises PictureError, SchemaError, SettingsError, RunError and StoreError, each in one line,
+    and Interrupted when it was stopped.
+    """
+    trained, settings = model.trained.header.mpp, model.settings
+    with opened(item.source, request, trained, settings.tile, memory) as picture:
+        check_flat(item.kind, picture.grid.height, picture.grid.width)
+        wanted = _record(item, picture, model, request)
+        folder = spool_folder(item.output)
+        with disk_errors(item.output):
+            item.output.parent.mkdir(parents=True, exist_ok=True)
+        with locked(item.lock, f"the translation {item.output}"):
+            if found := _existing(item, wanted, folder, overwrite=overwrite):
+                if folder.exists():  # killed while it was removed
+                    open_spool(item, wanted, folder, settings).remove()
+                return Done(item=item, record=found, kept=True)
+            spool = open_spool(item, wanted, folder, settings)
+            draw_all(picture, model, spool, item.source.name)
+            record = replace(wanted, seams=measure_seams(spool.read, picture.grid, picture.skipped))
+            return Done(item=item, record=_finished(item, spool, record, overwrite=overwrite), kept=False)
+
+
+def open_spool(item: Item, wanted: Translation, folder: Path, settings: TranslateSettings) -> Spool:
+    """Where what is finished of a translation is kept."""
+    grid, lossy = wanted.grid, settings.compression is Compression.JPEG
+    identity = digest_tree(_identity(wanted))
+    plan = plan_spool(item.kind, grid.height, grid.width, grid.side, identity, lossy=lossy, quality=settings.quality)
+    return Spool.open(folder, plan)
+
+
+def draw_all(picture: Picture, model: Model, spool: Spool, name: str) -> None:
+    """Both passes over a picture, as far as they are not done."""
+    pending = spool.pending()
+    if not pending:
+        return
+    field_of = measure(
+        Measuring(
+            picture=picture,
+            units=spool.base.units,
+            network=model.network,
+            layout=model.layout,
+            sides=model.sides,
+            settings=model.settings,
+            folder=spool.folder / "moments",
+            name=name,
+        )
+    )
+    drawing = Drawing(
+        picture=picture,
+        network=model.network,
+        sides=model.sides,
+        overlap=model.settings.overlap,
+        field_of=field_of,
+        batch=model.settings.batch,
+        seed=model.settings.seed,
+    )
+    done = _count(picture, spool.base.units) - _count(picture, pending)
+    run_units(picture, pending, drawing.stream(), f"translating {name}", done, partial(_put, spool))
+
+
+def spool_folder(output: Path) -> Path:
+    """Where what is finished of an output is kept until all is."""
+    return output.with_name(output.name + PARTIAL)
+
+
+def _put(spool: Spool, unit: Unit, made: Mapping[Place, Tensor]) -> None:
+    spool.put(unit, [to_numpy(made[place]) if place in made else None for place in unit.places()])
+
+
+def _count(picture: Picture, units: list[Unit] | tuple[Unit, ...]) -> int:
+    """The tiles of units that are translated."""
+    return sum(place not in picture.skipped for unit in units for place in unit.places())
+
+
+def _record(item: Item, picture: Picture, model: Model, request: Request) -> Translation:
+    """What the record will say, but for what only the result shows."""
+    header, part, scale = model.trained.header, request.region, picture.scale
+    return Translation(
+        name=item.source.name,
+        source=picture.source.digest(),
+        generator=model.trained.digest,
+        method=header.method,
+        norm_statistics=model.settings.norm_statistics,
+        settings=plain(model.settings),
+        height=picture.grid.height,
+        width=picture.grid.width,
+        side=picture.grid.side,
+        region=None if part is None else (part.top, part.left, part.height, part.width),
+        source_mpp=scale.source,
+        mpp=scale.translated,
+        mask=_mask(picture.masked),
+        tiles=tiles_of(picture.grid, picture.skipped),
+        seams=None,
+        notes=(*picture.source.notes, *scale.notes),
+        software=installed_versions(("magstain", *LIBRARIES)),
+    )
+
+
+def _mask(masked: str) -> str:
+    """What says where tissue is: `auto`, `none`, or the sha256 of a file."""
+    return masked or NONE if masked in ("", AUTO) else digest_file(Path(masked))
+
+
+def _identity(record: Translation) -> dict[str, object]:
+    """What makes the pixels, as plain values."""
+    tree = to_json(asdict(replace(record, seams=None, notes=(), software={}, output=None)))
+    assert isinstance(tree, dict)
+    return tree
+
+
+def _existing(item: Item, wanted: Translation, folder: Path, *, overwrite: bool) -> Translation | None:
+    """The record of what is at the output's place if it is this translation, whole. Raises SettingsError if not."""
+    if not (item.output.exists() or item.output.is_symlink()):
+        return None
+    why = "has no record of how it was made"
+    with suppress(RunError):
+        found = read_translation(item.output)
+        before, now = _identity(found), _identity(wanted)
+        if differing := sorted(key for key in now if before.get(key) != now[key]):
+            why = f"is another translation (other {', '.join(differing)})"
+        elif digest_output(item.output) != found.output:
+            why = "was changed since it was made"
+        else:
+            return found
+    if overwrite or is_finishing(folder):
+        return None
+    raise SettingsError(f"{item.output} already exists and {why}; choose another --out, or replace it with --overwrite")
+
+
+def _finished(item: Item, spool: Spool, record: Translation, *, overwrite: bool) -> Translation:
+    """The output in its place, and its record beside it."""
+    made = list[Translation]()
+
+    def told(output: str) -> None:
+        made.append(replace(record, output=output))
+        write_json(record_of(item.output), made[-1])
+
+    total = tiles_to_do(spool, item.kind)
+    with progress(total=total, what=f"writing {item.output.name}", unit="tile", hidden=total == 1) as bar:
+        finish(
+            spool,
+            item.output,
+            item.kind,
+            record.mpp,
+            f"{item.source.name} translated by {record.method}, generator {record.generator[:12]}.",
+            overwrite=overwrite,
+            each=bar.update,
+            told=lambda finished: told(finished.digest),
+        )
+    return made[-1]

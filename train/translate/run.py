@@ -1,0 +1,94 @@
+"""All pictures of a command: one after the other, and those that cannot be translated are told at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from store.cli import say, track, wrapped
+from store.machine.memory import spare_memory
+from store.process import device_memory
+from store.records.translation import SKIPPED, record_of
+from store.schema import PictureError, SchemaError, SettingsError
+from store.slides.writing.finish import is_finishing
+from train.run.generator_file import Trained
+from train.runtime.memory import smaller_tiles
+from train.translate.engine import ready
+from train.translate.job import Done, Model, spool_folder, translate_picture
+from train.translate.names import Item, Listing
+from train.translate.picture import Request
+from train.translate.settings import TranslateSettings
+
+GIB = 1 << 30
+LISTED = 3  # names in a message
+USUAL_MEMORY = 2 * GIB  # where the system does not say what is free
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a command: the translations, and why others are none, in a line each."""
+
+    done: tuple[Done, ...]
+    bad: tuple[str, ...]
+
+
+def translate_all(
+    listing: Listing, trained: Trained, settings: TranslateSettings, request: Request, device: str, *, overwrite: bool
+) -> Outcome:
+    """Translate the pictures of a listing; a bad one among several does not stop the others.
+
+    Raises the error of a single picture, StoreError where nothing can be written, and Interrupted when it was stopped.
+    """
+    check_free(listing.items, overwrite=overwrite)
+    memory = round(settings.memory * GIB) or spare_memory() // 4 or USUAL_MEMORY
+    done, bad = list[Done](), list[str]()
+    several = len(listing.items) > 1
+    with ready(trained, device, settings.precision) as network:
+        model = Model.of(trained, network, settings)
+        for item in track(listing.items, what="translating", unit="picture", hidden=not several):
+            try:
+                with device_memory(_windows(model.settings), smaller_tiles(model.settings.tile, settings.batch)):
+                    done.append(translate_picture(item, model, request, memory, overwrite=overwrite))
+            except (PictureError, SchemaError, SettingsError) as error:
+                if not several:
+                    raise
+                bad.append(str(error))
+            else:
+                tell(done[-1])
+    return Outcome(done=tuple(done), bad=tuple(bad))
+
+
+def check_free(items: Sequence[Item], *, overwrite: bool) -> None:
+    """Refuse outputs that exist and say nothing about how they were made. Raises SettingsError."""
+    taken = [
+        item.output
+        for item in items
+        if (item.output.exists() or item.output.is_symlink())
+        and not (record_of(item.output).is_file() or is_finishing(spool_folder(item.output)))
+    ]
+    if taken and not overwrite:
+        names = ", ".join(map(str, taken[:LISTED])) + ", …" * (len(taken) > LISTED)
+        raise SettingsError(
+            f"{len(taken)} of {len(items)} outputs already exist and have no record of how they were made: {names}; "
+            "choose another --out, or replace them with --overwrite"
+        )
+
+
+def tell(done: Done) -> None:
+    """Say what was written; of a picture of one tile, of which there may be thousands, only what is to be noted."""
+    record, output = done.record, done.item.output
+    for note in record.notes:
+        say(wrapped(f"note: {done.item.source.name}: {note}"))
+    if done.kept:
+        say(f"{output} already exists: the same translation, kept")
+        return
+    tiles = "".join(record.tiles)
+    if len(tiles) > 1:
+        skipped = tiles.count(SKIPPED)
+        counts = f"{len(tiles) - skipped:,} tiles translated, {skipped:,} without tissue skipped and white"
+        say(wrapped(f"{output}: {counts}; {record.seams or 'no borders between tiles'}"))
+
+
+def _windows(settings: TranslateSettings) -> str:
+    side = settings.tile + 2 * settings.overlap
+    return f"windows of {side} px (tile = {settings.tile}), {settings.batch} at a time"

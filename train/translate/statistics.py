@@ -1,0 +1,209 @@
+"""The first pass: the statistics with which the tiles of a larger picture are translated.
+
+What is measured is kept in a folder, unit by unit, so that the same command resumes; the second pass reads it from
+there, mapped, so that memory does not grow with the picture.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from store.files import PARTIAL, disk_errors, sync, write_whole
+from store.slides.geometry import Grid
+from store.slides.seams import Place
+from store.slides.writing.plan import Unit
+from train.run.inference import seeded, to_input
+from train.translate.engine import Network, Stream
+from train.translate.moments.collect import collect, collect_together
+from train.translate.moments.field import Field
+from train.translate.moments.layout import Layout
+from train.translate.moments.table import Moments, kernel_field, kernel_weights, local_field, pooled
+from train.translate.passes import KEPT, FieldOf, Input, Tile, needs_to_be_alone, on_device, run_units
+from train.translate.picture import Picture
+from train.translate.plan import Sides, Window, sample_windows
+from train.translate.settings import NormStatistics, TranslateSettings
+
+CROP = 512  # px, the side of what `global` learns from: as training sees it
+TABLE, EVERYWHERE = "table.npy", "everywhere.npy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """A picture in units whose statistics a network measures; `folder` keeps them."""
+
+    picture: Picture
+    units: Sequence[Unit]
+    network: Network
+    layout: Layout
+    sides: Sides
+    settings: TranslateSettings
+    folder: Path
+    name: str
+
+
+def own(_place: Place, _window: Window) -> None:
+    """No moments: each window has its own."""
+
+
+def measure(work: Measuring) -> FieldOf:
+    """Measure, or read what was measured before, and return the moments of each window.
+
+    A picture of one tile has its own, and a generator that takes none from a picture needs none.
+    """
+    mode = work.settings.norm_statistics
+    if work.picture.is_one_tile or not work.layout.size or mode is NormStatistics.TILE:
+        return own
+    with disk_errors(work.folder):
+        work.folder.mkdir(exist_ok=True)
+    if mode in (NormStatistics.THUMBNAIL, NormStatistics.GLOBAL):
+        moments = _kept(work, {NormStatistics.THUMBNAIL: _thumbnail, NormStatistics.GLOBAL: _sample}[mode])
+        everywhere = on_device(Field.everywhere(torch.from_numpy(moments), work.layout), work.network)
+        return lambda _place, _window: everywhere
+    return field_of_table(work, _table(work))
+
+
+def field_of_table(work: Measuring, table: Moments) -> FieldOf:
+    """The moments of each window, from those of all tiles."""
+    if work.settings.norm_statistics is NormStatistics.LOCAL:
+        side = work.picture.grid.side
+        return lambda _, window: local_field(table, work.layout, side, window.seen)
+    weights = kernel_weights(work.settings.kernel, work.settings.kernel_side)
+    return lambda place, _: kernel_field(table, work.layout, *place, weights)
+
+
+def _kept(work: Measuring, make: Callable[[Measuring], Moments]) -> Moments:
+    """The moments that hold everywhere, [K], made once."""
+    file = work.folder / EVERYWHERE
+    if (found := _read(file, (work.layout.size,))) is not None:
+        return found
+    moments = make(work)
+    _write(file, moments)
+    return moments
+
+
+def _thumbnail(work: Measuring) -> Moments:
+    """TIN: the moments of the whole picture, as large as a tile."""
+    small = work.picture.source.overview(work.settings.tile)
+    height, width = small.shape[:2]
+    whole = Window.whole(height, width, work.sides)
+    return _measured(work, [whole.fill(small)], collect)[0]
+
+
+def _sample(work: Measuring) -> Moments:
+    """The moments of a sample of crops of tissue as if they were one picture.
+
+    As many at once as have the pixels of a tile, which bounds memory; then the groups are pooled.
+    """
+    grid, settings = work.picture.grid, work.settings
+    side = work.sides.around(min(settings.tile, CROP))
+    crops = Grid(height=grid.height, width=grid.width, side=side)
+    shown = [place for place in crops.places() if work.picture.shows_tissue(crops.tile(*place))]
+    draw = np.random.default_rng(settings.seed)
+    chosen = sorted(draw.choice(len(shown), min(settings.sample, len(shown)), replace=False))
+    windows = sample_windows(crops, [shown[number] for number in chosen], work.sides)
+    size = max(1, settings.tile**2 // side**2)
+    groups = [windows[start : start + size] for start in range(0, len(windows), size)]
+    stream: Stream[list[Window], list[NDArray[np.uint8]], Moments] = Stream(
+        read=lambda group: [work.picture.read(window) for window in group],
+        draw=lambda groups: [_measured(work, pixels, collect_together) for _, pixels in groups],
+        batch=1,
+        stop=work.network.stop,
+        kept=KEPT,
+    )
+    found = [moments for _, moments in stream.each(groups, f"measuring {work.name}", "sample")]
+    return pooled(np.stack(found), work.layout)
+
+
+def _table(work: Measuring) -> Moments:
+    """The moments of each tile, [rows,columns,K], mapped from a file."""
+    grid, size = work.picture.grid, work.layout.size
+    shape = (grid.rows, grid.columns, size)
+    if (found := _map(work.folder / TABLE, shape)) is not None:
+        return found
+    units = [unit for unit in work.units if not work.picture.skipped.issuperset(unit.places())]
+    files = {unit: work.folder / f"{unit.name}.npy" for unit in units}
+    left = [unit for unit in units if _read(files[unit], (unit.count, size)) is None]
+    done = sum(unit.count for unit in units) - sum(unit.count for unit in left)
+
+    def write(unit: Unit, made: dict[Place, Tensor]) -> None:
+        moments = np.full((unit.count, size), np.nan, np.float32)
+        for row, column in made:
+            moments[column - unit.column] = made[row, column].cpu().numpy()
+        _write(files[unit], moments)
+
+    run_units(work.picture, left, _stream(work), f"measuring {work.name}", done, write)
+    partial_file = work.folder / f"{TABLE}{PARTIAL}"
+    with disk_errors(partial_file):
+        table = np.lib.format.open_memmap(partial_file, "w+", np.float32, shape)
+        table[:] = np.nan
+        for unit in units:
+            table[unit.row, unit.column : unit.column + unit.count] = _read(files[unit], (unit.count, size))
+        table.flush()
+        sync(partial_file)
+        partial_file.replace(work.folder / TABLE)
+    mapped = _map(work.folder / TABLE, shape)
+    assert mapped is not None, "it was just written"
+    return mapped
+
+
+def _stream(work: Measuring) -> Stream[Tile, Input, Tensor]:
+    """The tiles without overlap, each as its moments, float32 [K] on the device."""
+
+    def read(tile: Tile) -> Input:
+        window = work.picture.measured(tile.place, work.sides)
+        return Input(window=window, pixels=work.picture.read(window))
+
+    def draw(group: list[tuple[Tile, Input]]) -> list[Tensor]:
+        return list(_collect(work, [one.pixels for _, one in group], collect))
+
+    return Stream(
+        read=read,
+        draw=draw,
+        batch=1 if needs_to_be_alone(work.network.generator) else work.settings.batch,
+        stop=work.network.stop,
+        kept=KEPT,
+        alike=lambda pair: (pair[0].unit, pair[1].shape),
+    )
+
+
+def _collect(work: Measuring, pixels: Sequence[NDArray[np.uint8]], how: Callable[..., Tensor]) -> Tensor:
+    device = work.network.compute.device
+    with seeded(device, work.settings.seed), work.network.compute.autocast():
+        return how(work.network.generator, to_input(pixels, device))
+
+
+def _measured(work: Measuring, pixels: Sequence[NDArray[np.uint8]], how: Callable[..., Tensor]) -> Moments:
+    moments: Moments = _collect(work, pixels, how).cpu().numpy()
+    return moments
+
+
+def _write(file: Path, moments: Moments) -> None:
+    data = io.BytesIO()
+    np.save(data, moments)
+    with disk_errors(file):
+        write_whole(file, data.getvalue())
+
+
+def _read(file: Path, shape: tuple[int, ...]) -> Moments | None:
+    """What was kept; None if it is not there or is something else."""
+    with suppress(OSError, ValueError, EOFError):
+        found = np.load(file, allow_pickle=False)
+        return found if found.shape == shape and found.dtype == np.float32 else None
+    return None
+
+
+def _map(file: Path, shape: tuple[int, ...]) -> Moments | None:
+    """The same without reading it."""
+    with suppress(OSError, ValueError, EOFError):
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+        return found if found.shape == shape and found.dtype == np.float32 else None
+    return None
