@@ -39,7 +39,7 @@ CALLS = (  # every call that makes, writes, renames or removes something
     (os, "rmdir"),
     (Path, "open"),
     (layer, "pack"),
-    (finish_module, "_digest"),
+    (finish_module, "digest_output"),
     (flat, "write_png"),
     (layer.Layer, "packed"),
     (ome_zarr, "_write_document"),
