@@ -76,7 +76,7 @@ def open_ome_zarr(path: Path, memory: int) -> Slide:
             raise PictureError(f"{path}: lists {len(pictures)} pictures; {EXPORT}")
         return _open(path, pictures[0], memory)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else shorten(str(error), 200)
+        what = shorten(f"no {error}" if isinstance(error, KeyError) else str(error), 200)
         raise PictureError(f"{path}: what it says of itself as OME-Zarr is not read ({what}); {EXPORT}") from error
 
 

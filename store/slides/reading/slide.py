@@ -63,13 +63,16 @@ class Slide:
 def is_smaller(whole: tuple[int, int], part: tuple[int, int]) -> bool:
     """Whether height and width are those of the whole divided by one factor, but for rounding to a pixel.
 
-    >>> is_smaller((1003, 2001), (250, 500)), is_smaller((1003, 2001), (250, 400))
-    (True, False)
+    A side of one pixel stays one.
+
+    >>> is_smaller((1003, 2001), (250, 500)), is_smaller((1003, 2001), (250, 400)), is_smaller((1, 9), (1, 5))
+    (True, False, True)
     """
     sides = list(zip(whole, part, strict=True))
     least = max(large / (small + 1) for large, small in sides)
     most = min(large / (small - 1) if small > 1 else math.inf for large, small in sides)
-    return least < most and all(0 < small < large for large, small in sides)
+    shrinks = part != whole and all(0 < small < large or small == large == 1 for large, small in sides)
+    return shrinks and least < most
 
 
 def digest_of(path: Path) -> str:

@@ -95,7 +95,7 @@ def read_array(folder: Path) -> ZarrArray:
         array = parse(folder, tree)
         _check_shapes(array)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"has no {error}" if isinstance(error, KeyError) else shorten(str(error), 200)
+        what = shorten(f"has no {error}" if isinstance(error, KeyError) else str(error), 200)
         raise PictureError(f"{file}: is not read as a picture: {what}; export it as 8-bit RGB again") from error
     return array
 

@@ -68,7 +68,7 @@ class Layer:
             for column in range(count)
         ]
         with disk_errors(self.folder):
-            parts = unit_file.to_parts(packed, sum(columns), [core is None for core in cores])
+            parts = unit_file.to_parts(self._file(unit), packed, sum(columns), [core is None for core in cores])
             Folder(self.folder).write(unit.name, *parts)
         self._index.cache_clear()  # of a file that was damaged
         self._whole.add(unit)

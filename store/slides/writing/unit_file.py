@@ -30,9 +30,10 @@ class Index:
     digests: tuple[str, ...]  # sha256 in hex
 
 
-def to_parts(tiles: Sequence[bytes], columns: int, skipped: Sequence[bool]) -> Iterator[bytes]:
-    """The bytes of a unit's file, of tiles in rows of `columns`; equal tiles make equal bytes."""
+def to_parts(file: Path, tiles: Sequence[bytes], columns: int, skipped: Sequence[bool]) -> Iterator[bytes]:
+    """The bytes of a unit's file, of tiles in rows of `columns`; equal tiles of one place make equal bytes."""
     tree = {
+        "place": _place(file),
         "columns": columns,
         "skipped": list(skipped),
         "lengths": [len(tile) for tile in tiles],
@@ -53,6 +54,8 @@ def read_index(file: Path) -> Index:
         raise StoreError(f"{file} cannot be read ({error}); {REMEDY}") from error
     if tree.pop(DIGEST, "") != digest_tree(tree):
         raise _damaged(file)
+    if tree["place"] != _place(file):
+        raise StoreError(f"{file} is the file of another place, {tree['place']}; {REMEDY}")
     places = tuple(accumulate(tree["lengths"], initial=len(line)))
     if places[-1] != size:
         raise _damaged(file)
@@ -85,6 +88,11 @@ def is_whole(file: Path) -> bool:
         return all(len(list(read_tiles(file, index, first, index.columns))) == index.columns for first in rows)
     except StoreError:
         return False
+
+
+def _place(file: Path) -> str:
+    """Level and unit, which their names say."""
+    return f"{file.parent.name}/{file.name}"
 
 
 def _damaged(file: Path) -> StoreError:

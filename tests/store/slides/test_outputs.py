@@ -15,6 +15,7 @@ from PIL import Image
 
 from store.images import PictureU8, load_picture
 from store.schema import SchemaError
+from store.slides.geometry import Rect
 from store.slides.reading.open import open_source
 from store.slides.writing import ome_tiff as ome_tiff_module
 from store.slides.writing.flat import check_flat
@@ -119,14 +120,18 @@ def test_nothing_is_said_of_a_scale_that_is_unknown(tmp_path: Path, kind: Output
     assert load_picture(file).claims.mpp == 0 if not kind.has_levels else b"PhysicalSize" not in file.read_bytes()
 
 
-@pytest.mark.parametrize("kind", [OutputKind.PNG, OutputKind.TIFF, OutputKind.OME_TIFF])
-def test_what_is_written_is_a_source(tmp_path: Path, kind: OutputKind) -> None:
-    picture = drawn(300, 517)
+@pytest.mark.parametrize("shape", [(300, 517), (1, 1000), (700, 1), (2, 300)], ids=str)
+@pytest.mark.parametrize("kind", [OutputKind.PNG, OutputKind.TIFF, OutputKind.OME_TIFF, OutputKind.OME_ZARR])
+def test_what_is_written_is_a_source(tmp_path: Path, kind: OutputKind, shape: tuple[int, int]) -> None:
+    picture = drawn(*shape)
     written(tmp_path / "a.tif", picture, kind)
     source = open_source(tmp_path / "a.tif", 1 << 24)
     try:
-        assert (source.height, source.width) == (300, 517)
+        assert np.array_equal(source.read(Rect(top=0, left=0, height=shape[0], width=shape[1])), picture)
         assert source.mpp == pytest.approx(MPP, rel=TIMES)
+        levels = [(level.height, level.width) for level in source.levels]
+        assert len(levels) > 2 or not kind.has_levels
+        assert all(max(one) == -(-max(shape) // 2**number) for number, one in enumerate(levels))
     finally:
         source.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -101,6 +102,26 @@ def test_a_damaged_unit_is_found_and_made_again(tmp_path: Path, damage: Callable
         again.read(whole(again))
     put_all(again, picture)
     assert contents(tmp_path / "a") == before
+    assert np.array_equal(again.read(whole(again)), picture)
+
+
+@pytest.mark.parametrize(
+    "other", ["level-0/000000-000000.unit", "level-0/000001-000016.unit", "level-1/000000-000000.unit"]
+)
+def test_the_file_of_another_unit_or_level_is_found(tmp_path: Path, other: str) -> None:
+    """As if a disk, or a person, had moved it."""
+    picture = drawn(150, 2000)
+    spool = opened(tmp_path / "a", 150, 2000)
+    put_all(spool, picture)
+    levels = spool.levels()
+    make_level(levels[1], levels[0], lambda _: None)
+    unit = spool.base.units[2]
+    shutil.copy(tmp_path / "a" / other, tmp_path / "a" / "level-0" / unit.name)
+    again = opened(tmp_path / "a", 150, 2000)
+    assert again.pending() == [unit]
+    with pytest.raises(StoreError, match=f"is the file of another place, {other}; the same command makes it again"):
+        again.read(whole(again))
+    put_all(again, picture)
     assert np.array_equal(again.read(whole(again)), picture)
 
 
