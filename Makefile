@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo prepare train eval export compare ablation figure test test-fast test-gpu soak check lint check-other \
+.PHONY: help setup demo prepare train eval translate export compare ablation figure test test-fast test-gpu soak check lint check-other \
         bench attack doctor weights clean
 
 # ---- the environment: created once, and again when one of these two files has changed
@@ -13,7 +13,7 @@ READY := $(ENV)/made-$(KEY)
 PY    := $(ENV)/bin/python
 
 # ---- values that a person types are words, whatever signs are in them: $ is not expanded, and `quote` is for the shell
-TYPED := DATA HE IHC PAIRS STORE RUN DIR SET CONFIG PREP_SET TRAIN_SET PREP_CONFIG TRAIN_CONFIG SCHEDULER WEIGHTS FROM OUT
+TYPED := DATA HE IHC PAIRS STORE RUN DIR INPUT CHECKPOINT NORMS REGION MASK MPP SOURCE_MPP SET CONFIG PREP_SET TRAIN_SET PREP_CONFIG TRAIN_CONFIG SCHEDULER WEIGHTS FROM OUT
 $(foreach name,$(TYPED),$(if $(filter command environment,$(firstword $(origin $(name)))),$(eval override $(name) := $$(value $(name)))))
 quote  = '$(subst ','\'',$(1))'
 
@@ -32,7 +32,7 @@ ROWS    ?= baseline multi attention both
 BUILT    = $(if $(and $(STORE),$(if $(DATA)$(HE)$(PAIRS),,STORE)),,prepare)
 
 # ---- SET and CONFIG belong to the one stage that the command line names; where it names both, PREP_… and TRAIN_… do
-STAGES       := $(filter prepare train compare ablation,$(MAKECMDGOALS))
+STAGES       := $(filter prepare train translate compare ablation,$(MAKECMDGOALS))
 ifneq ($(and $(filter prepare,$(STAGES)),$(filter-out prepare,$(STAGES))),)
 $(foreach name,SET CONFIG,$(if $($(name)),$(error $(name)="$($(name))" with $(STAGES): for which of them? Use PREP_$(name)="…" for prepare or TRAIN_$(name)="…" for $(filter-out prepare,$(STAGES)))))
 endif
@@ -64,6 +64,8 @@ help:
 	@echo '  make eval      run -> predictions, scores, tables, page    RUN= METHOD= STORE= SPLIT= VIEW='
 	@echo '                 GATES=1 draw attention maps, REQUIRE=1 stop if weights are missing'
 	@echo '  make export    run -> generator.onnx, for programs without PyTorch    RUN= METHOD= OUT=FILE'
+	@echo '  make translate your own pictures    INPUT=file, folder or @list.txt; RUN= or CHECKPOINT=; OUT='
+	@echo '                 FORMAT= NORMS= MASK= MPP= SOURCE_MPP= REGION= SET= CONFIG= DEVICE= OVERWRITE=1'
 	@echo '  make compare   methods of Table I -> one table and page    DATA= STORE= METHODS="asp cut" SET='
 	@echo '  make ablation  rows of Table II -> one table and page      DATA= STORE= ROWS="baseline both" SET='
 	@echo '  make weights   fetch and verify weight files    NAMES=evaluate for the networks of evaluation'
@@ -124,6 +126,9 @@ eval: $(READY)
 
 export: $(READY)
 	@$(PY) -m train export --run $(call quote,$(FOLDER)) --out $(call quote,$(or $(OUT),$(FOLDER)/generator.onnx))
+
+translate: $(READY)
+	@$(if $(INPUT),,$(error INPUT= names what to translate: a picture, a slide, a folder with them, or @list.txt))$(PY) -m train translate $(call quote,$(INPUT)) $(if $(CHECKPOINT),--checkpoint $(call quote,$(CHECKPOINT)),--run $(call quote,$(FOLDER))) --out $(call quote,$(or $(OUT),translated)) $(if $(FORMAT),--format $(FORMAT)) $(if $(NORMS),--norm-statistics $(call quote,$(NORMS))) $(if $(REGION),--region $(call quote,$(REGION))) $(if $(MASK),--mask $(call quote,$(MASK))) $(if $(MPP),--mpp $(call quote,$(MPP))) $(if $(SOURCE_MPP),--source-mpp $(call quote,$(SOURCE_MPP))) $(call config,$(CONFIG)) $(call sets,$(SET)) $(if $(DEVICE),--device $(DEVICE)) $(if $(OVERWRITE),--overwrite)
 
 compare: $(READY)
 	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)

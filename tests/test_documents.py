@@ -87,11 +87,19 @@ GIVEN = {  # a variable, the targets that read it, and the option that it become
     "PAIRS": ("prepare", "--pairs-from"),
     "STORE": ("prepare train eval", "--store"),
     "RUN": ("train eval", "--run"),
+    "INPUT": ("translate", "translate"),
+    "OUT": ("translate INPUT=a", "--out"),
     "CONFIG": ("train", "--config"),
     "PREP_CONFIG": ("prepare DATA=a", "--config"),
     "WEIGHTS": ("prepare DATA=a", "--weights"),
     "SCHEDULER": ("prepare DATA=a", "--scheduler"),
     "FROM": ("weights", "--from"),
+    "CHECKPOINT": ("translate INPUT=a", "--checkpoint"),
+    "NORMS": ("translate INPUT=a", "--norm-statistics"),
+    "REGION": ("translate INPUT=a", "--region"),
+    "MASK": ("translate INPUT=a", "--mask"),
+    "MPP": ("translate INPUT=a", "--mpp"),
+    "SOURCE_MPP": ("translate INPUT=a", "--source-mpp"),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from store.cli import progress
+from store.cli import Progress, progress
 from store.disk.locks import locked
 from store.files import PARTIAL, digest_file, digest_tree, disk_errors, to_json, write_json
 from store.process import installed_versions
@@ -207,6 +207,11 @@ def _existing(item: Item, wanted: Translation, folder: Path, *, overwrite: bool)
     raise SettingsError(f"{item.output} already exists and {why}; choose another --out, or replace it with --overwrite")
 
 
+def advance(bar: Progress, tiles: int) -> None:
+    """Show that tiles are written."""
+    bar.update(tiles)
+
+
 def _finished(item: Item, spool: Spool, record: Translation, *, overwrite: bool) -> Translation:
     """The output in its place, and its record beside it."""
     made = list[Translation]()
@@ -224,7 +229,7 @@ def _finished(item: Item, spool: Spool, record: Translation, *, overwrite: bool)
             record.mpp,
             f"{item.source.name} translated by {record.method}, generator {record.generator[:12]}.",
             overwrite=overwrite,
-            each=bar.update,
+            each=lambda tiles: advance(bar, tiles),
             told=lambda finished: told(finished.digest),
         )
     return made[-1]

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from store.schema import MagstainError, SettingsError
+from store.slides.writing.plan import OutputKind
 from train.translate.names import Format, Listing, plan_names
 
 
@@ -61,16 +62,16 @@ def test_a_folder_keeps_its_names_and_suffixes_are_mapped() -> None:
 @pytest.mark.parametrize(
     ("wanted", "suffix"),
     [
-        (Format.PNG, ".png"),
-        (Format.JPEG, ".jpg"),
-        (Format.TIFF, ".tiff"),
-        (Format.OME_TIFF, ".ome.tiff"),
-        (Format.OME_ZARR, ".ome.zarr"),
+        (OutputKind.PNG, ".png"),
+        (OutputKind.JPEG, ".jpg"),
+        (OutputKind.TIFF, ".tiff"),
+        (OutputKind.OME_TIFF, ".ome.tiff"),
+        (OutputKind.OME_ZARR, ".ome.zarr"),
     ],
 )
-def test_a_format_that_is_asked_for_gives_the_suffix(wanted: Format, suffix: str) -> None:
+def test_a_format_that_is_asked_for_gives_the_suffix(wanted: OutputKind, suffix: str) -> None:
     lay("a.b.jpg", "s.svs")
-    found = plan("a.b.jpg", "s.svs", wanted=wanted)
+    found = plan("a.b.jpg", "s.svs", wanted=Format(wanted))
     assert list(outputs(found).values()) == [f"out/a.b{suffix}", f"out/s{suffix}"]
     assert {item.kind for item in found.items} == {wanted}
 
@@ -78,15 +79,15 @@ def test_a_format_that_is_asked_for_gives_the_suffix(wanted: Format, suffix: str
 @pytest.mark.parametrize(
     ("out", "kind"),
     [
-        ("x/y.png", Format.PNG),
-        ("y.JPG", Format.JPEG),
-        ("y.tif", Format.TIFF),
-        ("y.ome.tif", Format.OME_TIFF),
-        ("y.ome.zarr", Format.OME_ZARR),
-        ("y.zarr", Format.OME_ZARR),
+        ("x/y.png", OutputKind.PNG),
+        ("y.JPG", OutputKind.JPEG),
+        ("y.tif", OutputKind.TIFF),
+        ("y.ome.tif", OutputKind.OME_TIFF),
+        ("y.ome.zarr", OutputKind.OME_ZARR),
+        ("y.zarr", OutputKind.OME_ZARR),
     ],
 )
-def test_one_picture_and_a_suffix_are_a_file(out: str, kind: Format) -> None:
+def test_one_picture_and_a_suffix_are_a_file(out: str, kind: OutputKind) -> None:
     lay("a.svs")
     (item,) = plan("a.svs", out=out).items
     assert (item.output.as_posix(), item.kind) == (out, kind)

@@ -40,7 +40,7 @@ from train.translate.moments.field import Field
 from train.translate.passes import Drawing, run_units
 from train.translate.picture import Request, opened
 from train.translate.plan import Sides
-from train.translate.settings import NormStatistics
+from train.translate.settings import NormStatistics, TranslateSettings
 
 Translate: TypeAlias = Callable[..., Outcome]
 MEMORY = 1 << 30
@@ -121,7 +121,7 @@ def test_tiles_with_given_statistics_are_the_whole_picture(
         field = Field.everywhere(collect(network.generator, he)[0], layout)
         for side in (1024, 96, 64):
             with opened(Path("a.png"), Request(), {}, side, MEMORY) as picture:
-                model = job.Model.of(trained, network, job.TranslateSettings())
+                model = job.Model.of(trained, network, TranslateSettings())
                 grid = picture.grid
                 spool = Spool.open(tmp_path / "s", plan_spool(OutputKind.PNG, grid.height, grid.width, side, ""))
                 drawing = Drawing(
