@@ -177,7 +177,7 @@ def test_a_discriminator_as_safetensors(method: Method[Any], tmp_path: Path) -> 
     assert "has version None" in refusal(tmp_path / "e.safetensors", method)
 
 
-Change = Callable[[dict[str, Any]], object]
+Change = Callable[[dict[Any, Any]], object]
 CHANGES: dict[str, tuple[Change, str]] = {
     "missing": (lambda g: g.pop("stem.conv.bias"), "1 missing, such as stem.conv.bias"),
     "all missing": (lambda g: g.clear(), r"\d+ missing, such as stem.conv.weight_orig, stem.conv.bias, "),
