@@ -43,7 +43,7 @@ class Sight:
 def reach_of(generator: ResnetGenerator | UnetGenerator) -> int:
     """The farthest input pixel, in px to each side, that an output pixel depends on when all statistics are given.
 
-    It is exact at some positions of a generator that halves, and too large by less than its `multiple` at others.
+    Of a generator that halves pictures some output pixels see as far, others less by up to its `multiple`.
     """
     sight = _resnet(generator) if isinstance(generator, ResnetGenerator) else _unet(generator)
     assert sight.step == 1, "an output pixel is as large as an input pixel"
@@ -90,7 +90,7 @@ def _unet(generator: UnetGenerator) -> Sight:
     return sight
 
 
-def _after(sight: Sight, convolutions: Iterable[nn.Module], margin: int = 0) -> Sight:
+def _after(sight: Sight, convolutions: Iterable[object], margin: int = 0) -> Sight:
     """After convolutions that follow each other, with each map mirrored by `margin` px before."""
     for conv in convolutions:
         match conv:

@@ -69,7 +69,7 @@ def _channels(parts: list[Tensor]) -> int:
 
 
 def collect(generator: nn.Module, windows: Tensor) -> Tensor:
-    """The moments of windows under their own statistics, signed [B,3,H,W] -> float32 [B,K]; B is 1 where K is 0."""
+    """The moments of windows, each under its own statistics, signed [B,3,H,W] -> float32 [B,K]."""
     return _collected(generator, windows, together=False).moments(len(windows))
 
 

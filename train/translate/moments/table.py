@@ -28,7 +28,7 @@ def pooled(moments: Moments, layout: Layout) -> Moments:
     """
     known = moments[~np.isnan(moments).any(axis=1)].astype(np.float64)
     assert len(known), "of no picture at all nothing can be said"
-    result = known.mean(axis=0)
+    result: NDArray[np.float64] = known.mean(axis=0)
     variances = (known[:, layout.deviations] ** 2).mean(axis=0) + known[:, layout.means].var(axis=0)
     result[layout.deviations] = np.sqrt(variances)
     return result.astype(np.float32)
@@ -51,7 +51,7 @@ def kernel_field(table: Moments, layout: Layout, row: int, column: int, weights:
     away = np.arange(len(weights)) - len(weights) // 2
     rows = (row + away).clip(0, table.shape[0] - 1)
     columns = (column + away).clip(0, table.shape[1] - 1)
-    around = table[rows[:, None], columns].reshape(-1, layout.size).astype(np.float64)  # [side * side,K]
+    around = np.asarray(table[rows[:, None], columns], np.float64).reshape(-1, layout.size)  # [side * side,K]
     known = ~np.isnan(around).any(axis=1)
     if not known.any():
         return _everywhere(nearest(table, row, column), layout)
@@ -79,23 +79,23 @@ def _nodes(first: int, end: int, side: int, count: int) -> tuple[int, int]:
     return min(max(before, 0), count - 1), max(min(behind, count - 1), 0) + 1
 
 
-def node(table: Moments, layout: Layout, row: int, column: int) -> Moments:
+def node(table: Moments, layout: Layout, row: int, column: int) -> NDArray[np.float64]:
     """The moments of a tile, [K], where it has any; else the mean of the eight around it; else those of the nearest.
 
     A map without variance has no moments if one around it has: divided by a deviation that goes to 0 at its tile's
     centre, what the tissue beside it adds would grow without bound.
     """
-    own = table[row, column].astype(np.float64)
-    around = table[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-    around = around.reshape(-1, layout.size).astype(np.float64)
+    own = np.asarray(table[row, column], np.float64)
+    block = np.asarray(table[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2], np.float64)
+    around = block.reshape(-1, layout.size)
     has, have = _known(own[None], layout)[0], _known(around, layout)  # [K], [n,K]
     if has.all():
-        return own.astype(np.float32)
+        return own
     if np.isnan(own).any() and np.isnan(around).any(axis=1).all():
         return nearest(table, row, column)
     count = have.sum(axis=0)
     means = np.where(have, around, 0).sum(axis=0) / count.clip(min=1)
-    return np.where(has | (count == 0), np.nan_to_num(own), means).astype(np.float32)
+    return np.where(has | (count == 0), np.nan_to_num(own), means)
 
 
 def _known(moments: NDArray[np.float64], layout: Layout) -> NDArray[np.bool_]:
@@ -107,7 +107,7 @@ def _known(moments: NDArray[np.float64], layout: Layout) -> NDArray[np.bool_]:
     return known
 
 
-def nearest(table: Moments, row: int, column: int) -> Moments:
+def nearest(table: Moments, row: int, column: int) -> NDArray[np.float64]:
     """The moments of the tile nearest to a place that was not skipped, [K]; of several the first."""
     for radius in range(max(table.shape[:2])):
         top, left = max(row - radius, 0), max(column - radius, 0)
@@ -115,7 +115,7 @@ def nearest(table: Moments, row: int, column: int) -> Moments:
         found = np.argwhere(~np.isnan(ring).any(axis=2))
         if len(found):
             distances = (found[:, 0] + top - row) ** 2 + (found[:, 1] + left - column) ** 2
-            return np.asarray(ring[tuple(found[distances.argmin()])])
+            return np.asarray(ring[tuple(found[distances.argmin()])], np.float64)
     raise AssertionError("every tile was skipped, so none has moments")
 
 
