@@ -75,11 +75,11 @@ def validate(kind: type[T], tree: Mapping[str, Any]) -> T:
         ) from error
     try:
         valid: T = _adapter(kind).validate_json(text, strict=True)
-        return valid
     except ValidationError as error:
         raise SettingsError(
             "; ".join(_explain(kind, e["type"], e["loc"], e["input"], e["msg"]) for e in error.errors())
         ) from error
+    return valid
 
 
 def plain(settings: object) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tests.support.places import ROOT
 from tests.support.stores import draw_tile
 
 KILLS = int(
-    os.environ.get("MAGSTAIN_KILLS", "20")
+    os.environ.get("MAGSTAIN_KILLS", "10")
 )  # `make soak` asks for 200; a twentieth as many kills of Dask workers
 PAIRS = 60
 WORDS = ["upscaler=lanczos", "view_side=64", "unit=2", "margin=4"]

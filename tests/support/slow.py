@@ -113,7 +113,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/store/test_repair_interrupted.py::test_building_and_sealing": (),
     "tests/store/test_repair_interrupted.py::test_a_repair_interrupted": (),
     "tests/store/test_second_build.py::test_a_second": (),
-    "tests/store/test_unfinished.py": ("flipped-",),
+    "tests/store/test_unfinished.py": ("-flipped]",),
     "tests/store/test_s3.py::test_a_build_interrupted": (),
     "tests/store/test_s3.py::test_a_killed_build": (),
     "tests/store/test_s3.py::test_an_interrupted_layout": (),

@@ -39,7 +39,7 @@ def plain() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def curve(name: str, *overrides: str) -> list[dict[str, float]]:
+def curve(name: str, *overrides: str, steps: int = STEPS) -> list[dict[str, float]]:
     """The terms of each step, on pictures drawn again for each."""
     settings = load_recipe([], [f"method={name}", "precision=fp32", *read_by(name, WIDTHS), *overrides])
     method = build_method(settings)
@@ -47,7 +47,7 @@ def curve(name: str, *overrides: str) -> list[dict[str, float]]:
     set_learning_rate(optimisers, settings.optimiser, 1)
     pictures = torch.Generator().manual_seed(1)
     terms = []
-    for step in range(1, STEPS + 1):
+    for step in range(1, steps + 1):
         coarse = torch.rand(2, 1, 3, 8, 8, generator=pictures)  # he, ihc: smooth, as tissue is
         he, ihc = (torch.nn.functional.interpolate(c, size=128, mode="bicubic").mul(2).sub(1) for c in coarse)
         batch = Batch(he=he, ihc=ihc)
@@ -67,9 +67,9 @@ def agrees(method: str, terms: list[dict[str, float]]) -> bool:
     recorded = [[float(value) for value in row] for row in rows]
     made = [list(row.values()) for row in terms]
     assert head == list(terms[0])
-    assert len(recorded) == len(made) == STEPS
+    assert len(recorded) == STEPS
     first = made[0] == pytest.approx(recorded[0], rel=1e-4, abs=1e-6)
-    later = all(m == pytest.approx(r, rel=0.02, abs=0.01) for m, r in zip(made[1:], recorded[1:], strict=True))
+    later = all(m == pytest.approx(r, rel=0.02, abs=0.01) for m, r in zip(made[1:], recorded[1:], strict=False))
     return first and later
 
 
@@ -79,12 +79,13 @@ def test_the_loss_curve_is_the_recorded_one(method: str) -> None:
     if os.environ.get("MAGSTAIN_RECORD") == "1":
         CURVES.mkdir(exist_ok=True)
         (CURVES / f"{method}.txt").write_text(text(terms), encoding="utf-8")
+    assert len(terms) == STEPS
     assert agrees(method, terms), text(terms)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("other", ["optimiser.learning_rate=0.0004", "weights.{term}=2"])
-def test_a_run_that_learns_otherwise_has_another_curve(method: str, other: str) -> None:
+@pytest.mark.parametrize(("other", "steps"), [("optimiser.learning_rate=0.0004", STEPS), ("weights.{term}=2", 1)])
+def test_a_run_that_learns_otherwise_has_another_curve(method: str, other: str, steps: int) -> None:
     """With twice the learning rate, or another weight of its first term: the adversarial one, where it has one."""
     terms = (name for name in vars(WeightSettings()) if METHODS[method].reads_setting(f"weights.{name}"))
-    assert not agrees(method, curve(method, other.format(term=next(terms))))
+    assert not agrees(method, curve(method, other.format(term=next(terms)), steps=steps))
