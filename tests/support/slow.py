@@ -104,7 +104,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/prep/test_build_repair.py::test_a_lost_root": (),
     "tests/prep/test_cli.py::test_a_preset_is_named": (),
     "tests/prep/test_upscale.py::test_planning_and_lanczos": (),
-    "tests/store/slides/test_finish.py::test_a_kill": ("[png]", "[jpeg]", "[tiff]"),
+    "tests/store/slides/test_finish.py::test_a_kill": ("[jpeg]",),
     "tests/store/test_damage.py::test_a_flipped_byte_of_every_file": (),
     "tests/store/test_damage.py::test_a_hundred_flipped_bytes": (),
     "tests/store/test_doctor.py::test_the_whole_page": (),

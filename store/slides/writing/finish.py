@@ -110,8 +110,7 @@ def _write(spool: Spool, wanted: Finished, each: Callable[[int], None]) -> Finis
     label = Label(name=wanted.name, mpp=wanted.mpp, description=wanted.description)
     draft = _draft(spool)
     with _removed_on_error(draft):
-        (spool.folder / RECORD).unlink(missing_ok=True)
-        remove_folder(draft)
+        (spool.folder / RECORD).unlink(missing_ok=True)  # of a draft that is overwritten
         _write_draft(draft, spool, wanted.kind, label, each)
         sync_all(_files(draft))
         made = replace(wanted, digest=digest_output(draft))

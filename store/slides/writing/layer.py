@@ -70,7 +70,8 @@ class Layer:
         with disk_errors(self.folder):
             parts = unit_file.to_parts(self._file(unit), packed, sum(columns), [core is None for core in cores])
             Folder(self.folder).write(unit.name, *parts)
-        self._index.cache_clear()  # of a file that was damaged
+        self._index.cache_clear()  # of what was there before
+        self._tile.cache_clear()
         self._whole.add(unit)
 
     def count_tiles(self, unit: Unit) -> int:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +23,19 @@ from store.schema import SchemaError
 from store.slides.geometry import Rect
 from store.slides.reading.open import open_source
 from store.slides.writing import ome_tiff as ome_tiff_module
+from store.slides.writing.finish import finish
 from store.slides.writing.flat import check_flat
-from store.slides.writing.plan import OutputKind
+from store.slides.writing.plan import OutputKind, plan_spool
+from store.slides.writing.spool import Spool
 from tests.support.spools import MPP, SHAPES, blurred, drawn, files_below, plain_halves, written
 
 TIMES = 1e-4  # relative: resolutions are fractions of 32-bit numbers, PNG has whole pixels per metre
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def vips_pixels(file: Path, **words: int) -> PictureU8:
+    pyvips = pytest.importorskip("pyvips")
+    return np.asarray(pyvips.Image.new_from_file(str(file), **words).numpy())
 
 
 @shapes
@@ -34,9 +46,23 @@ def test_png_and_tiff_hold_the_pixels_and_the_scale(tmp_path: Path, shape: tuple
     read = load_picture(tmp_path / "a")
     assert np.array_equal(read.pixels, picture)
     assert read.claims.mpp == pytest.approx(MPP, rel=TIMES)
+    assert np.array_equal(vips_pixels(tmp_path / "a"), picture)
     with Image.open(tmp_path / "a") as opened:
         text = opened.info["Description"] if kind is OutputKind.PNG else opened.getexif()[270]
     assert text == "a drawn picture Not for clinical use."
+
+
+@shapes
+def test_the_parts_of_a_png_are_one_zlib_stream(tmp_path: Path, shape: tuple[int, int]) -> None:
+    """Whose checksum Pillow does not read."""
+    written(tmp_path / "a", drawn(*shape), OutputKind.PNG)
+    data, place, packed = (tmp_path / "a").read_bytes(), 8, b""
+    while place < len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        if data[place + 4 : place + 8] == b"IDAT":
+            packed += data[place + 8 : place + 8 + length]
+        place += 12 + length
+    assert len(zlib.decompress(packed)) == shape[0] * (3 * shape[1] + 1)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (700, 33)], ids=str)
@@ -51,11 +77,6 @@ def test_a_jpeg_has_the_pixels_of_one_that_is_packed_at_once(tmp_path: Path, sha
         assert np.abs(decoded.astype(int) - read.pixels).max() <= 1
     with Image.open(tmp_path / "a") as opened:
         assert opened.info["comment"] == b"a drawn picture Not for clinical use."
-
-
-def vips_pixels(file: Path, **words: int) -> PictureU8:
-    pyvips = pytest.importorskip("pyvips")
-    return np.asarray(pyvips.Image.new_from_file(str(file), **words).numpy())
 
 
 @shapes
@@ -170,6 +191,35 @@ def test_the_bytes_depend_on_nothing_else(tmp_path: Path, kind: OutputKind, monk
     assert written(two, picture, kind) == first
     assert files_below(one) == files_below(two)
     assert str(tmp_path).encode() not in b"".join(files_below(one).values())
+
+
+@pytest.mark.parametrize("kind", list(OutputKind))
+def test_memory_does_not_grow_with_the_area(tmp_path: Path, kind: OutputKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flat file needs some rows; a pyramid, where its tiles lie."""
+    monkeypatch.setattr("store.slides.writing.plan.LEVEL_SIDE", 64)
+    monkeypatch.setattr("store.slides.writing.spool.LEVEL_PIXELS", 1 << 14)
+    monkeypatch.setattr("store.slides.writing.flat.PART_BYTES", 1 << 16)
+    peaks = list[int]()
+    for side in (768, 1536):
+        spool = Spool.open(tmp_path / "a.partial", plan_spool(kind, side, side, 64, ""))
+        for unit in spool.pending():
+            spool.put(unit, [None if column % 4 else drawn(64, 64) for column in range(unit.count)])
+        with traced() as peak:
+            finish(spool, tmp_path / str(side), kind, MPP, "")
+        peaks += peak
+    assert peaks[1] - peaks[0] < 0.1 * 3 * (1536**2 - 768**2)
+
+
+@contextmanager
+def traced() -> Iterator[list[int]]:
+    """The most bytes that Python and numpy hold at once meanwhile, when it is over."""
+    peak = list[int]()
+    tracemalloc.start()
+    try:
+        yield peak
+        peak.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_picture_that_jpeg_does_not_hold_is_refused() -> None:

@@ -125,6 +125,13 @@ def test_the_file_of_another_unit_or_level_is_found(tmp_path: Path, other: str) 
     assert np.array_equal(again.read(whole(again)), picture)
 
 
+def test_a_unit_that_is_put_again_is_read_as_it_is_now(tmp_path: Path) -> None:
+    spool = opened(tmp_path / "a", 100, 100)
+    for picture in (drawn(100, 100), drawn(101, 100)[1:]):
+        put_all(spool, picture, spool.base.units)
+        assert np.array_equal(spool.read(whole(spool)), picture)
+
+
 def test_skipped_cores_are_white_and_counted(tmp_path: Path) -> None:
     picture = drawn(200, 200)
     for kind in (*LOSSLESS, OutputKind.OME_TIFF):
