@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.attack.alike import unlike
-from tests.attack.recipes import BUILD, DASK, FIRST, GATED, PREDICT, REPAIR, SCORE, SEEDED, Words
+from tests.attack.recipes import BUILD, DASK, FIRST, GATED, PREDICT, REPAIR, SCORE, SEEDED, TRANSLATE, Words
 from tests.attack.verdict import Broken, Outcome, Verdict, require_orderly
 from tests.attack.world import World, contents
 
@@ -35,6 +35,7 @@ def targets(world: World) -> list[Target]:
         Target("predict", ("store", f"run:{FIRST}"), PREDICT),
         Target("predict with gates", ("store", f"run:{GATED}"), (*PREDICT, "--gates")),
         Target("score", ("store", f"predicted:{FIRST}"), SCORE),
+        Target("translate", ("tiles", f"run:{GATED}"), TRANSLATE),
         Target("download", (), world.fetch),
     ]
     fits = [Target(f"fit {method}", ("store",), world.fit(method)) for method in world.narrow]

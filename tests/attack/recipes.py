@@ -42,6 +42,10 @@ TABLE: Words = ("evaluate", "table", "--run", "run", "--out", "out")
 REPORT: Words = ("evaluate", "report", "--run", "run")
 PREDICT: Words = ("train", "predict", "--run", "run")
 SEEDED: Words = ("score-seeded", "--run", "run")  # with networks, which are drawn
+TRANSLATE: Words = (
+    *("train", "translate", "tiles/valA", "--run", "run", "--out", "translated", "--format", "ome-tiff"),
+    *sets("tile=64", "overlap=16", "norm_statistics=local"),
+)
 COPY: Words = ("weights", "small.pth", "--folder", "weights", "--from", "small.pth")
 DEMO: Words = (
     *("prep", "demo", "--out", "demo"),
