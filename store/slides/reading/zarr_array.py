@@ -94,7 +94,7 @@ def read_array(folder: Path) -> ZarrArray:
     try:
         array = parse(folder, tree)
         _check_shapes(array)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         what = shorten(f"has no {error}" if isinstance(error, KeyError) else str(error), 200)
         raise PictureError(f"{file}: is not read as a picture: {what}; export it as 8-bit RGB again") from error
     return array
@@ -127,6 +127,8 @@ def _format_3(folder: Path, tree: Mapping[str, Any]) -> ZarrArray:
         raise ValueError("it has no regular grid of chunks")
     shape, chunks = _sides(tree["shape"]), _sides(tree["chunk_grid"]["configuration"]["chunk_shape"])
     codecs, shards = tree["codecs"], None
+    if not codecs:
+        raise ValueError("it has no codecs")
     if codecs[0]["name"] == "sharding_indexed":
         options = codecs[0]["configuration"]
         _, index = _steps(options["index_codecs"], 2)
