@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import io
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from store.pictures.claims import NOTHING, Claims, gamma_of, profile_name, scale_of
 from store.pictures.containers import HEADER_LOCK, Container, check_container, too_many_bits
+from store.pictures.ordinary import read_bytes
 from store.pictures.unreadable import TiffKind, jpeg_refusal, tiff_refusal
 from store.schema import LargePictureError, PictureError, StoreError
 
@@ -79,7 +79,7 @@ def load_picture(path: Path, *, region: bool = False) -> Picture:
 
     A `region`, of which tiles are cut, may have `REGION_PIXELS`.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     container = check_container(path, data)
     decoded = _decode(path, container, region=region)
     image, notes = _to_rgb(path, decoded.image)
@@ -94,18 +94,31 @@ def load_picture(path: Path, *, region: bool = False) -> Picture:
 
 def picture_size(path: Path) -> tuple[int, int] | None:
     """Height and width in px of the upright picture as the head of a file says; None if that cannot be read."""
-    with contextlib.suppress(Exception), HEADER_LOCK, _most_pixels(None), warnings.catch_warnings():
+    with contextlib.suppress(Exception), _head(path, REGION_PIXELS) as opened:
+        on_its_side = opened.getexif().get(_ORIENTATION_TAG, 1) in range(5, 9)
+        turned = on_its_side and opened.format != "TIFF"  # of which Pillow says the upright size
+        return (opened.width, opened.height) if turned else (opened.height, opened.width)
+    return None
+
+
+def stored_size(path: Path) -> tuple[int, int] | None:
+    """Height and width in px, however large, of a picture that may be on its side; decodes nothing, None as above."""
+    with contextlib.suppress(Exception), _head(path, None) as opened:
+        return opened.height, opened.width
+    return None
+
+
+@contextlib.contextmanager
+def _head(path: Path, most: int | None) -> Iterator[Image.Image]:
+    with HEADER_LOCK, _most_pixels(most), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path, formats=("JPEG", "PNG", "TIFF", "BMP")) as opened:
-            on_its_side = opened.getexif().get(_ORIENTATION_TAG, 1) in range(5, 9)
-            turned = on_its_side and opened.format != "TIFF"  # of which Pillow says the upright size
-            return (opened.width, opened.height) if turned else (opened.height, opened.width)
-    return None
+            yield opened
 
 
 def digest_picture(path: Path) -> str:
     """The sha256 of the bytes of a picture's file in hex; decodes nothing. Raises PictureError if it cannot be read."""
-    return hashlib.sha256(_read_bytes(path)).hexdigest()
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -132,35 +145,6 @@ def _write(path: Path, pixels: NDArray[np.uint8], kind: str, options: Sequence[i
         raise StoreError(
             f"{path}: cannot be written ({error.strerror}); free space, allow writing there or choose another folder"
         ) from error
-
-
-def check_ordinary(path: Path) -> None:
-    """Raise PictureError unless this is a file with content that can be read."""
-    with reading(path):
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise PictureError(f"{path}: is a folder, not a picture; name a file")
-        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
-            raise PictureError(f"{path}: is no ordinary file; name a picture file")
-    if not found.st_size:
-        raise PictureError(f"{path}: the file is empty (0 bytes); fetch or export it again")
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Raise PictureError, which names the file and what to do, where it cannot be read."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise PictureError(f"{path}: no such file; check the path, or whether a link points nowhere") from error
-    except OSError as error:
-        raise PictureError(f"{path}: cannot be read ({error.strerror}); mend that or leave the file out") from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    check_ordinary(path)
-    with reading(path):
-        return path.read_bytes()
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from store.images import PictureU8, check_ordinary
+from store.images import PictureU8
 from store.pictures.claims import micrometres, plausible
+from store.pictures.ordinary import check_ordinary
 from store.schema import PictureError
 from store.slides.reading.segments import Cache, Segmented
 from store.slides.reading.slide import Slide, is_smaller

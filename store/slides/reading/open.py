@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from store.images import check_ordinary, reading
+from store.pictures.ordinary import check_ordinary, reading
 from store.slides.reading.by_openslide import MAKERS, open_by_openslide
 from store.slides.reading.kinds import TIFF
 from store.slides.reading.ome_zarr import open_ome_zarr

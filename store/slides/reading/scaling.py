@@ -60,7 +60,8 @@ class Scaled:
 
     def read(self, rect: Rect) -> PictureU8:
         """The pixels of a rectangle that lies inside, u8 [H,W,3] RGB."""
-        if (self.height, self.width) == (self.level.height, self.level.width):
+        same = abs(self.down - 1) < SAME and abs(self.across - 1) < SAME
+        if same and (self.height, self.width) == (self.level.height, self.level.width):
             return self.level.read(rect)
         pixels = np.empty((rect.height, rect.width, 3), dtype=np.uint8)
         most = int(BLOCK / max(1.0, self.down * self.across))  # px of the result
@@ -79,6 +80,7 @@ class Scaled:
         top, left = int(rows.min()), int(columns.min())
         height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
         pixels = self.level.read(Rect(top=top, left=left, height=height, width=width))
+        pixels = np.ascontiguousarray(pixels)  # which `take` would make of it for each row
         bands = _weighted(pixels, rows - top, of_rows, 0)
         return np.rint(_weighted(bands, columns - left, of_columns, 1)).astype(np.uint8)
 

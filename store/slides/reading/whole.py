@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.images import REGION_PIXELS, Picture, PictureU8, load_picture, picture_size
+from store.images import REGION_PIXELS, Picture, PictureU8, load_picture, stored_size
 from store.schema import PictureError
 from store.slides.geometry import Rect
 from store.slides.reading.scaling import overview
@@ -76,7 +76,7 @@ class Whole:
 
 def open_whole(path: Path, memory: int) -> Whole:
     """Decode a picture if that takes at most `memory` bytes. Raises PictureError."""
-    size = picture_size(path)
+    size = stored_size(path)
     if size is not None:
         _check_pixels(path, *size, memory)
     if (held := path.stat().st_size) > memory:

@@ -11,7 +11,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from store.images import reading
+from store.pictures.ordinary import reading
 from store.slides.reading.zarr_array import Packing, Shards, ZarrArray
 
 CHECKSUM = 4  # bytes of a crc32c

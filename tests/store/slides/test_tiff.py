@@ -64,7 +64,7 @@ def test_jpeg_tiles_are_those_that_libtiff_decodes(tmp_path: Path, arguments: di
     own = {"compression": "jpeg", "compressionargs": {"level": 92, **arguments}}
     file = write_tiff(tmp_path / "a.tif", (PIXELS, own))
     with tifffile.TiffFile(file) as opened:
-        assert opened.pages[0].photometric == (2 if "outcolorspace" in arguments else 6)
+        assert opened.pages.first.photometric == (2 if "outcolorspace" in arguments else 6)
     with closing(open_source(file, MEMORY)) as source:
         assert farthest(whole(source), load_picture(file, region=True).pixels) == 0
         assert farthest(whole(source), PIXELS) < 40
@@ -72,14 +72,20 @@ def test_jpeg_tiles_are_those_that_libtiff_decodes(tmp_path: Path, arguments: di
 
 def test_jpeg_2000_of_aperio_in_ycbcr(tmp_path: Path) -> None:
     """Method 33003 keeps the bands of YCbCr in a codestream that does not say so; OpenSlide reads it likewise."""
-    tiles = []
+    tiles: list[bytes] = []
     for row in range(0, 151, 64):
         for column in range(0, 205, 64):
             tile = np.zeros((64, 64, 3), np.uint8)
             part = PIXELS[row : row + 64, column : column + 64]
             tile[: part.shape[0], : part.shape[1]] = part
-            tiles.append(imagecodecs.jpeg2k_encode(_ycbcr(tile), codecformat="j2k", level=0, mct=False))
-    own = {"shape": PIXELS.shape, "dtype": np.uint8, "tile": (64, 64), "compression": 33003, "photometric": "rgb"}
+            tiles.append(bytes(imagecodecs.jpeg2k_encode(_ycbcr(tile), codecformat="j2k", level=0, mct=False)))
+    own: dict[str, Any] = {
+        "shape": PIXELS.shape,
+        "dtype": np.uint8,
+        "tile": (64, 64),
+        "compression": 33003,
+        "photometric": "rgb",
+    }
     with tifffile.TiffWriter(tmp_path / "a.svs") as writer:
         writer.write(iter(tiles), description="Aperio |MPP = 0.4990|AppMag = 20", metadata=None, **own)
     with closing(open_source(tmp_path / "a.svs", MEMORY)) as source:
@@ -199,7 +205,7 @@ def test_what_is_beside_a_slide_is_left_out_and_said(tmp_path: Path) -> None:
 def test_tiles_that_a_file_leaves_out_are_white(tmp_path: Path) -> None:
     file = write_tiff(tmp_path / "a.tif", (PIXELS, {"compression": "deflate"}))
     with tifffile.TiffFile(file, mode="r+") as opened:
-        tag = opened.pages[0].tags["TileByteCounts"]
+        tag = opened.pages.first.tags["TileByteCounts"]
         tag.overwrite([0 if n == 4 else count for n, count in enumerate(tag.value)])
     expected = PIXELS.copy()
     expected[64:128, 96:192] = 255
@@ -289,7 +295,7 @@ def test_stacks_are_refused_with_their_number(tmp_path: Path) -> None:
 def test_a_missing_level_is_damage(tmp_path: Path) -> None:
     file = write_ome_tiff(tmp_path / "a.ome.tif", PIXELS)
     with tifffile.TiffFile(file, mode="r+") as opened:
-        tag = opened.pages[0].tags["SubIFDs"]
+        tag = opened.pages.first.tags["SubIFDs"]
         tag.overwrite([tag.value[0], 1 << 40])
     assert refusal(file).startswith("truncated TIFF")
 

@@ -38,7 +38,7 @@ def test_a_damaged_tile_is_named(tmp_path: Path, compression: str) -> None:
     """Bytes that are missing from the end of a tile; the others are read."""
     file = write_tiff(tmp_path / "a.tif", (PIXELS, {"compression": compression}))
     with tifffile.TiffFile(file, mode="r+") as opened:
-        tag = opened.pages[0].tags["TileByteCounts"]
+        tag = opened.pages.first.tags["TileByteCounts"]
         tag.overwrite([count - 20 * (n == 5) for n, count in enumerate(tag.value)])
     with closing(open_source(file, MEMORY)) as source:
         source.read(Rect(top=0, left=0, height=64, width=205))
@@ -118,7 +118,7 @@ def test_changed_bytes_are_refused_or_read(tmp_path: Path, compression: str | No
     file = write_ome_tiff(tmp_path / "a.tif", pixels, compression=compression)
     data = np.frombuffer(file.read_bytes(), np.uint8)
     with tifffile.TiffFile(file) as opened:
-        first, *smaller = (opened.pages[0], *(opened.pages[0].pages or ()))
+        first, *smaller = (opened.pages.first, *(opened.pages.first.pages or ()))
         inside, levels = _bytes_of(first), [_bytes_of(page) for page in smaller]
     outside = np.setdiff1d(np.arange(len(data)), np.concatenate([inside, *levels]))
     random = np.random.default_rng(len(data))

@@ -6,7 +6,8 @@ import contextlib
 import threading
 from pathlib import Path
 
-from store.images import LOSSLESS, reading
+from store.images import LOSSLESS
+from store.pictures.ordinary import reading
 from store.slides.reading.by_openslide import open_by_openslide
 from store.slides.reading.segments import Cache, Segmented
 from store.slides.reading.slide import Slide
