@@ -39,7 +39,7 @@ def whole(level: Level) -> PictureU8:
 def farthest(one: NDArray[Any], other: NDArray[Any]) -> int:
     """The largest difference of two pictures, grey levels."""
     assert one.shape == other.shape
-    return int(np.abs(one.astype(int) - other).max())
+    return int(np.abs(one.astype(np.int16) - other).max())
 
 
 def refusal(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from store.schema import PictureError
 from store.slides.reading.by_openslide import MAKERS
+from store.slides.reading.tiff.directories import parsing
 from store.slides.reading.tiff.pictures import read_pictures
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -32,7 +33,7 @@ def is_slide(path: Path) -> bool:
     """Whether a picture is read in parts: a pyramid or tiled file, or a Zarr. False for what cannot be read."""
     if path.is_dir() or is_slide_name(path.name):
         return True
-    with suppress(OSError, PictureError), path.open("rb") as file:
+    with suppress(OSError, PictureError), path.open("rb") as file, parsing(path):
         head = file.read(4)
         file.seek(0)
         if head in TIFF:
