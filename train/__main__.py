@@ -19,13 +19,16 @@ from train.options import (
     MaskOption,
     MppOption,
     NormStatisticsOption,
+    OnnxOption,
     OutOption,
     OverwriteOption,
     RegionOption,
     RunOption,
     SetOption,
     SourceMppOption,
+    StatisticsFromOption,
     TranslateConfigOption,
+    WithoutDropoutOption,
 )
 
 app = typer.Typer(
@@ -124,13 +127,12 @@ def predict(
 
 @app.command("export")
 def export_onnx(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="the .onnx file to write")],
+    out: OnnxOption,
     run: RunOption = None,
     checkpoint: CheckpointOption = None,
-    without_dropout: Annotated[
-        bool, typer.Option("--without-dropout", help="leave out dropout that is active when pictures are translated")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another file of that name")] = False,
+    statistics_from: StatisticsFromOption = None,
+    without_dropout: WithoutDropoutOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a generator as an ONNX file, for programs without PyTorch, and compare it with PyTorch.
 
@@ -139,7 +141,8 @@ def export_onnx(
     from train.export.export import export
     from train.predict import generator_folder
 
-    made = export(generator_folder(run, checkpoint), out, without_dropout=without_dropout, overwrite=overwrite)
+    folder = generator_folder(run, checkpoint)
+    made = export(folder, out, statistics_from, without_dropout=without_dropout, overwrite=overwrite)
     what = "already exists, and is the same" if made.already_existed else "written"
     say(f"{made.path} {what}, {made.path.stat().st_size / 1e6:.1f} MB; {made.comparison}")
 

@@ -1,4 +1,4 @@
-"""The options that several commands have, and those of `translate`."""
+"""The options that several commands have, and those of `translate` and `export`."""
 
 from __future__ import annotations
 
@@ -54,3 +54,15 @@ SourceMppOption = Annotated[
     typer.Option("--source-mpp", metavar="NUMBER", help="µm per pixel of the pictures, if they do not say"),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="replace outputs that exist")]
+OnnxOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="the .onnx file to write")]
+StatisticsFromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--statistics-from",
+        metavar="PICTURE",
+        help="norms have the statistics of this picture or slide for all pictures, so that tiles fit together",
+    ),
+]
+WithoutDropoutOption = Annotated[
+    bool, typer.Option("--without-dropout", help="leave out dropout that is active when pictures are translated")
+]

@@ -15,6 +15,7 @@ from train.export.facts import describe
 from train.export.networks import translation
 from train.export.onnx_file import encode
 from train.export.parity import Parity, compare
+from train.export.statistics import statistics_of
 from train.run.generator_file import load_generator
 from train.run.inference import translation_mode
 
@@ -41,23 +42,32 @@ class Exported:
         )
 
 
-def export(folder: RunFolder, out: Path, *, without_dropout: bool = False, overwrite: bool = False) -> Exported:
+def export(
+    folder: RunFolder,
+    out: Path,
+    statistics_from: Path | None = None,
+    *,
+    without_dropout: bool = False,
+    overwrite: bool = False,
+) -> Exported:
     """Write the generator of a folder as an ONNX file, which translates as `predict` does, in float32.
 
     The file is the same whenever and wherever it is made from the same generator and run. A file that exists is kept
     where it is the same, and replaced where `overwrite` allows it. Dropout that is active at test can only be left out
-    (`without_dropout`). Raises RunError, SettingsError where a library is missing, StoreError for the disk.
+    (`without_dropout`). Every picture is translated with its own statistics, or all with those of one picture. Raises
+    RunError, SettingsError where a library is missing, StoreError for the disk, and PictureError.
     """
     if out.suffix != SUFFIX:
         raise RunError(f"{out} does not end in {SUFFIX}, as the files do that are written here: name it {out}{SUFFIX}")
     trained = load_generator(folder.generator)
     version = installed_versions([PROGRAM])[PROGRAM]
+    frozen = None if statistics_from is None else statistics_of(statistics_from, trained)
     with translation_mode(trained.generator, trained.header.settings.generator.at_test):
         left_out = without_dropout and _leave_out_dropout(trained.generator)
-        graph = translation(trained.generator)
+        graph = translation(trained.generator, frozen)
         facts = describe(trained, folder, graph, version, without_dropout=left_out)
         data = encode(graph, facts, (PROGRAM, version))
-        parity = compare(data, trained.generator, trained.multiple)
+        parity = compare(data, trained.generator, trained.multiple, frozen)
     if parity is not None and not parity.holds:
         raise RunError(
             f"{out} is not written: in onnxruntime {parity.version} it would differ from PyTorch by "

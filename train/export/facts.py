@@ -7,8 +7,9 @@ import json
 from store.records.facts import read_facts
 from store.run_files import RunFolder
 from train.export.graph import Graph
-from train.export.networks import least_side
+from train.export.networks import known, least_side
 from train.methods.registry import METHODS
+from train.networks.reach import reach_of
 from train.run.generator_file import GeneratorHeader, Trained
 
 UNKNOWN = "not known"
@@ -25,6 +26,7 @@ def describe(
 ) -> dict[str, str]:
     """The metadata of a generator, exported by a version of magstain. Raises RunError for a damaged `run.json`."""
     header, method = trained.header, METHODS[trained.header.method]
+    reach = -(-reach_of(known(trained.generator)) // trained.multiple) * trained.multiple
     return {
         "use": "Research only. Not for clinical use: a translation is an estimate, not a measurement.",
         "program": f"magstain {version}",
@@ -37,11 +39,8 @@ def describe(
             f"{least_side(trained.generator)} px, and cut off again"
         ),
         "multiple": str(trained.multiple),
-        "statistics": (
-            "of each whole picture: tiles of a larger one show seams, for which there is `python -m train translate`"
-            if any(node.operator == "ReduceMean" for node in graph.nodes)
-            else "frozen: tiles that overlap fit together"
-        ),
+        "statistics": _statistics(graph, trained.multiple, reach),
+        "reach": str(reach),
         "dropout": "off, unlike in `predict`" if without_dropout else "none",
         "mpp": json.dumps(header.mpp) if header.mpp else UNKNOWN,
         "view_side": UNKNOWN if header.view_side is None else str(header.view_side),
@@ -49,6 +48,17 @@ def describe(
         "synthetic": _synthetic(header, folder),
         "generator_sha256": trained.digest,
     }
+
+
+def _statistics(graph: Graph, multiple: int, reach: int) -> str:
+    if graph.sees_all:
+        return (
+            "of each whole picture, so that tiles of a larger one show seams; `train export --statistics-from` does not"
+        )
+    frozen = "frozen" if graph.frozen is None else f"frozen, of the picture with sha256 {graph.frozen.frozen.source}"
+    return (
+        f"{frozen}: tiles fit together whose windows begin at multiples of {multiple} px, {reach} px around each tile"
+    )
 
 
 def _synthetic(header: GeneratorHeader, folder: RunFolder) -> str:

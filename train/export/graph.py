@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from train.export.frozen import InOrder
+
+ROWS_AND_COLUMNS = (2, 3)  # of maps [B,C,H,W]
+
 Attribute: TypeAlias = "int | float | str | tuple[int, ...]"
 
 
@@ -27,10 +31,12 @@ class Node:
 class Graph:
     """Operators in the order in which they compute, and the constants that they use by name.
 
-    `names` has the name of each module of the network, which its weights keep.
+    `names` has the name of each module of the network, which its weights keep. Where statistics are `frozen`, layers
+    take them instead of those of the picture.
     """
 
     names: Mapping[nn.Module, str]
+    frozen: InOrder | None = None
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -39,6 +45,12 @@ class Graph:
         output = f"{operator}_{len(self.nodes)}"
         self.nodes.append(Node(operator=operator, inputs=inputs, output=output, attributes=attributes))
         return output
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether a value is taken of all of a picture."""
+        everywhere = self.whole(*ROWS_AND_COLUMNS)
+        return any(node.operator == "ReduceMean" and everywhere in node.inputs for node in self.nodes)
 
     def name_last(self, name: str) -> None:
         """Give the value that was added last another name."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from store.schema import RunError
-from train.export.graph import Attribute, Graph
+from train.export.frozen import InOrder
+from train.export.graph import ROWS_AND_COLUMNS, Attribute, Graph
 from train.networks.norms import ROUNDING, BatchNorm, InstanceNorm
 from train.networks.spectral_norm import SpectralConv2d
 
 FLOAT = 1  # float32 among the types of ONNX
-ROWS_AND_COLUMNS = (2, 3)
 
 
 def convolved(graph: Graph, conv: nn.Module, x: str) -> str:
@@ -60,6 +60,8 @@ def _by_own_statistics(graph: Graph, norm: InstanceNorm | BatchNorm, x: str, *, 
 
     ONNX has an operator InstanceNormalization, which would make noise of such a map.
     """
+    if graph.frozen is not None:
+        return _by_frozen_statistics(graph, norm, x, graph.frozen)
     axes = graph.whole(*ROWS_AND_COLUMNS)
     mean = graph.add("ReduceMean", x, axes)  # [B,C,1,1]
     centred = graph.add("Sub", x, mean)
@@ -74,6 +76,15 @@ def _by_own_statistics(graph: Graph, norm: InstanceNorm | BatchNorm, x: str, *, 
         return graph.add("Mul", centred, scale)
     scale = graph.add("Mul", scale, graph.weight(norm, "weight", norm.weight[:, None, None]))
     return graph.add("Add", graph.add("Mul", centred, scale), graph.weight(norm, "bias", norm.bias[:, None, None]))
+
+
+def _by_frozen_statistics(graph: Graph, norm: InstanceNorm | BatchNorm, x: str, frozen: InOrder) -> str:
+    """The bias where a deviation is 0, as in `Given`. Epsilon is in the deviations."""
+    mean, deviation = frozen.norm(len(norm.weight))
+    varies = deviation > 0
+    facts = {"weight": norm.weight * varies, "bias": norm.bias, "mean": mean, "variance": deviation**2 + ~varies}
+    inputs = (graph.weight(norm, role, tensor) for role, tensor in facts.items())
+    return graph.add("BatchNormalization", x, *inputs, epsilon=0.0)
 
 
 def activated(graph: Graph, activation: nn.Module, x: str) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from torch import nn
 
 from store.schema import RunError
-from train.export.graph import Graph
+from train.export.frozen import Frozen, InOrder
+from train.export.graph import ROWS_AND_COLUMNS, Graph
 from train.export.layers import (
-    ROWS_AND_COLUMNS,
     activated,
     blurred_down,
     blurred_up,
@@ -33,18 +33,20 @@ INPUT, OUTPUT = "he", "ihc"
 
 def least_side(generator: nn.Module) -> int:
     """The least side of a picture that the generator takes, px."""
-    multiple = _known(generator).multiple
+    multiple = known(generator).multiple
     return 2 * multiple if isinstance(generator, ResnetGenerator) else multiple
 
 
-def translation(generator: nn.Module) -> Graph:
+def translation(generator: nn.Module, frozen: Frozen | None = None) -> Graph:
     """`he`, signed [B,3,H,W] of any sides, to `ihc` of the same shape, by a generator in the mode it is in.
 
+    With `frozen` statistics, else with those of each picture.
     Sides are mirrored on at the right and at the bottom to the multiples that the generator takes, and cut off again.
     Raises RunError for a layer that cannot be exported.
     """
-    network = _known(generator)
+    network = known(generator)
     graph = Graph(names={module: name for name, module in network.named_modules()})
+    graph.frozen = None if frozen is None else InOrder(frozen)
     he = INPUT
     for axis in ROWS_AND_COLUMNS:
         he = _extended(graph, he, axis, network.multiple, least_side(network))
@@ -55,7 +57,8 @@ def translation(generator: nn.Module) -> Graph:
     return graph
 
 
-def _known(generator: nn.Module) -> ResnetGenerator | UnetGenerator:
+def known(generator: nn.Module) -> ResnetGenerator | UnetGenerator:
+    """A generator that can be exported. Raises RunError for another."""
     if isinstance(generator, ResnetGenerator | UnetGenerator):
         return generator
     raise RunError(
@@ -152,6 +155,9 @@ def _weighted(graph: Graph, attention: ChannelAttention, features: str) -> str:
     first, activation, second = attention.perceptron
     assert isinstance(first, nn.Linear)
     assert isinstance(second, nn.Linear)
+    if graph.frozen is not None:
+        factors = attention.gate(*graph.frozen.gate(first.in_features))[:, :, None, None]
+        return graph.add("Mul", features, graph.weight(attention, f"factors_{len(graph.nodes)}", factors))
     found = (
         linear(graph, second, activated(graph, activation, linear(graph, first, pooled)))
         for pooled in mean_and_peak(graph, features, *ROWS_AND_COLUMNS, keepdims=0)  # [B,C]

@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from train.export.frozen import Frozen
 from train.export.networks import INPUT, OUTPUT, least_side
+from train.translate.moments.given import translate_given
 
 ALIKE = 1e-4
 """Pictures in [-1, 1] that differ by no more are the same: an eightieth of a grey level."""
@@ -33,7 +35,7 @@ class Parity:
         return self.worst <= max(ALIKE, self.rounding)
 
 
-def compare(model: bytes, generator: nn.Module, multiple: int) -> Parity | None:
+def compare(model: bytes, generator: nn.Module, multiple: int, frozen: Frozen | None = None) -> Parity | None:
     """A file beside the generator, in the mode it is in, on a CPU; None where onnxruntime is not installed."""
     try:
         import onnxruntime
@@ -45,10 +47,11 @@ def compare(model: bytes, generator: nn.Module, multiple: int) -> Parity | None:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     pictures = drawn_pictures(multiple)
     made = [session.run([OUTPUT], {INPUT: picture})[0] for picture in pictures]
-    wanted = [translated(generator, picture, multiple) for picture in pictures]
+    wanted = [translated(generator, picture, multiple, frozen) for picture in pictures]
     worst, rounding = _furthest(made, wanted), 0.0
     if not worst <= ALIKE:
-        rounding = _furthest([translated(generator, picture, multiple, last=True) for picture in pictures], wanted)
+        others = [translated(generator, picture, multiple, frozen, last=True) for picture in pictures]
+        rounding = _furthest(others, wanted)
     return Parity(worst=worst, rounding=rounding, version=onnxruntime.__version__)
 
 
@@ -67,14 +70,20 @@ def drawn_pictures(multiple: int) -> list[NDArray[np.float32]]:
 
 @torch.inference_mode()
 def translated(
-    generator: nn.Module, pictures: NDArray[np.float32], multiple: int, *, last: bool = False
+    generator: nn.Module,
+    pictures: NDArray[np.float32],
+    multiple: int,
+    frozen: Frozen | None = None,
+    *,
+    last: bool = False,
 ) -> NDArray[np.float32]:
     """What the generator makes of pictures of any sides, signed [B,3,H,W], one by one; channels `last` in memory."""
     height, width = pictures.shape[2:]
     more = [max(-side % multiple, least_side(generator) - side) for side in (height, width)]
     whole = np.pad(pictures, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode="reflect")
     layout = torch.channels_last if last else torch.contiguous_format
-    made = [generator(picture[None].contiguous(memory_format=layout)) for picture in torch.from_numpy(whole)]
+    windows = [picture[None].contiguous(memory_format=layout) for picture in torch.from_numpy(whole)]
+    made = [generator(one) if frozen is None else translate_given(generator, one, frozen.field) for one in windows]
     fakes: NDArray[np.float32] = torch.cat(made)[:, :, :height, :width].numpy()
     return fakes
 

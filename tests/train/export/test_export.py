@@ -9,22 +9,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from store.files import digest_file
+from store.images import read_picture, write_png
 from store.reader import Store
 from store.run_files import RunFolder
 from store.schema import RunError, StoreError
 from tests.support.command_line import CommandLine
 from tests.support.disks import fill
-from tests.support.exporting import save, settings_of
+from tests.support.exporting import run as run_file
+from tests.support.exporting import save, settings_of, signed
 from tests.support.places import ROOT
 from tests.support.records import rewrite
+from tests.support.stores import draw_tile
 from tests.support.untrained_run import make_run
 from train.__main__ import app
 from train.export import layers
 from train.export.export import export
+from train.export.networks import known
+from train.networks.reach import reach_of
+from train.run.generator_file import load_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CUT = settings_of("cut", "generator.blocks=5")
@@ -113,6 +120,48 @@ def test_the_file_says_whether_tiles_fit_together(
     file = save(tmp_path / "x.safetensors", settings_of(method, *overrides))
     export(RunFolder(tmp_path / "x", file), tmp_path / "g.onnx")
     assert facts_in(tmp_path / "g.onnx")["statistics"].startswith(statistics)
+
+
+def test_a_picture_translates_with_its_own_statistics_as_it_does_without(generator: RunFolder, tmp_path: Path) -> None:
+    picture, other = draw_tile(90, 1)[:60], draw_tile(90, 2)
+    write_png(tmp_path / "he.png", picture)
+    export(generator, tmp_path / "frozen.onnx", statistics_from=tmp_path / "he.png")
+    export(generator, tmp_path / "own.onnx")
+    frozen, own = ((tmp_path / name).read_bytes() for name in ("frozen.onnx", "own.onnx"))
+    he, another = (signed(pixels) for pixels in (picture, other))
+    assert np.abs(run_file(frozen, he)[0] - run_file(own, he)[0]).max() <= 1e-4
+    assert np.abs(run_file(frozen, another)[0] - run_file(own, another)[0]).max() > 0.01
+    facts = facts_in(tmp_path / "frozen.onnx")
+    assert facts["statistics"].startswith(
+        f"frozen, of the picture with sha256 {digest_file(tmp_path / 'he.png')}: tiles fit"
+    )
+    reach = reach_of(known(load_generator(generator.generator).generator))
+    assert reach <= int(facts["reach"]) < reach + 4
+
+
+def test_a_larger_picture_translates_as_translate_does_with_the_statistics_of_its_sample(
+    run: CommandLine, generator: RunFolder, tmp_path: Path
+) -> None:
+    picture = np.concatenate([draw_tile(64, key) for key in range(18)], axis=1)  # 1152 px: two tiles
+    write_png(tmp_path / "he.png", picture)
+    words = ("--checkpoint", generator.generator, "--out")
+    assert run("translate", tmp_path / "he.png", *words, tmp_path / "ihc.png").code == 0
+    made = run("export", *words, tmp_path / "g.onnx", "--statistics-from", tmp_path / "he.png")
+    assert made.code == 0, made.err
+    (fake,) = run_file((tmp_path / "g.onnx").read_bytes(), signed(picture))
+    levels = (fake[0].transpose(1, 2, 0) + 1) * 127.5
+    assert np.abs(levels - read_picture(tmp_path / "ihc.png")).max() < 0.51
+
+
+def test_statistics_that_cannot_be_had_are_one_line(run: CommandLine, tmp_path: Path) -> None:
+    file = save(tmp_path / "x.safetensors", settings_of("cyclegan", "generator.norm=batch", "generator.blocks=5"))
+    write_png(tmp_path / "he.png", draw_tile(64, 1))
+    words = ("export", "--checkpoint", file, "--out", tmp_path / "g.onnx", "--statistics-from")
+    for picture, said in (("he.png", "takes no statistics from pictures"), ("none.png", "none.png")):
+        done = run(*words, tmp_path / picture)
+        assert done.code == 2
+        assert said in done.err
+    assert not (tmp_path / "g.onnx").exists()
 
 
 def test_active_dropout_is_left_out_where_that_is_asked_for(run: CommandLine, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -14,9 +13,8 @@ from torch import nn
 
 from store.images import read_picture
 from store.schema import RunError, SettingsError
-from tests.support.exporting import settings_of, settled
+from tests.support.exporting import FACTS, drawn, exported, run, settings_of, settled, without_dropout
 from tests.support.places import SHARED, needs_shared
-from tests.support.stores import draw_tile
 from train.export import layers, onnx_file
 from train.export.graph import Graph
 from train.export.networks import INPUT, OUTPUT, least_side, translation
@@ -28,7 +26,6 @@ from train.run.inference import translation_mode
 from train.settings import AtTest, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FACTS = {"layout": "l", "range": "r"}
 TILES = SHARED / "data" / "derived-pairs256" / "HE"
 ASP, STRIDED = "asp", ("cyclegan", "generator.blocks=5")
 ATTENTION = "generator.attention."
@@ -48,30 +45,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "unet-none": ("pix2pix", "generator.depth=6", "generator.norm=none", "generator.dropout=false"),
     "unet-batch": ("pix2pix", "generator.depth=5", "generator.at_test=evaluation"),
 }
-
-
-def without_dropout(generator: nn.Module) -> nn.Module:
-    for module in generator.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return generator
-
-
-def exported(generator: nn.Module) -> bytes:
-    return encode(translation(generator), FACTS, ("magstain", "0"))
-
-
-def run(model: bytes, *pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return [session.run(None, {INPUT: he})[0] for he in pictures]
-
-
-def drawn(batch: int, height: int, width: int) -> NDArray[np.float32]:
-    """Tissue that is drawn, signed [B,3,H,W]."""
-    tiles = [draw_tile(max(height, width), key)[:height, :width] for key in range(batch)]
-    return np.ascontiguousarray(np.stack(tiles).transpose(0, 3, 1, 2), np.float32) / 127.5 - 1
 
 
 def differences(settings: TrainSettings, *pictures: NDArray[np.float32]) -> list[float]:
