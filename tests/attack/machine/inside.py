@@ -50,7 +50,7 @@ def warm() -> None:
     import train.describe
     import train.importing.run
     import train.loop.fit
-    import train.predict  # noqa: F401 - for the forks
+    import train.predict
     import train.translate.run  # noqa: F401 - for the forks
 
     torch.set_num_threads(1)

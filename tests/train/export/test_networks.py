@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from store.images import read_picture
@@ -228,3 +229,11 @@ def test_the_least_sides_are_those_of_the_networks() -> None:
         generator(torch.zeros(1, 3, least, least))
         with pytest.raises(SettingsError):
             generator(torch.zeros(1, 3, least // 2, least // 2))
+
+
+@pytest.mark.parametrize("method", ["attention_gan", "cyclegan"])
+def test_another_program_reads_the_operators_alike(method: str) -> None:
+    """The reference of ONNX, in plain numpy."""
+    generator, he = settled(settings_of(method)).eval(), drawn(1, 18, 21)
+    (made,) = ReferenceEvaluator(onnx.load_from_string(exported(generator))).run(None, {INPUT: he})
+    assert np.abs(made - translated(generator, he, 4)).max() <= ALIKE
