@@ -9,8 +9,9 @@ from store.files import check_record, read_json, with_current_names
 from store.location.open import locate
 from store.reader import Store
 from store.run_files import FIT, RunFolder
-from store.schema import FORBID_UNKNOWN, RunError
+from store.schema import FORBID_UNKNOWN, RunError, SchemaError
 from store.untrusted.documents import DocumentError, parse_toml, read_document
+from store.untrusted.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class StartedFrom:
         came = ", ".join(f"{name} {count} tensors" for name, count in self.taken.items())
         fresh = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
         left = f"; not taken: {', '.join(self.left)}" if self.left else ""
-        return f"{self.file} (sha256 {self.sha256[:12]}): {came}{fresh}{left}"
+        return printable(f"{self.file} (sha256 {self.sha256[:12]}): {came}{fresh}{left}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,13 @@ class RunFacts:
     settings: str | None = None
     started_from: StartedFrom | None = None
     frozen: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, count in self.frozen.items():
+            if not 0 < count <= self.parameters.get(name, 0):
+                raise SchemaError(
+                    f"frozen.{name} = {count}: of {self.parameters.get(name, 0)} parameters at least 1 and at most all"
+                )
 
     def describe_frozen(self, parts: Sequence[str]) -> str:
         """Which `parts` stay as they started, and how much of each network that is."""
