@@ -70,27 +70,35 @@ def test_jpeg_tiles_are_those_that_libtiff_decodes(tmp_path: Path, arguments: di
         assert farthest(whole(source), PIXELS) < 40
 
 
-def test_jpeg_2000_of_aperio_in_ycbcr(tmp_path: Path) -> None:
-    """Method 33003 keeps the bands of YCbCr in a codestream that does not say so; OpenSlide reads it likewise."""
+@pytest.mark.parametrize(
+    ("description", "compression", "photometric", "is_ycbcr"),
+    [
+        ("Aperio |MPP = 0.4990|AppMag = 20", 33003, "rgb", True),
+        ("Aperio |MPP = 0.4990|AppMag = 20", 33005, "rgb", False),
+        ("of Bio-Formats", 33003, "rgb", False),
+        ("of another", 34712, "ycbcr", True),
+    ],
+)
+def test_jpeg_2000_in_ycbcr(
+    tmp_path: Path, description: str, compression: int, photometric: str, is_ycbcr: bool
+) -> None:
+    """Aperio keeps the bands of YCbCr in a codestream, and a TIFF, that do not say so."""
     tiles: list[bytes] = []
     for row in range(0, 151, 64):
         for column in range(0, 205, 64):
             tile = np.zeros((64, 64, 3), np.uint8)
             part = PIXELS[row : row + 64, column : column + 64]
             tile[: part.shape[0], : part.shape[1]] = part
-            tiles.append(bytes(imagecodecs.jpeg2k_encode(_ycbcr(tile), codecformat="j2k", level=0, mct=False)))
-    own: dict[str, Any] = {
-        "shape": PIXELS.shape,
-        "dtype": np.uint8,
-        "tile": (64, 64),
-        "compression": 33003,
-        "photometric": "rgb",
-    }
+            bands = _ycbcr(tile) if is_ycbcr else tile
+            tiles.append(bytes(imagecodecs.jpeg2k_encode(bands, codecformat="j2k", level=0, mct=False)))
+    packed: dict[str, Any] = {"tile": (64, 64), "compression": compression, "photometric": photometric}
+    own = {"shape": PIXELS.shape, "dtype": np.uint8, **packed}
+    if photometric == "ycbcr":
+        own["extratags"] = [(530, 3, 2, (1, 1), True)]
     with tifffile.TiffWriter(tmp_path / "a.svs") as writer:
-        writer.write(iter(tiles), description="Aperio |MPP = 0.4990|AppMag = 20", metadata=None, **own)
+        writer.write(iter(tiles), description=description, metadata=None, **own)
     with closing(open_source(tmp_path / "a.svs", MEMORY)) as source:
-        assert farthest(whole(source), PIXELS) <= 2  # rounded twice
-        assert (source.mpp, source.mpp_from) == (0.499, "description, MPP")
+        assert farthest(whole(source), PIXELS) <= (2 if is_ycbcr else 0)  # rounded twice
 
 
 def _ycbcr(rgb: Any) -> Any:
@@ -228,6 +236,12 @@ HOLE[140, 200, 3] = 254
         (PIXELS.astype(np.int8), {}, "is a TIFF of signed integers"),
         (OPAQUE, {"photometric": "separated"}, "is CMYK"),
         (PIXELS, {"photometric": "cielab"}, "is L*a*b*"),
+        (PIXELS, {"photometric": "ycbcr", "extratags": [(530, 3, 2, (1, 1), True)]}, "is stored as plain YCbCr"),
+        (
+            PIXELS.transpose(2, 0, 1),
+            {"photometric": "ycbcr", "planarconfig": "separate"},
+            "has YCbCr in planes",
+        ),
         (PIXELS, {"photometric": "icclab"}, "is L*a*b*"),
         (np.dstack([PIXELS, PIXELS]), {"extrasamples": ["unspecified"] * 3}, "is a TIFF of 6 bands"),
         (PIXELS[..., :2], {"photometric": "minisblack", "extrasamples": ["unassalpha"]}, "the part at 0 px from the"),

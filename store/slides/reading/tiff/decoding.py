@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from store.images import TRANSPARENT, PictureU8
 from store.schema import PictureError
 from store.slides.reading.tiff.encoded import jpeg_2000_size, jpeg_size
-from store.slides.reading.tiff.page import JPEG, JPEG_2000, PALETTE, WHITE_IS_ZERO, YCBCR, Page
+from store.slides.reading.tiff.page import JPEG, JPEG_2000, PALETTE, WHITE_IS_ZERO, Page
 
 WHITE = 255
-APERIO_YCBCR = 33003  # JPEG 2000 whose bands are those of YCbCr, which its codestream does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +94,7 @@ def to_rgb(page: Page, pixels: NDArray[np.uint8]) -> PictureU8:
         return colours
     if page.photometric == WHITE_IS_ZERO:
         pixels = WHITE - pixels
-    if page.compression == APERIO_YCBCR or (page.compression in JPEG_2000 and page.photometric == YCBCR):
+    if page.ycbcr:
         return _from_ycbcr(pixels)
     if page.bands < 3:
         return np.repeat(pixels[..., :1], 3, axis=2)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RAW, JPEG = 1, 7
 JPEG_2000 = {33003, 33004, 33005, 34712}
+APERIO, APERIO_YCBCR = "Aperio", 33003
 COMPRESSIONS = {RAW: "none", 5: "LZW", JPEG: "JPEG", 8: "deflate", 32946: "deflate", 32773: "PackBits", 50000: "Zstd"}
 COMPRESSIONS |= dict.fromkeys(JPEG_2000, "JPEG 2000")
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
@@ -34,8 +35,8 @@ class Page:
     """A picture of height x width px in `segments` of rows x columns px, row by row, and plane by plane if `planar`.
 
     `offsets` and `lengths` are where the segments are in the file, in bytes; a length of 0 is a segment that was left
-    out. `colours` are those of a palette, u8 [256,3]. `parsed` is the directory as tifffile read it, which knows how to
-    decode them.
+    out. `ycbcr` are bands that are still YCbCr when they are decoded, `colours` those of a palette, u8 [256,3].
+    `parsed` is the directory as tifffile read it, which knows how to decode them.
     """
 
     height: int
@@ -48,6 +49,7 @@ class Page:
     compression: int
     bits: int
     kind: TiffKind
+    ycbcr: bool
     offsets: NDArray[np.uint64]
     lengths: NDArray[np.uint64]
     colours: PictureU8
@@ -93,7 +95,7 @@ def check_page(path: Path, parsed: TiffPage, size: int, memory: int) -> Page:
     columns = int(parsed.tilewidth if parsed.is_tiled else width)
     if not all(0 < side <= LARGEST for side in (height, width, rows, columns)):
         raise damaged(path, f"a picture of {width:,} x {height:,} px in segments of {columns:,} x {rows:,} px")
-    planar = int(parsed.planarconfig) == 2 and kind.bands > 1
+    planar, compression = int(parsed.planarconfig) == 2 and kind.bands > 1, int(parsed.compression)
     page = Page(
         height=height,
         width=width,
@@ -102,9 +104,10 @@ def check_page(path: Path, parsed: TiffPage, size: int, memory: int) -> Page:
         bands=kind.bands,
         planar=planar,
         photometric=kind.photometric,
-        compression=int(parsed.compression),
+        compression=compression,
         bits=bits,
         kind=kind,
+        ycbcr=compression in JPEG_2000 and (kind.photometric == YCBCR or _is_aperios_ycbcr(parsed)),
         offsets=np.array(parsed.dataoffsets, dtype=np.uint64),
         lengths=np.array(parsed.databytecounts, dtype=np.uint64),
         colours=_palette(path, parsed) if kind.photometric == PALETTE else np.zeros((0, 3), dtype=np.uint8),
@@ -129,6 +132,8 @@ def _refusal(parsed: TiffPage, kind: TiffKind, bits: int) -> str:
         return f"holds a volume of {int(parsed.imagedepth)} depths; save the one that is meant as a file of its own"
     if photometric == YCBCR and compression in {JPEG, *JPEG_2000} and (kind.bands, parsed.planarconfig) == (3, 1):
         pass  # decoders make RGB of it
+    elif photometric == YCBCR and parsed.planarconfig != 1:
+        return "has YCbCr in planes of their own, of which readers make different colours; save it as interleaved RGB"
     elif photometric in _WORDS:
         return _WORDS[photometric]
     elif photometric not in _COLOURS or kind.bands < _COLOURS[photometric]:
@@ -143,6 +148,11 @@ def _refusal(parsed: TiffPage, kind: TiffKind, bits: int) -> str:
     if (turn := int(parsed.tags.valueof(274, 1))) != 1:
         return f"is stored turned or mirrored (TIFF Orientation {turn}), which is read of small pictures only; turn it"
     return ""
+
+
+def _is_aperios_ycbcr(parsed: TiffPage) -> bool:
+    """Whether this is Aperio's JPEG 2000 of YCbCr, which says RGB; Bio-Formats writes RGB under the same number."""
+    return int(parsed.compression) == APERIO_YCBCR and str(parsed.description).startswith(APERIO)
 
 
 def _palette(path: Path, parsed: TiffPage) -> PictureU8:

@@ -14,7 +14,7 @@ from store.schema import PictureError
 from store.slides.reading.slide import is_smaller
 from store.slides.reading.tiff.directories import Directory, TiffDirectories, damaged, open_directories
 from store.slides.reading.tiff.ome_xml import OmePicture, ome_pictures
-from store.slides.reading.tiff.page import Page, check_page
+from store.slides.reading.tiff.page import APERIO, Page, check_page
 
 if TYPE_CHECKING:
     import tifffile  # takes a quarter of a second to import
@@ -91,7 +91,7 @@ class TiffPictures:
         if len(self.chain) > MOST:
             raise self._several()
         base = self._check(self.first, memory)
-        aperio = self.description.startswith("Aperio")
+        aperio = self.description.startswith(APERIO)
         found = [base]
         for number, place in enumerate(self.chain[0].inner):
             parsed = self._parse(self.directories.directory(place), (0, number))
