@@ -26,7 +26,7 @@ from store.files import (
 )
 from store.schema import FORBID_UNKNOWN, RunError, StoreError
 from store.slides.writing.flat import check_flat, write_flat
-from store.slides.writing.labels import Label
+from store.slides.writing.labels import Label, one_line
 from store.slides.writing.levels import make_level
 from store.slides.writing.ome_tiff import write_ome_tiff
 from store.slides.writing.ome_zarr import write_ome_zarr
@@ -67,7 +67,7 @@ def finish(
     Raises StoreError if something is at `out` that this spool did not make, unless it may be overwritten; if units are
     missing; if the disk is full: then nothing new is at `out`, and the same call goes on.
     """
-    wanted = Finished(name=out.name, kind=kind, mpp=mpp, description=description)
+    wanted = Finished(name=one_line(out.name), kind=kind, mpp=mpp, description=one_line(description))
     with disk_errors(out):
         made = _recorded(spool, wanted)
         if made is None or not (_draft(spool).exists() or is_made(spool, out)):
@@ -84,7 +84,7 @@ def finish(
 def is_made(spool: Spool, out: Path) -> bool:
     """Whether `out` is what this spool was written to: then its units are no longer needed, and `finish` ends soon."""
     made = _recorded(spool, None)
-    return made is not None and made.name == out.name and digest_output(out) == made.digest
+    return made is not None and made.name == one_line(out.name) and digest_output(out) == made.digest
 
 
 def is_finishing(folder: Path) -> bool:

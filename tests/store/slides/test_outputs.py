@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import imagecodecs
 import numpy as np
@@ -36,6 +37,12 @@ shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 def vips_pixels(file: Path, **words: int) -> PictureU8:
     pyvips = pytest.importorskip("pyvips")
     return np.asarray(pyvips.Image.new_from_file(str(file), **words).numpy())
+
+
+def vips_mpp(file: Path, **words: int) -> float:
+    """Libvips counts pixels per mm."""
+    pyvips = pytest.importorskip("pyvips")
+    return float(1000 / pyvips.Image.new_from_file(str(file), **words).xres)
 
 
 @shapes
@@ -106,6 +113,7 @@ def test_an_ome_tiff_has_its_levels_and_their_scale_for_two_readers(
             assert np.abs(read[level].astype(int) - pixels).mean() <= (4 if lossy else 0)
         assert 1 / across[level] == pytest.approx(MPP * 2**level, rel=TIMES)
         seen = vips_pixels(file, subifd=level - 1)
+        assert vips_mpp(file, subifd=level - 1) == pytest.approx(MPP * 2**level, rel=TIMES)
         assert np.abs(seen.astype(int) - read[level]).max() <= (2 if lossy else 0)
 
 
@@ -220,6 +228,25 @@ def traced() -> Iterator[list[int]]:
         peak.append(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", list(OutputKind))
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("\udcff\x01 <&>", "?? <&>"), ("]]>'\" 😀", "]]>'\" 😀"), ("\ufffe\uffff\u202e", "???")],
+    ids=["bytes", "signs", "unseen"],
+)
+def test_a_name_of_any_bytes_is_written(tmp_path: Path, kind: OutputKind, name: str, shown: str) -> None:
+    file = tmp_path / name
+    assert written(file, drawn(70, 90), kind).name == shown
+    if kind is OutputKind.OME_TIFF:
+        with tifffile.TiffFile(file) as tiff:
+            assert ElementTree.fromstring(str(tiff.ome_metadata))[0].get("Name") == shown
+    elif kind is OutputKind.OME_ZARR:
+        ome: Any = zarr.open_group(file, mode="r").attrs["ome"]
+        assert ome["multiscales"][0]["name"] == shown
+    else:
+        assert load_picture(file).pixels.shape == (70, 90, 3)
 
 
 def test_a_picture_that_jpeg_does_not_hold_is_refused() -> None:
