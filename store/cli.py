@@ -12,7 +12,9 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from tqdm import tqdm
@@ -22,6 +24,8 @@ from store.schema import Interrupted, MagstainError, SettingsError
 
 if TYPE_CHECKING:
     import typer
+
+_SILENT = ContextVar("silent", default=False)
 
 T = TypeVar("T")
 Progress: TypeAlias = "tqdm[Any]"
@@ -103,7 +107,8 @@ def _is_text(word: str) -> bool:
 
 def say(text: str) -> None:
     """Print a line on stderr, above a progress bar if there is one."""
-    tqdm.write(text, file=sys.stderr)
+    if not _SILENT.get():
+        tqdm.write(text, file=sys.stderr)
 
 
 def wrapped(text: str, indent: str = "") -> str:
@@ -120,6 +125,16 @@ def wrapped(text: str, indent: str = "") -> str:
     return lines.replace(PAD, "")
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Show no progress and say nothing, in this thread, which works for another process that tells it."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
+
+
 def progress(
     *, total: int | None, what: str, unit: str, done: int = 0, hidden: bool = False, scaled: bool = False
 ) -> Progress:
@@ -127,6 +142,7 @@ def progress(
 
     `scaled` writes 34.0M instead of 34000000, for bytes; `done` of the `total` were done before.
     """
+    hidden = hidden or _SILENT.get()
     if sys.stderr.isatty():
         columns = min(WIDTH, shutil.get_terminal_size().columns)
         return tqdm(

@@ -24,11 +24,13 @@ from train.options import (
     OverwriteOption,
     RegionOption,
     RunOption,
+    SchedulerOption,
     SetOption,
     SourceMppOption,
     StatisticsFromOption,
     TranslateConfigOption,
     WithoutDropoutOption,
+    WorkersOption,
 )
 
 app = typer.Typer(
@@ -162,6 +164,8 @@ def translate(
     mpp: MppOption = "",
     source_mpp: SourceMppOption = None,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
+    scheduler: SchedulerOption = "",
     overwrite: OverwriteOption = False,
 ) -> None:
     """Translate any picture, folder or whole slide, in tiles that fit together; needs no store and no GPU.
@@ -172,29 +176,26 @@ def translate(
 
     wait_passively()
     bound_workspaces()
-    from store.schema import PictureError
+    from store.cluster.workers import Workers
     from store.settings import load
     from train.predict import generator_folder
-    from train.run.generator_file import load_generator
+    from train.translate.cluster.tasks import Order
+    from train.translate.command import translate_listing
     from train.translate.names import format_of, plan_names
     from train.translate.picture import Request, parse_region
-    from train.translate.run import translate_all
     from train.translate.scale import Wish
     from train.translate.settings import TranslateSettings
 
+    others = Workers(count=workers, scheduler=scheduler)
     chosen = [f"norm_statistics={norm_statistics}"] if norm_statistics else []
     settings = load(TranslateSettings, config, [*(overrides or []), *chosen])
     wish = Wish(wanted=mpp, said=source_mpp)
     request = Request(wish=wish, region=parse_region(region) if region else None, mask=mask)
-    trained = load_generator(generator_folder(run, checkpoint).generator)
-    listing = plan_names(inputs, out, format_of(kind))
-    if listing.others:
-        say(f"note: {listing.others} files in the folders are no pictures")
-    outcome = translate_all(listing, trained, settings, request, device, overwrite=overwrite)
-    say(f"{len(outcome.done)} of {len(listing.items)} pictures are translated in {out}; not for clinical use")
-    if outcome.bad:
-        listed = "\n  ".join(outcome.bad)
-        raise PictureError(f"{len(outcome.bad)} of {len(listing.items)} pictures are not translated:\n  {listed}")
+    generator = generator_folder(run, checkpoint).generator
+    order = Order(
+        generator=generator, settings=settings, request=request, device=device, workers=others, overwrite=overwrite
+    )
+    translate_listing(plan_names(inputs, out, format_of(kind)), out, order)
 
 
 @app.command()

@@ -53,6 +53,12 @@ SourceMppOption = Annotated[
     float | None,
     typer.Option("--source-mpp", metavar="NUMBER", help="µm per pixel of the pictures, if they do not say"),
 ]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", metavar="N", min=0, help="processes on this machine, one for each GPU")
+]
+SchedulerOption = Annotated[
+    str, typer.Option("--scheduler", metavar="ADDRESS", help="a Dask scheduler, such as tcp://node:8786")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="replace outputs that exist")]
 OnnxOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="the .onnx file to write")]
 StatisticsFromOption = Annotated[

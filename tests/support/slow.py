@@ -75,6 +75,8 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_transport.py::test_in_a_shared": (),
     "tests/train/test_memory.py::test_a_run_says": ("step", "place"),
     "tests/train/test_picture_set.py::test_a_kill_at_any_call": (),
+    "tests/train/translate/test_shared_out.py::test_a_worker_that_is_killed": (),
+    "tests/train/translate/test_shared_out.py::test_workers_of_a_scheduler": ("local",),
     "tests/train/test_picture_set.py::test_another_store": (),
     "tests/train/test_predict_speed.py::test_a_translation_imports": (),
     "tests/train/test_settings.py::test_the_weights_that_a_method_reads": (),

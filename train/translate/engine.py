@@ -85,11 +85,20 @@ def ready(trained: Trained, device: str, precision: Precision, *, search: bool =
 
     `search` lets cuDNN time its algorithms, which pays for many pictures of one size. Raises SettingsError.
     """
-    compute = resolve(device, precision)
     if why := idle_gpu(device):
         say(f"warning: {why}. Pictures are translated on the CPU; --device cpu says that they should be")
+    with stop_requests(say) as stop, prepared(trained, device, precision, stop, search=search) as network:
+        yield network
+
+
+@contextmanager
+def prepared(
+    trained: Trained, device: str, precision: Precision, stop: Stop, *, search: bool = False
+) -> Iterator[Network]:
+    """The same for a process, or a thread, that hears no signals."""
+    compute = resolve(device, precision)
     compute.configure(search=search)
     switch(fused=False)  # pictures do not depend on whether Triton runs here
     generator = compute.place(trained.generator)
-    with stop_requests(say) as stop, translation_mode(generator, trained.header.settings.generator.at_test):
+    with translation_mode(generator, trained.header.settings.generator.at_test):
         yield Network(generator=generator, compute=compute, stop=stop)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,49 +22,14 @@ from store.slides.writing.finish import digest_output, finish, is_finishing, til
 from store.slides.writing.flat import check_flat
 from store.slides.writing.plan import Unit, plan_spool
 from store.slides.writing.spool import Spool
-from train.networks.reach import reach_of
-from train.networks.resnet import ResnetGenerator
-from train.networks.unet import UnetGenerator
-from train.run.generator_file import Trained
-from train.translate.engine import Network
-from train.translate.moments.collect import layout_of
-from train.translate.moments.layout import Layout
+from train.translate.model import Model
 from train.translate.names import Item
 from train.translate.passes import Drawing, run_units, to_numpy
 from train.translate.picture import AUTO, NONE, Picture, Request, opened
-from train.translate.plan import Sides
 from train.translate.settings import Compression, TranslateSettings
 from train.translate.statistics import Measuring, measure
 
 LIBRARIES = ("torch", "numpy", "tifffile", "imagecodecs", "opencv-python")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A trained generator that is ready to translate, and what is computed from it once.
-
-    `settings` are complete: the overlap and the precision are numbers and words that say what is done.
-    """
-
-    trained: Trained
-    network: Network
-    sides: Sides
-    layout: Layout
-    settings: TranslateSettings
-
-    @classmethod
-    def of(cls, trained: Trained, network: Network, settings: TranslateSettings) -> Model:
-        """What a generator needs to translate with these settings."""
-        generator = network.generator
-        assert isinstance(generator, ResnetGenerator | UnetGenerator)
-        multiple = trained.multiple
-        least = multiple if isinstance(generator, UnetGenerator) else 2 * multiple
-        overlap = reach_of(generator) if settings.overlap < 0 else settings.overlap
-        complete = replace(
-            settings, overlap=-(-overlap // multiple) * multiple, precision=network.compute.precision, memory=0.0
-        )
-        sides = Sides(multiple=multiple, least=least)
-        return cls(trained=trained, network=network, sides=sides, layout=layout_of(generator), settings=complete)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,60 +47,88 @@ def translate_picture(item: Item, model: Model, request: Request, memory: int, *
     `memory` is in bytes. Raises PictureError, SchemaError, SettingsError, RunError and StoreError, each in one line,
     and Interrupted when it was stopped.
     """
-    trained, settings = model.trained.header.mpp, model.settings
-    with opened(item.source, request, trained, settings.tile, memory) as picture:
-        check_flat(item.kind, picture.grid.height, picture.grid.width)
-        wanted = _record(item, picture, model, request)
-        folder = spool_folder(item.output)
-        with disk_errors(item.output):
-            item.output.parent.mkdir(parents=True, exist_ok=True)
-        with locked(item.lock, f"the translation {item.output}"):
-            if found := _existing(item, wanted, folder, overwrite=overwrite):
-                if folder.exists():  # killed while it was removed
-                    open_spool(item, wanted, folder, settings).remove()
-                return Done(item=item, record=found, kept=True)
-            spool = open_spool(item, wanted, folder, settings)
-            draw_all(picture, model, spool, item.source.name)
-            record = replace(wanted, seams=measure_seams(spool.read, picture.grid, picture.skipped))
-            return Done(item=item, record=_finished(item, spool, record, overwrite=overwrite), kept=False)
+    with opened(item.source, request, model.trained.header.mpp, model.settings.tile, memory) as picture, held(item):
+        begun = begin(item, picture, model, request, overwrite=overwrite)
+        if isinstance(begun, Done):
+            return begun
+        spool = open_spool(item, begun, model.settings)
+        draw(picture, model, spool, item.source.name, spool.pending())
+        return complete(item, spool, begun, overwrite=overwrite)
 
 
-def open_spool(item: Item, wanted: Translation, folder: Path, settings: TranslateSettings) -> Spool:
+@contextmanager
+def held(item: Item) -> Iterator[None]:
+    """Hold the lock of an output, whose folder is made. Raises StoreError if another process has it."""
+    with disk_errors(item.output):
+        item.output.parent.mkdir(parents=True, exist_ok=True)
+    with locked(item.lock, f"the translation {item.output}"):
+        yield
+
+
+def begin(item: Item, picture: Picture, model: Model, request: Request, *, overwrite: bool) -> Translation | Done:
+    """What the record of a translation will say; or the translation, if it is there already, whole.
+
+    Raises SchemaError and SettingsError where it cannot be written.
+    """
+    check_flat(item.kind, picture.grid.height, picture.grid.width)
+    wanted = _record(item, picture, model, request)
+    return find_done(item, wanted, model.settings, overwrite=overwrite) or wanted
+
+
+def find_done(item: Item, wanted: Translation, settings: TranslateSettings, *, overwrite: bool) -> Done | None:
+    """The translation that `wanted` says, if it is there already, whole. Raises SettingsError if another one is."""
+    folder = spool_folder(item.output)
+    found = _existing(item, wanted, folder, overwrite=overwrite)
+    if found is None:
+        return None
+    if folder.exists():  # killed while it was removed
+        open_spool(item, wanted, settings).remove()
+    return Done(item=item, record=found, kept=True)
+
+
+def open_spool(item: Item, wanted: Translation, settings: TranslateSettings) -> Spool:
     """Where what is finished of a translation is kept."""
     grid, lossy = wanted.grid, settings.compression is Compression.JPEG
     identity = digest_tree(_identity(wanted))
     plan = plan_spool(item.kind, grid.height, grid.width, grid.side, identity, lossy=lossy, quality=settings.quality)
-    return Spool.open(folder, plan)
+    return Spool.open(spool_folder(item.output), plan)
 
 
-def draw_all(picture: Picture, model: Model, spool: Spool, name: str) -> None:
-    """Both passes over a picture, as far as they are not done."""
-    pending = spool.pending()
-    if not pending:
-        return
-    field_of = measure(
-        Measuring(
-            picture=picture,
-            units=spool.base.units,
-            network=model.network,
-            layout=model.layout,
-            sides=model.sides,
-            settings=model.settings,
-            folder=spool.folder / "moments",
-            name=name,
-        )
+def measuring(picture: Picture, model: Model, spool: Spool, name: str) -> Measuring:
+    """The first pass over a picture, which is called `name` where it is told."""
+    return Measuring(
+        picture=picture,
+        units=spool.base.units,
+        network=model.network,
+        layout=model.layout,
+        sides=model.sides,
+        settings=model.settings,
+        folder=spool.folder / "moments",
+        name=name,
     )
+
+
+def draw(picture: Picture, model: Model, spool: Spool, name: str, units: Sequence[Unit]) -> None:
+    """Both passes over units of a picture; the first one as far as it is not done."""
+    if not units:
+        return
     drawing = Drawing(
         picture=picture,
         network=model.network,
         sides=model.sides,
         overlap=model.settings.overlap,
-        field_of=field_of,
+        field_of=measure(measuring(picture, model, spool, name)),
         batch=model.settings.batch,
         seed=model.settings.seed,
     )
-    done = _count(picture, spool.base.units) - _count(picture, pending)
-    run_units(picture, pending, drawing.stream(), f"translating {name}", done, partial(_put, spool))
+    done = _count(picture, spool.base.units) - _count(picture, units)
+    run_units(picture, units, drawing.stream(), f"translating {name}", done, partial(_put, spool))
+
+
+def complete(item: Item, spool: Spool, wanted: Translation, *, overwrite: bool) -> Done:
+    """The output in its place, when all its units are drawn, with its record."""
+    record = replace(wanted, seams=measure_seams(spool.read, wanted.grid, wanted.skipped))
+    return Done(item=item, record=_finished(item, spool, record, overwrite=overwrite), kept=False)
 
 
 def spool_folder(output: Path) -> Path:
@@ -147,7 +140,7 @@ def _put(spool: Spool, unit: Unit, made: Mapping[Place, Tensor]) -> None:
     spool.put(unit, [to_numpy(made[place]) if place in made else None for place in unit.places()])
 
 
-def _count(picture: Picture, units: list[Unit] | tuple[Unit, ...]) -> int:
+def _count(picture: Picture, units: Sequence[Unit]) -> int:
     """The tiles of units that are translated."""
     return sum(place not in picture.skipped for unit in units for place in unit.places())
 

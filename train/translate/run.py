@@ -14,7 +14,8 @@ from store.slides.writing.finish import is_finishing
 from train.run.generator_file import Trained
 from train.runtime.memory import smaller_tiles
 from train.translate.engine import ready
-from train.translate.job import Done, Model, spool_folder, translate_picture
+from train.translate.job import Done, spool_folder, translate_picture
+from train.translate.model import Model
 from train.translate.names import Item, Listing
 from train.translate.picture import Request
 from train.translate.settings import TranslateSettings
@@ -47,7 +48,7 @@ def translate_all(
         model = Model.of(trained, network, settings)
         for item in track(listing.items, what="translating", unit="picture", hidden=not several):
             try:
-                with device_memory(_windows(model.settings), smaller_tiles(model.settings.tile, settings.batch)):
+                with device_memory(windows_of(model.settings), smaller_tiles(model.settings.tile, settings.batch)):
                     done.append(translate_picture(item, model, request, memory, overwrite=overwrite))
             except (PictureError, SchemaError, SettingsError) as error:
                 if not several:
@@ -89,6 +90,7 @@ def tell(done: Done) -> None:
         say(wrapped(f"{output}: {counts}; {record.seams or 'no borders between tiles'}"))
 
 
-def _windows(settings: TranslateSettings) -> str:
+def windows_of(settings: TranslateSettings) -> str:
+    """What takes the memory of a device, for people."""
     side = settings.tile + 2 * settings.overlap
     return f"windows of {side} px (tile = {settings.tile}), {settings.batch} at a time"

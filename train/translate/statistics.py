@@ -60,7 +60,7 @@ def measure(work: Measuring) -> FieldOf:
     A picture of one tile has its own, and a generator that takes none from a picture needs none.
     """
     mode = work.settings.norm_statistics
-    if work.picture.is_one_tile or not work.layout.size or mode is NormStatistics.TILE:
+    if needs_none(work):
         return own
     with disk_errors(work.folder):
         work.folder.mkdir(exist_ok=True)
@@ -123,30 +123,70 @@ def _sample(work: Measuring) -> Moments:
     return pooled(np.stack(found), work.layout)
 
 
-def _table(work: Measuring) -> Moments:
-    """The moments of each tile, [rows,columns,K], mapped from a file."""
-    grid, size = work.picture.grid, work.layout.size
-    shape = (grid.rows, grid.columns, size)
-    if (found := _map(work.folder / TABLE, shape)) is not None:
-        return found
-    units = [unit for unit in work.units if not work.picture.skipped.issuperset(unit.places())]
-    files = {unit: work.folder / f"{unit.name}.npy" for unit in units}
-    left = [unit for unit in units if _read(files[unit], (unit.count, size)) is None]
-    done = sum(unit.count for unit in units) - sum(unit.count for unit in left)
+def needs_none(work: Measuring) -> bool:
+    """Whether each tile has its own statistics."""
+    alone = work.settings.norm_statistics is NormStatistics.TILE or work.picture.is_one_tile
+    return alone or not work.layout.size
+
+
+def left_to_measure(work: Measuring) -> list[Unit]:
+    """The units whose statistics are needed and not kept."""
+    if needs_none(work) or work.settings.norm_statistics not in (NormStatistics.KERNEL, NormStatistics.LOCAL):
+        return []
+    if _map(work.folder / TABLE, _shape(work)) is not None:
+        return []
+    return [unit for unit in _units(work) if _read(_file(work, unit), (unit.count, work.layout.size)) is None]
+
+
+def is_measured(work: Measuring) -> bool:
+    """Whether all is there that tiles are translated with."""
+    if needs_none(work):
+        return True
+    if work.settings.norm_statistics in (NormStatistics.THUMBNAIL, NormStatistics.GLOBAL):
+        return _read(work.folder / EVERYWHERE, (work.layout.size,)) is not None
+    return _map(work.folder / TABLE, _shape(work)) is not None
+
+
+def measure_units(work: Measuring, units: Sequence[Unit]) -> None:
+    """Measure the tiles of units, each by itself, and keep what is found."""
+    with disk_errors(work.folder):
+        work.folder.mkdir(exist_ok=True)
 
     def write(unit: Unit, made: dict[Place, Tensor]) -> None:
-        moments = np.full((unit.count, size), np.nan, np.float32)
+        moments = np.full((unit.count, work.layout.size), np.nan, np.float32)
         for row, column in made:
             moments[column - unit.column] = made[row, column].cpu().numpy()
-        _write(files[unit], moments)
+        _write(_file(work, unit), moments)
 
-    run_units(work.picture, left, _stream(work), f"measuring {work.name}", done, write)
+    done = sum(unit.count for unit in _units(work)) - sum(unit.count for unit in units)
+    run_units(work.picture, units, _stream(work), f"measuring {work.name}", done, write)
+
+
+def _units(work: Measuring) -> list[Unit]:
+    """The units that show tissue."""
+    return [unit for unit in work.units if not work.picture.skipped.issuperset(unit.places())]
+
+
+def _file(work: Measuring, unit: Unit) -> Path:
+    return work.folder / f"{unit.name}.npy"
+
+
+def _shape(work: Measuring) -> tuple[int, int, int]:
+    return work.picture.grid.rows, work.picture.grid.columns, work.layout.size
+
+
+def _table(work: Measuring) -> Moments:
+    """The moments of each tile, [rows,columns,K], mapped from a file."""
+    shape, size = _shape(work), work.layout.size
+    if (found := _map(work.folder / TABLE, shape)) is not None:
+        return found
+    measure_units(work, left_to_measure(work))
     partial_file = work.folder / f"{TABLE}{PARTIAL}"
     with disk_errors(partial_file):
         table = np.lib.format.open_memmap(partial_file, "w+", np.float32, shape)
         table[:] = np.nan
-        for unit in units:
-            table[unit.row, unit.column : unit.column + unit.count] = _read(files[unit], (unit.count, size))
+        for unit in _units(work):
+            table[unit.row, unit.column : unit.column + unit.count] = _read(_file(work, unit), (unit.count, size))
         table.flush()
         sync(partial_file)
         partial_file.replace(work.folder / TABLE)

@@ -47,8 +47,12 @@ class Layer:
 
     def pending(self) -> list[Unit]:
         """The units that are missing or damaged. Reads every file once."""
-        self._whole.update(u for u in self.units if u not in self._whole and unit_file.is_whole(self._file(u)))
+        self._whole.update(u for u in self.units if u not in self._whole and self.has(u))
         return [unit for unit in self.units if unit not in self._whole]
+
+    def has(self, unit: Unit) -> bool:
+        """Whether a unit is there, whole."""
+        return unit_file.is_whole(self._file(unit))
 
     def put(self, unit: Unit, cores: Sequence[PictureU8 | None]) -> None:
         """Write a unit, whose cores are u8 [h,w,3], or None where it was skipped: white. All of it is written, or none.

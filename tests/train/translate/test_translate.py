@@ -35,6 +35,7 @@ from train.run.generator_file import load_generator
 from train.settings import AtTest, GeneratorSettings, Norm, Precision, TrainSettings
 from train.translate import job
 from train.translate.engine import ready
+from train.translate.model import Model
 from train.translate.moments.collect import collect, layout_of
 from train.translate.moments.field import Field
 from train.translate.passes import Drawing, run_units
@@ -121,7 +122,7 @@ def test_tiles_with_given_statistics_are_the_whole_picture(
         field = Field.everywhere(collect(network.generator, he)[0], layout)
         for side in (1024, 96, 64):
             with opened(Path("a.png"), Request(), {}, side, MEMORY) as picture:
-                model = job.Model.of(trained, network, TranslateSettings())
+                model = Model.of(trained, network, TranslateSettings())
                 grid = picture.grid
                 spool = Spool.open(tmp_path / "s", plan_spool(OutputKind.PNG, grid.height, grid.width, side, ""))
                 drawing = Drawing(

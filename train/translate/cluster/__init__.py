@@ -1,0 +1,1 @@
+"""Translations that other processes share: slides band by band, other pictures one each."""
