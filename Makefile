@@ -66,6 +66,7 @@ help:
 	@echo '  make export    run -> generator.onnx, for programs without PyTorch    RUN= METHOD= OUT=FILE'
 	@echo '  make translate your own pictures    INPUT=file, folder or @list.txt; RUN= or CHECKPOINT=; OUT='
 	@echo '                 FORMAT= NORMS= MASK= MPP= SOURCE_MPP= REGION= SET= CONFIG= DEVICE= OVERWRITE=1'
+	@echo '                 WORKERS=N or SCHEDULER=ADDRESS use several processes'
 	@echo '  make compare   methods of Table I -> one table and page    DATA= STORE= METHODS="asp cut" SET='
 	@echo '  make ablation  rows of Table II -> one table and page      DATA= STORE= ROWS="baseline both" SET='
 	@echo '  make weights   fetch and verify weight files    NAMES=evaluate for the networks of evaluation'
@@ -128,7 +129,7 @@ export: $(READY)
 	@$(PY) -m train export --run $(call quote,$(FOLDER)) --out $(call quote,$(or $(OUT),$(FOLDER)/generator.onnx))
 
 translate: $(READY)
-	@$(if $(INPUT),,$(error INPUT= names what to translate: a picture, a slide, a folder with them, or @list.txt))$(PY) -m train translate $(call quote,$(INPUT)) $(if $(CHECKPOINT),--checkpoint $(call quote,$(CHECKPOINT)),--run $(call quote,$(FOLDER))) --out $(call quote,$(or $(OUT),translated)) $(if $(FORMAT),--format $(FORMAT)) $(if $(NORMS),--norm-statistics $(call quote,$(NORMS))) $(if $(REGION),--region $(call quote,$(REGION))) $(if $(MASK),--mask $(call quote,$(MASK))) $(if $(MPP),--mpp $(call quote,$(MPP))) $(if $(SOURCE_MPP),--source-mpp $(call quote,$(SOURCE_MPP))) $(call config,$(CONFIG)) $(call sets,$(SET)) $(if $(DEVICE),--device $(DEVICE)) $(if $(OVERWRITE),--overwrite)
+	@$(if $(INPUT),,$(error INPUT= names what to translate: a picture, a slide, a folder with them, or @list.txt))$(PY) -m train translate $(call quote,$(INPUT)) $(if $(CHECKPOINT),--checkpoint $(call quote,$(CHECKPOINT)),--run $(call quote,$(FOLDER))) --out $(call quote,$(or $(OUT),translated)) $(if $(FORMAT),--format $(FORMAT)) $(if $(NORMS),--norm-statistics $(call quote,$(NORMS))) $(if $(REGION),--region $(call quote,$(REGION))) $(if $(MASK),--mask $(call quote,$(MASK))) $(if $(MPP),--mpp $(call quote,$(MPP))) $(if $(SOURCE_MPP),--source-mpp $(call quote,$(SOURCE_MPP))) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(call quote,$(SCHEDULER))) $(call config,$(CONFIG)) $(call sets,$(SET)) $(if $(DEVICE),--device $(DEVICE)) $(if $(OVERWRITE),--overwrite)
 
 compare: $(READY)
 	@$(if $(BUILT),$(MAKE) --no-print-directory prepare CONFIG= SET=)
