@@ -21,6 +21,7 @@ from store.slides.writing.packing import LEVEL, WHITE
 SHARD = 2048  # px, the side of a file of chunks, where that is a multiple of a chunk
 NO_CHUNK = (2**64 - 1, 2**64 - 1)  # in the index of a shard
 ROOT = "zarr.json"
+_METHOD = {"method": "each pixel is the mean of 2 x 2 px of the level below, halves rounded up"}
 _CHANNELS = (("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF"))
 
 
@@ -87,10 +88,13 @@ def _describe_group(levels: Sequence[Layer], label: Label) -> dict[str, object]:
         for number, scale in enumerate(scales)
     ]
     window = {"min": 0, "max": 255, "start": 0, "end": 255}
-    channels = [{"label": name, "color": colour, "active": True, "window": window} for name, colour in _CHANNELS]
+    channels = [
+        {"label": name, "color": colour, "active": True, "family": "linear", "window": window}
+        for name, colour in _CHANNELS
+    ]
     ome = {
         "version": "0.5",
-        "multiscales": [{"name": label.name, "axes": axes, "datasets": datasets, "type": "mean of 2 x 2 px"}],
+        "multiscales": [{"name": label.name, "axes": axes, "datasets": datasets, "type": "mean", "metadata": _METHOD}],
         "omero": {"channels": channels, "rdefs": {"model": "color"}},
     }
     attributes = {"ome": ome, "description": label.text, "software": SOFTWARE}
