@@ -24,8 +24,7 @@ class Label:
     @property
     def text(self) -> str:
         """The description with the note that it is not for clinical use."""
-        said = NOT_CLINICAL.lower().rstrip(".") in self.description.lower()
-        return self.description if said else f"{self.description} {NOT_CLINICAL}".strip()
+        return f"{self.description} {NOT_CLINICAL}".strip()
 
 
 def one_line(text: str) -> str:
