@@ -21,10 +21,13 @@ from store.settings import load
 from tests.support.distributed_steps import small
 from tests.support.runs import assert_equal, newest, state
 from tests.support.tiny_run import TINY
+from train.importing.publications import Published
+from train.importing.run import Stated, import_generator
 from train.loop.fit import fit
 from train.loop.session import Run, build, facts_of, make_step
 from train.methods.base import Method
 from train.methods.registry import build_method
+from train.networks.resnet import published_names
 from train.run.checkpoint import Position, save_checkpoint
 from train.run.console import Console
 from train.run.folder import claim, make_folder
@@ -192,6 +195,9 @@ def test_a_moved_file_is_not_another_run_and_other_weights_are(
 ) -> None:
     first = tmp_path / "first.safetensors"
     digests = [digest_file(file)[:12] for file in (first, newest(base))]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"init_from = .*empty: the folder has neither checkpoints nor a generator"):
+        fit(begun, small_store, replace(SHORT, init_from=str(tmp_path / "empty")))
     for init_from, now in (
         (str(newest(base)), f'now init_from is ".*": {newest(base).name} \\(sha256 {digests[1]}|{digests[1]}'),
         (str(base.path), digests[1]),
@@ -378,6 +384,25 @@ def test_a_name_of_a_file_stays_a_name_in_a_model_card(base: RunFolder, small_st
         RunFolder(tmp_path / "run"), small_store, load_generator(file).header, facts, seconds=1.0, skipped=0
     )
     assert "| started from | a\\|b\\`c?# d.safetensors (sha256" in card
+
+
+def test_an_imported_generator_starts_a_run(small_store: Store, tmp_path: Path) -> None:
+    """As `train import` leaves it: a run with a generator that has no store and no checkpoint."""
+    settings = small("asp", "discriminator.layers=3")
+    torch.manual_seed(1)
+    published = build_method(settings).generator.state_dict()
+    names = published_names(settings.generator)
+    torch.save({names[key]: value for key, value in published.items()}, tmp_path / "latest_net_G.pth")
+    imported = RunFolder(tmp_path / "imported")
+    import_generator(tmp_path / "latest_net_G.pth", Published.ASP, imported, Stated(pairs_seen=None, mpp=None))
+    folder = RunFolder(tmp_path / "run")
+    settings = replace(settings, data=SHORT.data, optimiser=SHORT.optimiser, validate_every=0, tensorboard=False)
+    run = started(small_store, folder.path, replace(settings, init_from=str(imported.path)))
+    assert_equal(networks(run)["generator"], dict(published))
+    assert run.started_from is not None
+    assert run.started_from.sha256 == digest_file(imported.generator)
+    with pytest.raises(RunError, match="is an imported generator, which cannot be trained further; choose another"):
+        fit(imported, small_store, replace(settings, init_from=str(imported.path)))
 
 
 def modules_of(method: Method[object]) -> set[str]:

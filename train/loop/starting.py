@@ -76,10 +76,13 @@ def _begin(
     """What the run started from, and the tensors that it takes now: none if it has gone on since."""
     path = Path(settings.init_from).expanduser()
     before = _recorded(folder)
-    if before and (checkpoints(folder) or folder.generator.exists()):
-        return replace(before, sha256=_digest_now(folder, path, before)), {}
-    again = f"; {folder.path} has no checkpoint yet, so that it begins again and needs it" if before else ""
+    goes_on = bool(checkpoints(folder)) or folder.generator.exists()
+    again = f"; {folder.path} has no checkpoint yet, so that it begins again and needs it" * bool(
+        before and not goes_on
+    )
     try:
+        if before and goes_on:
+            return replace(before, sha256=_digest_now(folder, path, before)), {}
         weights = read_weights(_file_of(path), settings)
         return choose(weights, modules)
     except RunError as error:
