@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,8 +26,9 @@ from store.slides.writing.spool import Spool
 from tests.support.command_line import Outcome
 from tests.support.stores import draw_tile
 from train.translate.cluster import worker
-from train.translate.cluster.tasks import Order, Result, Task
+from train.translate.cluster.tasks import Order, Result, Step, Task
 from train.translate.job import Done
+from train.translate.model import Model
 from train.translate.picture import Request
 from train.translate.settings import NormStatistics, TranslateSettings
 
@@ -105,6 +108,31 @@ def test_what_was_finished_is_kept_whoever_goes_on(
     assert tree("there") == tree("here")
     kept = translate("a.tif", "--out", "there", "--scheduler", address)
     assert "already exists: the same translation, kept" in kept.err
+
+
+def test_a_stop_lets_workers_finish_what_they_do_and_the_same_command_resumes(
+    translate: Translate, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_slide("a.tif", 500, 100, 1)
+    assert translate("a.tif", "--out", "here").code == 0
+    draw, drawn = worker._COMPUTED[Step.DRAW], list[Task]()
+
+    def stopping(task: Task, model: Model) -> Result:
+        drawn.append(task)
+        if len(drawn) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)  # it is heard before the result is
+        return draw(task, model)
+
+    monkeypatch.setitem(worker._COMPUTED, Step.DRAW, stopping)
+    stopped = translate("a.tif", "--out", "there", "--scheduler", address)
+    assert stopped.code == 3, stopped.err
+    assert "run the same command to resume" in stopped.err.splitlines()[-1]
+    assert {Path(name).parts[0] for name in tree("there")} == {"a.ome.tiff.partial"}  # and no lock
+    first = len(drawn)
+    assert translate("a.tif", "--out", "there", "--scheduler", address).code == 0
+    assert 0 < first < len(drawn) == len({task.unit for task in drawn}), "no unit is drawn twice"
+    assert tree("there") == tree("here")
 
 
 def test_a_bad_picture_is_told_and_does_not_stop_the_others(translate: Translate, address: str) -> None:
