@@ -70,14 +70,15 @@ class TiffDirectories:
         inner: tuple[int, ...] = ()
         for index, (tag, kind, values, value) in enumerate(self._entry.iter_unpack(data)):
             length = _BYTES.get(kind, 0) * values
-            if length > (SEGMENTS * _BYTES.get(kind, 0) if tag in _SEGMENT_TAGS else LONGEST):
+            limit = SEGMENTS * _BYTES.get(kind, 0) if tag in _SEGMENT_TAGS else LONGEST
+            if length > limit or (tag == INNER and values > LEVELS):
                 raise damaged(self.path, f"its tag {tag} claims {values:,} values")
             where = place + index * self._entry.size + self._entry.size - len(value)
             if length > len(value):
                 (where,) = Struct(self.order + "IQ"[self.big]).unpack(value)
                 if where + length > self.size:
                     raise truncated(self.path, "TIFF", self.size)
-            if tag == INNER and kind in _CODES and values <= LEVELS:
+            if tag == INNER and kind in _CODES:
                 inner = self._numbers(where, _CODES[kind], values)
             tags.add(tag)
         return Directory(place=start, tags=frozenset(tags), inner=inner)
