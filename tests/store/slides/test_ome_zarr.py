@@ -147,6 +147,16 @@ def test_a_chunk_that_was_cut_is_named(tmp_path: Path, compressors: Any, shards:
                 whole(source)
 
 
+def test_a_chunk_may_not_claim_to_be_larger(tmp_path: Path) -> None:
+    """The decoder of blosc allocates what the head of a chunk says."""
+    path = write_zarr(tmp_path / "a.zarr", PIXELS, compressors=BloscCodec())
+    file = path / "0" / "c" / "0" / "0" / "0"
+    data = bytearray(file.read_bytes())
+    data[4:8] = (1 << 30).to_bytes(4, "little")
+    file.write_bytes(data)
+    assert refusal(path).endswith("is damaged (its header does not fit its bytes)")
+
+
 def test_an_index_that_names_bytes_outside_is_damage(tmp_path: Path) -> None:
     """Each of the 64 bytes of offsets and lengths, and of the checksum."""
     path = write_zarr(tmp_path / "a.zarr", PIXELS, compressors=ZstdCodec(checksum=True), shards=True)

@@ -46,17 +46,33 @@ def test_a_damaged_tile_is_named(tmp_path: Path, compression: str) -> None:
             source.read(Rect(top=0, left=0, height=65, width=205))
 
 
-def test_a_tile_may_not_claim_to_be_larger(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("compression", "marker", "behind", "size"),
+    [("jpeg", b"\xff\xc0", 5, b"\xff\xf0" * 2), ("jpeg2000", b"\xff\x4f\xff\x51", 8, b"\0\1\0\0" * 2)],
+)
+def test_a_tile_may_not_claim_to_be_larger(
+    tmp_path: Path, compression: str, marker: bytes, behind: int, size: bytes
+) -> None:
     """The decoders allocate what the head of a tile says before they find that the rest is not there."""
-    file = write_tiff(tmp_path / "a.tif", (PIXELS, {"compression": "jpeg"}))
+    file = write_tiff(tmp_path / "a.tif", (PIXELS, {"compression": compression}))
     data = bytearray(file.read_bytes())
-    frame = data.index(b"\xff\xc0")
-    data[frame + 5 : frame + 9] = b"\xff\xf0\xff\xf0"
+    place = data.index(marker) + behind
+    data[place : place + len(size)] = size
     file.write_bytes(data)
-    tracemalloc.start()
-    assert "is damaged" in refusal(file)
-    assert tracemalloc.get_traced_memory()[1] < 8 << 20
-    tracemalloc.stop()
+    assert refusal(file).endswith("is damaged (it breaks off, or has another size)")
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"), [("TileOffsets", 1 << 31), ("TileByteCounts", 1 << 31), ("TileOffsets", "end")]
+)
+def test_a_tile_beyond_the_end_is_found_when_the_file_is_opened(tmp_path: Path, tag: str, value: int) -> None:
+    file = write_tiff(tmp_path / "a.tif", (PIXELS, {}))
+    size = file.stat().st_size
+    with tifffile.TiffFile(file, mode="r+") as opened:
+        found = opened.pages.first.tags[tag]
+        found.overwrite([*found.value[:-1], value if value > 0 else size + value])
+    with pytest.raises(PictureError, match=f"truncated TIFF, it breaks off after {size} bytes"):
+        open_source(file, MEMORY)
 
 
 def test_the_heads_of_packed_tiles() -> None:
