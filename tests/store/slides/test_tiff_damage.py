@@ -62,9 +62,7 @@ def test_a_tile_may_not_claim_to_be_larger(
     assert refusal(file).endswith("is damaged (it breaks off, or has another size)")
 
 
-@pytest.mark.parametrize(
-    ("tag", "value"), [("TileOffsets", 1 << 31), ("TileByteCounts", 1 << 31), ("TileOffsets", "end")]
-)
+@pytest.mark.parametrize(("tag", "value"), [("TileOffsets", 1 << 31), ("TileByteCounts", 60_000), ("TileOffsets", -7)])
 def test_a_tile_beyond_the_end_is_found_when_the_file_is_opened(tmp_path: Path, tag: str, value: int) -> None:
     file = write_tiff(tmp_path / "a.tif", (PIXELS, {}))
     size = file.stat().st_size
