@@ -18,6 +18,9 @@ from train.data.batch import Batch
 from train.loop.step import frozen_except, step_generator
 from train.methods.registry import build_method, check_multiple, find_method
 from train.networks.ammfi import AMMFI
+from train.networks.reach import reach_of
+from train.networks.resnet import ResnetGenerator
+from train.networks.unet import UnetGenerator
 from train.runtime.device import Compute
 from train.settings import Precision, TrainSettings
 
@@ -57,6 +60,8 @@ def describe_method(settings: TrainSettings, side: int) -> str:
         for name, module in method.modules().items():
             if channels := method.input_channels.get(name, 0):
                 lines += _describe_network(name, module, torch.empty(1, channels, side, side))
+                if isinstance(module, ResnetGenerator | UnetGenerator):
+                    lines.append(f"  an output pixel depends on {reach_of(module)} px to each side, norms left aside")
             elif parameters := _count(module):
                 lines.append(f"{name}: {parameters:,} parameters")
     cost, in_bf16 = (measure_step(settings, side, precision) for precision in (Precision.FP32, Precision.BF16))

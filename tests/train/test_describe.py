@@ -55,6 +55,7 @@ def test_describe_says_parameters_operations_and_terms(overrides: list[str], pas
     for expected in [
         *passes,
         "memory of a GPU for it, computed and not measured: ",
+        "an output pixel depends on ",
         "a training step at batch 1: ",
         "the generator's terms: ",
     ]:

@@ -11,6 +11,7 @@ from train.run.generator_file import Trained
 from train.translate.engine import Network
 from train.translate.moments.collect import layout_of
 from train.translate.moments.layout import Layout
+from train.translate.moments.telling import about_tiles
 from train.translate.plan import Sides
 from train.translate.settings import TranslateSettings
 
@@ -19,7 +20,8 @@ from train.translate.settings import TranslateSettings
 class Model:
     """A trained generator that is ready to translate, and what is computed from it once.
 
-    `settings` are complete: the overlap and the precision are numbers and words that say what is done.
+    `settings` are complete: the overlap and the precision are numbers and words that say what is done. `notes`: what
+    holds for pictures of several tiles.
     """
 
     trained: Trained
@@ -27,6 +29,7 @@ class Model:
     sides: Sides
     layout: Layout
     settings: TranslateSettings
+    notes: tuple[str, ...]
 
     @classmethod
     def of(cls, trained: Trained, network: Network, settings: TranslateSettings) -> Model:
@@ -39,5 +42,6 @@ class Model:
         complete = replace(
             settings, overlap=-(-overlap // multiple) * multiple, precision=network.compute.precision, memory=0.0
         )
-        sides = Sides(multiple=multiple, least=least)
-        return cls(trained=trained, network=network, sides=sides, layout=layout_of(generator), settings=complete)
+        sides, layout = Sides(multiple=multiple, least=least), layout_of(generator)
+        notes = tuple(about_tiles(generator, layout, complete))
+        return cls(trained=trained, network=network, sides=sides, layout=layout, settings=complete, notes=notes)

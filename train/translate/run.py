@@ -46,6 +46,8 @@ def translate_all(
     several = len(listing.items) > 1
     with ready(trained, device, settings.precision) as network:
         model = Model.of(trained, network, settings)
+        for note in model.notes:
+            say(wrapped(f"note: pictures of several tiles: {note}"))
         for item in track(listing.items, what="translating", unit="picture", hidden=not several):
             try:
                 with device_memory(windows_of(model.settings), smaller_tiles(model.settings.tile, settings.batch)):

@@ -39,7 +39,7 @@ class Given:
         if means.shape[1:3] == (1, 1):
             pictures = [
                 F.batch_norm(maps, mean.flatten(), _variance(deviation.flatten()), weight, bias, eps=0.0)
-                for maps, mean, deviation in zip(x.split(1), means, deviations, strict=True)
+                for maps, mean, deviation in zip(torch.split(x, 1), means, deviations, strict=True)
             ]
             return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
         made = torch.empty_like(x)
