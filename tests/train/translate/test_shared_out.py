@@ -15,11 +15,12 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
-from distributed import Scheduler, SpecCluster, Worker
+from distributed import Client, Scheduler, SpecCluster, Worker
 
 from store.cluster.workers import Workers
 from store.disk.locks import locked
 from store.images import PictureU8, write_png
+from store.process import Stop
 from store.schema import RunError, StoreError
 from store.slides.writing.plan import Unit
 from store.slides.writing.spool import Spool
@@ -133,6 +134,19 @@ def test_a_stop_lets_workers_finish_what_they_do_and_the_same_command_resumes(
     assert translate("a.tif", "--out", "there", "--scheduler", address).code == 0
     assert 0 < first < len(drawn) == len({task.unit for task in drawn}), "no unit is drawn twice"
     assert tree("there") == tree("here")
+
+
+def test_a_stop_while_no_worker_has_come_is_heard(
+    translate: Translate, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(client: Client, stop: Stop) -> None:
+        stop.requested = True
+
+    lay_slide("a.tif", 100, 100, 1)
+    monkeypatch.setattr("train.translate.cluster.coordinator.await_workers", stopped)
+    done = translate("a.tif", "--out", "there", "--scheduler", address)
+    assert (done.code, "run the same command to resume" in done.err) == (3, True)
+    assert not Path("there").exists()
 
 
 def test_a_bad_picture_is_told_and_does_not_stop_the_others(translate: Translate, address: str) -> None:

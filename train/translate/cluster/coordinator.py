@@ -16,7 +16,7 @@ import torch
 
 from store.cli import progress, say
 from store.cluster.client import await_workers, gpu_share, open_client
-from store.cluster.tasks import Job, run_tasks
+from store.cluster.tasks import Job, result_of, run_tasks
 from store.process import stop_requests
 from store.schema import Interrupted, MagstainError
 from store.slides.reading.kinds import is_slide
@@ -26,6 +26,7 @@ from train.translate.job import Done, held
 from train.translate.names import Item
 from train.translate.run import Outcome, check_free, tell
 
+KEPT = "what is finished of each picture is kept; run the same command to resume"
 REMEDY = "what is finished of it is kept: give the workers more memory, or a smaller tile= or memory="
 
 
@@ -44,9 +45,11 @@ def share_out(items: Sequence[Item], order: Order) -> Outcome:
     ):
         say(f"dashboard of the cluster: {client.dashboard_link}")
         await_workers(client, stop)
+        if stop.requested:
+            raise Interrupted(KEPT)
         share = None if order.device == "cpu" else gpu_share(client)
-        settled = client.submit(settle, order, resources=share, pure=False).result()
-        desk = Desk(order=settled, waiting=deque(items), locks=locks)
+        loading = client.submit(settle, order, resources=share, pure=False)
+        desk = Desk(order=result_of(loading, "loading the generator", REMEDY), waiting=deque(items), locks=locks)
         job = Job(call=work, name=str, remedy=REMEDY, resources=share)
         known = len(items)
         with progress(total=known, what="translating", unit="part") as bar:
@@ -56,7 +59,7 @@ def share_out(items: Sequence[Item], order: Order) -> Outcome:
                 bar.total = known
                 bar.update()
         if len(desk.done) + len(desk.bad) < len(items):
-            raise Interrupted("what is finished of each picture is kept; run the same command to resume")
+            raise Interrupted(KEPT)
     if desk.bad and len(items) == 1:
         raise next(iter(desk.bad.values()))
     return Outcome(done=tuple(desk.done), bad=tuple(str(desk.bad[item]) for item in items if item in desk.bad))
