@@ -115,4 +115,5 @@ def _with_axes(pixels: PictureU8, axes: str) -> NDArray[np.uint8]:
     order = ["tczyx".index(axis) for axis in axes]
     others = [place for place in range(5) if place not in order]
     moved = pixels.transpose(2, 0, 1)[None, :, None].transpose(others + order)
-    return moved[(0,) * len(others)]
+    data: NDArray[np.uint8] = moved[(0,) * len(others)]
+    return data

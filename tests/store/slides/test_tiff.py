@@ -194,6 +194,13 @@ def test_the_scale_in_ome_xml_if_some_microscope_has_it(tmp_path: Path, stated: 
         assert (source.mpp, source.mpp_from) == (read, "OME-XML" if read else "")
 
 
+def test_two_scales_of_two_directions_are_none(tmp_path: Path) -> None:
+    sizes = {"axes": "YXS", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.26}
+    file = write_tiff(tmp_path / "a.ome.tif", (PIXELS, {"metadata": sizes}), ome=True)
+    with closing(open_source(file, MEMORY)) as source:
+        assert source.mpp is None
+
+
 def test_what_is_beside_a_slide_is_left_out_and_said(tmp_path: Path) -> None:
     """Aperio's order: the slide, a thumbnail in strips, levels in tiles, label and macro in strips."""
     plain: dict[str, Any] = {"tile": None, "metadata": None}
