@@ -201,7 +201,7 @@ def test_a_moved_file_is_not_another_run_and_other_weights_are(
     for init_from, now in (
         (str(newest(base)), f'now init_from is ".*": {newest(base).name} \\(sha256 {digests[1]}|{digests[1]}'),
         (str(base.path), digests[1]),
-        ("", 'now init_from is ""; give what it was started from, or choose another folder'),
+        ("", 'now init_from is ""; give the first one \\(init_from=".*first.safetensors"\\), or choose another folder'),
     ):
         with pytest.raises(RunError, match=rf"was started from first\.safetensors \(sha256 {digests[0]}.*({now})"):
             fit(begun, small_store, replace(SHORT, init_from=init_from))

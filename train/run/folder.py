@@ -94,10 +94,11 @@ def _check_same(folder: RunFolder, settings: TrainSettings, facts: RunFacts) -> 
             f"or {remedy}"
         )
     if _digest_of(before.started_from) != _digest_of(facts.started_from):
+        then, now = recorded_init(folder), json.dumps(settings.init_from)
         raise RunError(
-            f"{folder.path} was started from {before.started_from or 'fresh weights'}, now init_from is "
-            f"{json.dumps(settings.init_from)}{f': {facts.started_from}' if facts.started_from else ''}; give what it "
-            f"was started from, or {remedy}"
+            f"{folder.path} was started from {before.started_from or 'fresh weights'}, now init_from is {now}"
+            f"{f': {facts.started_from}' if facts.started_from else ''}; give the first one "
+            f"(init_from={json.dumps(then)}), or {remedy}"
         )
     recorded, more_warnings = _recorded_settings(folder, settings, before.settings)
     old, new = (dict(_flat(plain(s), "")) for s in (recorded, settings))
