@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from store.cli import say, track, wrapped
 from store.machine.memory import spare_memory
 from store.process import device_memory
-from store.records.translation import SKIPPED, record_of
-from store.schema import PictureError, SchemaError, SettingsError
+from store.records.translation import SKIPPED, read_translation, record_of
+from store.schema import PictureError, RunError, SchemaError, SettingsError
+from store.slides.reading.kinds import is_zarr
 from store.slides.writing.finish import is_finishing
 from train.run.generator_file import Trained
 from train.runtime.memory import smaller_tiles
@@ -62,19 +64,47 @@ def translate_all(
 
 
 def check_free(items: Sequence[Item], *, overwrite: bool) -> None:
-    """Refuse outputs that exist and say nothing about how they were made. Raises SettingsError."""
+    """Refuse outputs that exist and say nothing about how they were made, and what is in the place of their records.
+
+    Raises SettingsError.
+    """
+    places = [place for item in items for place in (item.output, record_of(item.output))]
+    if folders := [place for place in places if place.is_dir() and not is_zarr(place)]:
+        raise SettingsError(
+            f"{folders[0]} is a folder in the place of a file, which is not overwritten; choose another --out, or move "
+            "it away"
+        )
+    if overwrite:
+        return
     taken = [
         item.output
         for item in items
         if (item.output.exists() or item.output.is_symlink())
         and not (record_of(item.output).is_file() or is_finishing(spool_folder(item.output)))
     ]
-    if taken and not overwrite:
+    if taken:
         names = ", ".join(map(str, taken[:LISTED])) + ", …" * (len(taken) > LISTED)
         raise SettingsError(
             f"{len(taken)} of {len(items)} outputs already exist and have no record of how they were made: {names}; "
             "choose another --out, or replace them with --overwrite"
         )
+    if foreign := [record for record in map(_foreign_record, items) if record is not None]:
+        raise SettingsError(
+            f"{foreign[0]} would be replaced, and is no record of a translation; choose another --out, move it away, "
+            "or replace it with --overwrite"
+        )
+
+
+def _foreign_record(item: Item) -> Path | None:
+    """What is in the place of the record of an output that is not there, if it is no such record."""
+    record = record_of(item.output)
+    if item.output.exists() or not record.exists():
+        return None
+    try:
+        read_translation(item.output)
+    except RunError:
+        return record
+    return None
 
 
 def tell(done: Done) -> None:

@@ -33,6 +33,8 @@ def is_slide(path: Path) -> bool:
     """Whether a picture is read in parts: a pyramid or tiled file, or a Zarr. False for what cannot be read."""
     if path.is_dir() or is_slide_name(path.name):
         return True
+    if not path.is_file():  # a pipe would be waited for
+        return False
     with suppress(OSError, PictureError), path.open("rb") as file, parsing(path):
         head = file.read(4)
         file.seek(0)
