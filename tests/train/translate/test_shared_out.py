@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,18 +20,20 @@ from distributed import Client, Scheduler, SpecCluster, Worker
 
 from store.cluster.workers import Workers
 from store.disk.locks import locked
+from store.files import digest_file
 from store.images import PictureU8, write_png
 from store.process import Stop
 from store.schema import RunError, StoreError
-from store.slides.writing.plan import Unit
+from store.slides.writing.plan import OutputKind, Unit
 from store.slides.writing.spool import Spool
 from tests.support.command_line import Outcome
 from tests.support.stores import draw_tile
 from train.translate.cluster import worker
-from train.translate.cluster.tasks import Order, Result, Step, Task
-from train.translate.job import Done
+from train.translate.cluster.tasks import Begun, Order, Result, Step, Task
+from train.translate.job import Done, draw
 from train.translate.model import Model
-from train.translate.picture import Request
+from train.translate.names import Item
+from train.translate.picture import Picture, Request
 from train.translate.settings import NormStatistics, TranslateSettings
 
 Translate: TypeAlias = Callable[..., Outcome]
@@ -193,16 +196,57 @@ def test_a_finished_slide_whose_worker_died_is_not_made_again(
     assert tree("there") == tree("here")
 
 
-def test_a_generator_that_is_another_file_for_a_worker_is_refused(generator_file: Path) -> None:
-    order = Order(
-        generator=generator_file,
-        digest="0" * 64,
-        settings=TranslateSettings(),
+def test_a_unit_that_is_there_is_not_drawn_again(
+    translate: Translate, generator_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_slide("a.tif", 150, 100, 1)
+    item = Item(source=Path("a.tif"), output=Path("a.ome.tiff"), kind=OutputKind.OME_TIFF)
+    order = worker.settle(order_of(generator_file, digest_file(generator_file)))
+    begun = worker.work(Task(order=order, item=item, step=Step.BEGIN))
+    assert isinstance(begun, Begun)
+    assert [step for step, _ in begun.steps] == [Step.GATHER, Step.DRAW, Step.FINISH]
+    assert begun.tasks == 1 + 3 + 1
+    tasks = [
+        Task(order=order, item=item, step=s, unit=unit, record=begun.record) for s, all in begun.steps for unit in all
+    ]
+    drawn = list[Unit]()
+
+    def count(picture: Picture, model: Model, spool: Spool, name: str, units: Sequence[Unit]) -> None:
+        drawn.extend(units)
+        draw(picture, model, spool, name, units)
+
+    monkeypatch.setattr(worker, "draw", count)
+    for task in [*tasks[:-1], *tasks[:-1]]:
+        assert worker.work(task) is None
+    assert len(drawn) == len(set(drawn)) == 3
+    assert isinstance(worker.work(tasks[-1]), Done)
+
+
+def test_a_slide_that_changed_since_the_last_command_is_opened_anew(translate: Translate, address: str) -> None:
+    for key in (1, 2):
+        lay_slide("a.tif", 150, 100, key)
+        assert translate("a.tif", "--out", f"here{key}").code == 0
+        done = translate("a.tif", "--out", "there", "--scheduler", address)
+        assert done.code == 0, done.err
+        assert tree("there") == tree(f"here{key}")
+        shutil.rmtree("there")
+
+
+def order_of(generator: Path, digest: str) -> Order:
+    """An order for translations in tiles of 64 px."""
+    return Order(
+        generator=generator,
+        digest=digest,
+        settings=TranslateSettings(tile=64, overlap=16),
         request=Request(),
         device="cpu",
         workers=Workers(),
         overwrite=False,
     )
+
+
+def test_a_generator_that_is_another_file_for_a_worker_is_refused(generator_file: Path) -> None:
+    order = order_of(generator_file, "0" * 64)
     with pytest.raises(RunError, match=r"for a worker and 0{64} for the command; give a path under which all see"):
         worker.settle(order)
 
