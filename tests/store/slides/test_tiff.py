@@ -17,6 +17,7 @@ import tifffile
 from store.images import load_picture
 from store.schema import PictureError
 from store.slides.geometry import Rect
+from store.slides.reading.kinds import is_slide
 from store.slides.reading.open import open_source
 from store.slides.reading.tiff.pictures import PLAIN
 from tests.support.slides import MEMORY, draw, farthest, refusal, whole, write_ome_tiff, write_pyramid, write_tiff
@@ -131,7 +132,7 @@ def test_other_kinds_become_rgb_as_those_that_are_decoded_whole(
     tiled = write_tiff(tmp_path / "tiled.tif", (pixels, own))
     plain = write_tiff(tmp_path / "plain.tif", (pixels, {**own, "tile": None}))
     with closing(open_source(tiled, MEMORY)) as one, closing(open_source(plain, MEMORY)) as other:
-        assert (one.is_slide, other.is_slide) == (True, False)
+        assert (one.is_slide, other.is_slide) == (is_slide(tiled), is_slide(plain)) == (True, False)
         assert one.notes == (note,)
         assert (whole(one) == whole(other)).all()
 

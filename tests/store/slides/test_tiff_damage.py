@@ -16,6 +16,7 @@ import tifffile
 
 from store.schema import PictureError
 from store.slides.geometry import Rect
+from store.slides.reading.kinds import is_slide
 from store.slides.reading.open import open_source
 from store.slides.reading.tiff.encoded import jpeg_2000_size, jpeg_size
 from tests.support.slides import MEMORY, draw, farthest, refusal, whole, write_ome_tiff, write_pyramid, write_tiff
@@ -110,6 +111,7 @@ def test_segments_that_do_not_fit_are_refused_with_both_numbers(tmp_path: Path) 
 
 def outcome(file: Path, pixels: Any) -> str:
     """What reading a file comes to; anything but a picture or one line is an error."""
+    is_slide(file)
     try:
         with closing(open_source(file, MEMORY)) as source:
             if (source.height, source.width) != pixels.shape[:2]:

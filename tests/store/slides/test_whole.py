@@ -18,6 +18,7 @@ from PIL import Image
 from store.images import load_picture, stored_size
 from store.schema import PictureError
 from store.slides.geometry import Rect
+from store.slides.reading.kinds import is_slide
 from store.slides.reading.open import open_source
 from store.slides.reading.whole import BYTES
 from tests.support.slides import MEMORY, draw, refusal, whole
@@ -168,6 +169,7 @@ def test_places_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "link.png").symlink_to("nowhere")
     (tmp_path / "folder.png").mkdir()
+    assert not is_slide(tmp_path / "pipe.png")
     assert refusal(tmp_path / "pipe.png") == "is no ordinary file; name a picture file"
     assert refusal(tmp_path / "link.png").startswith("no such file; check the path, or whether a link points nowhere")
     assert refusal(tmp_path / "none.svs").startswith("no such file")
