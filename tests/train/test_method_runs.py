@@ -20,7 +20,7 @@ from train.methods.registry import METHODS
 from train.predict import predict
 from train.settings import TrainSettings
 
-SHORT = [*NARROW, *ONE_EPOCH, "generator.depth=5", "checkpoint_every=100", "sample_every=100"]
+SHORT = [*NARROW, *ONE_EPOCH, "generator.depth=5", "generator.blocks=5", "checkpoint_every=100", "sample_every=100"]
 SHORT += ["data.views=['x1', 'tile']"]  # 8 steps, or 4 of batch 2
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build_small_store(tmp_path_factory.mktemp("store") / "s.zarr", tile_side=192, view_side=96, ids=WITH_VAL)
+    return build_small_store(tmp_path_factory.mktemp("store") / "s.zarr", tile_side=128, view_side=64, ids=WITH_VAL)
 
 
 @pytest.fixture(scope="module")
