@@ -89,8 +89,8 @@ def _write(out: Path, data: bytes, *, overwrite: bool) -> bool:
     with disk_errors(out):
         if out.is_dir():
             raise RunError(f"{out} is a folder; name a file, such as {out / f'generator{SUFFIX}'}")
-        if out.exists():
-            if out.read_bytes() == data:
+        if out.exists() or out.is_symlink():
+            if out.is_file() and out.read_bytes() == data:
                 return True
             if not overwrite:
                 raise RunError(f"{out} already exists and is another file; name a new one, or add --overwrite")

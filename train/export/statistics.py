@@ -12,7 +12,7 @@ from train.run.generator_file import Trained
 from train.run.inference import to_input
 from train.settings import Precision
 from train.translate.engine import ready
-from train.translate.job import Model
+from train.translate.model import Model
 from train.translate.moments.collect import collect
 from train.translate.picture import Request, opened
 from train.translate.plan import Window

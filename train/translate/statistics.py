@@ -6,6 +6,7 @@ there, mapped, so that memory does not grow with the picture.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ from train.translate.settings import NormStatistics, TranslateSettings
 
 CROP = 512  # px, the side of what `global` learns from: as training sees it
 TABLE, EVERYWHERE = "table.npy", "everywhere.npy"
+DIGEST = 32  # bytes of a sha256, at the end of files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,8 @@ def _thumbnail(work: Measuring) -> Moments:
     small = work.picture.source.overview(work.settings.tile)
     height, width = small.shape[:2]
     whole = Window.whole(height, width, work.sides)
-    return _measured(work, [whole.fill(small)], collect)[0]
+    moments: Moments = _measured(work, [whole.fill(small)], collect)[0]
+    return moments
 
 
 def _sample(work: Measuring) -> Moments:
@@ -230,15 +233,24 @@ def _write(file: Path, moments: Moments) -> None:
     data = io.BytesIO()
     np.save(data, moments)
     with disk_errors(file):
-        write_whole(file, data.getvalue())
+        write_whole(file, data.getvalue() + _digest(file, data.getvalue()))
 
 
 def _read(file: Path, shape: tuple[int, ...]) -> Moments | None:
-    """What was kept; None if it is not there or is something else."""
+    """What was kept; None if it is not there, is damaged or is of another unit."""
     with suppress(OSError, ValueError, EOFError):
-        found = np.load(file, allow_pickle=False)
+        held = file.read_bytes()
+        data = held[:-DIGEST]
+        if held[-DIGEST:] != _digest(file, data):
+            return None
+        found = np.load(io.BytesIO(data), allow_pickle=False)
         return found if found.shape == shape and found.dtype == np.float32 else None
     return None
+
+
+def _digest(file: Path, data: bytes) -> bytes:
+    """The sha256 of a file's name and what it holds."""
+    return hashlib.sha256(file.name.encode() + data).digest()
 
 
 def _map(file: Path, shape: tuple[int, ...]) -> Moments | None:

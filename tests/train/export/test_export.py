@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -193,6 +194,17 @@ def test_another_file_in_its_place_is_kept_unless_it_may_be_replaced(generator: 
     out.unlink()
     export(generator, out)
     assert out.read_bytes() == first
+    out.rename(tmp_path / "elsewhere")
+    out.symlink_to(tmp_path / "nowhere")  # and a pipe is not waited for
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for place in (out, tmp_path / "pipe.onnx"):
+        with pytest.raises(RunError, match="already exists and is another file"):
+            export(generator, place)
+        assert not export(generator, place, overwrite=True).already_existed
+        assert not place.is_symlink()
+        assert place.read_bytes() == first
+        place.unlink()
+    (tmp_path / "elsewhere").rename(out)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["g.onnx"]
 
 

@@ -236,4 +236,5 @@ def test_another_program_reads_the_operators_alike(method: str) -> None:
     """The reference of ONNX, in plain numpy."""
     generator, he = settled(settings_of(method)).eval(), drawn(1, 18, 21)
     (made,) = ReferenceEvaluator(onnx.load_from_string(exported(generator))).run(None, {INPUT: he})
+    assert isinstance(made, np.ndarray)
     assert np.abs(made - translated(generator, he, 4)).max() <= ALIKE

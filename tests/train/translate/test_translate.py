@@ -222,6 +222,44 @@ def test_a_translation_killed_at_any_write_resumes_to_the_same_bytes(
     raise AssertionError("it writes without end")
 
 
+@pytest.mark.parametrize(
+    ("mode", "before", "damaged"),
+    [
+        (NormStatistics.GLOBAL, "000000-000000.unit", "everywhere.npy"),
+        (NormStatistics.LOCAL, "table.npy", "000001-000000.unit.npy"),
+    ],
+)
+@pytest.mark.parametrize("change", ["flipped", "cut", "of another"])
+def test_damaged_statistics_are_measured_again(
+    translate: Translate, mode: NormStatistics, before: str, damaged: str, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay("a.png", 150, 70)
+    words = ("a.png", "--norm-statistics", mode, "--set", "sample=2", "--out")
+    check(translate(*words, "whole.png"))
+    real = Path.replace
+
+    def stopping(self: Path, target: Path) -> Path:
+        if Path(target).name == before:
+            raise Stopped
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stopping)
+        with pytest.raises(Stopped):
+            translate(*words, "b.png")
+    file = Path("b.png.partial/moments") / damaged
+    data = file.read_bytes()
+    if change == "flipped":
+        file.write_bytes(data[:200] + bytes([data[200] ^ 64]) + data[201:])
+    elif change == "cut":
+        file.write_bytes(data[:-4])
+    else:
+        other = file.with_name("000000-000000.unit.npy")
+        file.write_bytes(other.read_bytes() if other.exists() else b"")
+    check(translate(*words, "b.png"))
+    assert Path("b.png").read_bytes() == Path("whole.png").read_bytes()
+
+
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes(
     translate: Translate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
