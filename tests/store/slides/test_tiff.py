@@ -312,6 +312,10 @@ def test_stacks_are_refused_with_their_number(tmp_path: Path) -> None:
         f"holds {n} pictures" for n in (2, 70, 2)
     ]
     assert refusal(imagej).startswith("is an ImageJ stack of 3 pictures")
+    own = {"description": "ImageJ=1.54f\nimages=5\n", "metadata": None}
+    for options in ({}, {"tile": None}):  # beyond 4 GB ImageJ writes one directory for all
+        single = write_tiff(tmp_path / "single.tif", (PIXELS, {**own, **options}))
+        assert refusal(single).startswith("is an ImageJ stack of 5 pictures")
 
 
 def test_a_missing_level_is_damage(tmp_path: Path) -> None:

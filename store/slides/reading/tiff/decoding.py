@@ -77,7 +77,7 @@ def _decode(page: Page, data: bytes, index: int, height: int, width: int) -> NDA
         size = jpeg_2000_size(data) or (0, 0)
     if not (height <= size[0] <= page.rows and width <= size[1] <= page.columns):
         raise ValueError("it breaks off, or has another size")
-    decoded, _, _ = page.parsed.decode(data, index, jpegtables=page.parsed.jpegtables)
+    decoded, _, _ = page.decode(data, index, jpegtables=page.tables)
     pixels = np.asarray(decoded)[0, :height, :width]
     bands = 1 if page.planar else page.bands
     if pixels.shape != (height, width, bands) or pixels.dtype not in (np.uint8, np.bool_):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Page:
 
     `offsets` and `lengths` are where the segments are in the file, in bytes; a length of 0 is a segment that was left
     out. `ycbcr` are bands that are still YCbCr when they are decoded, `colours` those of a palette, u8 [256,3].
-    `parsed` is the directory as tifffile read it, which knows how to decode them.
+    `decode` is tifffile's, with the `tables` that all JPEGs of the picture share.
     """
 
     height: int
@@ -53,7 +54,8 @@ class Page:
     offsets: NDArray[np.uint64]
     lengths: NDArray[np.uint64]
     colours: PictureU8
-    parsed: TiffPage
+    decode: Callable[..., Any]
+    tables: bytes | None
 
     @property
     def across(self) -> int:
@@ -111,7 +113,8 @@ def check_page(path: Path, parsed: TiffPage, size: int, memory: int) -> Page:
         offsets=np.array(parsed.dataoffsets, dtype=np.uint64),
         lengths=np.array(parsed.databytecounts, dtype=np.uint64),
         colours=_palette(path, parsed) if kind.photometric == PALETTE else np.zeros((0, 3), dtype=np.uint8),
-        parsed=parsed,
+        decode=parsed.decode,
+        tables=parsed.jpegtables,
     )
     _check_segments(path, page, size)
     if page.segment_bytes > memory:

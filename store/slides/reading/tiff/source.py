@@ -34,6 +34,7 @@ def open_tiff(path: Path, memory: int) -> Source:
         if scanner:
             return open_by_openslide(path, memory, scanner)
         if plain:
+            pictures.check_single()
             return open_whole(path, memory)
         cache, lock = Cache(memory), threading.Lock()
         levels = [
@@ -48,13 +49,11 @@ def open_tiff(path: Path, memory: int) -> Source:
             )
             for number, page in enumerate(pages)
         ]
-        shut = stack.pop_all().close
-        return Slide(
-            path=path, levels=levels, mpp=mpp, mpp_from=mpp_from, notes=_notes(path, pages[0], others), shut=shut
-        )
+        notes, shut = _notes(pages[0], others), stack.pop_all().close
+        return Slide(path=path, levels=levels, mpp=mpp, mpp_from=mpp_from, notes=notes, shut=shut)
 
 
-def _notes(path: Path, page: Page, others: int) -> tuple[str, ...]:
+def _notes(page: Page, others: int) -> tuple[str, ...]:
     """What reading does to the picture, and what it leaves out."""
     notes = []
     if page.photometric in _MODES:
