@@ -6,10 +6,7 @@ there, mapped, so that memory does not grow with the picture.
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from store.files import PARTIAL, disk_errors, sync, write_whole
+from store.files import PARTIAL, disk_errors, sync
 from store.slides.geometry import Grid
 from store.slides.seams import Place
 from store.slides.writing.plan import Unit
@@ -26,6 +23,7 @@ from train.run.inference import seeded, to_input
 from train.translate.engine import Network, Stream
 from train.translate.moments.collect import collect, collect_together
 from train.translate.moments.field import Field
+from train.translate.moments.files import map_moments, read_moments, write_moments
 from train.translate.moments.layout import Layout
 from train.translate.moments.table import Moments, kernel_field, kernel_weights, local_field, pooled
 from train.translate.passes import KEPT, FieldOf, Input, Tile, needs_to_be_alone, on_device, run_units
@@ -35,7 +33,6 @@ from train.translate.settings import NormStatistics, TranslateSettings
 
 CROP = 512  # px, the side of what `global` learns from: as training sees it
 TABLE, EVERYWHERE = "table.npy", "everywhere.npy"
-DIGEST = 32  # bytes of a sha256, at the end of files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +82,10 @@ def field_of_table(work: Measuring, table: Moments) -> FieldOf:
 def _kept(work: Measuring, make: Callable[[Measuring], Moments]) -> Moments:
     """The moments that hold everywhere, [K], made once."""
     file = work.folder / EVERYWHERE
-    if (found := _read(file, (work.layout.size,))) is not None:
+    if (found := read_moments(file, (work.layout.size,))) is not None:
         return found
     moments = make(work)
-    _write(file, moments)
+    write_moments(file, moments)
     return moments
 
 
@@ -136,9 +133,9 @@ def left_to_measure(work: Measuring) -> list[Unit]:
     """The units whose statistics are needed and not kept."""
     if needs_none(work) or work.settings.norm_statistics not in (NormStatistics.KERNEL, NormStatistics.LOCAL):
         return []
-    if _map(work.folder / TABLE, _shape(work)) is not None:
+    if map_moments(work.folder / TABLE, _shape(work)) is not None:
         return []
-    return [unit for unit in _units(work) if _read(_file(work, unit), (unit.count, work.layout.size)) is None]
+    return [unit for unit in _units(work) if read_moments(_file(work, unit), (unit.count, work.layout.size)) is None]
 
 
 def is_measured(work: Measuring) -> bool:
@@ -146,8 +143,8 @@ def is_measured(work: Measuring) -> bool:
     if needs_none(work):
         return True
     if work.settings.norm_statistics in (NormStatistics.THUMBNAIL, NormStatistics.GLOBAL):
-        return _read(work.folder / EVERYWHERE, (work.layout.size,)) is not None
-    return _map(work.folder / TABLE, _shape(work)) is not None
+        return read_moments(work.folder / EVERYWHERE, (work.layout.size,)) is not None
+    return map_moments(work.folder / TABLE, _shape(work)) is not None
 
 
 def measure_units(work: Measuring, units: Sequence[Unit]) -> None:
@@ -159,7 +156,7 @@ def measure_units(work: Measuring, units: Sequence[Unit]) -> None:
         moments = np.full((unit.count, work.layout.size), np.nan, np.float32)
         for row, column in made:
             moments[column - unit.column] = made[row, column].cpu().numpy()
-        _write(_file(work, unit), moments)
+        write_moments(_file(work, unit), moments)
 
     done = sum(unit.count for unit in _units(work)) - sum(unit.count for unit in units)
     run_units(work.picture, units, _stream(work), f"measuring {work.name}", done, write)
@@ -181,7 +178,7 @@ def _shape(work: Measuring) -> tuple[int, int, int]:
 def _table(work: Measuring) -> Moments:
     """The moments of each tile, [rows,columns,K], mapped from a file."""
     shape, size = _shape(work), work.layout.size
-    if (found := _map(work.folder / TABLE, shape)) is not None:
+    if (found := map_moments(work.folder / TABLE, shape)) is not None:
         return found
     measure_units(work, left_to_measure(work))
     partial_file = work.folder / f"{TABLE}{PARTIAL}"
@@ -189,11 +186,13 @@ def _table(work: Measuring) -> Moments:
         table = np.lib.format.open_memmap(partial_file, "w+", np.float32, shape)
         table[:] = np.nan
         for unit in _units(work):
-            table[unit.row, unit.column : unit.column + unit.count] = _read(_file(work, unit), (unit.count, size))
+            table[unit.row, unit.column : unit.column + unit.count] = read_moments(
+                _file(work, unit), (unit.count, size)
+            )
         table.flush()
         sync(partial_file)
         partial_file.replace(work.folder / TABLE)
-    mapped = _map(work.folder / TABLE, shape)
+    mapped = map_moments(work.folder / TABLE, shape)
     assert mapped is not None, "it was just written"
     return mapped
 
@@ -227,35 +226,3 @@ def _collect(work: Measuring, pixels: Sequence[NDArray[np.uint8]], how: Callable
 def _measured(work: Measuring, pixels: Sequence[NDArray[np.uint8]], how: Callable[..., Tensor]) -> Moments:
     moments: Moments = _collect(work, pixels, how).cpu().numpy()
     return moments
-
-
-def _write(file: Path, moments: Moments) -> None:
-    data = io.BytesIO()
-    np.save(data, moments)
-    with disk_errors(file):
-        write_whole(file, data.getvalue() + _digest(file, data.getvalue()))
-
-
-def _read(file: Path, shape: tuple[int, ...]) -> Moments | None:
-    """What was kept; None if it is not there, is damaged or is of another unit."""
-    with suppress(OSError, ValueError, EOFError):
-        held = file.read_bytes()
-        data = held[:-DIGEST]
-        if held[-DIGEST:] != _digest(file, data):
-            return None
-        found = np.load(io.BytesIO(data), allow_pickle=False)
-        return found if found.shape == shape and found.dtype == np.float32 else None
-    return None
-
-
-def _digest(file: Path, data: bytes) -> bytes:
-    """The sha256 of a file's name and what it holds."""
-    return hashlib.sha256(file.name.encode() + data).digest()
-
-
-def _map(file: Path, shape: tuple[int, ...]) -> Moments | None:
-    """The same without reading it."""
-    with suppress(OSError, ValueError, EOFError):
-        found = np.load(file, mmap_mode="r", allow_pickle=False)
-        return found if found.shape == shape and found.dtype == np.float32 else None
-    return None

@@ -222,6 +222,15 @@ def test_a_unit_that_is_there_is_not_drawn_again(
     assert isinstance(worker.work(tasks[-1]), Done)
 
 
+def test_a_worker_waits_for_what_the_disk_does_not_show_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "POLL", 0.001)
+    answers = [False, False, True, False]
+    worker.await_others(lambda: answers.pop(0))
+    assert answers == [False]
+    monkeypatch.setattr(worker, "LATE", 0.01)
+    worker.await_others(lambda: False)  # then it does the work itself, or says what is missing
+
+
 def test_a_slide_that_changed_since_the_last_command_is_opened_anew(translate: Translate, address: str) -> None:
     for key in (1, 2):
         lay_slide("a.tif", 150, 100, key)

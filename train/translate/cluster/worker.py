@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
@@ -36,6 +38,7 @@ from train.translate.settings import TranslateSettings
 from train.translate.statistics import is_measured, left_to_measure, measure, measure_units
 
 OPEN = 2  # slides
+LATE, POLL = 90.0, 1.0  # s
 _COMPUTING = threading.Lock()  # a generator has the statistics of one picture at a time
 _SHELF: OrderedDict[tuple[Order, Item], tuple[ExitStack, Picture]] = OrderedDict()
 
@@ -89,14 +92,17 @@ def _measure(task: Task, model: Model) -> None:
 
 
 def _gather(task: Task, model: Model) -> None:
-    measure(measuring(_picture(task, model), model, _spool(task), task.item.source.name))
+    work = measuring(_picture(task, model), model, _spool(task), task.item.source.name)
+    await_others(lambda: not left_to_measure(work))
+    measure(work)
 
 
 def _draw(task: Task, model: Model) -> None:
     assert task.unit is not None
-    spool = _spool(task)
+    spool, picture, name = _spool(task), _picture(task, model), task.item.source.name
     if not spool.base.has(task.unit):  # a worker that died, or seemed to, may have drawn it
-        draw(_picture(task, model), model, spool, task.item.source.name, [task.unit])
+        await_others(lambda: is_measured(measuring(picture, model, spool, name)))
+        draw(picture, model, spool, name, [task.unit])
 
 
 _COMPUTED = {
@@ -112,7 +118,18 @@ def _finish(task: Task) -> Result:
     assert task.record is not None
     item, record, order = task.item, task.record, task.order
     done = find_done(item, record, order.settings, overwrite=order.overwrite)  # by a worker that died, or seemed to
-    return done or complete(item, _spool(task), record, overwrite=order.overwrite)
+    if done:
+        return done
+    spool = _spool(task)
+    await_others(lambda: all((spool.base.folder / unit.name).exists() for unit in spool.base.units))
+    return complete(item, spool, record, overwrite=order.overwrite)
+
+
+def await_others(shows: Callable[[], bool]) -> None:
+    """Wait until the disk shows what other workers wrote: NFS tells another machine up to a minute late."""
+    until = time.monotonic() + LATE
+    while not shows() and time.monotonic() < until:
+        time.sleep(POLL)
 
 
 def _spool(task: Task) -> Spool:
