@@ -63,6 +63,8 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_launch.py::test_two_processes": (),
     "tests/train/test_full_disk.py": ("event_files",),
     "tests/train/test_run_damage.py": ("generator.safetensors-cut", "metrics.jsonl-cut", "settings.toml-flipped"),
+    "tests/train/translate/test_translate.py::test_a_translation_killed": (),
+    "tests/train/translate/test_translate.py::test_every_mode": ("local", "global"),
     "tests/train/test_fit.py::test_a_run_on_this_device": (),
     "tests/train/test_forged_checkpoints.py::test_a_run_says_so": (),
     "tests/train/test_fit.py::test_a_run_that_was_killed": (),

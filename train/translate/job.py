@@ -24,7 +24,7 @@ from store.slides.writing.plan import Unit, plan_spool
 from store.slides.writing.spool import Spool
 from train.translate.model import Model
 from train.translate.names import Item
-from train.translate.passes import Drawing, run_units, to_numpy
+from train.translate.passes import Drawing, count_tiles, run_units, to_numpy
 from train.translate.picture import AUTO, NONE, Picture, Request, opened
 from train.translate.settings import Compression, TranslateSettings
 from train.translate.statistics import Measuring, measure
@@ -121,7 +121,7 @@ def draw(picture: Picture, model: Model, spool: Spool, name: str, units: Sequenc
         batch=model.settings.batch,
         seed=model.settings.seed,
     )
-    done = _count(picture, spool.base.units) - _count(picture, units)
+    done = count_tiles(picture, spool.base.units) - count_tiles(picture, units)
     run_units(picture, units, drawing.stream(), f"translating {name}", done, partial(_put, spool))
 
 
@@ -138,11 +138,6 @@ def spool_folder(output: Path) -> Path:
 
 def _put(spool: Spool, unit: Unit, made: Mapping[Place, Tensor]) -> None:
     spool.put(unit, [to_numpy(made[place]) if place in made else None for place in unit.places()])
-
-
-def _count(picture: Picture, units: Sequence[Unit]) -> int:
-    """The tiles of units that are translated."""
-    return sum(place not in picture.skipped for unit in units for place in unit.places())
 
 
 def _record(item: Item, picture: Picture, model: Model, request: Request) -> Translation:

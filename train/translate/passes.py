@@ -76,6 +76,11 @@ def run_units(
             behind.submit(partial(write, unit, {tile.place: tensor for tile, tensor in made}))
 
 
+def count_tiles(picture: Picture, units: Sequence[Unit]) -> int:
+    """The tiles of units that are not skipped."""
+    return sum(place not in picture.skipped for unit in units for place in unit.places())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
     """How tiles are translated: each with `overlap` px around it, the moments of `field_of`, up to `batch` at once."""

@@ -26,7 +26,7 @@ from train.translate.moments.field import Field
 from train.translate.moments.files import map_moments, read_moments, write_moments
 from train.translate.moments.layout import Layout
 from train.translate.moments.table import Moments, kernel_field, kernel_weights, local_field, pooled
-from train.translate.passes import KEPT, FieldOf, Input, Tile, needs_to_be_alone, on_device, run_units
+from train.translate.passes import KEPT, FieldOf, Input, Tile, count_tiles, needs_to_be_alone, on_device, run_units
 from train.translate.picture import Picture
 from train.translate.plan import Sides, Window, sample_windows
 from train.translate.settings import NormStatistics, TranslateSettings
@@ -158,7 +158,7 @@ def measure_units(work: Measuring, units: Sequence[Unit]) -> None:
             moments[column - unit.column] = made[row, column].cpu().numpy()
         write_moments(_file(work, unit), moments)
 
-    done = sum(unit.count for unit in _units(work)) - sum(unit.count for unit in units)
+    done = count_tiles(work.picture, _units(work)) - count_tiles(work.picture, units)
     run_units(work.picture, units, _stream(work), f"measuring {work.name}", done, write)
 
 
