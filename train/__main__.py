@@ -241,7 +241,8 @@ def import_published(
     header = import_generator(file, method, folder, Stated(pairs_seen=pairs_seen, mpp=mpp), say)
     say(
         f"{file.name}: {in_words(header.settings.generator)}, imported into {folder.path}\n"
-        f"translate with: python -m train predict --run {folder.path} --store STORE"
+        f"translate with: python -m train predict --run {folder.path} --store STORE\n"
+        f"or without a store: python -m train translate PICTURE --run {folder.path} --out DIR"
     )
 
 
