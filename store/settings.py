@@ -88,8 +88,12 @@ def plain(settings: object) -> dict[str, Any]:
     return tree
 
 
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return _made_adapter(kind)
+
+
 @cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+def _made_adapter(kind: Any) -> TypeAdapter[Any]:
     """What checks values of a class: made once, because that takes 6 ms for the settings of training."""
     return TypeAdapter(kind)
 
