@@ -87,6 +87,7 @@ SLOW: dict[str, tuple[str, ...]] = {  # file, or start of file::test; and parts 
     "tests/train/test_transport.py::test_in_a_shared": (),
     "tests/train/test_memory.py::test_a_run_says": ("step", "place"),
     "tests/train/test_picture_set.py::test_a_kill_at_any_call": (),
+    "tests/train/translate/moments/test_tiled.py::test_tiled_is_whole_down": (),
     "tests/train/translate/test_shared_out.py::test_a_worker_that_is_killed": (),
     "tests/train/translate/test_shared_out.py::test_workers_of_a_scheduler": ("local",),
     "tests/train/test_picture_set.py::test_another_store": (),

@@ -108,7 +108,7 @@ def _known(moments: NDArray[np.float64], layout: Layout) -> NDArray[np.bool_]:
 
 
 def nearest(table: Moments, row: int, column: int) -> NDArray[np.float64]:
-    """The moments of the tile nearest to a place that was not skipped, [K], in the smallest square around it that has one."""
+    """The moments of the tile nearest to a place, [K], in the smallest square around it where not all were skipped."""
     for radius in range(max(table.shape[:2])):
         top, left = max(row - radius, 0), max(column - radius, 0)
         ring = table[top : row + radius + 1, left : column + radius + 1]
