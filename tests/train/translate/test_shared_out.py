@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,12 +25,13 @@ from store.disk.locks import locked
 from store.files import digest_file
 from store.images import PictureU8, write_png
 from store.process import Stop
-from store.schema import RunError, StoreError
+from store.schema import PictureError, RunError, StoreError
 from store.slides.writing.plan import OutputKind, Unit
 from store.slides.writing.spool import Spool
 from tests.support.command_line import Outcome
 from tests.support.stores import draw_tile
 from train.translate.cluster import worker
+from train.translate.cluster.coordinator import Desk
 from train.translate.cluster.tasks import Begun, Order, Result, Step, Task
 from train.translate.job import Done, draw
 from train.translate.model import Model
@@ -166,6 +169,30 @@ def test_a_bad_picture_is_told_and_does_not_stop_the_others(translate: Translate
     assert "c.png: the file is empty" in there.err
     alone = translate("in/c.png", "--out", "alone", "--scheduler", address)
     assert (alone.code, "not translated" in alone.err, "c.png: the file is empty" in alone.err) == (2, False, True)
+
+
+def test_tasks_of_a_bad_slide_that_run_already_are_waited_for(translate: Translate, generator_file: Path) -> None:
+    """Two units run when one of them finds the slide damaged: the third never starts, and then the lock is free."""
+    lay_slide("a.tif", 150, 100, 1)
+    item = Item(source=Path("a.tif"), output=Path("a.ome.tiff"), kind=OutputKind.OME_TIFF)
+    order = worker.settle(order_of(generator_file, digest_file(generator_file)))
+    with ExitStack() as locks:
+        desk = Desk(order=order, waiting=deque([item]), locks=locks)
+        for step in (Step.BEGIN, Step.GATHER):
+            task = desk.following()
+            assert task is not None
+            assert task.step is step
+            desk.take(task, worker.work(task))
+        first, second = desk.following(), desk.following()
+        assert first is not None
+        assert second is not None
+        desk.take(first, PictureError("it is damaged"))
+        assert desk.following() is None
+        with pytest.raises(StoreError, match=r"a\.ome\.tiff"), locked(item.lock, "the translation a.ome.tiff"):
+            pass
+        desk.take(second, None)
+        with locked(item.lock, "the translation a.ome.tiff"):
+            assert (desk.following(), desk.slides, list(desk.bad)) == (None, {}, [item])
 
 
 def test_an_output_that_another_process_writes_is_refused(translate: Translate, address: str) -> None:

@@ -91,19 +91,22 @@ class Desk:
         return Task(order=self.order, item=item, step=Step.BEGIN)
 
     def take(self, task: Task, result: Result) -> None:
-        """Note what came of a task."""
-        if isinstance(result, Begun):
-            self.slides[task.item].rounds.extend(rounds_of(task, result))
+        """Note what came of a task; of a slide that is bad no other task starts, and those that run are waited for."""
+        slide = self.slides.get(task.item)
         if isinstance(result, Done):
             self.done.append(result)
             tell(result)
         elif isinstance(result, MagstainError):
-            self.bad[task.item] = result
-        else:
-            self.slides[task.item].go_on()
+            self.bad.setdefault(task.item, result)
+        if slide is None:  # the picture was one task
             return
-        if slide := self.slides.pop(task.item, None):
-            slide.lock.close()
+        if isinstance(result, Begun):
+            slide.rounds.extend(rounds_of(task, result))
+        elif isinstance(result, MagstainError):
+            slide.give_up()
+        slide.go_on()
+        if not slide.left:
+            self.slides.pop(task.item).lock.close()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,9 +121,15 @@ class Slide:
     def go_on(self) -> None:
         """One task is done; after the last one of a round the next round may start."""
         self.left -= 1
-        if not self.left:
+        if not self.left and self.rounds:
             self.ready.extend(self.rounds.popleft())
             self.left = len(self.ready)
+
+    def give_up(self) -> None:
+        """Start no other task."""
+        self.left -= len(self.ready)
+        self.ready.clear()
+        self.rounds.clear()
 
 
 def rounds_of(task: Task, begun: Begun) -> Iterator[list[Task]]:
