@@ -76,7 +76,7 @@ def open_by_openslide(path: Path, memory: int, maker: str) -> Slide:
             f"{path}: OpenSlide cannot open it as a slide of {maker} ({error}); fetch or export it again, with all "
             "files that belong to it"
         ) from error
-    cache = Cache(memory)
+    cache = Cache.of(memory, slide.dimensions[0], SIDE, SIDE)
     mpp, mpp_from = _scale(slide)
     levels = []
     for number, (width, height) in enumerate(slide.level_dimensions):

@@ -120,7 +120,9 @@ def _open(path: Path, picture: Mapping[str, Any], memory: int) -> Slide:
         chunks.append(_Chunks(path=path, array=array, axes="".join(axes), number=number))
         _check_level(chunks[0], chunks[-1], memory)
     mpp, mpp_from = _scale(axes, picture)
-    cache = Cache(memory)
+    first = chunks[0]
+    rows, columns = (first.side(axis, first.array.chunks) for axis in "yx")
+    cache = Cache.of(memory, first.side("x", first.array.shape), rows, columns)
     levels = [
         Segmented(
             number=one.number,

@@ -15,6 +15,10 @@ from store.slides.geometry import Rect
 LoadSegment = Callable[[int, int], PictureU8]  # by row and column, u8 [h,w,3]: at least what lies inside the picture
 
 
+KEPT = 1 << 26  # bytes of segments, of which a window of a picture touches a few
+TOUCHED = 16  # segments of one window, where they are as large as that
+
+
 class Cache:
     """The segments that were used last, at most `limit` bytes of them, shared by threads."""
 
@@ -23,6 +27,15 @@ class Cache:
         self._held = 0  # bytes
         self._segments: OrderedDict[tuple[int, int, int], PictureU8] = OrderedDict()
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, memory: int, width: int, rows: int, columns: int) -> Cache:
+        """The cache of a picture of `width` px in segments of rows x columns px, of at most `memory` bytes.
+
+        No more than neighbouring windows share: what is kept does not grow with the picture. Segments that reach from
+        side to side are all needed again by the next window.
+        """
+        return cls(memory if columns >= width else min(memory, max(KEPT, TOUCHED * 3 * rows * columns)))
 
     def get(self, key: tuple[int, int, int]) -> PictureU8 | None:
         """The segment of a level, row and column; None if it is not kept."""

@@ -36,7 +36,8 @@ def open_tiff(path: Path, memory: int) -> Source:
         if plain:
             pictures.check_single()
             return open_whole(path, memory)
-        cache, lock = Cache(memory), threading.Lock()
+        first, lock = pages[0], threading.Lock()
+        cache = Cache.of(memory, first.width, first.rows, first.columns)
         levels = [
             Segmented(
                 number=number,
