@@ -176,20 +176,27 @@ def _shape(work: Measuring) -> tuple[int, int, int]:
 
 
 def _table(work: Measuring) -> Moments:
-    """The moments of each tile, [rows,columns,K], mapped from a file."""
+    """The moments of each tile, [rows,columns,K], mapped from a file.
+
+    It is written row by row: writing into a mapped file kills the process where the disk is full.
+    """
     shape, size = _shape(work), work.layout.size
     if (found := map_moments(work.folder / TABLE, shape)) is not None:
         return found
     measure_units(work, left_to_measure(work))
     partial_file = work.folder / f"{TABLE}{PARTIAL}"
     with disk_errors(partial_file):
-        table = np.lib.format.open_memmap(partial_file, "w+", np.float32, shape)
-        table[:] = np.nan
-        for unit in _units(work):
-            table[unit.row, unit.column : unit.column + unit.count] = read_moments(
-                _file(work, unit), (unit.count, size)
-            )
-        table.flush()
+        with partial_file.open("wb") as file:
+            form = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, form)
+            units = _units(work)
+            for row in range(shape[0]):
+                moments = np.full(shape[1:], np.nan, np.float32)
+                for unit in (unit for unit in units if unit.row == row):
+                    moments[unit.column : unit.column + unit.count] = read_moments(
+                        _file(work, unit), (unit.count, size)
+                    )
+                file.write(moments.tobytes())
         sync(partial_file)
         partial_file.replace(work.folder / TABLE)
     mapped = map_moments(work.folder / TABLE, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,13 +29,13 @@ from store.slides.seams import Place
 from store.slides.writing.plan import OutputKind, Unit, plan_spool
 from store.slides.writing.spool import Spool
 from tests.support.command_line import Outcome
-from tests.support.disks import full, mounted
+from tests.support.disks import fill, full, mounted
 from tests.support.stores import draw_tile
 from tests.support.untrained_run import make_generator, make_run
 from train.predict import predict
 from train.run.generator_file import load_generator
 from train.settings import AtTest, GeneratorSettings, Norm, Precision, TrainSettings
-from train.translate import job
+from train.translate import job, statistics
 from train.translate.engine import ready
 from train.translate.model import Model
 from train.translate.moments.collect import collect, layout_of
@@ -43,6 +44,7 @@ from train.translate.passes import Drawing, run_units
 from train.translate.picture import Request, opened
 from train.translate.plan import Sides
 from train.translate.settings import NormStatistics, TranslateSettings
+from train.translate.statistics import Measuring
 
 Translate: TypeAlias = Callable[..., Outcome]
 MEMORY = 1 << 30
@@ -259,6 +261,29 @@ def test_damaged_statistics_are_measured_again(
         file.write_bytes(other.read_bytes() if other.exists() else b"")
     check(translate(*words, "b.png"))
     assert Path("b.png").read_bytes() == Path("whole.png").read_bytes()
+
+
+def test_a_disk_that_is_full_between_the_passes_is_one_line(
+    translate: Translate, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that is mapped while it is written would end the process without a word."""
+    lay("a.png", 150, 150)
+    words = ("a.png", "--norm-statistics", "local", "--out")
+    check(translate(*words, "whole.png"))
+    measured = statistics.measure_units
+
+    def then_full(work: Measuring, units: list[Unit]) -> None:
+        measured(work, units)
+        fill(small_disk / "filler")
+        os.truncate(small_disk / "filler", (small_disk / "filler").stat().st_size - 3 * 4096)  # for its two ends
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics, "measure_units", then_full)
+        done = check(translate(*words, small_disk / "b.png"), 2)
+    assert re.search(r"cannot write .*table\.npy.*: .*; the disk is full", done.err)
+    (small_disk / "filler").unlink()
+    check(translate(*words, small_disk / "b.png"))
+    assert (small_disk / "b.png").read_bytes() == Path("whole.png").read_bytes()
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_resumes(
