@@ -144,9 +144,7 @@ def export_onnx(
     from train.predict import generator_folder
 
     folder = generator_folder(run, checkpoint)
-    made = export(folder, out, statistics_from, without_dropout=without_dropout, overwrite=overwrite)
-    what = "already exists, and is the same" if made.already_existed else "written"
-    say(f"{made.path} {what}, {made.path.stat().st_size / 1e6:.1f} MB; {made.comparison}")
+    say(export(folder, out, statistics_from, without_dropout=without_dropout, overwrite=overwrite).sentence)
 
 
 @app.command()

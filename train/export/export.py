@@ -32,14 +32,16 @@ class Exported:
     parity: Parity | None
 
     @property
-    def comparison(self) -> str:
-        """How it compares, in words."""
-        if self.parity is None:
-            return "not compared with PyTorch: onnxruntime is not installed"
-        return (
-            f"in onnxruntime {self.parity.version} pictures in [-1, 1] differ from those of PyTorch by at most "
-            f"{self.parity.worst:.1e}"
-        )
+    def sentence(self) -> str:
+        """What a user is told of it."""
+        what = "already exists, and is the same" if self.already_existed else "written"
+        compared = "not compared with PyTorch: onnxruntime is not installed"
+        if self.parity is not None:
+            compared = (
+                f"in onnxruntime {self.parity.version} pictures in [-1, 1] differ from those of PyTorch by at most "
+                f"{self.parity.worst:.1e}"
+            )
+        return f"{self.path} {what}, {self.path.stat().st_size / 1e6:.1f} MB; {compared}"
 
 
 def export(
