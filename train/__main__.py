@@ -14,7 +14,9 @@ from train.options import (
     CheckpointOption,
     ConfigOption,
     DeviceOption,
+    FileArgument,
     FormatOption,
+    ImportedRunOption,
     InputsArgument,
     MaskOption,
     MppOption,
@@ -22,11 +24,13 @@ from train.options import (
     OnnxOption,
     OutOption,
     OverwriteOption,
+    PairsSeenOption,
     RegionOption,
     RunOption,
     SchedulerOption,
     SetOption,
     SourceMppOption,
+    StatedMppOption,
     StatisticsFromOption,
     TranslateConfigOption,
     WithoutDropoutOption,
@@ -207,19 +211,6 @@ def describe(
     from train.methods.recipes import load_recipe
 
     typer.echo(describe_method(load_recipe(config or [], overrides or []), side))
-
-
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="a *_net_G.pth as its publisher saved it")]
-ImportedRunOption = Annotated[
-    Path | None, typer.Option("--run", metavar="DIR", help="the folder to make; default runs/<name of the file>")
-]
-PairsSeenOption = Annotated[
-    int | None, typer.Option("--pairs-seen", "--draws", metavar="N", help="pairs seen in training, if known")
-]
-StatedMppOption = Annotated[
-    float | None,
-    typer.Option("--mpp", metavar="NUMBER", help="micrometres per pixel of its training pictures, if known"),
-]
 
 
 @app.command("import")

@@ -72,3 +72,14 @@ StatisticsFromOption = Annotated[
 WithoutDropoutOption = Annotated[
     bool, typer.Option("--without-dropout", help="leave out dropout that is active when pictures are translated")
 ]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="a *_net_G.pth as its publisher saved it")]
+ImportedRunOption = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="the folder to make; default runs/<name of the file>")
+]
+PairsSeenOption = Annotated[
+    int | None, typer.Option("--pairs-seen", "--draws", metavar="N", help="pairs seen in training, if known")
+]
+StatedMppOption = Annotated[
+    float | None,
+    typer.Option("--mpp", metavar="NUMBER", help="micrometres per pixel of its training pictures, if known"),
+]
