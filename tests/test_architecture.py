@@ -163,6 +163,9 @@ DOORS = {  # each library, and the only files that import it; numpy and the stan
 }
 
 
+Import = ast.Import | ast.ImportFrom
+
+
 def imports(file: Path) -> Iterator[tuple[str, bool]]:
     """The dotted names that a file imports, and whether a running program imports them (not only a type checker)."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -242,6 +245,27 @@ def test_there_is_no_circle() -> None:
     while leaves := {module for module, targets in arrows.items() if not targets & arrows.keys()}:
         arrows = {module: targets for module, targets in arrows.items() if module not in leaves}
     assert not arrows, f"these modules import each other, directly or not: {', '.join(sorted(arrows))}"
+
+
+def test_translating_a_picture_imports_neither_zarr_nor_dask() -> None:
+    """They take a tenth of the time to the first picture; what is imported in a function is not counted."""
+    seen, ahead = set[str](), {"train.translate.command", "train.translate.names", "train.run.folder"}
+    while ahead:
+        module = ahead.pop()
+        seen.add(module)
+        if module in MODULES:
+            file = ROOT / f"{module.replace('.', '/')}.py"
+            found = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, Import)]
+            names = {alias.name for node in found for alias in node.names if isinstance(node, ast.Import)}
+            names |= {
+                name
+                for node in found
+                if isinstance(node, ast.ImportFrom)
+                for name in (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
+            }
+            ahead |= names - seen
+    assert "torch" in seen
+    assert not seen & {"zarr", "dask", "distributed"}
 
 
 def test_every_door_is_used() -> None:

@@ -110,8 +110,8 @@ def predict(
     bound_workspaces()
     from store.reader import Store
     from store.records.facts import open_store_of
-    from train.predict import generator_folder
     from train.predict import predict as translate
+    from train.run.folder import generator_folder
     from train.run.generator_file import load_header
     from train.runtime.memory import smaller_pictures
 
@@ -145,7 +145,7 @@ def export_onnx(
     Needs the extra `export`. examples/onnx_translate.py uses such a file.
     """
     from train.export.export import export
-    from train.predict import generator_folder
+    from train.run.folder import generator_folder
 
     folder = generator_folder(run, checkpoint)
     say(export(folder, out, statistics_from, without_dropout=without_dropout, overwrite=overwrite).sentence)
@@ -180,7 +180,7 @@ def translate(
     bound_workspaces()
     from store.cluster.workers import Workers
     from store.settings import load
-    from train.predict import generator_folder
+    from train.run.folder import generator_folder
     from train.translate.cluster.tasks import Order
     from train.translate.command import translate_listing
     from train.translate.names import format_of, plan_names

@@ -18,7 +18,7 @@ from store.reader import Store, Target, plan_targets
 from store.records.exchange import exchange
 from store.records.lock import held
 from store.records.predictions import Predictions, load_predictions, place_of
-from store.run_files import GENERATOR, PredictionFolder, RunFolder
+from store.run_files import PredictionFolder, RunFolder
 from store.schema import RunError, Split, Stain
 from train.methods.registry import check_multiple
 from train.run import picture_set
@@ -55,21 +55,6 @@ class Work:
         with closing(self.stream.each([self.targets[name] for name in names], self.what, "picture")) as drawn:
             for target, signed in drawn:
                 yield target.name, Levels.of(signed)
-
-
-def generator_folder(run: Path | None, checkpoint: Path | None) -> RunFolder:
-    """The run folder of a generator: that of a run, that of a generator file, or one beside the file with its name.
-
-    Raises RunError unless exactly one of the two is given.
-    """
-    if (run is None) == (checkpoint is None):
-        raise RunError("which generator? Name a run with --run, or a generator file with --checkpoint, not both")
-    if run is not None:
-        return RunFolder(run)
-    assert checkpoint is not None
-    if checkpoint.name == GENERATOR:
-        return RunFolder(checkpoint.parent)
-    return RunFolder(checkpoint.with_suffix(""), checkpoint)
 
 
 def predict(folder: RunFolder, store: Store, split: Split, view: str, device: str, batch: int = 1) -> Predicted:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from store.files import check_record, read_json, with_current_names
 from store.location.open import locate
-from store.reader import Store
 from store.run_files import FIT, RunFolder
 from store.schema import FORBID_UNKNOWN, RunError, SchemaError
 from store.untrusted.documents import DocumentError, parse_toml, read_document
 from store.untrusted.text import printable
+
+if TYPE_CHECKING:
+    from store.reader import Store  # imports Zarr, which translating a picture does not need
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,8 @@ def read_facts(folder: RunFolder) -> RunFacts:
 
 def open_store_of(folder: RunFolder) -> Store:
     """The store that a run was trained on, at its old address. Raises RunError if it was moved or replaced."""
+    from store.reader import Store
+
     if folder.generator_file and not folder.facts.exists():
         raise RunError(f"{folder.generator} is not in a run folder; name the store with --store")
     facts = read_facts(folder)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from store.disk.names import check_length
 from store.disk.removing import remove_file
 from store.files import PARTIAL, digest_tree, disk_errors, write_json, write_whole
 from store.process import installed_versions
 from store.records.facts import RunFacts, StartedFrom, read_facts
-from store.run_files import RunFolder
+from store.run_files import GENERATOR, RunFolder
 from store.schema import RunError, SettingsError
 from store.settings import load, plain, to_toml
 from train.settings import TrainSettings, Use
@@ -40,6 +41,21 @@ FREE = frozenset(
 
 WITHIN = 350  # bytes of the longest name in a run: a picture among predictions
 SHOWN = 3  # differing settings named in an error
+
+
+def generator_folder(run: Path | None, checkpoint: Path | None) -> RunFolder:
+    """The run folder of a generator: that of a run, that of a generator file, or one beside the file with its name.
+
+    Raises RunError unless exactly one of the two is given.
+    """
+    if (run is None) == (checkpoint is None):
+        raise RunError("which generator? Name a run with --run, or a generator file with --checkpoint, not both")
+    if run is not None:
+        return RunFolder(run)
+    assert checkpoint is not None
+    if checkpoint.name == GENERATOR:
+        return RunFolder(checkpoint.parent)
+    return RunFolder(checkpoint.with_suffix(""), checkpoint)
 
 
 def make_folder(folder: RunFolder) -> None:
