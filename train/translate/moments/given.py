@@ -56,7 +56,7 @@ class Given:
         height, width, channels = x.shape
         block = min(height, max(1, IN_CACHE[x.device.type] // (width * channels)))
         with torch.autocast(x.device.type, enabled=False):
-            down, across = (weights.to(mean) for weights in self._weights(height, width))
+            down, across = self._weights(height, width, x.device)
             mean, divisor = (torch.einsum("wn,rnc->rwc", across, nodes).flatten(1) for nodes in (mean, divisor))
             means, divisors = (mean.new_empty(block, width * channels) for _ in range(2))
             for top in range(0, height, block):
@@ -74,19 +74,24 @@ class Given:
         if mean.shape[1:3] == (1, 1):
             return factors.movedim(-1, 1)
         with torch.autocast(x.device.type, enabled=False):
-            down, across = (weights.to(x.device, factors.dtype) for weights in self._weights(*x.shape[2:]))
+            down, across = (weights.to(factors.dtype) for weights in self._weights(*x.shape[2:], x.device))
             spread = torch.einsum("hr,wn,brnc->bhwc", down, across, factors)
         return spread.movedim(-1, 1).to(x.dtype)
 
-    def _weights(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """The share of each row of nodes in the rows of a map, and of each column in its columns."""
+    def _weights(self, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The share of each row of nodes in the rows of a map, and of each column in its columns.
+
+        Made on the device: a GPU would be waited for at each layer if they were copied to it.
+        """
         at = self._geometry
         rows, columns = self._means.shape[1:3]
-        down = weights_of(height, self._side[0], at.top, at.spacing, rows)
-        return down, weights_of(width, self._side[1], at.left, at.spacing, columns)
+        down = weights_of(height, self._side[0], at.top, at.spacing, rows, device)
+        return down, weights_of(width, self._side[1], at.left, at.spacing, columns, device)
 
 
-def weights_of(count: int, side: int, first: float, spacing: float, nodes: int) -> Tensor:
+def weights_of(
+    count: int, side: int, first: float, spacing: float, nodes: int, device: torch.device | None = None
+) -> Tensor:
     """The share of each node in each of `count` positions of a map over `side` px, float32 [count,nodes].
 
     Positions are the centres of equal parts of the side.
@@ -94,9 +99,11 @@ def weights_of(count: int, side: int, first: float, spacing: float, nodes: int) 
     >>> weights_of(4, side=4, first=1, spacing=2, nodes=2)[:, 1]
     tensor([0.0000, 0.2500, 0.7500, 1.0000])
     """
-    place = (torch.arange(count, dtype=torch.float64) + 0.5) * (side / count)  # px from the window's corner
+    place = (torch.arange(count, dtype=torch.float64, device=device) + 0.5) * (
+        side / count
+    )  # px from the window's corner
     place = ((place - first) / spacing).clamp(0, nodes - 1)
-    return (1 - (place[:, None] - torch.arange(nodes)).abs()).clamp(min=0).float()
+    return (1 - (place[:, None] - torch.arange(nodes, device=device)).abs()).clamp(min=0).float()
 
 
 def _variance(deviation: Tensor) -> Tensor:
