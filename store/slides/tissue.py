@@ -40,19 +40,9 @@ class Mask:
     height: int
     width: int
 
-    @property
-    def share(self) -> float:
-        """The share of tissue in the picture."""
-        return float(self.tissue.mean())
-
     def covers(self, rect: Rect) -> bool:
         """Whether there is any tissue in a rectangle of the picture."""
         return bool(self._seen(rect).any())
-
-    def share_in(self, rect: Rect) -> float:
-        """The share of tissue in a rectangle of the picture, 0 where it is outside."""
-        seen = self._seen(rect)
-        return float(seen.mean()) if seen.size else 0.0
 
     def _seen(self, rect: Rect) -> NDArray[np.bool_]:
         """The pixels of the mask that a rectangle touches."""

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from store.images import PictureU8
 from store.slides.geometry import Grid, Rect
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,19 @@ def sample_windows(crops: Grid, places: Sequence[tuple[int, int]], sides: Sides)
         core = Rect(top=top, left=left, height=height, width=width)
         windows.append(window_of(core, crops.height, crops.width, 0, sides))
     return windows
+
+
+def in_even_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """Neighbours in as few parts as have at most `most` each: parts that count alike have as many, but for one.
+
+    >>> in_even_parts("abcdefghi", 4)
+    ['abc', 'def', 'ghi']
+    >>> in_even_parts("abcde", 4)
+    ['ab', 'cde']
+    """
+    count = -(-len(items) // most)
+    ends = [len(items) * number // count for number in range(count + 1)]
+    return [items[first:end] for first, end in pairwise(ends)]
 
 
 def _extent(first: int, end: int, length: int, overlap: int, multiple: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from store.files import PARTIAL, disk_errors, sync
+from store.schema import StoreError
 from store.slides.geometry import Grid
 from store.slides.seams import Place
 from store.slides.writing.plan import Unit
@@ -28,7 +29,7 @@ from train.translate.moments.layout import Layout
 from train.translate.moments.table import Moments, kernel_field, kernel_weights, local_field, pooled
 from train.translate.passes import KEPT, FieldOf, Input, Tile, count_tiles, needs_to_be_alone, on_device, run_units
 from train.translate.picture import Picture
-from train.translate.plan import Sides, Window, sample_windows
+from train.translate.plan import Sides, Window, in_even_parts, sample_windows
 from train.translate.settings import NormStatistics, TranslateSettings
 
 CROP = 512  # px, the side of what `global` learns from: as training sees it
@@ -110,9 +111,8 @@ def _sample(work: Measuring) -> Moments:
     draw = np.random.default_rng(settings.seed)
     chosen = sorted(draw.choice(len(shown), min(settings.sample, len(shown)), replace=False))
     windows = sample_windows(crops, [shown[number] for number in chosen], work.sides)
-    size = max(1, settings.tile**2 // side**2)
-    groups = [windows[start : start + size] for start in range(0, len(windows), size)]
-    stream: Stream[list[Window], list[NDArray[np.uint8]], Moments] = Stream(
+    groups = in_even_parts(windows, max(1, settings.tile**2 // side**2))
+    stream: Stream[Sequence[Window], list[NDArray[np.uint8]], Moments] = Stream(
         read=lambda group: [work.picture.read(window) for window in group],
         draw=lambda groups: [_measured(work, pixels, collect_together) for _, pixels in groups],
         batch=1,
@@ -181,8 +181,8 @@ def _table(work: Measuring) -> Moments:
     It is written row by row: writing into a mapped file kills the process where the disk is full.
     """
     shape, size = _shape(work), work.layout.size
-    if (found := map_moments(work.folder / TABLE, shape)) is not None:
-        return found
+    if (kept := map_moments(work.folder / TABLE, shape)) is not None:
+        return kept
     measure_units(work, left_to_measure(work))
     partial_file = work.folder / f"{TABLE}{PARTIAL}"
     with disk_errors(partial_file):
@@ -193,9 +193,10 @@ def _table(work: Measuring) -> Moments:
             for row in range(shape[0]):
                 moments = np.full(shape[1:], np.nan, np.float32)
                 for unit in (unit for unit in units if unit.row == row):
-                    moments[unit.column : unit.column + unit.count] = read_moments(
-                        _file(work, unit), (unit.count, size)
-                    )
+                    found = read_moments(_file(work, unit), (unit.count, size))
+                    if found is None:  # assigned, None would be NaN: a skipped tile
+                        raise StoreError(f"{_file(work, unit)} was damaged or removed; the same command makes it again")
+                    moments[unit.column : unit.column + unit.count] = found
                 file.write(moments.tobytes())
         sync(partial_file)
         partial_file.replace(work.folder / TABLE)

@@ -97,15 +97,29 @@ def test_a_picture_of_one_tile_has_the_pixels_of_a_prediction(
         np.testing.assert_array_equal(read_picture(Path(f"out/{row}.png")), predicted)
 
 
+NOISY = TrainSettings(
+    method="pix2pix",
+    generator=GeneratorSettings(base=4, blocks=5, norm=Norm.BATCH, dropout=True, at_test=AtTest.TRAINING),
+)
+
+
+def test_each_tile_has_noise_of_its_own_by_its_place(translate: Translate, tmp_path: Path) -> None:
+    """Nine equal tiles come out as nine pictures, whatever the batch; batch norm has the statistics of a tile alone."""
+    write_png(Path("a.png"), np.tile(draw_tile(64, 1), (3, 3, 1)))
+    noisy = make_generator(RunFolder(tmp_path / "run"), NOISY).generator
+    words = ("a.png", "--norm-statistics", "tile", "--set", "overlap=0", "--set")
+    for name, setting in (("b.png", "batch=1"), ("c.png", "batch=4"), ("d.png", "seed=1")):
+        check(translate(*words, setting, "--out", name, checkpoint=noisy))
+    made, batched, other = (read_picture(Path(f"{name}.png")) for name in "bcd")
+    tiles = made.reshape(3, 64, 3, 64, 3).swapaxes(1, 2).reshape(9, -1)
+    assert len(np.unique(tiles, axis=0)) == 9
+    np.testing.assert_array_equal(batched, made)
+    assert (other != made).any()
+
+
 @pytest.mark.parametrize(
     "settings",
-    [
-        TrainSettings(generator=GeneratorSettings(base=4, blocks=5)),
-        TrainSettings(
-            method="pix2pix",
-            generator=GeneratorSettings(base=4, blocks=5, norm=Norm.BATCH, dropout=True, at_test=AtTest.TRAINING),
-        ),
-    ],
+    [TrainSettings(generator=GeneratorSettings(base=4, blocks=5)), NOISY],
     ids=["instance", "batch in training mode"],
 )
 def test_tiles_with_given_statistics_are_the_whole_picture(
@@ -263,6 +277,16 @@ def test_damaged_statistics_are_measured_again(
     assert Path("b.png").read_bytes() == Path("whole.png").read_bytes()
 
 
+def test_a_unit_without_statistics_is_not_taken_for_one_without_tissue(
+    translate: Translate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay("a.png", 150, 150)
+    monkeypatch.setattr(statistics, "measure_units", lambda work, units: None)
+    done = check(translate("a.png", "--norm-statistics", "local", "--out", "c.png"), 2)
+    assert "000000-000000.unit.npy was damaged or removed; the same command makes it again" in done.err
+    assert not Path("c.png").exists()
+
+
 def test_a_disk_that_is_full_between_the_passes_is_one_line(
     translate: Translate, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,6 +405,9 @@ def test_what_shows_no_tissue_is_white_and_counted(translate: Translate) -> None
     assert (made[~skipped] != 255).any()
     record = read_translation(Path("b.png"))
     assert (record.tiles, record.mask) == (("#...", "....", "...#"), digest_file(Path("m.png")))
+    mask[0, 0] = 0  # the same tiles, but the sample of `global` may be another one
+    write_png(Path("m.png"), mask)
+    assert "another translation (other mask)" in check(translate("a.png", "--mask", "m.png", "--out", "b.png"), 2).err
     write_png(Path("m.png"), mask[:100])
     assert "the mask has 100 x 200 px" in check(translate("a.png", "--mask", "m.png", "--out", "c.png"), 2).err
     assert "no such file" in check(translate("a.png", "--mask", "gone.png", "--out", "c.png"), 2).err
