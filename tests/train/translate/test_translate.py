@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -34,8 +34,9 @@ from tests.support.stores import draw_tile
 from tests.support.untrained_run import make_generator, make_run
 from train.predict import predict
 from train.run.generator_file import load_generator
+from train.run.inference import Pass, translate_batch
 from train.settings import AtTest, GeneratorSettings, Norm, Precision, TrainSettings
-from train.translate import job, statistics
+from train.translate import job, passes, statistics
 from train.translate.engine import ready
 from train.translate.model import Model
 from train.translate.moments.collect import collect, layout_of
@@ -95,6 +96,33 @@ def test_a_picture_of_one_tile_has_the_pixels_of_a_prediction(
     for row in range(2):
         predicted = read_picture(folder / "fake" / f"s3_{row}_0.png")
         np.testing.assert_array_equal(read_picture(Path(f"out/{row}.png")), predicted)
+
+
+def test_a_batch_does_not_cross_units(translate: Translate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is resumed goes through in the same batches."""
+    lay("a.png", 128, 128)
+    sizes = list[int]()
+
+    def count(generator: Pass, hes: Sequence[PictureU8], device: torch.device) -> list[Tensor]:
+        sizes.append(len(hes))
+        return translate_batch(generator, hes, device)
+
+    monkeypatch.setattr(passes, "translate_batch", count)
+    check(translate("a.png", "--set", "overlap=0", "--set", "batch=3", "--out", "b.png"))
+    assert sizes == [2, 2]
+
+
+@pytest.mark.parametrize("mode", [NormStatistics.GLOBAL, NormStatistics.KERNEL, NormStatistics.LOCAL])
+def test_what_is_skipped_changes_no_statistics(translate: Translate, mode: NormStatistics) -> None:
+    pixels = lay("a.png", 128, 192)
+    mask = np.zeros_like(pixels)
+    mask[:, :64] = mask[64:, 128:] = 255
+    write_png(Path("m.png"), mask)
+    words = ("--norm-statistics", mode, "--mask", "m.png", "--set", "overlap=0", "--out")
+    check(translate("a.png", *words, "b.png"))
+    write_png(Path("a.png"), np.where(mask > 0, pixels, 0).astype(np.uint8))
+    check(translate("a.png", *words, "c.png"))
+    assert Path("c.png").read_bytes() == Path("b.png").read_bytes()
 
 
 NOISY = TrainSettings(
