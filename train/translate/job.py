@@ -26,7 +26,7 @@ from train.translate.model import Model
 from train.translate.names import Item
 from train.translate.passes import Drawing, count_tiles, run_units, to_numpy
 from train.translate.picture import AUTO, NONE, Picture, Request, opened
-from train.translate.settings import Compression, TranslateSettings
+from train.translate.settings import Compression, NormStatistics, TranslateSettings
 from train.translate.statistics import Measuring, measure
 
 LIBRARIES = ("torch", "numpy", "tifffile", "imagecodecs", "opencv-python")
@@ -96,8 +96,9 @@ def open_spool(item: Item, wanted: Translation, settings: TranslateSettings) -> 
 
 def measuring(picture: Picture, model: Model, spool: Spool, name: str) -> Measuring:
     """The first pass over a picture, which is called `name` where it is told."""
+    alone = picture.is_one_tile or model.settings.norm_statistics is NormStatistics.TILE
     return Measuring(
-        picture=picture,
+        picture=picture if alone else picture.lending(),
         units=spool.base.units,
         network=model.network,
         layout=model.layout,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from store.slides.reading.part import Part
 from store.slides.reading.resampled import Resampled
 from store.slides.seams import Place
 from store.slides.source import Source
-from store.slides.tissue import find_tissue, read_mask
+from store.slides.tissue import Mask, find_tissue, read_mask
 from train.translate.plan import Sides, Window, measured_window, window_of
 from train.translate.scale import Claim, Scale, Wish, choose_scale
 
 AUTO, NONE = "auto", "none"  # of `--mask`; everything else is a file
+LENDING = 0.25  # the share of tissue from which on a tile's statistics count for others: those of glass are noise
 REGION = re.compile(r"\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*")
 
 
@@ -42,7 +44,8 @@ class Request:
 class Picture:
     """A picture in tiles of `grid`; those that are `skipped` show no tissue.
 
-    `masked` says what found the tissue, "" if all is translated.
+    `masked` says what found the tissue, "" if all is translated; `tissue` is the share of it in a rectangle, whether
+    the rest is translated or not.
     """
 
     source: Source
@@ -51,6 +54,7 @@ class Picture:
     skipped: frozenset[Place]
     masked: str
     shows_tissue: Callable[[Rect], bool]
+    tissue: Callable[[Rect], float]
 
     @property
     def is_one_tile(self) -> bool:
@@ -65,6 +69,19 @@ class Picture:
         """The window in which the statistics of a tile are measured."""
         grid = self.grid
         return measured_window(grid.tile(*place), grid.height, grid.width, grid.side, sides)
+
+    def lending(self) -> Picture:
+        """The picture without tiles of glass, whose statistics say nothing of tissue; itself if it has no others.
+
+        A few specks on glass have a small deviation: divided by it, the tissue of the tile beside it would be stained.
+        """
+
+        def lends(rect: Rect) -> bool:
+            return self.tissue(rect) >= LENDING
+
+        places = set(self.grid.places())
+        glass = frozenset(place for place in places if not lends(self.grid.tile(*place))) | self.skipped
+        return self if glass == places else replace(self, skipped=glass, shows_tissue=lends)
 
     def read(self, window: Window) -> PictureU8:
         """The pixels of a window, u8 [H,W,3], in memory of their own."""
@@ -85,7 +102,7 @@ def opened(path: Path, request: Request, trained: Mapping[str, float], tile: int
             assert scale.translated is not None
             whole = Resampled(whole, scale.translated)
         region = _inside(request.region, whole)
-        shows_tissue, masked = _tissue(request.mask, whole, region)
+        shows_tissue, tissue, masked = _tissue(request.mask, whole, region)
         grid = Grid(height=region.height, width=region.width, side=tile)
         skipped = frozenset(place for place in grid.places() if not shows_tissue(grid.tile(*place)))
         if len(skipped) == grid.rows * grid.columns:
@@ -100,6 +117,7 @@ def opened(path: Path, request: Request, trained: Mapping[str, float], tile: int
             skipped=skipped,
             masked=masked,
             shows_tissue=shows_tissue,
+            tissue=tissue,
         )
 
 
@@ -133,14 +151,19 @@ def _inside(region: Rect | None, whole: Source) -> Rect:
     return region
 
 
-def _tissue(mask: str, whole: Source, region: Rect) -> tuple[Callable[[Rect], bool], str]:
-    """Whether a rectangle of the region shows tissue, and what says so: "" where everything counts as tissue."""
+def _tissue(mask: str, whole: Source, region: Rect) -> tuple[Callable[[Rect], bool], Callable[[Rect], float], str]:
+    """Whether a rectangle of the region shows tissue, how much of it, and what says so: "" where all is translated."""
+
+    @cache
+    def found() -> Mask:
+        return find_tissue(whole) if mask in (AUTO, NONE) else read_mask(Path(mask), whole.height, whole.width)
+
+    def placed(rect: Rect) -> Rect:
+        return Rect(top=rect.top + region.top, left=rect.left + region.left, height=rect.height, width=rect.width)
+
+    def share(rect: Rect) -> float:
+        return found().share_in(placed(rect))
+
     if mask == NONE or (mask == AUTO and not whole.is_slide):
-        return lambda _: True, ""
-    found = find_tissue(whole) if mask == AUTO else read_mask(Path(mask), whole.height, whole.width)
-
-    def shows(rect: Rect) -> bool:
-        place = Rect(top=rect.top + region.top, left=rect.left + region.left, height=rect.height, width=rect.width)
-        return found.covers(place)
-
-    return shows, mask
+        return lambda _: True, share, ""
+    return lambda rect: found().covers(placed(rect)), share, mask

@@ -38,7 +38,7 @@ TABLE, EVERYWHERE = "table.npy", "everywhere.npy"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measuring:
-    """A picture in units whose statistics a network measures; `folder` keeps them."""
+    """A picture in units whose statistics a network measures, but for its glass; `folder` keeps them."""
 
     picture: Picture
     units: Sequence[Unit]
@@ -108,6 +108,7 @@ def _sample(work: Measuring) -> Moments:
     side = work.sides.around(min(settings.tile, CROP))
     crops = Grid(height=grid.height, width=grid.width, side=side)
     shown = [place for place in crops.places() if work.picture.shows_tissue(crops.tile(*place))]
+    shown = shown or [max(crops.places(), key=lambda place: work.picture.tissue(crops.tile(*place)))]
     draw = np.random.default_rng(settings.seed)
     chosen = sorted(draw.choice(len(shown), min(settings.sample, len(shown)), replace=False))
     windows = sample_windows(crops, [shown[number] for number in chosen], work.sides)
