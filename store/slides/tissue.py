@@ -44,6 +44,11 @@ class Mask:
         """Whether there is any tissue in a rectangle of the picture."""
         return bool(self._seen(rect).any())
 
+    def share_in(self, rect: Rect) -> float:
+        """The share of tissue in a rectangle of the picture, 0 where it is outside."""
+        seen = self._seen(rect)
+        return float(seen.mean()) if seen.size else 0.0
+
     def _seen(self, rect: Rect) -> NDArray[np.bool_]:
         """The pixels of the mask that a rectangle touches."""
         rows, columns = self.tissue.shape

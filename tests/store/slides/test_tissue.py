@@ -148,6 +148,7 @@ def test_the_tissue_of_a_tile_is_that_of_the_pixels_of_the_mask_that_it_touches(
         ]
         rect = Rect(top=top, left=left, height=tall, width=wide)
         assert mask.covers(rect) == any(touched)
+        assert mask.share_in(rect) == pytest.approx(np.mean(touched) if touched else 0.0)
 
 
 def save(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Path:
