@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -47,22 +46,6 @@ def in_threads(
     """The result of `work` for each item, in the order of the items; progress is counted in pictures."""
     with ThreadPoolExecutor(threads) as pool:
         return list(track(pool.map(work, items), what=what, unit="picture", total=len(items)))
-
-
-def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The result of `read` for each item, in order; threads read the next items while the caller works on one."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(read, item))
-                if len(waiting) > THREADS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def in_parallel(

@@ -23,11 +23,11 @@ from evaluate.features.weights import Networks
 from evaluate.inputs.image_set import REAL, ImageSet, SetName
 from evaluate.inputs.kept import keep_pictures
 from evaluate.inputs.reading import digest_set
-from evaluate.parallel import read_ahead
 from evaluate.protocol import PROTOCOLS, FeatureSpec
 from store.cli import track
 from store.images import PictureU8
 from store.machine.memory import spare_memory
+from store.machine.threads import in_order
 
 PIXELS = 1 << 20  # of the pictures that go through a network together
 GPU_PIXELS = 8 << 20  # the same on a GPU: all pictures of a place
@@ -99,7 +99,7 @@ def _run_pooled(
     pooled, device = source.networks.pooled(spec), source.networks.device
     together = PIXELS if device.type == "cpu" else GPU_PIXELS
     plan = plan_reads(images, names)
-    read = read_ahead(lambda step: [(digest, images.reads[name](place)) for digest, name, place in step], plan)
+    read = in_order(lambda step: [(digest, images.reads[name](place)) for digest, name, place in step], plan)
     seen: dict[str, Arrays] = {}  # by the sha256 of a picture's pixels, [C] of each stage
     for pictures in track(read, what=spec.partition(",")[0], unit="picture", total=len(plan)):
         batch = max(1, together // max((one.shape[0] * one.shape[1] for _, one in pictures), default=1))

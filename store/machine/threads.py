@@ -1,4 +1,4 @@
-"""Work for threads, the results in order. Libraries that pack pixels release Python's lock, so that threads help."""
+"""Work for threads, the results in order. Libraries that read and pack pixels release Python's lock: threads help."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import re
 import threading
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ _SIGNATURES = {
 }
 _COMPRESSION_TAG, _PHOTOMETRIC_TAG, _BITS_TAG, _BANDS_TAG, _EXTRA_TAG, _FORMAT_TAG = 259, 262, 258, 277, 338, 339
 MOST_PICTURES = 1000  # that are counted in a file
+JPEG_END = 0xD9  # a marker
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in JPEG scans FF00 is a stuffed byte, FFD0 to FFD7 are restarts
 
 
@@ -92,16 +93,21 @@ def _check_png(path: Path, data: bytes) -> Container:
     return Container(kind="PNG", data=data, profile=profile, code_points=points[0] if points else b"")
 
 
-def _check_jpeg(path: Path, data: bytes) -> None:
-    """Walk the segments up to the end marker (FFD9); bytes after it, such as padding, are ignored."""
+def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """The markers of a JPEG, and where what follows each begins, up to its end; bytes after that are ignored."""
     place = 2
     while (found := _MARKER.search(data, place)) is not None:
         marker, place = data[found.end() - 1], found.end()
-        if marker == 0xD9:
+        yield marker, place
+        if marker == JPEG_END:
             return
         if marker != 0x01:  # the one marker without a length
             place += int.from_bytes(data[place : place + 2])
-    raise truncated(path, "JPEG", len(data))
+
+
+def _check_jpeg(path: Path, data: bytes) -> None:
+    if JPEG_END not in (marker for marker, _ in jpeg_markers(data)):
+        raise truncated(path, "JPEG", len(data))
 
 
 def _check_tiff(path: Path, data: bytes) -> TiffKind:

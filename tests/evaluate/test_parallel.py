@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from evaluate.__main__ import app
-from evaluate.parallel import ONE_THREAD, SHARE, THREADS, choose_workers, in_parallel, read_ahead
+from evaluate.parallel import ONE_THREAD, SHARE, choose_workers, in_parallel
 from store.schema import PictureError, RunError
 from tests.support.chores import die, double, refuse_large, threads
 from tests.support.command_line import CommandLine
@@ -66,22 +66,6 @@ def test_libraries_of_a_process_use_one_thread_each(monkeypatch: pytest.MonkeyPa
     found = in_parallel(threads, range(2), "asking", 2, SHARE)
     assert all(one[name] == "1" for one in found for name in ONE_THREAD)
     assert os.environ["OMP_NUM_THREADS"] == "7"
-
-
-def test_reading_ahead_keeps_the_order_and_does_not_run_away() -> None:
-    read: list[int] = []
-
-    def note(number: int) -> int:
-        read.append(number)
-        return 2 * number
-
-    ahead = read_ahead(note, range(50))
-    assert [next(ahead) for _ in range(3)] == [0, 2, 4]
-    assert len(read) <= 3 + THREADS
-    assert [*ahead] == [2 * number for number in range(3, 50)]
-    assert sorted(read) == [*range(50)]
-    with pytest.raises(PictureError, match=r"^picture 5 is broken$"):
-        [*read_ahead(refuse_large, range(10))]
 
 
 def test_there_are_as_many_processes_as_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import struct
+
+from store.pictures.containers import JPEG_END, jpeg_markers
 
 Size = tuple[int, int]  # height and width, px
 
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in JPEG scans FF00 is a stuffed byte, FFD0 to FFD7 are restarts
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # ITU T.81, table B.1
-_END = 0xD9
 
 
 def jpeg_size(data: bytes) -> Size | None:
     """Height and width of a JPEG that reaches its end marker; None if it does not, or has no frame or two."""
+    if not data.startswith(b"\xff\xd8"):
+        return None
     size: Size | None = None
-    place = 2
-    while data.startswith(b"\xff\xd8") and (found := _MARKER.search(data, place)) is not None:
-        marker, place = data[found.end() - 1], found.end()
-        if marker == _END:
+    for marker, place in jpeg_markers(data):
+        if marker == JPEG_END:
             return size
         if marker in _FRAMES:
             if size or place + 7 > len(data):
                 return None
             size = struct.unpack_from(">HH", data, place + 3)
-        if marker != 0x01:  # the one marker without a length
-            place += int.from_bytes(data[place : place + 2])
     return None
 
 
