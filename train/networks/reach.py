@@ -80,14 +80,8 @@ def _interacted(generator: ResnetGenerator, level: int, levels: list[Sight], dec
 
 
 def _unet(generator: UnetGenerator) -> Sight:
-    downs = [Sight()]
-    for level in generator.down:
-        downs.append(_after(downs[-1], [level.conv]))
-    sight = downs[-1]
-    for level, skip in zip(reversed(generator.up), reversed(downs[:-1]), strict=True):
-        sight = _after(sight, [level.conv])
-        sight = sight.joined(skip) if skip.step > 1 else sight
-    return sight
+    """Of the way through all levels: what takes a skip sees less."""
+    return _after(Sight(), [level.conv for level in (*generator.down, *reversed(generator.up))])
 
 
 def _after(sight: Sight, convolutions: Iterable[object], margin: int = 0) -> Sight:

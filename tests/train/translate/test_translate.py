@@ -35,6 +35,7 @@ from tests.support.untrained_run import make_generator, make_run
 from train.predict import predict
 from train.run.generator_file import load_generator
 from train.run.inference import Pass, translate_batch
+from train.runtime.device import resolve
 from train.settings import AtTest, GeneratorSettings, Norm, Precision, TrainSettings
 from train.translate import job, passes, statistics
 from train.translate.engine import ready
@@ -416,6 +417,28 @@ def test_a_region_is_the_picture_cut_out(translate: Translate) -> None:
     assert "ends at row 160, column 150, outside a.png, which is translated at 150 x 200 px" in done.err
     for text in ("1,2,3", "a,0,5,5", "0,0,0,9", "-1,0,5,5"):
         assert "give TOP,LEFT,HEIGHT,WIDTH" in check(translate("a.png", f"--region={text}", "--out", "d.png"), 2).err
+
+
+def test_a_mask_is_of_the_whole_picture_also_for_a_region(translate: Translate) -> None:
+    pixels = lay("a.png", 200, 230)
+    mask = np.zeros_like(pixels)
+    mask[100:, 150:] = mask[10:60, 40:50] = 255
+    write_png(Path("m.png"), mask)
+    check(translate("a.png", "--region", "30,40,150,170", "--mask", "m.png", "--out", "b.png"))
+    write_png(Path("cut.png"), pixels[30:180, 40:210])
+    write_png(Path("m.png"), mask[30:180, 40:210])
+    check(translate("cut.png", "--mask", "m.png", "--out", "c.png"))
+    assert read_translation(Path("b.png")).tiles == read_translation(Path("c.png")).tiles == ("#..", ".##", ".##")
+    np.testing.assert_array_equal(read_picture(Path("b.png")), read_picture(Path("c.png")))
+
+
+def test_the_record_says_what_auto_stands_for(translate: Translate) -> None:
+    lay("a.png", 64, 64)
+    check(translate("a.png", "--set", "precision=auto", "--set", "overlap=-1", "--out", "b.png"))
+    settings = read_translation(Path("b.png")).settings
+    assert settings["precision"] == resolve("cpu", Precision.AUTO).precision
+    assert settings["overlap"] == 92  # the reach of 89 px, as a multiple of 4
+    assert settings["memory"] == 0  # which changes no pixel
 
 
 def test_what_shows_no_tissue_is_white_and_counted(translate: Translate) -> None:
