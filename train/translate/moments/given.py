@@ -73,8 +73,9 @@ class Given:
         factors = of(mean.to(x.device).flatten(0, 2), peak.to(x.device).flatten(0, 2)).reshape(mean.shape)
         if mean.shape[1:3] == (1, 1):
             return factors.movedim(-1, 1)
+        height, width = x.shape[2:]
         with torch.autocast(x.device.type, enabled=False):
-            down, across = (weights.to(factors.dtype) for weights in self._weights(*x.shape[2:], x.device))
+            down, across = (weights.to(factors.dtype) for weights in self._weights(height, width, x.device))
             spread = torch.einsum("hr,wn,brnc->bhwc", down, across, factors)
         return spread.movedim(-1, 1).to(x.dtype)
 
