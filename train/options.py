@@ -38,7 +38,7 @@ TranslateConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="TOML", help="a file with settings of the translation")
 ]
 NormStatisticsOption = Annotated[
-    str, typer.Option("--norm-statistics", metavar="MODE", help="tile, thumbnail, kernel, global or local")
+    str, typer.Option("--norm-statistics", metavar="MODE", help="tile, thumbnail, kernel, global (default) or local")
 ]
 RegionOption = Annotated[
     str, typer.Option("--region", metavar="TOP,LEFT,HEIGHT,WIDTH", help="a part, in pixels as they are translated")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from store.images import PictureU8
 from store.slides.geometry import Rect
+from store.slides.reading.derived import Derived
 from store.slides.reading.scaling import overview
 from store.slides.source import Level, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Derived):
     """The rectangle `part` of a source, as a picture of its own; and, where it is given, at another scale.
 
     `stated` is the scale that the user says, micrometres per pixel, None for what the file says.
@@ -26,11 +26,6 @@ class Part:
     def whole(cls, source: Source, stated: float | None = None) -> Part:
         """All of a source."""
         return cls(source=source, part=Rect(top=0, left=0, height=source.height, width=source.width), stated=stated)
-
-    @property
-    def path(self) -> Path:
-        """The file of the source."""
-        return self.source.path
 
     @property
     def height(self) -> int:
@@ -61,16 +56,6 @@ class Part:
         """Where it is from."""
         return "--source-mpp" if self.stated else self.source.mpp_from
 
-    @property
-    def is_slide(self) -> bool:
-        """As the source."""
-        return self.source.is_slide
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Those of the source."""
-        return self.source.notes
-
     def read(self, rect: Rect) -> PictureU8:
         """The pixels of a rectangle that lies inside, u8 [H,W,3] RGB."""
         return self.source.read(replace(rect, top=rect.top + self.part.top, left=rect.left + self.part.left))
@@ -78,11 +63,3 @@ class Part:
     def overview(self, side: int) -> PictureU8:
         """The part with a longer side of at most `side` px, u8 [h,w,3]."""
         return self.source.overview(side) if self._is_whole else overview(self.levels, side)
-
-    def digest(self) -> str:
-        """The sha256 of the source."""
-        return self.source.digest()
-
-    def close(self) -> None:
-        """Close the source."""
-        self.source.close()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from store.images import PictureU8
 from store.schema import PictureError
 from store.slides.geometry import Rect
+from store.slides.reading.derived import Derived
 from store.slides.reading.scaling import SAME, Scaled, overview
 from store.slides.source import Level, Source
 
 
 @dataclass(frozen=True, slots=True)
-class Resampled:
+class Resampled(Derived):
     """A source at `mpp` micrometres per pixel, made from that of its levels which is the next larger."""
 
     source: Source
@@ -32,11 +32,6 @@ class Resampled:
         object.__setattr__(self, "scaled", scaled)
 
     @property
-    def path(self) -> Path:
-        """The file of the source."""
-        return self.source.path
-
-    @property
     def height(self) -> int:
         """Of the whole picture at this scale, px."""
         return self.scaled.height
@@ -52,21 +47,6 @@ class Resampled:
         smaller = [one for one in self.source.levels if one.height < self.height and one.width < self.width]
         return (self, *smaller)
 
-    @property
-    def mpp_from(self) -> str:
-        """Where the scale of the source is from."""
-        return self.source.mpp_from
-
-    @property
-    def is_slide(self) -> bool:
-        """As the source."""
-        return self.source.is_slide
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Those of the source."""
-        return self.source.notes
-
     def read(self, rect: Rect) -> PictureU8:
         """The pixels of a rectangle that lies inside, u8 [H,W,3] RGB."""
         return self.scaled.read(rect)
@@ -74,14 +54,6 @@ class Resampled:
     def overview(self, side: int) -> PictureU8:
         """The whole picture with a longer side of at most `side` px, u8 [h,w,3]."""
         return overview(self.levels, side)
-
-    def digest(self) -> str:
-        """The sha256 of the source."""
-        return self.source.digest()
-
-    def close(self) -> None:
-        """Close the source."""
-        self.source.close()
 
 
 def _factors(whole: Level, part: Level) -> tuple[float, float]:
