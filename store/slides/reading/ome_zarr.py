@@ -52,7 +52,7 @@ class _Chunks:
             level = f" of level {self.number}" if self.number else ""
             raise PictureError(
                 f"{self.path}: the part at {top:,} px from the top and {left:,} px from the left{level} is damaged "
-                f"({error})"
+                f"({error}); copy or export the folder again"
             ) from error
         order = [self.axes.index(axis) for axis in "yx"] + ([self.axes.index("c")] if "c" in self.axes else [])
         first = [axis for axis in range(len(self.axes)) if axis not in order]  # of length 1, in use

@@ -154,7 +154,7 @@ def test_a_chunk_may_not_claim_to_be_larger(tmp_path: Path) -> None:
     data = bytearray(file.read_bytes())
     data[4:8] = (1 << 30).to_bytes(4, "little")
     file.write_bytes(data)
-    assert refusal(path).endswith("is damaged (its header does not fit its bytes)")
+    assert refusal(path).endswith("is damaged (its header does not fit its bytes); copy or export the folder again")
 
 
 def test_an_index_that_names_bytes_outside_is_damage(tmp_path: Path) -> None:

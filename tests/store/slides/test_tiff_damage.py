@@ -60,7 +60,7 @@ def test_a_tile_may_not_claim_to_be_larger(
     place = data.index(marker) + behind
     data[place : place + len(size)] = size
     file.write_bytes(data)
-    assert refusal(file).endswith("is damaged (it breaks off, or has another size)")
+    assert refusal(file).endswith("is damaged (it breaks off, or has another size); fetch or export the file again")
 
 
 @pytest.mark.parametrize(("tag", "value"), [("TileOffsets", 1 << 31), ("TileByteCounts", 60_000), ("TileOffsets", -7)])

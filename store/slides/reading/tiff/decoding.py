@@ -46,7 +46,8 @@ class Segments:
         except MemoryError:  # of this machine, not of the file
             raise
         except Exception as error:  # damaged bytes make decoders raise anything
-            raise self._refused(row, column, f"is damaged ({str(error) or type(error).__name__})") from error
+            why = f"is damaged ({str(error) or type(error).__name__}); fetch or export the file again"
+            raise self._refused(row, column, why) from error
         pixels = np.concatenate(parts, axis=2) if page.planar else parts[0]
         if page.alpha is not None and (pixels[..., page.alpha] < WHITE).any():
             raise self._refused(row, column, TRANSPARENT)
