@@ -99,8 +99,8 @@ class OptimisationStep:
                     (loss / len(parts)).backward()  # type: ignore[no-untyped-call]  # torch
                 of_batches.append({name: term.detach() for name, term in terms.items()})
             means = {name: torch.stack([terms[name] for terms in of_batches]).mean() for name in of_batches[0]}
-            none = torch.zeros_like(next(iter(means.values())))
-            length = average_and_clip(optimiser, self.clip) if optimiser else none
+            first = next(iter(means.values()))
+            length = average_and_clip(optimiser, self.clip) if optimiser else torch.zeros_like(first)
             reported |= means | {f"gradient_{player}": length}
             made = Terms.of(reported)
             broken = is_broken(made.values)
