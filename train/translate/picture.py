@@ -95,9 +95,9 @@ def opened(path: Path, request: Request, trained: Mapping[str, float], tile: int
     Raises PictureError, SchemaError and SettingsError, in one line.
     """
     with closing(open_source(path, memory)) as source:
-        claim = Claim(path=path, mpp=source.mpp, is_slide=source.is_slide)
+        claim = Claim(path=path, mpp=source.mpp, is_slide=source.is_slide, mpp_from=source.mpp_from)
         scale = choose_scale(claim, trained, request.wish)
-        whole: Source = Part.whole(source, scale.source)
+        whole: Source = Part.whole(source, request.wish.said)
         if scale.resampled:
             assert scale.translated is not None
             whole = Resampled(whole, scale.translated)

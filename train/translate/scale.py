@@ -53,11 +53,12 @@ class Scale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A picture and the scale that its file claims, None if it does not."""
+    """A picture and the scale that its file claims, None if it does not; where it does, in words."""
 
     path: Path
     mpp: float | None
     is_slide: bool
+    mpp_from: str = ""
 
 
 def choose_scale(picture: Claim, trained: Mapping[str, float], wish: Wish) -> Scale:
@@ -83,9 +84,11 @@ def choose_scale(picture: Claim, trained: Mapping[str, float], wish: Wish) -> Sc
         here = f"; the picture has {_mpp(own)}" if own else ""
         notes.append(f"the generator does not say at which micrometres per pixel it was trained{here}")
     elif own is not None and nearest is not None and _ratio(own, nearest) > TOLERANCE:
+        told = "--source-mpp" if wish.said else picture.mpp_from
+        where = f" ({told})" if told else ""
         raise SettingsError(
-            f"{picture.path}: has {_mpp(own)}, and the generator was trained at {_all(trained)}: more than 10 % apart; "
-            f"--mpp {MODEL} resamples it to {nearest:g}, or, if its file is wrong, --source-mpp NUMBER says the "
+            f"{picture.path}: has {_mpp(own)}{where}, and the generator was trained at {_all(trained)}: more than 10 % "
+            f"apart; --mpp {MODEL} resamples it to {nearest:g}, or, if its file is wrong, --source-mpp NUMBER says the "
             "right one"
         )
     return Scale(source=own, translated=own, notes=tuple(notes))

@@ -40,7 +40,7 @@ def test_of_a_slide_the_scale_must_be_known_and_can_be_said() -> None:
     ):
         choose(None, slide=SLIDE)
     assert choose(None, slide=SLIDE, wish=Wish(said=0.25)).translated == 0.25
-    with pytest.raises(SettingsError, match="more than 10 % apart"):
+    with pytest.raises(SettingsError, match=r"has 0\.35 µm/px \(--source-mpp\), .* more than 10 % apart"):
         choose(None, slide=SLIDE, wish=Wish(said=0.35))
 
 

@@ -472,7 +472,7 @@ def test_the_scale_of_picture_and_generator_decide(translate: Translate, tmp_pat
     pixels = draw_tile(200, 1)[:130]
     tifffile.imwrite("a.tif", pixels, tile=(64, 64), resolution=(40_000, 40_000), resolutionunit="CENTIMETER")
     done = check(translate("a.tif", "--out", "b.ome.tiff", checkpoint=trained), 2)
-    assert "a.tif: has 0.25 µm/px, and the generator was trained at 1 or 0.5 µm/px" in done.err
+    assert "a.tif: has 0.25 µm/px (resolution tags), and the generator was trained at 1 or 0.5 µm/px" in done.err
     assert not Path("b.ome.tiff").exists()
     check(translate("a.tif", "--mpp", "model", "--out", "b.ome.tiff", "--mask", "none", checkpoint=trained))
     record = read_translation(Path("b.ome.tiff"))
