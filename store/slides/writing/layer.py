@@ -40,11 +40,6 @@ class Layer:
         self._index = lru_cache(INDEXES)(self._read_index)
         self._tile = lru_cache(kept // (3 * tile**2))(self._read_tile)
 
-    @property
-    def rect(self) -> Rect:
-        """All of it."""
-        return Rect(top=0, left=0, height=self.grid.height, width=self.grid.width)
-
     def pending(self) -> list[Unit]:
         """The units that are missing or damaged. Reads every file once."""
         self._whole.update(u for u in self.units if u not in self._whole and self.has(u))

@@ -316,6 +316,28 @@ def test_a_unit_without_statistics_is_not_taken_for_one_without_tissue(
     assert not Path("c.png").exists()
 
 
+def test_an_output_that_has_its_name_and_no_record_yet_is_finished(
+    translate: Translate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two: the spool still says that it made the output, which is no other translation."""
+    lay("a.png", 70, 150)
+    check(translate("a.png", "--out", "whole.png"))
+
+    def stop(file: Path, record: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "write_json", stop)
+        with pytest.raises(Stopped):
+            translate("a.png", "--out", "b.png")
+    assert Path("b.png").exists()
+    assert not Path("b.png.json").exists()
+    check(translate("a.png", "--out", "b.png"))
+    assert Path("b.png").read_bytes() == Path("whole.png").read_bytes()
+    assert Path("b.png.json").read_bytes() == Path("whole.png.json").read_bytes()
+    assert not Path("b.png.partial").exists()
+
+
 def test_a_disk_that_is_full_between_the_passes_is_one_line(
     translate: Translate, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,12 +38,7 @@ class Field:
 
     @classmethod
     def stack(cls, fields: Sequence[Field]) -> Field:
-        """The fields of several windows as one of a batch; they go together by `stacks_with`."""
+        """The fields of several windows as one of a batch: of one shape, and with several nodes of one geometry."""
         first = fields[0]
         nodes = torch.cat([field.nodes for field in fields])
         return cls(nodes=nodes, layout=first.layout, geometry=first.geometry)
-
-    def stacks_with(self, other: Field) -> bool:
-        """Whether windows with these fields can go through a generator in one batch."""
-        alike = self.nodes.shape[1:] == other.nodes.shape[1:] and self.layout == other.layout
-        return alike and (self.geometry == other.geometry or self.nodes.shape[2:] == (1, 1))
