@@ -135,11 +135,16 @@ def unsealed(tree: Mapping[str, Any], file: Path, remedy: str) -> dict[str, Any]
 
 def write_json(file: Path, record: Any) -> None:
     """Write a record, a dataclass, and its sha256 atomically as JSON; creates its folder. StoreError if that fails."""
-    tree = to_json(asdict(record))
-    text = json.dumps(tree | {DIGEST: digest_tree(tree)}, indent=1, ensure_ascii=False, allow_nan=False)
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, (text + "\n").encode())
+        write_whole(file, record_bytes(record))
+
+
+def record_bytes(record: Any) -> bytes:
+    """A record, a dataclass, with its sha256 as JSON."""
+    tree = to_json(asdict(record))
+    text = json.dumps(tree | {DIGEST: digest_tree(tree)}, indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
 
 
 def digest_tree(tree: Mapping[str, Any]) -> str:

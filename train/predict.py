@@ -113,7 +113,7 @@ def _work(trained: Trained, store: Store, split: Split, view: str, device: str, 
 
     with ready(trained, device, Precision.FP32, search=len(targets) >= SEARCHED) as network:
         generator, here = network.generator, network.compute.device
-        if batch > 1 and not batches_change_nothing(generator, batch, store.side(view), here):
+        if batch > 1 and not batches_change_nothing(generator, batch, (store.side(view),) * 2, here):
             say(f"{batch} pictures in one pass do not come out as they do one by one: they are translated one by one")
             batch = 1
 

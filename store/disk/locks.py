@@ -10,7 +10,7 @@ from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
-from store.disk.marks import Found, beating, draft, judge, look, publish, release
+from store.disk.marks import Found, beating, draft, judge, look, publish, put_mark, release
 from store.disk.owner import Life
 from store.files import PARTIAL, digest_bytes, disk_errors
 from store.schema import StoreError
@@ -44,6 +44,20 @@ def locked(file: Path, what: str, verb: str = "written") -> Iterator[None]:
                 with suppress(OSError):
                     if look(left)[1] is Life.DEAD:
                         left.unlink()
+        stack.enter_context(beating(handle, file, what))
+        yield
+
+
+@contextmanager
+def briefly_locked(file: Path, what: str) -> Iterator[None]:
+    """`locked`, for one of thousands of locks that nobody shares: few operations of the disk, no look at its folder."""
+    with ExitStack() as stack:
+        with disk_errors(file):
+            try:
+                handle = put_mark(file)
+            except FileExistsError:
+                handle = _take(file, what, "written")
+            stack.callback(release, handle, file)
         stack.enter_context(beating(handle, file, what))
         yield
 

@@ -47,10 +47,10 @@ class Found:
 def draft(file: Path) -> tuple[Path, BinaryIO]:
     """A mark under another name beside `file`, locked and complete; on a full disk empty: then the lock alone holds."""
     path = file.with_name(f"{file.name}.{os.urandom(4).hex()}{PARTIAL}")
-    return path, _made(path)
+    return path, put_mark(path)
 
 
-def _made(path: Path) -> BinaryIO:
+def put_mark(path: Path) -> BinaryIO:
     """A new file, locked, that names this process. Raises FileExistsError if there is one."""
     handle = path.open("x+b", buffering=0)
     _MINE.add(_identity(handle))
@@ -76,7 +76,7 @@ def publish(path: Path, handle: BinaryIO, file: Path) -> BinaryIO | None:
         if error.errno not in WITHOUT_LINKS:
             raise
         with suppress(FileExistsError):
-            return _made(file)
+            return put_mark(file)
         return None
     path.unlink(missing_ok=True)
     return handle

@@ -86,4 +86,9 @@ def record_of(output: Path) -> Path:
 def read_translation(output: Path) -> Translation:
     """The record beside a translated picture. Raises RunError if there is none, or if it is damaged."""
     remedy = f"translate the picture again with: python -m train translate INPUT --out {output} --overwrite"
-    return check_record(Translation, read_json(record_of(output), remedy), record_of(output), remedy)
+    return check_translation(record_of(output), remedy)
+
+
+def check_translation(file: Path, remedy: str) -> Translation:
+    """The record in a file. Raises RunError with the remedy if there is none, or if it is damaged."""
+    return check_record(Translation, read_json(file, remedy), file, remedy)

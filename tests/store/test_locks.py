@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from store.disk import locks, marks
-from store.disk.locks import awaited, locked, shared
+from store.disk.locks import awaited, briefly_locked, locked, shared
 from store.disk.owner import Owner, decode, encode, this_process
 from store.files import write_whole
 from store.schema import StoreError
@@ -63,6 +63,11 @@ def another(file: Path, number: int | None, how: str = "locked") -> Iterator[sub
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
+
+
+def take_briefly(file: Path) -> None:
+    with briefly_locked(file, "the run r"):
+        assert file.exists()
 
 
 def take(file: Path) -> None:
@@ -344,3 +349,26 @@ def test_locks_are_made_in_one_place() -> None:
         if "import fcntl" in file.read_text(encoding="utf-8")
     }
     assert users == {"store/disk/flocks.py", "store/files.py", "store/doctor/trial.py"}  # a trial of another process
+
+
+def test_a_brief_lock_and_a_usual_one_keep_each_other_out(tmp_path: Path, flocks: int | None) -> None:
+    with briefly_locked(tmp_path / "r.lock", "the run r"):
+        for again in (take, take_briefly):
+            with pytest.raises(StoreError, match="the run r is being written by another process"):
+                again(tmp_path / "r.lock")
+    with another(tmp_path / "r.lock", flocks) as process:
+        with pytest.raises(StoreError, match=f"the run r is being written by another process.*pid {process.pid}"):
+            take_briefly(tmp_path / "r.lock")
+        process.kill()
+        process.wait()
+        take_briefly(tmp_path / "r.lock")  # that of a dead process is taken over
+    assert contents(tmp_path) == {}
+
+
+def test_a_brief_lock_does_not_look_at_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("there may be thousands of files")
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    take_briefly(tmp_path / "r.lock")

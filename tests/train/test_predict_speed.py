@@ -161,7 +161,7 @@ class OneUnitMore(nn.Module):
     ],
 )
 def test_whether_batches_change_a_bit_is_tried(generator: nn.Module, same: bool) -> None:
-    assert batches_change_nothing(generator, 3, 16, CPU) == same
+    assert batches_change_nothing(generator, 3, (16, 16), CPU) == same
 
 
 def test_a_batch_is_the_pictures_of_it() -> None:

@@ -80,13 +80,14 @@ def to_input(hes: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
     return batch if len(hes) > 1 else batch[0][None]  # strides choose kernels: those of a picture
 
 
-def batches_change_nothing(generator: nn.Module, count: int, side: int, device: torch.device) -> bool:
-    """Whether `count` pictures of `side` px come out of one pass to the last bit as they do one by one.
+def batches_change_nothing(generator: Pass, count: int, size: tuple[int, int], device: torch.device) -> bool:
+    """Whether `count` pictures come out of one pass to the last bit as they do one by one.
 
-    Tried on noise: kernels are chosen by shape, and another order of sums shows in millions of values. What draws or
-    normalises over a batch, as dropout and batch norm do in training mode, shows as well.
+    `size` is their height and width in px. Tried on noise: kernels are chosen by shape, and another order of sums
+    shows in millions of values. What draws or normalises over a batch, as dropout and batch norm do in training mode,
+    shows as well.
     """
-    pictures = list(np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8))
+    pictures = list(np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8))
     together = translate_batch(generator, pictures, device)
     alone = (translate(generator, picture, device) for picture in pictures)
     return all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))

@@ -18,11 +18,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 MOST_THREADS = 16
 WAITING = 2  # pieces of work begun for each thread: one is done, one waits
+MOST = WAITING * MOST_THREADS
 
 
-def read_ahead(items: Iterable[T], read: Callable[[T], R]) -> Generator[tuple[T, R]]:
-    """Each item with what `read` makes of it, in order; the next ones are read meanwhile. Raises what `read` does."""
-    with _threads("reading") as (pool, depth):
+def read_ahead(items: Iterable[T], read: Callable[[T], R], most: int = MOST) -> Generator[tuple[T, R]]:
+    """Each item with what `read` makes of it, in order; up to `most` next ones are read meanwhile.
+
+    Raises what `read` does.
+    """
+    with _threads("reading", most) as (pool, depth):
         pending: deque[tuple[T, Future[R]]] = deque()
         for item in items:
             pending.append((item, pool.submit(read, item)))
@@ -65,9 +69,12 @@ class Behind(Generic[R]):
 
 
 @contextmanager
-def write_behind(done: Callable[[R], object]) -> Iterator[Behind[R]]:
-    """A queue of writing for a block. At its end all is written; also after an error, which is the one raised."""
-    with _threads("writing") as (pool, depth):
+def write_behind(done: Callable[[R], object], most: int = MOST) -> Iterator[Behind[R]]:
+    """A queue of writing, of up to `most`, for a block.
+
+    At its end all is written; also after an error, which is the one raised.
+    """
+    with _threads("writing", most) as (pool, depth):
         behind = Behind(pool, depth, done)
         try:
             yield behind
@@ -79,11 +86,11 @@ def write_behind(done: Callable[[R], object]) -> Iterator[Behind[R]]:
 
 
 @contextmanager
-def _threads(name: str) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+def _threads(name: str, most: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """A thread for each core, and how many pieces of work to have begun. What has not begun at the end never does."""
-    count = min(MOST_THREADS, count_cores())
+    count = min(MOST_THREADS, count_cores(), most)
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     try:
-        yield pool, WAITING * count
+        yield pool, min(WAITING * count, most)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -20,7 +20,7 @@ from store.schema import Interrupted
 from train.kernels.launching import switch
 from train.run.generator_file import Trained
 from train.run.inference import translation_mode
-from train.runtime.beside import read_ahead
+from train.runtime.beside import MOST, read_ahead
 from train.runtime.device import Compute, idle_gpu, resolve
 from train.settings import Precision
 
@@ -40,6 +40,8 @@ class Stream(Generic[T, Read, Drawn]):
     kept: str
     """What is kept of the work when it is stopped, for the message."""
     alike: Callable[[tuple[T, Read]], Hashable] = lambda _: None
+    ahead: int = MOST
+    """How many items are read ahead at most."""
 
     def each(
         self, items: Sequence[T], what: str, unit: str, done: int = 0, *, hidden: bool = False
@@ -49,7 +51,7 @@ class Stream(Generic[T, Read, Drawn]):
         The next ones are read meanwhile. Raises Interrupted after the first batch that a signal came with.
         """
         with (
-            closing(read_ahead(items, self.read)) as ahead,
+            closing(read_ahead(items, self.read, self.ahead)) as ahead,
             closing(track(ahead, what=what, unit=unit, total=done + len(items), done=done, hidden=hidden)) as tracked,
         ):
             for group in batches(tracked, self.batch, self.alike):

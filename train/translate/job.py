@@ -11,9 +11,10 @@ from pathlib import Path
 from torch import Tensor
 
 from store.cli import Progress, progress
-from store.disk.locks import locked
+from store.disk.locks import briefly_locked, locked
 from store.files import PARTIAL, digest_file, digest_tree, disk_errors, to_json, write_json
 from store.process import installed_versions
+from store.records.translated_file import settle
 from store.records.translation import Translation, read_translation, record_of, tiles_of
 from store.schema import RunError, SettingsError
 from store.settings import plain
@@ -57,12 +58,19 @@ def translate_picture(item: Item, model: Model, request: Request, memory: int, *
 
 
 @contextmanager
-def held(item: Item) -> Iterator[None]:
-    """Hold the lock of an output, whose folder is made. Raises StoreError if another process has it."""
+def held(item: Item, *, briefly: bool = False) -> Iterator[None]:
+    """Hold the lock of an output, whose folder is made. Raises StoreError if another process has it.
+
+    `briefly` is for one of thousands of small pictures.
+    """
     with disk_errors(item.output):
         item.output.parent.mkdir(parents=True, exist_ok=True)
-    with locked(item.lock, f"the translation {item.output}"):
+    with briefly_locked(item.lock, _translation(item)) if briefly else locked(item.lock, _translation(item)):
         yield
+
+
+def _translation(item: Item) -> str:
+    return f"the translation {item.output}"
 
 
 def begin(item: Item, picture: Picture, model: Model, request: Request, *, overwrite: bool) -> Translation | Done:
@@ -71,6 +79,7 @@ def begin(item: Item, picture: Picture, model: Model, request: Request, *, overw
     Raises SchemaError and SettingsError where it cannot be written.
     """
     check_flat(item.kind, picture.grid.height, picture.grid.width)
+    settle(item.output)
     wanted = _record(item, picture, model, request)
     return find_done(item, wanted, model.settings, overwrite=overwrite) or wanted
 
@@ -130,6 +139,11 @@ def complete(item: Item, spool: Spool, wanted: Translation, *, overwrite: bool) 
     """The output in its place, when all its units are drawn, with its record."""
     record = replace(wanted, seams=measure_seams(spool.read, wanted.grid, wanted.skipped))
     return Done(item=item, record=_finished(item, spool, record, overwrite=overwrite), kept=False)
+
+
+def description_of(record: Translation) -> str:
+    """What a picture says about itself."""
+    return f"{record.name} translated by {record.method}, generator {record.generator[:12]}."
 
 
 def spool_folder(output: Path) -> Path:
@@ -216,7 +230,7 @@ def _finished(item: Item, spool: Spool, record: Translation, *, overwrite: bool)
             item.output,
             item.kind,
             record.mpp,
-            f"{item.source.name} translated by {record.method}, generator {record.generator[:12]}.",
+            description_of(record),
             overwrite=overwrite,
             each=lambda tiles: advance(bar, tiles),
             told=lambda finished: told(finished.digest),

@@ -120,7 +120,8 @@ def _write(spool: Spool, wanted: Finished, each: Callable[[int], None]) -> Finis
 
 def _write_draft(draft: Path, spool: Spool, kind: OutputKind, label: Label, each: Callable[[int], None]) -> None:
     if not kind.has_levels:
-        write_flat(draft, kind, spool.levels()[0], label, spool.plan.quality, each)
+        with draft.open("wb") as file:
+            write_flat(file, kind, spool.levels()[0], label, spool.plan.quality, each)
         return
     levels = spool.levels()
     for below, level in pairwise(levels):

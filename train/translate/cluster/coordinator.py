@@ -23,8 +23,9 @@ from store.slides.reading.kinds import is_slide
 from train.translate.cluster.tasks import Begun, Order, Result, Step, Task
 from train.translate.cluster.worker import settle, work
 from train.translate.job import Done, held
+from train.translate.many.telling import Telling, telling
 from train.translate.names import Item
-from train.translate.run import Outcome, check_free, tell
+from train.translate.run import Outcome, check_free
 
 KEPT = "what is finished of each picture is kept; run the same command to resume"
 REMEDY = "what is finished of it is kept: give the workers more memory, or a smaller tile= or memory="
@@ -42,6 +43,7 @@ def share_out(items: Sequence[Item], order: Order) -> Outcome:
         stop_requests(say) as stop,
         open_client(order.workers, lambda: _count_gpus(order.device)) as client,
         ExitStack() as locks,
+        telling() as told,
     ):
         say(f"dashboard of the cluster: {client.dashboard_link}")
         await_workers(client, stop)
@@ -49,7 +51,9 @@ def share_out(items: Sequence[Item], order: Order) -> Outcome:
             raise Interrupted(KEPT)
         share = None if order.device == "cpu" else gpu_share(client)
         loading = client.submit(settle, order, resources=share, pure=False)
-        desk = Desk(order=result_of(loading, "loading the generator", REMEDY), waiting=deque(items), locks=locks)
+        desk = Desk(
+            order=result_of(loading, "loading the generator", REMEDY), waiting=deque(items), locks=locks, told=told
+        )
         job = Job(call=work, name=str, remedy=REMEDY, resources=share)
         known = len(items)
         with progress(total=known, what="translating", unit="part") as bar:
@@ -75,6 +79,7 @@ class Desk:
     slides: dict[Item, Slide] = field(default_factory=dict)
     done: list[Done] = field(default_factory=list)
     bad: dict[Item, MagstainError] = field(default_factory=dict)
+    told: Telling = field(default_factory=Telling)
 
     def following(self) -> Task | None:
         """The next task; None while there is none."""
@@ -95,7 +100,7 @@ class Desk:
         slide = self.slides.get(task.item)
         if isinstance(result, Done):
             self.done.append(result)
-            tell(result)
+            self.told.take(result)
         elif isinstance(result, MagstainError):
             self.bad.setdefault(task.item, result)
         if slide is None:  # the picture was one task

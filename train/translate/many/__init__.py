@@ -1,0 +1,1 @@
+"""The pictures of a command, of which there may be thousands."""
