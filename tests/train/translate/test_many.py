@@ -17,10 +17,13 @@ from torch import Tensor
 
 from store.disk.locks import locked
 from store.images import read_picture, write_png
+from store.records.translated_file import publish
 from store.records.translation import read_translation
 from tests.support.command_line import Outcome
 from tests.support.disks import contents, full, mounted
 from tests.support.stores import draw_tile
+from train.run.inference import translate as translate_one
+from train.run.inference import translate_batch
 from train.translate.many import sheets
 from train.translate.many.sheets import Made, Read, Sheets
 from train.translate.names import Item
@@ -62,7 +65,7 @@ def test_pictures_share_a_batch_only_where_that_changes_nothing(
 ) -> None:
     """Of four pictures of one shape three are neighbours: two of them make a full batch."""
     assert translate("in", "--out", "alone").code == 0
-    tried, real = list[tuple[int, int]](), sheets.translate_batch
+    tried, real = list[tuple[int, int]](), translate_batch
     together = list[int]()
 
     def answer(_generator: object, _count: int, size: tuple[int, int], _device: object) -> bool:
@@ -138,7 +141,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
     translate: Translate, pictures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert translate("in", "--out", "whole").code == 0
-    publish, written = sheets.publish, list[Path]()
+    written = list[Path]()
 
     def stopping(output: Path, *more: object) -> object:
         written.append(output)
@@ -189,7 +192,7 @@ def test_two_commands_on_one_output_are_refused(translate: Translate, pictures: 
 def test_an_output_is_locked_from_when_its_picture_is_read(
     translate: Translate, pictures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, real = list[bool](), sheets.translate
+    seen, real = list[bool](), translate_one
 
     def looking(*values: object, **more: object) -> object:
         seen.append(Path("out/0.png.lock").exists())
