@@ -45,7 +45,7 @@ class Picture:
     """A picture in tiles of `grid`; those that are `skipped` show no tissue.
 
     `masked` says what found the tissue, "" if all is translated; `tissue` is the share of it in a rectangle, whether
-    the rest is translated or not.
+    the rest is translated or not; `glass` are the tiles with too little of it to lend statistics, found once.
     """
 
     source: Source
@@ -55,6 +55,7 @@ class Picture:
     masked: str
     shows_tissue: Callable[[Rect], bool]
     tissue: Callable[[Rect], float]
+    glass: Callable[[], frozenset[Place]]
 
     @property
     def is_one_tile(self) -> bool:
@@ -75,13 +76,10 @@ class Picture:
 
         A few specks on glass have a small deviation: divided by it, the tissue of the tile beside it would be stained.
         """
-
-        def lends(rect: Rect) -> bool:
-            return self.tissue(rect) >= LENDING
-
-        places = set(self.grid.places())
-        glass = frozenset(place for place in places if not lends(self.grid.tile(*place))) | self.skipped
-        return self if glass == places else replace(self, skipped=glass, shows_tissue=lends)
+        left_out = self.glass() | self.skipped
+        if len(left_out) == self.grid.rows * self.grid.columns:
+            return self
+        return replace(self, skipped=left_out, shows_tissue=lambda rect: self.tissue(rect) >= LENDING)
 
     def read(self, window: Window) -> PictureU8:
         """The pixels of a window, u8 [H,W,3], in memory of their own."""
@@ -110,6 +108,11 @@ def opened(path: Path, request: Request, trained: Mapping[str, float], tile: int
                 f"{path}: shows no tissue, so nothing would be translated; --mask none translates all of it, "
                 "--mask FILE says where tissue is"
             )
+
+        @cache
+        def glass() -> frozenset[Place]:
+            return frozenset(place for place in grid.places() if tissue(grid.tile(*place)) < LENDING)
+
         yield Picture(
             source=Part(source=whole, part=region),
             scale=scale,
@@ -118,6 +121,7 @@ def opened(path: Path, request: Request, trained: Mapping[str, float], tile: int
             masked=masked,
             shows_tissue=shows_tissue,
             tissue=tissue,
+            glass=glass,
         )
 
 

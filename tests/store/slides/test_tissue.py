@@ -120,6 +120,17 @@ class Pixels:
         return self.pixels
 
 
+def test_the_black_border_of_a_scan_does_not_hide_faint_tissue() -> None:
+    picture = np.full((300, 400, 3), 240, np.uint8)
+    picture[100:200, 100:200] = (230, 215, 230)
+    alone = tissue_in(picture)
+    assert alone[150, 150]
+    picture[:, 300:] = 5
+    beside = tissue_in(picture)
+    np.testing.assert_array_equal(beside[:, :290], alone[:, :290])
+    assert not beside[:, 310:].any()
+
+
 def test_a_mask_is_of_the_whole_picture_of_which_it_saw_an_overview() -> None:
     picture = slide()
     picture[100:200, 100:200] = (120, 60, 120)
