@@ -44,7 +44,7 @@ def statistics_of(path: Path, trained: Trained) -> Frozen:
             moments = collect(network.generator, to_input([picture.read(whole)], network.compute.device))[0]
         else:
             work = Measuring(
-                picture=picture,
+                picture=picture.lending(),
                 units=(),
                 network=network,
                 layout=model.layout,
