@@ -180,7 +180,8 @@ def seams(
 
     groups = gather(outputs)
     found = [[measure(entry, group.skipped) for entry in group.entries] for group in groups]
-    typer.echo("\n\n".join([*(terminal(*one) for one in zip(groups, found, strict=True)), wrapped(LEGEND)]))
+    texts = [terminal(*one) for one in zip(groups, found, strict=True)]
+    typer.echo("\n\n".join([*texts, *([wrapped(LEGEND)] if any(map(any, found)) else [])]))
     if out:
         from evaluate.seams.page import write_page
 

@@ -24,11 +24,11 @@ CROPS_NOTE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One picture on the page; `crops` is None where it has no border."""
+    """One picture on the page; `table` and `crops` are None where it has no border."""
 
     name: str
     facts: str
-    table: HtmlTable
+    table: HtmlTable | None
     crops: PictureGrid | None
     origins: HtmlTable
 
@@ -52,7 +52,7 @@ def _section(group: Group, found: Sequence[Seams | None]) -> Section:
     return Section(
         name=group.first.name,
         facts=facts_of(group, found),
-        table=html_table(group, found),
+        table=html_table(group, found) if any(found) else None,
         crops=show_borders(group, borders) if borders else None,
         origins=origins(group),
     )

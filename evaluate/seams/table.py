@@ -10,22 +10,26 @@ from evaluate.seams.gathering import Group
 from store.cli import WIDTH, wrapped
 from store.slides.seams import Ratio, Seams, Worst
 
-HEADS = ("setting", "seams", "vertical", "horizontal", "no border", "levels", "worst")
+HEADS = ("setting", "seams", "vertical", "horizontal", "control", "levels", "worst")
 NOTHING = "-"
 LEGEND = (
     "seams: mean absolute step across borders of tiles over the mean step one pixel beside them, ± its standard error "
-    "over borders; 1.000: no seam. no border: the same half a tile away. levels: grey levels by which the step across "
-    "is higher; worst: at the border where it is highest, between two tiles (row,column)."
+    "over borders; 1.000: no seam. control: the same half a tile away. levels: grey levels by which the step across "
+    "is higher; worst: at the border where it is highest, between two tiles (row,column). A ratio near 1 says that no "
+    "border is seen, not that the colours are right."
 )
 
 
 def terminal(group: Group, found: Sequence[Seams | None]) -> str:
-    """One group as text of at most 100 columns."""
+    """One group as text of at most 100 columns, without a table where no border is measured."""
+    facts = wrapped(facts_of(group, found))
+    if not any(found):
+        return facts
     rows = [
         [entry.setting, *(cell.text for cell in cells_of(seams))]
         for entry, seams in zip(group.entries, found, strict=True)
     ]
-    return f"{wrapped(facts_of(group, found))}\n\n{plain_blocks(HEADS, rows, words=1, width=WIDTH)}"
+    return f"{facts}\n\n{plain_blocks(HEADS, rows, words=1, width=WIDTH)}"
 
 
 def facts_of(group: Group, found: Sequence[Seams | None]) -> str:
@@ -33,6 +37,8 @@ def facts_of(group: Group, found: Sequence[Seams | None]) -> str:
     first, grid, seams = group.first, group.first.grid, next((one for one in found if one), None)
     tiles = f"{grid.rows} x {grid.columns} tiles of {grid.side} px"
     white = f", {len(group.skipped)} of them skipped" if group.skipped else ""
+    if grid.rows == grid.columns == 1:
+        return f"{first.name}: {first.height} x {first.width} px in one tile; a picture of one tile has no borders."
     if seams is None:
         borders = "no border lies between two translated tiles"
     elif seams.every.borders < seams.candidates:

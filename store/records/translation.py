@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from store.files import check_record, read_json
-from store.schema import FORBID_UNKNOWN, SchemaError
+from store.schema import FORBID_UNKNOWN, RunError, SchemaError
 from store.slides.geometry import Grid
 from store.slides.seams import Place, Seams
 
@@ -84,9 +84,16 @@ def record_of(output: Path) -> Path:
 
 
 def read_translation(output: Path) -> Translation:
-    """The record beside a translated picture. Raises RunError if there is none, or if it is damaged."""
-    remedy = f"translate the picture again with: python -m train translate INPUT --out {output} --overwrite"
-    return check_translation(record_of(output), remedy)
+    """The record beside a translated picture. Raises RunError if there is none, or if it is damaged.
+
+    The remedies overwrite nothing: what has no record of its own may be a picture of the user.
+    """
+    record = record_of(output)
+    if not record.exists():
+        if not output.exists():
+            raise RunError(f"{output}: no such file or folder; check the path")
+        raise RunError(f"{output} has no record, {record.name}, beside it; name an output of `train translate`")
+    return check_translation(record, "bring back a copy of the record, or translate the picture again to another --out")
 
 
 def check_translation(file: Path, remedy: str) -> Translation:

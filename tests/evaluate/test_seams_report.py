@@ -87,7 +87,10 @@ def test_settings_stand_side_by_side(outputs: list[Path], evaluate: CommandLine)
     assert float(tile[1]) > 1.5
     assert abs(float(local[1]) - 1) < 4 * float(local[3])
     assert abs(float(tile[10]) - 1) < 0.1  # where no border is
-    assert all(len(line) <= 100 for line in done.out.splitlines())
+    lines = done.out.splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    assert lines[3].startswith("------")  # so the head is one line
+    assert "A ratio near 1 says that no border is seen, not that the colours are right." in " ".join(lines)
 
 
 def test_numbers_are_those_of_the_metric(outputs: list[Path]) -> None:
@@ -206,8 +209,13 @@ def test_a_picture_of_one_tile_has_no_seams(tmp_path: Path, evaluate: CommandLin
     path = output(tmp_path / "a.png", grain(), "tile", whole)
     done = evaluate("seams", path, "--out", tmp_path / "a.html")
     assert done.code == 0
-    assert "no border lies between two translated tiles" in done.out
-    assert "At the same borders" not in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert done.out == "slide & <b>.png: 200 x 330 px in one tile; a picture of one tile has no borders.\n"
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "At the same borders" not in page
+    assert "control</th>" not in page
+    alone = replace(RECORD, tiles=tiles_of(GRID, {*GRID.places()} - {(0, 0)}))
+    done = evaluate("seams", output(tmp_path / "b.png", grain(), "tile", alone))
+    assert done.out.replace("\n", " ").endswith("23 of them skipped; no border lies between two translated tiles. ")
 
 
 def refused(done: Outcome) -> str:
@@ -222,7 +230,13 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     page = tmp_path / "seams.html"
     assert "tile.png is named twice" in refused(evaluate("seams", outputs[0], outputs[0], "--out", page))
     write_png(tmp_path / "plain.png", grain())
-    assert "plain.png.json cannot be read" in refused(evaluate("seams", tmp_path / "plain.png", "--out", page))
+    told = refused(evaluate("seams", tmp_path / "plain.png", "--out", page))
+    assert "plain.png has no record, plain.png.json, beside it; name an output of `train translate`" in told
+    assert "gone.png: no such file" in refused(evaluate("seams", tmp_path / "gone.png", "--out", page))
+    record_of(tmp_path / "plain.png").write_text('{"a": 1', encoding="utf-8")
+    told = refused(evaluate("seams", tmp_path / "plain.png", "--out", page))
+    assert "bring back a copy of the record, or translate the picture again to another --out" in told
+    assert "--overwrite" not in told
     write_png(outputs[1], grain()[:100])
     assert "local.png has 100 x 330 px and" in refused(evaluate("seams", *outputs, "--out", page))
     outputs[1].write_bytes(b"")

@@ -58,11 +58,14 @@ def test_tiles_that_are_not_those_of_the_grid_are_refused(tiles: tuple[str, ...]
 
 def test_a_missing_or_edited_record_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "a.png"
-    with pytest.raises(RunError, match=r"a\.png\.json .*python -m train translate INPUT --out"):
+    with pytest.raises(RunError, match=r"a\.png: no such file"):
+        read_translation(output)
+    output.touch()
+    with pytest.raises(RunError, match=r"a\.png has no record, a\.png\.json, beside it; name an output of"):
         read_translation(output)
     write_json(record_of(output), RECORD)
     record_of(output).write_text(record_of(output).read_text().replace("1.25", "1.00"))
-    with pytest.raises(RunError, match="damaged or was edited"):
+    with pytest.raises(RunError, match=r"damaged or was edited.*translate the picture again to another --out"):
         read_translation(output)
 
 
