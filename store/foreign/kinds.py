@@ -96,7 +96,7 @@ def what_is_wrong(file: BinaryIO, wanted: Format) -> str:
         found, problem = Format.TORCH, ""
     else:
         return f"is neither {Format.TORCH} nor {Format.SAFETENSORS}: it begins with the bytes {head[:8].hex(' ')}"
-    return problem or ("" if found is wanted else f"is {found}, whatever its name says, where {wanted} is needed")
+    return problem or ("" if found is wanted else f"is {found}, where {wanted} is needed")
 
 
 def not_weights(head: bytes) -> str:
@@ -124,7 +124,7 @@ def not_weights(head: bytes) -> str:
     if len(head) > 8 and not any(head):
         return "begins with nothing but zero bytes: room was made for it, and its download never finished"
     if head[:1] == b"\x08" and head[1:2] <= b"\x20" and head[2:3] == b"\x12":  # version, then the name of the producer
-        return "is an ONNX model, which has no names of layers to load: give the PyTorch file that it was made from"
+        return "is an ONNX model, which has no names of layers to load: give the weights that it was made from"
     if text and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
         return f"is a text ({_shown(text)}), not weights"
     return ""

@@ -42,7 +42,8 @@ def test_files_of_pytorch_are_read(data: bytes) -> None:
 
 def test_safetensors_are_told_from_files_of_pytorch() -> None:
     assert what_is_wrong(io.BytesIO(SAFE), Format.SAFETENSORS) == ""
-    assert what_is_wrong(io.BytesIO(WHOLE), Format.SAFETENSORS).startswith("is a PyTorch file, whatever its name says")
+    told = what_is_wrong(io.BytesIO(WHOLE), Format.SAFETENSORS)
+    assert told == "is a PyTorch file, where a safetensors file is needed"
 
 
 @pytest.mark.parametrize("length", [0x80, 0x4B50, 0x3C20, 0x100 - 8])

@@ -54,7 +54,7 @@ KINDS = {
     "empty zip": (zipped(), "is a zip archive that PyTorch did not write (it holds nothing)"),
     "script": (zipped(**{"a__data.pkl": b"", "a__constants.pkl": b""}), "is a TorchScript program"),
     "bomb": (zipped(**{"a__data.pkl": b"", "a__data__0": b"\0" * 10**6}), "is a compressed archive that unpacks to"),
-    "safetensors": (SAFE, "is a safetensors file, whatever its name says"),
+    "safetensors": (SAFE, "is a safetensors file, where a PyTorch file is needed"),
     "zeros": (b"\0" * 5000, "begins with nothing but zero bytes"),
     "picture": (b"\x89PNG\r\n\x1a\n\0\0", "is a PNG picture"),
     "bytes": (b"\x01\x02\x03\x04", "is neither a PyTorch file nor a safetensors file: it begins with the bytes 01 02"),

@@ -183,6 +183,19 @@ def test_what_a_download_leaves_in_its_place_is_told(tmp_path: Path, data: bytes
         assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("name", "data"), [("demo.onnx", b"\x08\x08\x12\x07pytorch"), ("a.png", b"\x89PNG\r\n\x1a\n\0")]
+)
+def test_of_a_foreign_file_nobody_is_told_to_delete_it(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(
+        RunError, match=rf"{name} is an? .*; a generator is a \.safetensors file, such as the"
+    ) as caught:
+        load_generator(path)
+    assert "delete" not in str(caught.value)
+
+
 @pytest.mark.parametrize("override", ["generator.base=1000000", "discriminator.base=100000", "data.batch=1000000000"])
 def test_settings_that_no_machine_holds_are_refused(override: str) -> None:
     with pytest.raises(SettingsError, match="must be at most"):

@@ -43,6 +43,7 @@ DIGESTED = 3  # the first version with digests
 HEADER = "magstain"
 TENSORS = "tensors"  # the key of their digest in the header
 REMEDY = "bring back a copy; or, if it is the result of a run, delete this file and run the same `fit` again"
+WANTED = "a generator is a .safetensors file, such as the generator.safetensors of a finished run"
 NOT_FINITE = "its training diverged: train it again from the last good checkpoint, or use another generator"
 
 
@@ -188,7 +189,7 @@ def _read(path: Path) -> tuple[GeneratorHeader, dict[str, Tensor], str]:
             "the generator.safetensors of a finished run"
         )
     if problem := wrong_file(path, Format.SAFETENSORS):
-        raise RunError(f"{path} {problem}; {REMEDY}")
+        raise RunError(f"{path} {problem}; {REMEDY if path.suffix == '.safetensors' else WANTED}")
     try:
         data = path.read_bytes()
         tensors = load(data)
