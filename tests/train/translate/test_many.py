@@ -223,7 +223,7 @@ def test_pictures_are_read_ahead_while_the_network_works_as_memory_allows(
 ) -> None:
     read, real, drawn = list[str](), Sheets._read, Sheets._draw
     second = threading.Event()
-    ahead = list[int]()
+    ahead, locks = list[int](), list[int]()
 
     def reading(self: Sheets, item: Item) -> Read:
         read.append(item.source.name)
@@ -235,12 +235,14 @@ def test_pictures_are_read_ahead_while_the_network_works_as_memory_allows(
         if not ahead:
             assert second.wait(20), "nothing is read while the network works"
         ahead.append(len(read))
+        locks.append(len([*Path("out").rglob("*.lock")]))
         return drawn(self, list(group))
 
     monkeypatch.setattr(Sheets, "_read", reading)
     monkeypatch.setattr(Sheets, "_draw", drawing)
     assert translate("in", "--out", "out", "--set", "memory=0.0001").code == 0
     assert all(count <= number + 3 for number, count in enumerate(ahead)), "a picture in the network, one read ahead"
+    assert max(locks) <= 5 < len(pictures), "and one or two to be written: who is done holds nothing"
 
 
 def test_what_is_said_of_thousands_is_said_once(translate: Translate, pictures: list[str]) -> None:
