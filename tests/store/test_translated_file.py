@@ -11,8 +11,8 @@ from store.files import digest_bytes
 from store.records.translated_file import is_published, publish, settle
 from store.records.translation import read_translation
 from store.schema import StoreError
-from tests.store.test_translation_record import RECORD
 from tests.support.disks import contents
+from tests.support.translations import RECORD
 
 OTHER = replace(RECORD, name="b.png")
 
