@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from store.cli import say
 from store.schema import PictureError
 from train.run.generator_file import load_generator
+from train.runtime.threads import settle_threads
 from train.translate.cluster.tasks import Order
 from train.translate.names import Listing
 from train.translate.run import translate_all
@@ -21,6 +24,9 @@ def translate_listing(listing: Listing, out: Path, order: Order) -> None:
     if listing.others:
         say(f"note: {listing.others} files in the folders are no pictures")
     trained = load_generator(order.generator)
+    threads = settle_threads(order.settings.threads, 0)
+    torch.set_num_threads(threads)
+    order = replace(order, settings=replace(order.settings, threads=threads))
     if order.workers:
         from train.translate.cluster.coordinator import share_out  # Dask is an extra
 

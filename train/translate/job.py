@@ -185,8 +185,9 @@ def _mask(masked: str) -> str:
 
 
 def _identity(record: Translation) -> dict[str, object]:
-    """What makes the pixels, as plain values."""
-    tree = to_json(asdict(replace(record, seams=None, notes=(), software={}, output=None)))
+    """What makes the pixels but for their rounding, as plain values."""
+    settings = {key: value for key, value in record.settings.items() if key != "threads"}
+    tree = to_json(asdict(replace(record, settings=settings, seams=None, notes=(), software={}, output=None)))
     assert isinstance(tree, dict)
     return tree
 

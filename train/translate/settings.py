@@ -55,6 +55,7 @@ class TranslateSettings:
     sample: int = 16  # tiles of tissue from which `global` learns
     seed: int = 0  # of the sample, and of dropout
     precision: Precision = Precision.FP32
+    threads: int = 0  # of each process, on the CPU; 0: one for each core. Rounding depends on it
     memory: float = 0.0  # GiB for pictures that are decoded as a whole and for read parts; 0: a quarter of what is free
     compression: Compression = Compression.DEFLATE
     quality: int = 90  # of JPEG
@@ -69,6 +70,8 @@ class TranslateSettings:
             raise SettingsError(f"overlap = {self.overlap}: at least 0 px, or -1 for the reach of the generator")
         if self.batch < 1 or self.sample < 1:
             raise SettingsError(f"batch = {self.batch}, sample = {self.sample}: both are at least 1, e.g. 1 and 16")
+        if self.threads < 0:
+            raise SettingsError(f"threads = {self.threads}: at least 1, or 0 for one on each core")
         if self.kernel_side < 1 or self.kernel_side % 2 == 0:
             raise SettingsError(f"kernel_side = {self.kernel_side}: an odd number of tiles, e.g. 3")
         if not 0 <= self.seed < 2**63 or not 0 <= self.memory < 2**20:

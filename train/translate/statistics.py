@@ -33,6 +33,7 @@ from train.translate.plan import Sides, Window, in_even_parts, sample_windows
 from train.translate.settings import NormStatistics, TranslateSettings
 
 CROP = 512  # px, the side of what `global` learns from: as training sees it
+TOGETHER = 4  # of them go through the generator at once, which are as large as one tile of 1,024 px
 TABLE, EVERYWHERE = "table.npy", "everywhere.npy"
 
 
@@ -102,17 +103,17 @@ def _thumbnail(work: Measuring) -> Moments:
 def _sample(work: Measuring) -> Moments:
     """The moments of a sample of crops of tissue as if they were one picture.
 
-    As many at once as have the pixels of a tile, which bounds memory; then the groups are pooled.
+    `TOGETHER` at once, which bounds memory; then the groups are pooled. How large tiles are changes nothing.
     """
     grid, settings = work.picture.grid, work.settings
-    side = work.sides.around(min(settings.tile, CROP))
+    side = work.sides.around(CROP)
     crops = Grid(height=grid.height, width=grid.width, side=side)
     shown = [place for place in crops.places() if work.picture.shows_tissue(crops.tile(*place))]
     shown = shown or [max(crops.places(), key=lambda place: work.picture.tissue(crops.tile(*place)))]
     draw = np.random.default_rng(settings.seed)
     chosen = sorted(draw.choice(len(shown), min(settings.sample, len(shown)), replace=False))
     windows = sample_windows(crops, [shown[number] for number in chosen], work.sides)
-    groups = in_even_parts(windows, max(1, settings.tile**2 // side**2))
+    groups = in_even_parts(windows, TOGETHER)
     stream: Stream[Sequence[Window], list[NDArray[np.uint8]], Moments] = Stream(
         read=lambda group: [work.picture.read(window) for window in group],
         draw=lambda groups: [_measured(work, pixels, collect_together) for _, pixels in groups],

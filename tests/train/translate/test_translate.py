@@ -113,7 +113,7 @@ def test_a_batch_does_not_cross_units(translate: Translate, monkeypatch: pytest.
     assert sizes == [2, 2]
 
 
-@pytest.mark.parametrize("mode", [NormStatistics.GLOBAL, NormStatistics.KERNEL, NormStatistics.LOCAL])
+@pytest.mark.parametrize("mode", [NormStatistics.KERNEL, NormStatistics.LOCAL])
 def test_what_is_skipped_changes_no_statistics(translate: Translate, mode: NormStatistics) -> None:
     pixels = lay("a.png", 128, 192)
     mask = np.zeros_like(pixels)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from store.cli import silent
 from store.machine.memory import spare_memory
 from store.process import Stop, device_memory
@@ -168,6 +170,8 @@ def _model(order: Order) -> Model:
 @lru_cache(maxsize=1)
 def _loaded(generator: Path, digest: str, device: str, settings: TranslateSettings) -> tuple[Model, ExitStack]:
     """A model, and what keeps it ready."""
+    if settings.threads:  # those of the command: with others its bytes would differ
+        torch.set_num_threads(settings.threads)
     trained = load_generator(generator)
     if trained.digest != digest:
         raise RunError(
