@@ -1,6 +1,6 @@
 """Threads of a run: a number that does not depend on what else runs, since sums of more threads are rounded otherwise.
 
-A run keeps the number of its first start. Where other programs use the cores, the start says that fewer may be faster.
+A run keeps the number of its first start, and so does a translation that is resumed. Where other programs use the cores, the start says that fewer may be faster.
 """
 
 from __future__ import annotations
@@ -8,12 +8,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from store.files import disk_errors, write_whole
+from store.records.translation import Translation
+
 STAT = Path("/proc/stat")
 SPAN = 0.5  # s over which cores are watched
+KEY = "threads"  # of the settings of a translation, and the name of the file that keeps it
+MOST = 4096
 IDLE, WAITING = 4, 5  # columns of /proc/stat: a core that waits for a disk is free too
 
 
@@ -24,6 +31,24 @@ def settle_threads(wanted: int, recorded: int) -> int:
     """
     most = torch.get_num_threads()
     return wanted or min(recorded or most, most)
+
+
+def with_threads_of(folder: Path, record: Translation) -> Translation:
+    """The record with the number of threads that is kept in a folder, if one is."""
+    with suppress(OSError, ValueError):
+        kept = int((folder / KEY).read_text(encoding="ascii"))
+        if 1 <= kept <= MOST:
+            return replace(record, settings=record.settings | {KEY: kept})
+    return record
+
+
+def keep_threads(folder: Path, record: Translation) -> None:
+    """Compute with the threads of a record, and keep their number in a folder; 0 leaves both as they are."""
+    threads = record.settings.get(KEY)
+    if isinstance(threads, int) and threads > 0:
+        torch.set_num_threads(threads)
+        with disk_errors(folder):
+            write_whole(folder / KEY, str(threads).encode())
 
 
 def describe_busy_cores(threads: int) -> str:

@@ -23,6 +23,7 @@ from store.slides.writing.finish import digest_output, finish, is_finishing, til
 from store.slides.writing.flat import check_flat
 from store.slides.writing.plan import Unit, plan_spool
 from store.slides.writing.spool import Spool
+from train.runtime.threads import keep_threads, with_threads_of
 from train.translate.model import Model
 from train.translate.names import Item
 from train.translate.passes import Drawing, count_tiles, run_units, to_numpy
@@ -80,7 +81,7 @@ def begin(item: Item, picture: Picture, model: Model, request: Request, *, overw
     """
     check_flat(item.kind, picture.grid.height, picture.grid.width)
     settle(item.output)
-    wanted = _record(item, picture, model, request)
+    wanted = with_threads_of(spool_folder(item.output), _record(item, picture, model, request))
     return find_done(item, wanted, model.settings, overwrite=overwrite) or wanted
 
 
@@ -96,11 +97,13 @@ def find_done(item: Item, wanted: Translation, settings: TranslateSettings, *, o
 
 
 def open_spool(item: Item, wanted: Translation, settings: TranslateSettings) -> Spool:
-    """Where what is finished of a translation is kept."""
+    """Where what is finished of a translation is kept; it goes on with the threads that it was begun with."""
     grid, lossy = wanted.grid, settings.compression is Compression.JPEG
     identity = digest_tree(_identity(wanted))
     plan = plan_spool(item.kind, grid.height, grid.width, grid.side, identity, lossy=lossy, quality=settings.quality)
-    return Spool.open(spool_folder(item.output), plan)
+    spool = Spool.open(spool_folder(item.output), plan)
+    keep_threads(spool.folder, wanted)
+    return spool
 
 
 def measuring(picture: Picture, model: Model, spool: Spool, name: str) -> Measuring:
