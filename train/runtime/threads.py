@@ -1,6 +1,7 @@
 """Threads of a run: a number that does not depend on what else runs, since sums of more threads are rounded otherwise.
 
-A run keeps the number of its first start, and so does a translation that is resumed. Where other programs use the cores, the start says that fewer may be faster.
+A run keeps the number of its first start, and so does a translation that is resumed. Where other programs use the
+cores, the start says that fewer may be faster.
 """
 
 from __future__ import annotations
