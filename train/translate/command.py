@@ -12,6 +12,7 @@ from store.schema import PictureError
 from train.run.generator_file import load_generator
 from train.runtime.threads import settle_threads
 from train.translate.cluster.tasks import Order
+from train.translate.inputs import about_others
 from train.translate.names import Listing
 from train.translate.run import translate_all
 
@@ -21,8 +22,8 @@ def translate_listing(listing: Listing, out: Path, order: Order) -> None:
 
     Raises PictureError with all that are bad, when the others are done, and what `translate_all` raises.
     """
-    if listing.others:
-        say(f"note: {listing.others} files in the folders are no pictures")
+    for text in about_others(listing.others):
+        say(f"note: not translated: {text}")
     trained = load_generator(order.generator)
     threads = settle_threads(order.settings.threads, 0)
     torch.set_num_threads(threads)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from store.foreign.picture_files import files_below, is_picture
+from store.images import SUFFIXES
 from store.schema import PictureError, SettingsError
 from store.slides.reading.kinds import is_slide_name, is_zarr
 from store.untrusted.documents import DocumentError, read_document
 
 LISTED = 10_000_000  # bytes of a list of pictures
+SHOWN = 3  # names in a note
+UNREAD = re.compile(
+    r"[^.].*\.(avif|dng|gif|hei[cf]|j2k|jfif|jp2|jpx|jxl|lif|nd2|p[gp]m|psd|tga|vsi|webp|zvi)", re.IGNORECASE
+)
+"""Names of pictures of kinds that are not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,23 +30,47 @@ class Found:
     folder: Path | None = None
 
 
-def find_pictures(inputs: Sequence[str]) -> tuple[list[Found], int]:
-    """The pictures of all inputs in their order, and how many files in folders are none.
+def find_pictures(inputs: Sequence[str]) -> tuple[list[Found], list[Path]]:
+    """The pictures of all inputs in their order, and the other files in folders.
 
     An input is a file, a folder, which is searched with those below it, or `@list.txt`, a text file with an input in
     each line. Raises SettingsError or PictureError where something is not there, or where there is no picture.
     """
-    found, others = list[Found](), 0
+    found, others = list[Found](), list[Path]()
     for text, base in _expanded(inputs):
         pictures, more = _find(text, base)
         found += pictures
         others += more
     if not found:
         raise PictureError(
-            f"no picture in {', '.join(inputs)}: none of {others} files ends in .jpg, .png, .tif, .bmp, .svs or "
-            "another suffix that is read; name the folder that has them"
+            f"no picture in {', '.join(inputs)}: none of {len(others)} files ends in .jpg, .png, .tif, .bmp, .svs or "
+            + "another suffix that is read; name the folder that has them"
+            + "".join(f"; there: {text}" for text in about_others(others))
         )
     return found, others
+
+
+def about_others(others: Sequence[Path]) -> list[str]:
+    """Which files in folders are not translated, in a text for each kind.
+
+    >>> about_others([Path("in/a.gif"), Path("in/notes.txt"), Path("in/b.webp")])
+    ['2 pictures of a kind that is not read (in/a.gif, in/b.webp); convert to PNG or TIFF', \
+'1 file of another kind (in/notes.txt)']
+    """
+    unread = [path for path in others if UNREAD.fullmatch(path.name)]
+    masks = [path for path in others if path.suffix.lower() in SUFFIXES and path.name[0] != "."]  # or it was a picture
+    known = {*unread, *masks}
+    return [
+        *_counted("picture", "of a kind that is not read", unread, "; convert to PNG or TIFF"),
+        *_counted("file", "named as a mask", masks),
+        *_counted("file", "of another kind", [path for path in others if path not in known]),
+    ]
+
+
+def _counted(noun: str, kind: str, paths: Sequence[Path], remedy: str = "") -> list[str]:
+    """How many files are of a kind, with the first of them; nothing of none."""
+    names = ", ".join(map(str, paths[:SHOWN])) + ", …" * (len(paths) > SHOWN)
+    return [f"{len(paths)} {noun}{'s' * (len(paths) > 1)} {kind} ({names}){remedy}"] if paths else []
 
 
 def _expanded(inputs: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
@@ -73,21 +104,24 @@ def _lines(file: Path) -> list[str]:
     return kept
 
 
-def _find(text: str, base: Path | None) -> tuple[list[Found], int]:
-    """The pictures of one input, and how many files in it are none."""
+def _find(text: str, base: Path | None) -> tuple[list[Found], list[Path]]:
+    """The pictures of one input, and the other files in it."""
     path = Path(text) if base is None else base / text
     try:
         if not path.exists():
             raise PictureError(f"{path}: no such file or folder; check the path, or whether a link points nowhere")
         if not path.is_dir() or is_zarr(path):
-            return [Found(path=path, name=_own_name(text, base))], 0
+            return [Found(path=path, name=_own_name(text, base))], []
         entries = list(files_below(path, is_zarr))
     except OSError as error:
         raise PictureError(f"{path}: cannot be looked into ({error.strerror}); mend that or leave it out") from error
-    pictures = [entry for entry in entries if entry.is_dir() or is_picture(entry.name) or is_slide_name(entry.name)]
-    names = (PurePosixPath(entry.relative_to(path).as_posix()) for entry in pictures)
-    found = [Found(path=entry, name=name, folder=path) for entry, name in zip(pictures, names, strict=True)]
-    return found, len(entries) - len(pictures)
+    found, others = list[Found](), list[Path]()
+    for entry in entries:
+        if entry.is_dir() or is_picture(entry.name) or is_slide_name(entry.name):
+            found.append(Found(path=entry, name=PurePosixPath(entry.relative_to(path).as_posix()), folder=path))
+        else:
+            others.append(entry)
+    return found, others
 
 
 def _own_name(text: str, base: Path | None) -> PurePosixPath:

@@ -79,10 +79,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The pictures in the order in which they are translated, and how many files in folders are no pictures."""
+    """The pictures in the order in which they are translated, and the other files in folders."""
 
     items: tuple[Item, ...]
-    others: int
+    others: tuple[Path, ...]
 
 
 def plan_names(inputs: Sequence[str], out: Path, wanted: Format) -> Listing:
@@ -101,7 +101,7 @@ def plan_names(inputs: Sequence[str], out: Path, wanted: Format) -> Listing:
         _check_folder(out, found)
         items = [_in_folder(one, out, wanted) for one in found]
     _check(items)
-    return Listing(items=tuple(items), others=others)
+    return Listing(items=tuple(items), others=tuple(others))
 
 
 def _as_file(one: Found, out: Path, wanted: Format) -> Item:

@@ -148,8 +148,8 @@ def _inside(region: Rect | None, whole: Source) -> Rect:
         return Rect(top=0, left=0, height=whole.height, width=whole.width)
     if not region.is_inside(whole.height, whole.width):
         raise SettingsError(
-            f"--region {region.top},{region.left},{region.height},{region.width} ends at row {region.bottom:,}, column "
-            f"{region.right:,}, outside {whole.path}, which is translated at {whole.height:,} x {whole.width:,} px "
+            f"--region {region.top},{region.left},{region.height},{region.width} ends at row {region.bottom}, column "
+            f"{region.right}, outside {whole.path}, which is translated at {whole.height} x {whole.width} px "
             "(height x width)"
         )
     return region

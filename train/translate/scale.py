@@ -96,20 +96,23 @@ def choose_scale(picture: Claim, trained: Mapping[str, float], wish: Wish) -> Sc
 
 def _target(picture: Claim, own: float | None, trained: Mapping[str, float], wish: Wish) -> float:
     """The scale that `--mpp` asks for."""
+    if wish.number is None and not trained:
+        here = f" (the picture has {_mpp(own)})" if own else ", and say that of the picture with --source-mpp NUMBER"
+        raise SettingsError(
+            f"--mpp {MODEL}: the generator does not say at which micrometres per pixel it was trained; give the scale "
+            f"as a number, --mpp NUMBER{here}, or translate the picture as it is, without --mpp"
+        )
     known = f"the generator was trained at {_all(trained)}" if trained else "the generator does not say at which either"
     if own is None:
         raise SettingsError(
             f"--mpp {wish.wanted}: {picture.path} says no micrometres per pixel, and {known}; give the picture's with "
             "--source-mpp NUMBER"
         )
-    if (number := wish.number) is None:
-        if (nearest := _nearest(own, trained)) is None:
-            raise SettingsError(
-                f"--mpp {MODEL}: the generator does not say at which micrometres per pixel it was trained, the picture "
-                f"has {_mpp(own)}; give a number: --mpp NUMBER"
-            )
+    number = wish.number
+    nearest = _nearest(number or own, trained)
+    if number is None:
+        assert nearest is not None
         return own if _ratio(own, nearest) <= SAME else nearest
-    nearest = _nearest(number, trained)
     if nearest is not None and _ratio(number, nearest) > TOLERANCE:
         raise SettingsError(
             f"--mpp {number:g}: {known}, more than 10 % apart; give --mpp {MODEL}, or a number near {nearest:g}"

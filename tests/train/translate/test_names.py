@@ -11,6 +11,7 @@ import tifffile
 
 from store.schema import MagstainError, SettingsError
 from store.slides.writing.plan import OutputKind
+from train.translate.inputs import about_others
 from train.translate.names import Format, Listing, plan_names
 
 
@@ -56,7 +57,23 @@ def test_a_folder_keeps_its_names_and_suffixes_are_mapped() -> None:
         "in/i.ome.zarr": "out/i.ome.tiff",
         "in/deep/j.zarr": "out/deep/j.ome.tiff",
     }
-    assert found.others == 3  # what is in folders that are no data is not counted
+    others = [path.as_posix() for path in found.others]  # what is in folders that are no data is not among them
+    assert others == ["in/.hidden.png", "in/a_mask.png", "in/notes.txt"]
+
+
+def test_files_that_are_not_translated_are_named_by_kind() -> None:
+    lay(
+        "in/a.png",
+        *(f"in/{name}" for name in ("anim.gif", "p.WEBP", "x/i.heic", "z.jp2", ".a.gif", "b.txt", "m_mask.png")),
+    )
+    assert about_others(plan("in").others) == [
+        "4 pictures of a kind that is not read (in/anim.gif, in/p.WEBP, in/x/i.heic, …); convert to PNG or TIFF",
+        "1 file named as a mask (in/m_mask.png)",
+        "2 files of another kind (in/.a.gif, in/b.txt)",
+    ]
+    assert about_others(plan("in/a.png").others) == []
+    Path("in/a.png").unlink()
+    refuse(r"none of 7 files ends in .*; there: 4 pictures of a kind that is not read \(in/anim\.gif", "in")
 
 
 @pytest.mark.parametrize(

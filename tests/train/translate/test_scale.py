@@ -72,7 +72,13 @@ def test_what_the_user_says_wins_over_the_file_with_a_note() -> None:
         ),
         (None, "0.5", True, r"--mpp 0\.5: a\.svs says no micrometres per pixel, and the generator was trained at 1 or"),
         (None, "0.5", False, r"a\.svs says no micrometres per pixel, and the generator does not say at which either"),
-        (0.5, "model", False, r"the generator does not say .*the picture has 0\.5 µm/px; give a number"),
+        (0.5, "model", False, r"the generator does not say .*give .* --mpp NUMBER \(the picture has 0\.5 µm/px\), or"),
+        (
+            None,
+            "model",
+            False,
+            r"^--mpp model: the generator does not say .*, and say that of the picture",
+        ),
         (0.5, "0.4", True, r"--mpp 0\.4: the generator was trained at .* more than 10 % apart; .*near 0\.5"),
     ],
 )

@@ -421,7 +421,7 @@ def test_bad_pictures_of_a_folder_are_told_after_the_others_are_translated(trans
     done = check(translate("in", "--out", "out"), 2)
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "a.png.json", "z.png", "z.png.json"]
     assert "2 of 6 pictures are translated in out" in done.err
-    assert "1 files in the folders are no pictures" in done.err
+    assert "note: not translated: 1 file of another kind (in/notes.txt)" in done.err
     *_, head, one, two, three, four = done.err.splitlines()
     assert head == "error: 4 of 6 pictures are not translated:"
     for line, name in zip((one, two, three, four), ("cmyk.tif", "cut.png", "deep.tif", "empty.png"), strict=True):
@@ -437,6 +437,8 @@ def test_a_region_is_the_picture_cut_out(translate: Translate) -> None:
     assert read_translation(Path("b.png")).region == (10, 33, 100, 150)
     done = check(translate("a.png", "--region", "60,0,100,150", "--out", "d.png"), 2)
     assert "ends at row 160, column 150, outside a.png, which is translated at 150 x 200 px" in done.err
+    done = check(translate("a.png", "--region", "0,0,1000,2000", "--out", "d.png"), 2)
+    assert "--region 0,0,1000,2000 ends at row 1000, column 2000, outside a.png" in done.err
     for text in ("1,2,3", "a,0,5,5", "0,0,0,9", "-1,0,5,5"):
         assert "give TOP,LEFT,HEIGHT,WIDTH" in check(translate("a.png", f"--region={text}", "--out", "d.png"), 2).err
 
