@@ -266,9 +266,14 @@ def test_what_is_no_rgb_of_8_bits_says_what_it_is(tmp_path: Path, pixels: Any, o
 @pytest.mark.parametrize(
     ("pixels", "axes", "words"),
     [
-        (np.moveaxis(PIXELS, 2, 0), "CYX", "3 channels, 1 depths and 1 times, 1 of the channels in one plane"),
-        (np.stack([PIXELS] * 2), "ZYXS", "3 channels, 2 depths and 1 times, 3 of the channels in one plane"),
-        (np.stack([PIXELS] * 2), "TYXS", "3 channels, 1 depths and 2 times, 3 of the channels in one plane"),
+        (np.moveaxis(PIXELS, 2, 0), "CYX", "3 channels in planes of their own; if they are red, green and blue, save"),
+        (
+            np.moveaxis(PIXELS[..., :2], 2, 0),
+            "CYX",
+            "2 channels, 1 in a plane, and not of red, green and blue; save it",
+        ),
+        (np.stack([PIXELS] * 2), "ZYXS", "several pictures (2 in depth, 1 in time); save the one that is meant"),
+        (np.stack([PIXELS] * 2), "TYXS", "several pictures (1 in depth, 2 in time); save the one that is meant"),
     ],
 )
 def test_several_planes_of_ome_are_counted(tmp_path: Path, pixels: Any, axes: str, words: str) -> None:

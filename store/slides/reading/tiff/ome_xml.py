@@ -36,6 +36,23 @@ def ome_pictures(path: Path, description: str) -> tuple[OmePicture, ...]:
     return found
 
 
+def why_several(picture: OmePicture, samples: int) -> str:
+    """Why a picture is not one plane of `samples` channels, and what to do, to follow "is an OME-TIFF"; else ""."""
+    if (picture.depths, picture.times) != (1, 1):
+        return (
+            f"of several pictures ({picture.depths} in depth, {picture.times} in time); save the one that is meant, for "
+            "example with ImageJ's 'Duplicate'"
+        )
+    if picture.channels == samples:
+        return ""
+    if picture.channels == 3:
+        return (
+            "of 3 channels in planes of their own; if they are red, green and blue, save it as RGB, for example with "
+            "Bio-Formats' `bfconvert -merge` or ImageJ's 'RGB Color'"
+        )
+    return f"of {picture.channels} channels, {samples} in a plane, and not of red, green and blue; save it as RGB"
+
+
 def _picture(pixels: ET.Element) -> OmePicture:
     channels, depths, times = (int(pixels.get(f"Size{axis}", "1")) for axis in "CZT")
     return OmePicture(channels=channels, depths=depths, times=times)

@@ -13,7 +13,7 @@ from store.pictures.claims import scale_of
 from store.schema import PictureError
 from store.slides.reading.slide import is_smaller
 from store.slides.reading.tiff.directories import Directory, TiffDirectories, damaged, open_directories
-from store.slides.reading.tiff.ome_xml import OmePicture, ome_pictures
+from store.slides.reading.tiff.ome_xml import OmePicture, ome_pictures, why_several
 from store.slides.reading.tiff.page import APERIO, Page, check_page
 
 if TYPE_CHECKING:
@@ -76,11 +76,8 @@ class TiffPictures:
     def check_single(self) -> tuple[OmePicture, ...]:
         """Raise PictureError where the description lists channels, depths or times; the pictures of OME-XML, if any."""
         listed = ome_pictures(self.path, self.description)
-        if listed and (one := listed[0]) != OmePicture(channels=self.first.samplesperpixel, depths=1, times=1):
-            raise PictureError(
-                f"{self.path}: is an OME-TIFF of {one.channels} channels, {one.depths} depths and {one.times} times, "
-                f"{self.first.samplesperpixel} of the channels in one plane; save one plane of red, green and blue"
-            )
+        if listed and (problem := why_several(listed[0], self.first.samplesperpixel)):
+            raise PictureError(f"{self.path}: is an OME-TIFF {problem}")
         if self.description.startswith("ImageJ=") and (found := _STACK.search(self.description)) and int(found[1]) > 1:
             raise PictureError(f"{self.path}: is an ImageJ stack of {found[1]} pictures; save the one that is meant")
         return listed
