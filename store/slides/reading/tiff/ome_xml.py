@@ -40,8 +40,8 @@ def why_several(picture: OmePicture, samples: int) -> str:
     """Why a picture is not one plane of `samples` channels, and what to do, to follow "is an OME-TIFF"; else ""."""
     if (picture.depths, picture.times) != (1, 1):
         return (
-            f"of several pictures ({picture.depths} in depth, {picture.times} in time); save the one that is meant, for "
-            "example with ImageJ's 'Duplicate'"
+            f"of several pictures ({picture.depths} in depth, {picture.times} in time); save the one that is meant, "
+            "for example with ImageJ's 'Duplicate'"
         )
     if picture.channels == samples:
         return ""
