@@ -203,7 +203,8 @@ def test_the_bytes_depend_on_nothing_else(tmp_path: Path, kind: OutputKind, monk
 
 @pytest.mark.parametrize("kind", list(OutputKind))
 def test_memory_does_not_grow_with_the_area(tmp_path: Path, kind: OutputKind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flat file needs some rows; a pyramid, where its tiles lie."""
+    """A flat file needs some rows; a pyramid, where its tiles lie. How far threads are ahead would blur both."""
+    monkeypatch.setattr("store.machine.threads.count_cores", lambda: 1)
     monkeypatch.setattr("store.slides.writing.plan.LEVEL_SIDE", 64)
     monkeypatch.setattr("store.slides.writing.spool.LEVEL_PIXELS", 1 << 14)
     monkeypatch.setattr("store.slides.writing.flat.PART_BYTES", 1 << 16)
