@@ -136,7 +136,7 @@ class PrepSettings:
     seed: int = 0
     keep_tiles: bool = True  # keep the tiles of train as delivered: the baseline trains on crops of them
     unit: int = 16  # pairs that are written and committed together
-    codec: Codec = Codec.PORTABLE  # compact: lossless too, 2/5 fewer bytes, read ten times slower; needs an extra
+    codec: Codec = Codec.PORTABLE  # compact: lossless too, 2/5 fewer bytes, read ten times slower
 
     def __post_init__(self) -> None:
         for name, value, least in (

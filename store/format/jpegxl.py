@@ -1,9 +1,9 @@
 """The codec of a compact store: a picture is one lossless JPEG-XL image. A codec of Zarr format 3, from array to bytes.
 
 The entry point `magstain.jpegxl` in `pyproject.toml` registers it for every zarr in an environment with magstain.
-A chunk is the bare codestream of one 8-bit RGB picture, which any JPEG-XL decoder opens. imagecodecs comes with the
-extra `compact` and is imported when the first picture is packed or unpacked: a portable store does not need it, nor do
-the tables and boxes of a compact one. `store/README.md` has the measurements behind the effort.
+A chunk is the bare codestream of one 8-bit RGB picture, which any JPEG-XL decoder opens. imagecodecs is
+imported when the first picture is packed or unpacked: a portable store does not need it, nor do the tables and boxes of
+a compact one. `store/README.md` has the measurements behind the effort.
 """
 
 from __future__ import annotations

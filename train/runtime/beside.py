@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 from store.machine.cores import count_cores
+from store.machine.threads import in_order
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,19 +27,8 @@ def read_ahead(items: Iterable[T], read: Callable[[T], R], most: int = MOST) -> 
 
     Raises what `read` does.
     """
-    with _threads("reading", most) as (pool, depth):
-        pending: deque[tuple[T, Future[R]]] = deque()
-        for item in items:
-            pending.append((item, pool.submit(read, item)))
-            if len(pending) > depth:
-                yield _first(pending)
-        while pending:
-            yield _first(pending)
-
-
-def _first(pending: deque[tuple[T, Future[R]]]) -> tuple[T, R]:
-    item, future = pending.popleft()
-    return item, future.result()
+    threads, ahead = _bounds(most)
+    return in_order(lambda item: (item, read(item)), items, threads=threads, ahead=ahead)
 
 
 class Behind(Generic[R]):
@@ -74,8 +64,10 @@ def write_behind(done: Callable[[R], object], most: int = MOST) -> Iterator[Behi
 
     At its end all is written; also after an error, which is the one raised.
     """
-    with _threads("writing", most) as (pool, depth):
-        behind = Behind(pool, depth, done)
+    threads, depth = _bounds(most)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="writing")
+    behind = Behind(pool, depth, done)
+    try:
         try:
             yield behind
         except BaseException:
@@ -83,14 +75,11 @@ def write_behind(done: Callable[[R], object], most: int = MOST) -> Iterator[Behi
                 behind.wait()
             raise
         behind.wait()
-
-
-@contextmanager
-def _threads(name: str, most: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """A thread for each core, and how many pieces of work to have begun. What has not begun at the end never does."""
-    count = min(MOST_THREADS, count_cores(), most)
-    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
-    try:
-        yield pool, min(WAITING * count, most)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _bounds(most: int) -> tuple[int, int]:
+    """A thread for each core, and how many pieces of work to have begun, at most `most`."""
+    threads = min(MOST_THREADS, count_cores(), most)
+    return threads, min(WAITING * threads, most)
