@@ -42,3 +42,17 @@ def test_an_error_of_the_work_ends_it() -> None:
     with pytest.raises(ZeroDivisionError):
         given.extend(in_order(lambda number: 60 // (5 - number), items()))
     assert len(taken) < 20
+
+
+def test_what_has_not_begun_when_the_caller_stops_never_does() -> None:
+    begun = list[int]()
+
+    def work(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.1)
+        return number
+
+    results = in_order(work, range(100), threads=1, ahead=9)
+    assert next(results) == 0
+    results.close()
+    assert len(begun) < 9
